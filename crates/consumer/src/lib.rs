@@ -1,0 +1,1 @@
+//! Buys: catalog, choice, channels, exchange, payment.

@@ -1,0 +1,1 @@
+//! An EVM chain in the process (revm), spoken to over JSON-RPC. For development and demonstration.

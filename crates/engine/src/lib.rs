@@ -1,0 +1,1 @@
+//! The embedded inference engine: GGUF files on candle.

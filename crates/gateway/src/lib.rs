@@ -1,0 +1,1 @@
+//! The HTTP edge: the OpenAI dialect, keys, health, metrics.

@@ -1,0 +1,1 @@
+//! One binary that plays every role of the market.

@@ -1,0 +1,1 @@
+//! Wire types of the OpenAI-style API, an incremental SSE parser and writer. Pure.

@@ -1,0 +1,1 @@
+//! Sells: registration, descriptor, admission, exchange, metering, backends, payment.

@@ -1,0 +1,1 @@
+//! Durable state: journals on SQLite with group commit.

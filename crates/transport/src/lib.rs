@@ -1,0 +1,1 @@
+//! Streams between nodes, addressed by public key: iroh/QUIC and an in-memory twin.
