@@ -1,1 +1,39 @@
-//! The words and the rules of the market: amounts, quotes, channels, vouchers, receipts. Pure.
+//! The words and the rules of the market: amounts, ids, quotes, channels,
+//! vouchers, receipts, and who may owe whom how much.
+//!
+//! Pure: no runtime, no I/O, no clock, no randomness. Time is a
+//! [`Timestamp`] that the caller brings, keys are lent, and what must be done
+//! in the world is returned as a value. Both sides of the market depend on
+//! this crate and on nothing of each other.
+
+mod amount;
+mod channel;
+mod descriptor;
+mod ids;
+mod key;
+mod ledger;
+mod memory;
+mod purse;
+mod quote;
+mod receipt;
+mod till;
+mod voucher;
+
+pub use alloy_primitives::{Address, B256, Signature, U256};
+pub use amount::{Amount, AmountOverflow, ParseAmountError, Timestamp};
+pub use channel::{
+    ChannelConfig, ChannelTerms, Domain, WITHDRAW_DELAY_MAX_S, WITHDRAW_DELAY_MIN_S,
+};
+pub use descriptor::{DescriptorError, MAX_RECORD_BYTES, Offer, Record, SignedRecord};
+pub use ids::{BidId, ChannelId, ModelId, NodeId, RequestId};
+pub use key::{KeyError, NodeKey, WalletKey};
+pub use ledger::{
+    Bid, BoxFuture, ChannelState, Claim, Ledger, LedgerError, Model, Provider, Receiver, Stakes,
+    TxHash, Withdrawal,
+};
+pub use memory::MemoryLedger;
+pub use purse::{Purse, PurseError, PurseEvent};
+pub use quote::{InputBound, Quote, Rates, STEP_TOKENS};
+pub use receipt::{Outcome, Receipt, ReceiptError, SignedReceipt};
+pub use till::{Till, TillError, TillEvent};
+pub use voucher::{SignedVoucher, Voucher, VoucherError};

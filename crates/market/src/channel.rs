@@ -1,0 +1,138 @@
+//! A payment channel, as in x402 `batch-settlement`: its configuration, and
+//! the id that follows from it.
+//!
+//! The typed data here must stay byte for byte that of the public scheme;
+//! `contracts/oracle/vectors.json` holds vectors made by its JavaScript client.
+
+use alloy_primitives::{Address, B256, aliases::U40};
+use alloy_sol_types::{Eip712Domain, SolStruct, sol};
+use serde::{Deserialize, Serialize};
+
+use crate::ChannelId;
+
+/// The shortest delay between asking for a withdrawal and getting it.
+pub const WITHDRAW_DELAY_MIN_S: u64 = 900;
+/// The longest.
+pub const WITHDRAW_DELAY_MAX_S: u64 = 2_592_000;
+
+pub(crate) mod typed {
+    use super::sol;
+
+    sol! {
+        struct ChannelConfig {
+            address payer;
+            address payerAuthorizer;
+            address receiver;
+            address receiverAuthorizer;
+            address token;
+            uint40 withdrawDelay;
+            bytes32 salt;
+        }
+
+        struct Voucher {
+            bytes32 channelId;
+            uint128 maxClaimableAmount;
+        }
+    }
+}
+
+/// Where a signature counts: one contract on one chain (EIP-712 domain).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Domain {
+    /// The chain.
+    pub chain_id: u64,
+    /// The settlement contract.
+    pub settlement: Address,
+}
+
+impl Domain {
+    pub(crate) fn eip712(&self) -> Eip712Domain {
+        Eip712Domain::new(
+            Some("x402 Batch Settlement".into()),
+            Some("1".into()),
+            Some(alloy_primitives::U256::from(self.chain_id)),
+            Some(self.settlement),
+            None,
+        )
+    }
+}
+
+/// Everything that makes a channel. From this alone it can be found again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ChannelConfig {
+    /// Whose money it is.
+    pub payer: Address,
+    /// Whose signature on a voucher counts: a hot key of the consumer. Zero: the payer's own.
+    pub payer_authorizer: Address,
+    /// Who is paid.
+    pub receiver: Address,
+    /// Who may claim and refund for the receiver.
+    pub receiver_authorizer: Address,
+    /// In what it is paid.
+    pub token: Address,
+    /// Seconds between the payer's wish to withdraw and the withdrawal.
+    pub withdraw_delay_s: u64,
+    /// Tells channels between the same parties apart.
+    pub salt: B256,
+}
+
+/// What a provider asks of a channel before it takes a voucher on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChannelTerms {
+    /// The provider's account.
+    pub receiver: Address,
+    /// Its key for claims.
+    pub receiver_authorizer: Address,
+    /// The token that its quotes are in.
+    pub token: Address,
+    /// The shortest delay that leaves it time to claim.
+    pub withdraw_delay_min_s: u64,
+}
+
+impl ChannelConfig {
+    /// The channel's id: the EIP-712 hash of the configuration.
+    pub fn id(&self, domain: &Domain) -> ChannelId {
+        ChannelId(self.typed().eip712_signing_hash(&domain.eip712()))
+    }
+
+    /// Who must have signed a voucher.
+    pub fn voucher_signer(&self) -> Address {
+        if self.payer_authorizer.is_zero() {
+            self.payer
+        } else {
+            self.payer_authorizer
+        }
+    }
+
+    /// Whether a provider with these terms can be paid over this channel; if
+    /// not, the name of the field that is in the way.
+    pub fn suits(&self, terms: &ChannelTerms) -> Result<(), &'static str> {
+        if self.receiver != terms.receiver {
+            return Err("receiver");
+        }
+        if self.receiver_authorizer != terms.receiver_authorizer {
+            return Err("receiverAuthorizer");
+        }
+        if self.token != terms.token {
+            return Err("token");
+        }
+        if self.withdraw_delay_s < terms.withdraw_delay_min_s
+            || self.withdraw_delay_s > WITHDRAW_DELAY_MAX_S
+        {
+            return Err("withdrawDelay");
+        }
+        Ok(())
+    }
+
+    fn typed(&self) -> typed::ChannelConfig {
+        typed::ChannelConfig {
+            payer: self.payer,
+            payerAuthorizer: self.payer_authorizer,
+            receiver: self.receiver,
+            receiverAuthorizer: self.receiver_authorizer,
+            token: self.token,
+            withdrawDelay: U40::saturating_from(self.withdraw_delay_s),
+            salt: self.salt,
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! A node's description of itself: who it is on the wire, where, and what it
+//! asks for which model. Served at `GET /.well-known/lethe` of the endpoint
+//! that the provider registered, signed by its wallet.
+//!
+//! The signature (EIP-191 `personal_sign`) is over the text of the record as
+//! it stands in the response, so there is no canonical form to disagree on,
+//! and `cast wallet verify` can check it.
+
+use alloy_primitives::{Address, Signature};
+use serde::{Deserialize, Serialize};
+
+use crate::{ModelId, NodeId, Quote, Timestamp, WalletKey};
+
+/// Nobody describes a node in more than this.
+pub const MAX_RECORD_BYTES: usize = 256 * 1024;
+
+/// One model on offer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Offer {
+    /// The model's id in the registry.
+    pub model: ModelId,
+    /// Its name in the registry, for people.
+    pub name: String,
+    /// The price now.
+    pub quote: Quote,
+    /// Tokens of request and answer together that fit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_length: Option<u32>,
+    /// The longest answer sold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_tokens_max: Option<u32>,
+    /// Where the tokens are made: `own-engine` or `third-party`; anything else, or nothing, counts as third party.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<String>,
+}
+
+/// What a node says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// 1.
+    pub version: u32,
+    /// The chain that the node is registered on.
+    pub chain_id: u64,
+    /// The settlement contract that it takes vouchers of.
+    pub settlement: Address,
+    /// The registered account; must be the signer.
+    pub provider: Address,
+    /// Who may claim for it.
+    pub receiver_authorizer: Address,
+    /// The shortest `withdrawDelay` it accepts, in seconds.
+    pub withdraw_delay_min_s: u64,
+    /// Its key on the wire; signs receipts.
+    pub node: NodeId,
+    /// Where it listens (UDP, QUIC): `host:port`.
+    pub addresses: Vec<String>,
+    /// What it sells.
+    pub offers: Vec<Offer>,
+    /// Optional parts of the protocol that it speaks.
+    #[serde(default)]
+    pub capabilities: Vec<String>,
+    /// When this was written.
+    pub issued_at: Timestamp,
+    /// Good before this moment.
+    pub expires_at: Timestamp,
+}
+
+/// A record's exact text and its signature, as served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedRecord {
+    /// The record as JSON text.
+    pub record: String,
+    /// By the provider's wallet, over `record`.
+    pub signature: Signature,
+}
+
+/// Why a record is not believed.
+#[derive(Debug, thiserror::Error)]
+pub enum DescriptorError {
+    /// Larger than anyone needs.
+    #[error("record has {bytes} bytes (allowed: {MAX_RECORD_BYTES})")]
+    TooLarge {
+        /// How many.
+        bytes: usize,
+    },
+    /// Signed by nobody, or by somebody else than the registered provider.
+    #[error("record is not signed by provider {provider}")]
+    BadSignature {
+        /// Who should have.
+        provider: Address,
+    },
+    /// Not a record.
+    #[error("record is malformed")]
+    Malformed(#[source] serde_json::Error),
+    /// From a later version of the protocol.
+    #[error("record has version {got} (known: 1)")]
+    UnknownVersion {
+        /// Its version.
+        got: u32,
+    },
+    /// It speaks for another account, chain or contract.
+    #[error("record's {field} is {got}, expected {expected}")]
+    Mismatch {
+        /// The field.
+        field: &'static str,
+        /// What it says.
+        got: String,
+        /// What it should say.
+        expected: String,
+    },
+    /// No longer, or not yet, good.
+    #[error("record is good from {issued_at} to {expires_at}, it is {now} now", issued_at = .issued_at.0, expires_at = .expires_at.0, now = .now.0)]
+    Stale {
+        /// Its beginning.
+        issued_at: Timestamp,
+        /// Its end.
+        expires_at: Timestamp,
+        /// The reader's clock.
+        now: Timestamp,
+    },
+}
+
+impl Record {
+    /// How far a provider's clock may be ahead of ours.
+    const CLOCK_SKEW_S: u64 = 300;
+
+    /// Writes and signs it.
+    pub fn sign(&self, wallet: &WalletKey) -> SignedRecord {
+        let record = serde_json::to_string(self).expect("a record has only string keys");
+        let signature = wallet.sign_message(record.as_bytes());
+        SignedRecord { record, signature }
+    }
+}
+
+impl SignedRecord {
+    /// The record, if `provider` signed it for this chain and contract and it is good now.
+    pub fn open(
+        &self,
+        provider: Address,
+        domain: &crate::Domain,
+        now: Timestamp,
+    ) -> Result<Record, DescriptorError> {
+        if self.record.len() > MAX_RECORD_BYTES {
+            return Err(DescriptorError::TooLarge {
+                bytes: self.record.len(),
+            });
+        }
+        match self
+            .signature
+            .recover_address_from_msg(self.record.as_bytes())
+        {
+            Ok(signer) if signer == provider => {}
+            _ => return Err(DescriptorError::BadSignature { provider }),
+        }
+        let record: Record =
+            serde_json::from_str(&self.record).map_err(DescriptorError::Malformed)?;
+        if record.version != 1 {
+            return Err(DescriptorError::UnknownVersion {
+                got: record.version,
+            });
+        }
+        must_be("provider", record.provider, provider)?;
+        must_be("chainId", record.chain_id, domain.chain_id)?;
+        must_be("settlement", record.settlement, domain.settlement)?;
+        if now >= record.expires_at || record.issued_at > now.after_s(Record::CLOCK_SKEW_S) {
+            let Record {
+                issued_at,
+                expires_at,
+                ..
+            } = record;
+            return Err(DescriptorError::Stale {
+                issued_at,
+                expires_at,
+                now,
+            });
+        }
+        Ok(record)
+    }
+}
+
+fn must_be<T: PartialEq + ToString>(
+    field: &'static str,
+    got: T,
+    expected: T,
+) -> Result<(), DescriptorError> {
+    if got == expected {
+        Ok(())
+    } else {
+        Err(DescriptorError::Mismatch {
+            field,
+            got: got.to_string(),
+            expected: expected.to_string(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::B256;
+
+    use super::*;
+    use crate::Domain;
+
+    const NOW: Timestamp = Timestamp(1000);
+    const DOMAIN: Domain = Domain {
+        chain_id: 31337,
+        settlement: Address::repeat_byte(4),
+    };
+
+    fn wallet() -> WalletKey {
+        WalletKey::from_bytes(&[3; 32]).unwrap()
+    }
+
+    fn record() -> Record {
+        Record {
+            version: 1,
+            chain_id: DOMAIN.chain_id,
+            settlement: DOMAIN.settlement,
+            provider: wallet().address(),
+            receiver_authorizer: wallet().address(),
+            withdraw_delay_min_s: 900,
+            node: NodeId(B256::repeat_byte(1)),
+            addresses: vec!["127.0.0.1:1".into()],
+            offers: vec![],
+            capabilities: vec![],
+            issued_at: NOW,
+            expires_at: NOW.after_s(60),
+        }
+    }
+
+    fn opened(record: &Record, at: Timestamp) -> Result<Record, DescriptorError> {
+        record.sign(&wallet()).open(wallet().address(), &DOMAIN, at)
+    }
+
+    #[test]
+    fn a_fresh_record_of_its_provider_is_believed() {
+        assert_eq!(opened(&record(), NOW).unwrap(), record());
+    }
+
+    #[test]
+    fn a_forged_record_is_not() {
+        let mut signed = record().sign(&wallet());
+        signed.record = signed.record.replace("127.0.0.1", "127.0.0.2");
+        let opened = signed.open(wallet().address(), &DOMAIN, NOW);
+        assert!(matches!(opened, Err(DescriptorError::BadSignature { .. })));
+    }
+
+    #[test]
+    fn a_stale_or_early_record_is_not() {
+        assert!(matches!(
+            opened(&record(), NOW.after_s(60)),
+            Err(DescriptorError::Stale { .. })
+        ));
+        let early = Record {
+            issued_at: NOW.after_s(301),
+            expires_at: NOW.after_s(400),
+            ..record()
+        };
+        assert!(matches!(
+            opened(&early, NOW),
+            Err(DescriptorError::Stale { .. })
+        ));
+    }
+
+    #[test]
+    fn a_record_for_another_chain_contract_or_account_is_not() {
+        for other in [
+            Record {
+                chain_id: 1,
+                ..record()
+            },
+            Record {
+                settlement: Address::ZERO,
+                ..record()
+            },
+            Record {
+                provider: Address::ZERO,
+                ..record()
+            },
+        ] {
+            assert!(matches!(
+                opened(&other, NOW),
+                Err(DescriptorError::Mismatch { .. })
+            ));
+        }
+        assert!(matches!(
+            opened(
+                &Record {
+                    version: 2,
+                    ..record()
+                },
+                NOW
+            ),
+            Err(DescriptorError::UnknownVersion { got: 2 })
+        ));
+    }
+}
