@@ -200,6 +200,12 @@ impl Purse {
             return Ok(None);
         }
         running.tokens = tokens;
+        self.due()
+    }
+
+    /// An event if the ceiling lags behind what is running, as after a deposit
+    /// that [`PurseError::Escrow`] had asked for.
+    pub fn due(&mut self) -> Result<Option<PurseEvent>, PurseError> {
         let needed = self.target()?;
         self.raise(needed)
     }
@@ -232,7 +238,7 @@ impl Purse {
         let mut events = vec![PurseEvent::Receipted {
             receipt: Box::new(signed.clone()),
         }];
-        events.extend(self.raise(self.target()?)?);
+        events.extend(self.due()?);
         Ok(events)
     }
 

@@ -61,6 +61,10 @@ pub struct Infer {
 pub enum FromConsumer {
     /// A better voucher.
     Pay(SignedVoucher),
+    /// The consumer wants no more of this answer: stop the backend at once.
+    /// What was delivered is still owed; the provider answers with
+    /// [`FromProvider::End`]. A dropped stream means the same, unreceipted.
+    Leave,
 }
 
 /// What the provider says.
