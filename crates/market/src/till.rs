@@ -2,18 +2,20 @@
 //! delivered, and whether it may go on.
 //!
 //! The rule: work at most one step per running answer beyond the best
-//! voucher. A voucher counts once it is in the journal; with it goes how far
-//! each running answer has come, so that a crash costs at most one step.
-//! Replaying the events gives the same till; answers that were running are
-//! then closed by [`Till::interrupted`].
+//! voucher. A voucher counts once it is in the journal ([`Till::take`], then
+//! the caller writes, then [`Till::count`]); with it goes how far each running
+//! answer has come, so that a crash costs at most one step. Replaying the
+//! events gives the same till, in whatever order they came to stand in the
+//! journal; answers that were running are then closed by
+//! [`Till::interrupted`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Amount, AmountOverflow, ChannelId, ModelId, Outcome, Rates, Receipt, RequestId, STEP_TOKENS,
-    SignedVoucher, Timestamp,
+    Amount, AmountOverflow, ChannelId, ChannelState, ModelId, Outcome, Rates, Receipt, RequestId,
+    STEP_TOKENS, SignedVoucher, Timestamp,
 };
 
 /// What a till remembers over a restart.
@@ -37,6 +39,11 @@ pub enum TillEvent {
         input_tokens: u32,
         /// Tokens delivered.
         output_tokens: u32,
+    },
+    /// A request was given back before any work on it: nothing is owed.
+    Refused {
+        /// The request.
+        request: RequestId,
     },
     /// An answer ended.
     Receipted {
@@ -98,12 +105,17 @@ impl Running {
 #[derive(Debug, Clone)]
 pub struct Till {
     channel: ChannelId,
-    escrow: Amount,
+    state: ChannelState,
+    /// In the journal.
     best: Option<SignedVoucher>,
+    /// The best of those that are verified, perhaps still on the way to the journal.
+    promised: Amount,
     charged: Amount,
     claimed: Amount,
     sequence: u64,
     running: BTreeMap<RequestId, Running>,
+    /// Every request that ever ended with a receipt.
+    receipted: BTreeSet<RequestId>,
 }
 
 impl Till {
@@ -111,12 +123,14 @@ impl Till {
     pub fn new(channel: ChannelId) -> Self {
         Self {
             channel,
-            escrow: Amount::ZERO,
+            state: ChannelState::default(),
             best: None,
+            promised: Amount::ZERO,
             charged: Amount::ZERO,
             claimed: Amount::ZERO,
             sequence: 0,
             running: BTreeMap::new(),
+            receipted: BTreeSet::new(),
         }
     }
 
@@ -125,37 +139,61 @@ impl Till {
     pub fn replay<'a>(channel: ChannelId, events: impl IntoIterator<Item = &'a TillEvent>) -> Self {
         let mut till = Self::new(channel);
         for event in events {
-            match event {
-                TillEvent::Voucher { voucher } => till.best = Some(*voucher),
-                TillEvent::Progress {
-                    request,
-                    model,
-                    rates,
-                    input_tokens,
-                    output_tokens,
-                } => {
-                    let running = Running {
-                        model: *model,
-                        rates: *rates,
-                        input_tokens: *input_tokens,
-                        output_tokens: *output_tokens,
-                    };
-                    till.running.insert(*request, running);
-                }
-                TillEvent::Receipted { receipt } => {
-                    till.running.remove(&receipt.request);
-                    till.charged = receipt.charged_total;
-                    till.sequence = receipt.sequence;
-                }
-                TillEvent::Claimed { total } => till.claimed = *total,
-            }
+            till.apply(event);
         }
         till
     }
 
-    /// What the channel can still pay in all: its balance on chain, less a pending withdrawal.
-    pub fn funded(&mut self, escrow: Amount) {
-        self.escrow = escrow;
+    /// Events of different answers may stand in the journal in another order
+    /// than they happened, so each one only ever moves the till forward.
+    fn apply(&mut self, event: &TillEvent) {
+        match event {
+            TillEvent::Voucher { voucher } => self.count(voucher),
+            TillEvent::Progress {
+                request,
+                model,
+                rates,
+                input_tokens,
+                output_tokens,
+            } => {
+                if self.receipted.contains(request) {
+                    return;
+                }
+                let running = self.running.entry(*request).or_insert(Running {
+                    model: *model,
+                    rates: *rates,
+                    input_tokens: 0,
+                    output_tokens: 0,
+                });
+                running.input_tokens = running.input_tokens.max(*input_tokens);
+                running.output_tokens = running.output_tokens.max(*output_tokens);
+            }
+            TillEvent::Refused { request } => {
+                self.running.remove(request);
+            }
+            TillEvent::Receipted { receipt } => {
+                self.running.remove(&receipt.request);
+                self.receipted.insert(receipt.request);
+                self.charged = self.charged.max(receipt.charged_total);
+                self.sequence = self.sequence.max(receipt.sequence);
+            }
+            TillEvent::Claimed { total } => self.claimed = self.claimed.max(*total),
+        }
+    }
+
+    /// What the contract knows of the channel.
+    pub fn funded(&mut self, state: ChannelState) {
+        self.state = state;
+    }
+
+    /// What the contract was last seen to know.
+    pub fn state(&self) -> &ChannelState {
+        &self.state
+    }
+
+    /// Answers that run.
+    pub fn running(&self) -> usize {
+        self.running.len()
     }
 
     /// How far the best voucher reaches.
@@ -183,28 +221,39 @@ impl Till {
         self.sequence
     }
 
-    /// What a claim would now be for, in all: earned, promised, and covered.
+    /// What a claim would now be for, in all: earned, promised, and there. A
+    /// withdrawal that is still pending does not stand in its way.
     pub fn claimable_total(&self) -> Amount {
-        self.charged.min(self.ceiling()).min(self.escrow)
+        self.charged.min(self.ceiling()).min(self.state.balance)
     }
 
-    /// Takes a verified voucher. None: it is no better than the one we have.
+    /// Takes a verified voucher. It counts only after [`Self::count`]. None:
+    /// it is no better than those we have.
     pub fn take(&mut self, voucher: &SignedVoucher) -> Result<Option<TillEvent>, TillError> {
         let ceiling = voucher.voucher.ceiling;
-        if ceiling <= self.ceiling() {
+        if ceiling <= self.promised {
             return Ok(None);
         }
-        if ceiling > self.escrow {
-            return Err(TillError::BeyondEscrow {
-                ceiling,
-                escrow: self.escrow,
-            });
+        let escrow = self.state.covered();
+        if ceiling > escrow {
+            return Err(TillError::BeyondEscrow { ceiling, escrow });
         }
-        self.best = Some(*voucher);
+        self.promised = ceiling;
         Ok(Some(TillEvent::Voucher { voucher: *voucher }))
     }
 
-    /// Takes a request: its input and its first step must be covered beside all that is running.
+    /// The voucher is in the journal: now it counts.
+    pub fn count(&mut self, voucher: &SignedVoucher) {
+        if voucher.voucher.ceiling > self.ceiling() {
+            self.best = Some(*voucher);
+        }
+        self.promised = self.promised.max(self.ceiling());
+    }
+
+    /// Takes a request: its input and its first step must be covered beside
+    /// all that is running, by a voucher that may still be on its way to the
+    /// journal. The others may each be the one step ahead that the rule gives
+    /// them: their vouchers are on the way too.
     pub fn admit(
         &mut self,
         request: RequestId,
@@ -212,13 +261,15 @@ impl Till {
         rates: Rates,
         input_tokens: u32,
     ) -> Result<TillEvent, TillError> {
-        if self.running.contains_key(&request) {
+        if self.running.contains_key(&request) || self.receipted.contains(&request) {
             return Err(TillError::WrongRequest { request });
         }
         let needed = self.owed()?.plus(rates.cost(input_tokens, STEP_TOKENS)?)?;
-        let ceiling = self.ceiling();
-        if needed > ceiling {
-            return Err(TillError::Unpaid { needed, ceiling });
+        if needed > self.promised.plus(self.steps()?)? {
+            return Err(TillError::Unpaid {
+                needed,
+                ceiling: self.promised,
+            });
         }
         self.running.insert(
             request,
@@ -230,6 +281,14 @@ impl Till {
             },
         );
         self.progress(request)
+    }
+
+    /// Gives an admitted request back: no work was done on it.
+    pub fn refuse(&mut self, request: RequestId) -> Result<TillEvent, TillError> {
+        match self.running.remove(&request) {
+            Some(_) => Ok(TillEvent::Refused { request }),
+            None => Err(TillError::WrongRequest { request }),
+        }
     }
 
     /// So much of an answer was metered. Whether to go on without another voucher.
@@ -250,13 +309,7 @@ impl Till {
 
     /// Whether the running answers are within one step each of the best voucher.
     pub fn may_go_on(&self) -> Result<bool, TillError> {
-        let steps = self
-            .running
-            .values()
-            .map(|running| running.rates.step())
-            .collect::<Result<Vec<_>, _>>()?;
-        let reach = Amount::sum([self.ceiling()].into_iter().chain(steps))?;
-        Ok(self.owed()? <= reach)
+        Ok(self.owed()? <= self.ceiling().plus(self.steps()?)?)
     }
 
     /// How far an answer has come, to be written beside the voucher that pays for it.
@@ -309,6 +362,7 @@ impl Till {
             issued_at: now,
         };
         self.running.remove(&request);
+        self.receipted.insert(request);
         self.charged = charged_total;
         self.sequence = receipt.sequence;
         Ok(receipt)
@@ -345,6 +399,12 @@ impl Till {
             .collect()
     }
 
+    /// One step for each running answer.
+    fn steps(&self) -> Result<Amount, AmountOverflow> {
+        let steps = self.running.values().map(|running| running.rates.step());
+        Amount::sum(steps.collect::<Result<Vec<_>, _>>()?)
+    }
+
     /// Receipted, and delivered by running answers.
     fn owed(&self) -> Result<Amount, AmountOverflow> {
         let running = self
@@ -361,6 +421,346 @@ impl TillEvent {
     pub fn receipted(receipt: &Receipt) -> Self {
         Self::Receipted {
             receipt: Box::new(receipt.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::{B256, FixedBytes, Signature, U256};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Voucher, Withdrawal};
+
+    const CHANNEL: ChannelId = ChannelId(B256::repeat_byte(1));
+    const MODEL: ModelId = ModelId(B256::repeat_byte(2));
+    const NOW: Timestamp = Timestamp(7);
+    /// One base unit a token, both ways.
+    const RATES: Rates = Rates {
+        input_per_million: Amount::new(1_000_000),
+        output_per_million: Amount::new(1_000_000),
+    };
+    const STEP: u128 = STEP_TOKENS as u128;
+
+    fn id(n: u8) -> RequestId {
+        RequestId(FixedBytes([n; 16]))
+    }
+
+    /// The till gets vouchers that are verified; here nobody looks at the signature.
+    fn voucher(ceiling: u128) -> SignedVoucher {
+        SignedVoucher {
+            voucher: Voucher {
+                channel: CHANNEL,
+                ceiling: Amount::new(ceiling),
+            },
+            signature: Signature::new(U256::ZERO, U256::ZERO, false),
+        }
+    }
+
+    fn funded(balance: u128, leaving: u128) -> ChannelState {
+        let withdrawal = Withdrawal {
+            amount: Amount::new(leaving),
+            initiated_at: NOW,
+        };
+        ChannelState {
+            balance: Amount::new(balance),
+            total_claimed: Amount::ZERO,
+            withdrawal: (leaving > 0).then_some(withdrawal),
+        }
+    }
+
+    fn till(balance: u128, ceiling: u128) -> Till {
+        let mut till = Till::new(CHANNEL);
+        till.funded(funded(balance, 0));
+        till.take(&voucher(ceiling)).unwrap();
+        till.count(&voucher(ceiling));
+        till
+    }
+
+    fn admit(till: &mut Till, n: u8, input: u32) -> Result<TillEvent, TillError> {
+        till.admit(id(n), MODEL, RATES, input)
+    }
+
+    #[test]
+    fn a_request_is_taken_only_when_input_and_first_step_are_promised() {
+        let needed = 10 + STEP;
+        for (ceiling, taken) in [(0, false), (needed - 1, false), (needed, true)] {
+            let admitted = admit(&mut till(1000, ceiling), 1, 10);
+            assert_eq!(admitted.is_ok(), taken, "ceiling {ceiling}");
+        }
+    }
+
+    #[test]
+    fn a_verified_voucher_admits_before_it_counts_but_work_waits_for_the_journal() {
+        let mut till = Till::new(CHANNEL);
+        till.funded(funded(1000, 0));
+        till.take(&voucher(100 + STEP)).unwrap().unwrap();
+        admit(&mut till, 1, 100).unwrap();
+        assert_eq!(till.ceiling(), Amount::ZERO);
+        assert_eq!(till.delivered(id(1), 100, 1), Ok(false));
+        till.count(&voucher(100 + STEP));
+        assert_eq!(till.may_go_on(), Ok(true));
+    }
+
+    #[test]
+    fn work_stops_one_step_beyond_the_voucher() {
+        let mut till = till(1000, 10 + STEP);
+        admit(&mut till, 1, 10).unwrap();
+        assert_eq!(till.delivered(id(1), 10, 2 * STEP_TOKENS), Ok(true));
+        assert_eq!(till.delivered(id(1), 10, 2 * STEP_TOKENS + 1), Ok(false));
+    }
+
+    #[test]
+    fn answers_at_once_are_taken_while_others_are_a_step_ahead() {
+        let mut till = till(1000, STEP);
+        admit(&mut till, 1, 0).unwrap();
+        till.delivered(id(1), 0, 2 * STEP_TOKENS).unwrap();
+        // The consumer saw one step of the first answer when it signed for the second.
+        till.take(&voucher(3 * STEP)).unwrap();
+        till.count(&voucher(3 * STEP));
+        admit(&mut till, 2, 0).unwrap();
+        assert!(matches!(
+            admit(&mut till, 3, 2 * STEP_TOKENS + 1),
+            Err(TillError::Unpaid { .. })
+        ));
+    }
+
+    #[test]
+    fn an_id_is_good_for_one_answer() {
+        let mut till = till(1000, 500);
+        admit(&mut till, 1, 0).unwrap();
+        let wrong = Err(TillError::WrongRequest { request: id(1) });
+        assert_eq!(admit(&mut till, 1, 0), wrong);
+        let receipt = till.close(id(1), 0, 1, Outcome::Complete, NOW).unwrap();
+        assert_eq!(admit(&mut till, 1, 0), wrong);
+        let mut again = Till::replay(CHANNEL, [&TillEvent::receipted(&receipt)]);
+        assert_eq!(admit(&mut again, 1, 0), wrong);
+    }
+
+    #[test]
+    fn a_refused_request_costs_nothing_even_after_a_restart() {
+        let mut till = till(1000, 500);
+        let admitted = admit(&mut till, 1, 100).unwrap();
+        let refused = till.refuse(id(1)).unwrap();
+        assert!(till.refuse(id(1)).is_err());
+        let mut again = Till::replay(CHANNEL, [&admitted, &refused]);
+        assert_eq!(again.interrupted(NOW), Ok(vec![]));
+    }
+
+    #[test]
+    fn vouchers_beyond_what_a_withdrawal_leaves_are_refused_but_old_ones_still_claim() {
+        let mut till = till(100, 80);
+        admit(&mut till, 1, 0).unwrap();
+        till.close(id(1), 0, 70, Outcome::Complete, NOW).unwrap();
+        till.funded(funded(100, 100));
+        assert!(matches!(
+            till.take(&voucher(81)),
+            Err(TillError::BeyondEscrow { .. })
+        ));
+        assert_eq!(till.claimable_total(), Amount::new(70));
+    }
+
+    #[test]
+    fn a_claim_is_capped_by_what_is_earned_promised_and_there() {
+        for (balance, ceiling, output, claimable) in
+            [(500, 400, 32, 32), (500, 32, 64, 32), (20, 20, 0, 0)]
+        {
+            let mut till = till(balance, ceiling);
+            if output > 0 {
+                admit(&mut till, 1, 0).unwrap();
+                till.close(id(1), 0, output, Outcome::Complete, NOW)
+                    .unwrap();
+            }
+            assert_eq!(till.claimable_total(), Amount::new(claimable));
+        }
+        let mut till = till(500, 400);
+        admit(&mut till, 1, 300).unwrap();
+        till.close(id(1), 300, 0, Outcome::Complete, NOW).unwrap();
+        till.funded(funded(200, 0));
+        assert_eq!(till.claimable_total(), Amount::new(200));
+    }
+
+    #[test]
+    fn absurd_rates_are_an_error_and_change_nothing() {
+        let mut till = till(1000, 500);
+        let rates = Rates {
+            input_per_million: Amount::new(u128::MAX),
+            output_per_million: Amount::new(u128::MAX),
+        };
+        let admitted = till.admit(id(1), MODEL, rates, 2);
+        assert!(matches!(admitted, Err(TillError::Overflow(_))));
+        assert_eq!(till.running(), 0);
+    }
+
+    #[test]
+    fn late_entries_in_the_journal_bring_nothing_back() {
+        let mut till = till(1000, 500);
+        let progress = admit(&mut till, 1, 3).unwrap();
+        let first = till.close(id(1), 3, 4, Outcome::Complete, NOW).unwrap();
+        admit(&mut till, 2, 0).unwrap();
+        let second = till.close(id(2), 0, 5, Outcome::Complete, NOW).unwrap();
+        let (first, second) = (TillEvent::receipted(&first), TillEvent::receipted(&second));
+        let (high, low) = (voucher(90), voucher(80));
+        let (high, low) = (
+            TillEvent::Voucher { voucher: high },
+            TillEvent::Voucher { voucher: low },
+        );
+        let again = Till::replay(CHANNEL, [&high, &second, &first, &progress, &low]);
+        assert_eq!(again.running(), 0);
+        assert_eq!(again.charged(), Amount::new(12));
+        assert_eq!(again.sequence(), 2);
+        assert_eq!(again.ceiling(), Amount::new(90));
+    }
+
+    /// What may happen to a till, in any order.
+    #[derive(Debug, Clone)]
+    enum Act {
+        Pay(u8),
+        Ask(u8, u8),
+        Deliver(u8),
+        Close(u8),
+        Refuse(u8),
+        Crash,
+    }
+
+    fn acts() -> impl Strategy<Value = Vec<Act>> {
+        let n = 1u8..5;
+        let act = prop_oneof![
+            3 => any::<u8>().prop_map(Act::Pay),
+            3 => (1u8..60, 0u8..40).prop_map(|(n, input)| Act::Ask(n, input)),
+            8 => n.clone().prop_map(Act::Deliver),
+            1 => n.clone().prop_map(Act::Close),
+            1 => n.prop_map(Act::Refuse),
+            1 => Just(Act::Crash),
+        ];
+        prop::collection::vec(act, 0..120)
+    }
+
+    /// A till with its journal and the answers that run.
+    struct World {
+        till: Till,
+        journal: Vec<TillEvent>,
+        running: Vec<(RequestId, u32, u32)>,
+        receipts: Vec<Receipt>,
+    }
+
+    impl World {
+        fn pick(&self, n: u8) -> Option<usize> {
+            (!self.running.is_empty()).then(|| usize::from(n) % self.running.len())
+        }
+
+        fn owed(&self) -> u128 {
+            let running = self.running.iter().map(|(_, i, o)| u128::from(i + o));
+            self.till.charged().base_units() + running.sum::<u128>()
+        }
+
+        fn receipt(&mut self, receipt: Receipt) {
+            self.journal.push(TillEvent::receipted(&receipt));
+            self.receipts.push(receipt);
+        }
+
+        fn act(&mut self, act: Act) {
+            match act {
+                Act::Pay(more) => {
+                    let voucher = voucher(self.till.ceiling().base_units() + u128::from(more));
+                    if let Ok(Some(event)) = self.till.take(&voucher) {
+                        self.journal.push(event);
+                        let running: Vec<_> = self.running.iter().map(|(id, ..)| *id).collect();
+                        for id in running {
+                            self.journal.push(self.till.progress(id).unwrap());
+                        }
+                        self.till.count(&voucher);
+                    }
+                }
+                Act::Ask(n, input) => {
+                    if let Ok(event) = self.till.admit(id(n), MODEL, RATES, input.into()) {
+                        self.journal.push(event);
+                        self.running.push((id(n), input.into(), 0));
+                    }
+                }
+                Act::Deliver(n) => {
+                    if self.till.may_go_on() == Ok(true)
+                        && let Some(at) = self.pick(n)
+                    {
+                        let (id, input, output) = &mut self.running[at];
+                        *output += 1;
+                        self.till.delivered(*id, *input, *output).unwrap();
+                    }
+                }
+                Act::Close(n) => {
+                    if let Some(at) = self.pick(n) {
+                        let (id, input, output) = self.running.remove(at);
+                        let closed = self.till.close(id, input, output, Outcome::Complete, NOW);
+                        self.receipt(closed.unwrap());
+                    }
+                }
+                Act::Refuse(n) => {
+                    if let Some(at) = self.pick(n)
+                        && self.running[at].2 == 0
+                    {
+                        let (id, ..) = self.running.remove(at);
+                        self.journal.push(self.till.refuse(id).unwrap());
+                    }
+                }
+                Act::Crash => {
+                    let state = *self.till.state();
+                    self.till = Till::replay(CHANNEL, &self.journal);
+                    self.till.funded(state);
+                    self.running.clear();
+                    for receipt in self.till.interrupted(NOW).unwrap() {
+                        self.receipt(receipt);
+                    }
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_happens_a_step_each_is_all_that_is_at_stake(acts in acts()) {
+            let mut world = World {
+                till: till(10_000, 0),
+                journal: vec![],
+                running: vec![],
+                receipts: vec![],
+            };
+            for act in acts {
+                let paid_to = world.till.ceiling().base_units();
+                let owed = world.owed();
+                let crash = matches!(act, Act::Crash);
+                world.act(act);
+                // One token is the grain of a delivery; it may be what crosses the line.
+                let reach = world.till.ceiling().base_units() + world.running.len() as u128 * (STEP + 1);
+                prop_assert!(crash || world.owed() <= reach.max(owed));
+                if crash {
+                    prop_assert!(world.owed() <= owed, "a crash must not invent work");
+                    prop_assert_eq!(world.till.ceiling().base_units(), paid_to);
+                }
+            }
+            let numbers: Vec<_> = world.receipts.iter().map(|receipt| receipt.sequence).collect();
+            prop_assert_eq!(numbers, (1..=world.receipts.len() as u64).collect::<Vec<_>>());
+            let sum: u128 = world.receipts.iter().map(|receipt| receipt.amount.base_units()).sum();
+            prop_assert_eq!(sum, world.till.charged().base_units());
+            prop_assert!(world.till.claimable_total() <= world.till.ceiling());
+        }
+
+        #[test]
+        fn a_replay_gives_the_same_till(acts in acts()) {
+            let mut world = World {
+                till: till(10_000, 0),
+                journal: vec![],
+                running: vec![],
+                receipts: vec![],
+            };
+            for act in acts {
+                world.act(act);
+            }
+            let again = Till::replay(CHANNEL, &world.journal);
+            prop_assert_eq!(again.charged(), world.till.charged());
+            prop_assert_eq!(again.ceiling(), world.till.ceiling());
+            prop_assert_eq!(again.sequence(), world.till.sequence());
+            prop_assert_eq!(again.running(), world.till.running());
         }
     }
 }
