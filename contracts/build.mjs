@@ -12,6 +12,7 @@ import { fileURLToPath } from "node:url";
 const CONTRACTS = [
   "AllowanceCollector",
   "BatchSettlement",
+  "CallAggregator",
   "Eip3009Collector",
   "MorToken",
   "Registry",

@@ -122,7 +122,7 @@ abstract contract Marketplace is IMarketplace, ProviderRegistry, ModelRegistry {
         uint256 offset,
         uint256 limit
     ) external view returns (bytes32[] memory, uint256) {
-        return _activePage(_providerActiveBids[provider], offset, limit);
+        return _page(_providerActiveBids[provider], offset, limit);
     }
 
     /// @inheritdoc IMarketplace
@@ -131,7 +131,7 @@ abstract contract Marketplace is IMarketplace, ProviderRegistry, ModelRegistry {
         uint256 offset,
         uint256 limit
     ) external view returns (bytes32[] memory, uint256) {
-        return _activePage(_modelActiveBids[modelId], offset, limit);
+        return _page(_modelActiveBids[modelId], offset, limit);
     }
 
     /// @inheritdoc IMarketplace
@@ -200,27 +200,5 @@ abstract contract Marketplace is IMarketplace, ProviderRegistry, ModelRegistry {
         _bidMinPricePerSecond = minPricePerSecond;
         _bidMaxPricePerSecond = maxPricePerSecond;
         emit MarketplaceBidMinMaxPriceUpdated(minPricePerSecond, maxPricePerSecond);
-    }
-
-    function _activePage(
-        EnumerableSet.Bytes32Set storage ids,
-        uint256 offset,
-        uint256 limit
-    ) private view returns (bytes32[] memory, uint256) {
-        uint256 length = ids.length();
-        return (ids.values(offset, _pageEnd(offset, limit, length)), length);
-    }
-
-    function _page(
-        bytes32[] storage ids,
-        uint256 offset,
-        uint256 limit
-    ) private view returns (bytes32[] memory page, uint256 length) {
-        length = ids.length;
-        uint256 end = _pageEnd(offset, limit, length);
-        page = new bytes32[](end - offset);
-        for (uint256 i = 0; i < page.length; ++i) {
-            page[i] = ids[offset + i];
-        }
     }
 }

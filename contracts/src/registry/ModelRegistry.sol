@@ -16,7 +16,7 @@ abstract contract ModelRegistry is IModelRegistry, RegistryBase {
 
     uint256 private _modelMinStake;
     mapping(bytes32 modelId => Model) private _models;
-    EnumerableSet.Bytes32Set private _modelIds;
+    bytes32[] private _modelIds;
     EnumerableSet.Bytes32Set private _activeModelIds;
 
     constructor(uint256 minStake) {
@@ -49,7 +49,7 @@ abstract contract ModelRegistry is IModelRegistry, RegistryBase {
         if (entry.createdAt == 0) {
             entry.createdAt = uint128(block.timestamp);
             entry.owner = modelOwner;
-            _modelIds.add(modelId);
+            _modelIds.push(modelId);
         }
         entry.isDeleted = false;
         entry.ipfsCID = ipfsCID;
@@ -87,12 +87,12 @@ abstract contract ModelRegistry is IModelRegistry, RegistryBase {
 
     /// @inheritdoc IModelRegistry
     function getModelIds(uint256 offset, uint256 limit) external view returns (bytes32[] memory, uint256) {
-        return _modelPage(_modelIds, offset, limit);
+        return _page(_modelIds, offset, limit);
     }
 
     /// @inheritdoc IModelRegistry
     function getActiveModelIds(uint256 offset, uint256 limit) external view returns (bytes32[] memory, uint256) {
-        return _modelPage(_activeModelIds, offset, limit);
+        return _page(_activeModelIds, offset, limit);
     }
 
     /// @inheritdoc IModelRegistry
@@ -123,15 +123,6 @@ abstract contract ModelRegistry is IModelRegistry, RegistryBase {
         for (uint256 i = 0; i < tags.length; ++i) {
             entry.tags.push(tags[i]);
         }
-    }
-
-    function _modelPage(
-        EnumerableSet.Bytes32Set storage ids,
-        uint256 offset,
-        uint256 limit
-    ) private view returns (bytes32[] memory, uint256) {
-        uint256 length = ids.length();
-        return (ids.values(offset, _pageEnd(offset, limit, length)), length);
     }
 
     function _requireShort(string calldata name, string[] calldata tags) private pure {

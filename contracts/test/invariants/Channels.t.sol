@@ -44,8 +44,24 @@ contract ChannelInvariants is Scene {
         targets[0] = FuzzSelector(address(_handler), selectors);
     }
 
+    /// One campaign for all of them: the sequences would be the same for each.
+    function invariant_channels() external view {
+        _holds_1_holdings_equal_debts();
+        _holds_1_what_came_in_is_held_or_went_out();
+        _holds_2_claims_stay_within_ceiling_and_escrow();
+        _holds_4_earnings_are_the_sum_of_claims();
+        _holds_6_withdrawals_are_whole_or_absent();
+        _holds_9_collectors_hold_nothing();
+    }
+
+    /// The campaign above must have been about something.
+    function afterInvariant() external view {
+        VM.assertTrue(_handler.moves("pay") != 0, "no deposit in the whole run");
+        VM.assertTrue(_handler.moves("claim") != 0, "no claim in the whole run");
+    }
+
     /// 1: what the contract holds is what it owes, to the unit.
-    function invariant_1_holdings_equal_debts() external view {
+    function _holds_1_holdings_equal_debts() private view {
         address[2] memory tokens = _handler.tokens();
         for (uint256 t = 0; t < tokens.length; ++t) {
             uint256 owed = _unclaimedIn(tokens[t]) + _unsettledIn(tokens[t]);
@@ -54,7 +70,7 @@ contract ChannelInvariants is Scene {
     }
 
     /// 1 again, against the handler's books: nothing appears, nothing is lost.
-    function invariant_1_what_came_in_is_held_or_went_out() external view {
+    function _holds_1_what_came_in_is_held_or_went_out() private view {
         address[2] memory tokens = _handler.tokens();
         address[2] memory receivers = _handler.receiversOfAll();
         for (uint256 t = 0; t < tokens.length; ++t) {
@@ -68,7 +84,7 @@ contract ChannelInvariants is Scene {
     }
 
     /// 2: nobody gets more than was signed for, nor more than is there.
-    function invariant_2_claims_stay_within_ceiling_and_escrow() external view {
+    function _holds_2_claims_stay_within_ceiling_and_escrow() private view {
         for (uint256 i = 0; i < _handler.CHANNELS(); ++i) {
             bytes32 id = SETTLEMENT.getChannelId(_handler.configOf(i));
             (uint128 balance, uint128 claimed) = SETTLEMENT.channels(id);
@@ -78,7 +94,7 @@ contract ChannelInvariants is Scene {
     }
 
     /// 4: a receiver's sum is the sum of its channels, and what was settled came out of it.
-    function invariant_4_earnings_are_the_sum_of_claims() external view {
+    function _holds_4_earnings_are_the_sum_of_claims() private view {
         address[2] memory tokens = _handler.tokens();
         address[2] memory receivers = _handler.receiversOfAll();
         for (uint256 t = 0; t < tokens.length; ++t) {
@@ -91,7 +107,7 @@ contract ChannelInvariants is Scene {
     }
 
     /// 6: a withdrawal has an amount exactly while it has a start.
-    function invariant_6_withdrawals_are_whole_or_absent() external view {
+    function _holds_6_withdrawals_are_whole_or_absent() private view {
         for (uint256 i = 0; i < _handler.CHANNELS(); ++i) {
             bytes32 id = SETTLEMENT.getChannelId(_handler.configOf(i));
             (uint128 amount, uint40 since) = SETTLEMENT.pendingWithdrawals(id);
@@ -100,7 +116,7 @@ contract ChannelInvariants is Scene {
     }
 
     /// Collectors pass money on; they never keep any.
-    function invariant_9_collectors_hold_nothing() external view {
+    function _holds_9_collectors_hold_nothing() private view {
         address[2] memory tokens = _handler.tokens();
         for (uint256 t = 0; t < tokens.length; ++t) {
             VM.assertEq(IERC20(tokens[t]).balanceOf(0x4c45544845000000000000000000000000000001), 0);

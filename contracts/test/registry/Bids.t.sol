@@ -99,7 +99,7 @@ contract BidsTest is RegistryScene {
     function test_refuses_who_is_not_a_provider_any_more() public {
         VM.expectRevert(IMarketplace.MarketplaceProviderNotFound.selector);
         bid(stranger, modelId, MIN_PRICE);
-        leave(provider);
+        depart(provider);
         VM.expectRevert(IMarketplace.MarketplaceProviderNotFound.selector);
         bid(provider, modelId, MIN_PRICE);
     }

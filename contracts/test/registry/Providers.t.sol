@@ -78,7 +78,7 @@ contract ProvidersTest is RegistryScene {
         join(provider, 5 ether);
         VM.expectEmit(address(registry));
         emit IProviderRegistry.ProviderDeregistered(provider);
-        leave(provider);
+        depart(provider);
 
         VM.assertEq(mor.balanceOf(provider), WEALTH);
         VM.assertEq(registry.getProvider(provider).stake, 0);
@@ -90,7 +90,7 @@ contract ProvidersTest is RegistryScene {
 
     function test_who_left_may_come_back_with_a_new_stake() public {
         join(provider, 5 ether);
-        leave(provider);
+        depart(provider);
         VM.expectRevert(abi.encodeWithSelector(IProviderRegistry.ProviderStakeTooLow.selector, 0, MIN_STAKE));
         join(provider, 0);
         VM.warp(START + 1 days);
@@ -103,21 +103,21 @@ contract ProvidersTest is RegistryScene {
 
     function test_refuses_to_let_go_of_an_unknown_or_gone_provider() public {
         VM.expectRevert(IProviderRegistry.ProviderNotFound.selector);
-        leave(stranger);
+        depart(stranger);
         join(provider, 1 ether);
-        leave(provider);
+        depart(provider);
         VM.expectRevert(IProviderRegistry.ProviderHasAlreadyDeregistered.selector);
-        leave(provider);
+        depart(provider);
     }
 
     function test_refuses_to_let_go_of_who_has_bids() public {
         join(provider, 1 ether);
         bytes32 id = bid(provider, addModel(BASE_MODEL), MIN_PRICE);
         VM.expectRevert(IProviderRegistry.ProviderHasActiveBids.selector);
-        leave(provider);
+        depart(provider);
         VM.prank(provider);
         registry.deleteModelBid(id);
-        leave(provider);
+        depart(provider);
     }
 
     function test_a_higher_minimum_leaves_who_is_there() public {

@@ -32,7 +32,7 @@ contract RegistryHandler is RegistryScene {
         if (!registry.getIsProviderActive(who) || bids != 0) return;
         uint256 stake = registry.getProvider(who).stake;
         uint256 before = mor.balanceOf(who);
-        leave(who);
+        depart(who);
         VM.assertEq(mor.balanceOf(who) - before, stake, "invariant 12: the whole stake comes back");
     }
 

@@ -41,8 +41,16 @@ contract RegistryInvariants is Scene {
         targets[0] = FuzzSelector(address(_handler), selectors);
     }
 
+    /// One campaign for all of them: the sequences would be the same for each.
+    function invariant_registry() external view {
+        _holds_12_holdings_are_stakes_and_fees();
+        _holds_14_one_active_bid_a_pair();
+        _holds_14_active_lists_are_the_lists_filtered();
+        _holds_14_only_active_sides_have_bids();
+    }
+
     /// 12: what the registry holds is stakes and fees, to the unit.
-    function invariant_12_holdings_are_stakes_and_fees() external view {
+    function _holds_12_holdings_are_stakes_and_fees() private view {
         uint256 owed = _registry.getFeeBalance();
         for (uint256 i = 0; i < _handler.PROVIDERS(); ++i) {
             owed += _registry.getProvider(_handler.providerOf(i)).stake;
@@ -54,7 +62,7 @@ contract RegistryInvariants is Scene {
     }
 
     /// 14: at most one bid of a provider on a model is on the market, and it is the last one posted.
-    function invariant_14_one_active_bid_a_pair() external view {
+    function _holds_14_one_active_bid_a_pair() private view {
         for (uint256 p = 0; p < _handler.PROVIDERS(); ++p) {
             address provider = _handler.providerOf(p);
             (bytes32[] memory all,) = _registry.getProviderBids(provider, 0, type(uint256).max);
@@ -68,7 +76,7 @@ contract RegistryInvariants is Scene {
     }
 
     /// 14: the active lists are the whole lists without what was deleted, from either side.
-    function invariant_14_active_lists_are_the_lists_filtered() external view {
+    function _holds_14_active_lists_are_the_lists_filtered() private view {
         for (uint256 p = 0; p < _handler.PROVIDERS(); ++p) {
             (bytes32[] memory all,) = _registry.getProviderBids(_handler.providerOf(p), 0, type(uint256).max);
             (bytes32[] memory active,) = _registry.getProviderActiveBids(_handler.providerOf(p), 0, type(uint256).max);
@@ -82,7 +90,7 @@ contract RegistryInvariants is Scene {
     }
 
     /// 14: nobody who left, and no model that was removed, has a bid on the market.
-    function invariant_14_only_active_sides_have_bids() external view {
+    function _holds_14_only_active_sides_have_bids() private view {
         for (uint256 p = 0; p < _handler.PROVIDERS(); ++p) {
             address provider = _handler.providerOf(p);
             (bytes32[] memory active,) = _registry.getProviderActiveBids(provider, 0, type(uint256).max);

@@ -53,7 +53,7 @@ abstract contract RegistryScene is Scene {
         registry.providerRegister(who, stake, "provider.example:3333");
     }
 
-    function leave(address who) internal {
+    function depart(address who) internal {
         VM.prank(who);
         registry.providerDeregister(who);
     }
