@@ -31,9 +31,8 @@ contract AllowanceCollector is DepositCollector, RuntimeDomain {
     /// The signature is not the payer's over `digest`.
     error AllowanceCollectorInvalidSignature(address payer, bytes32 digest);
 
-    bytes32 public constant ALLOWANCE_DEPOSIT_TYPEHASH = keccak256(
-        "AllowanceDeposit(bytes32 channelId,address token,uint128 amount,uint256 nonce,uint256 deadline)"
-    );
+    bytes32 public constant ALLOWANCE_DEPOSIT_TYPEHASH =
+        keccak256("AllowanceDeposit(bytes32 channelId,address token,uint128 amount,uint256 nonce,uint256 deadline)");
 
     string private constant DOMAIN_NAME = "Lethe Allowance Collector";
     bytes32 private constant DOMAIN_NAME_HASH = keccak256("Lethe Allowance Collector");
@@ -49,8 +48,7 @@ contract AllowanceCollector is DepositCollector, RuntimeDomain {
         bytes32 channelId,
         bytes calldata collectorData
     ) external override onlySettlement {
-        (uint256 nonce, uint256 deadline, bytes memory signature) =
-            abi.decode(collectorData, (uint256, uint256, bytes));
+        (uint256 nonce, uint256 deadline, bytes memory signature) = abi.decode(collectorData, (uint256, uint256, bytes));
         require(block.timestamp <= deadline, AllowanceCollectorExpired(deadline, block.timestamp));
 
         bytes32 digest = getAllowanceDepositDigest(channelId, token, amount, nonce, deadline);

@@ -148,9 +148,7 @@ contract BatchSettlement is IBatchSettlement, RuntimeDomain, Multicall, Reentran
         bytes32 channelId = getChannelId(config);
         Withdrawal memory withdrawal = _withdrawals[channelId];
         require(withdrawal.initiatedAt != 0, WithdrawalNotPending());
-        require(
-            block.timestamp >= uint256(withdrawal.initiatedAt) + config.withdrawDelay, WithdrawDelayNotElapsed()
-        );
+        require(block.timestamp >= uint256(withdrawal.initiatedAt) + config.withdrawDelay, WithdrawDelayNotElapsed());
 
         delete _withdrawals[channelId];
         Escrow storage escrow = _escrows[channelId];

@@ -35,8 +35,7 @@ abstract contract RuntimeDomain is IERC5267 {
 
     function _hashTypedData(bytes32 structHash) internal view returns (bytes32) {
         (, bytes32 nameHash) = _domainName();
-        bytes32 separator =
-            keccak256(abi.encode(DOMAIN_TYPEHASH, nameHash, VERSION_HASH, block.chainid, address(this)));
+        bytes32 separator = keccak256(abi.encode(DOMAIN_TYPEHASH, nameHash, VERSION_HASH, block.chainid, address(this)));
         return MessageHashUtils.toTypedDataHash(separator, structHash);
     }
 }

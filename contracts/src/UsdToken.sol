@@ -53,13 +53,9 @@ contract UsdToken is ERC20, Ownable, RuntimeDomain, IReceiveWithAuthorization {
         );
         require(!_spent[from][nonce], UsdTokenAuthorizationSpent(from, nonce));
         bytes32 digest = _hashTypedData(
-            keccak256(
-                abi.encode(RECEIVE_WITH_AUTHORIZATION_TYPEHASH, from, to, value, validAfter, validBefore, nonce)
-            )
+            keccak256(abi.encode(RECEIVE_WITH_AUTHORIZATION_TYPEHASH, from, to, value, validAfter, validBefore, nonce))
         );
-        require(
-            SignatureChecker.isValidSignatureNowCalldata(from, digest, signature), UsdTokenInvalidSignature(from)
-        );
+        require(SignatureChecker.isValidSignatureNowCalldata(from, digest, signature), UsdTokenInvalidSignature(from));
         _spent[from][nonce] = true;
         emit AuthorizationUsed(from, nonce);
         _transfer(from, to, value);

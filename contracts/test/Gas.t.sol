@@ -13,11 +13,11 @@ import {SettlementScene} from "./base/SettlementScene.sol";
 contract GasTest is SettlementScene {
     function test_gas_of_a_channels_life() public {
         IBatchSettlement.ChannelConfig memory config = channelConfig();
-        bytes memory data = allowanceData(payer, config, 1_000);
-        SETTLEMENT.deposit(config, 1_000, address(ALLOWANCES), data);
+        bytes memory data = allowanceData(payer, config, 1000);
+        SETTLEMENT.deposit(config, 1000, address(ALLOWANCES), data);
         snapshot("deposit by allowance, first");
-        data = allowanceData(payer, config, 1_000);
-        SETTLEMENT.deposit(config, 1_000, address(ALLOWANCES), data);
+        data = allowanceData(payer, config, 1000);
+        SETTLEMENT.deposit(config, 1000, address(ALLOWANCES), data);
         snapshot("deposit by allowance, top-up");
 
         claimRow(config, 100);
@@ -45,15 +45,15 @@ contract GasTest is SettlementScene {
     function test_gas_of_a_deposit_by_authorisation() public {
         IBatchSettlement.ChannelConfig memory config = channelConfig();
         config.token = address(usd);
-        bytes memory data = authorization(config, 1_000);
-        SETTLEMENT.deposit(config, 1_000, address(AUTHORIZATIONS), data);
+        bytes memory data = authorization(config, 1000);
+        SETTLEMENT.deposit(config, 1000, address(AUTHORIZATIONS), data);
         snapshot("deposit by EIP-3009, first");
     }
 
     function test_gas_of_claiming_many_channels() public {
         IBatchSettlement.VoucherClaim[] memory rows = new IBatchSettlement.VoucherClaim[](25);
         for (uint256 i = 0; i < rows.length; ++i) {
-            deposit(channelConfig(i), 1_000);
+            deposit(channelConfig(i), 1000);
             rows[i] = claimOf(channelConfig(i), 100);
         }
         VM.prank(receiver.addr);

@@ -32,11 +32,7 @@ interface IMarketplace {
     function setMinMaxBidPricePerSecond(uint256 bidMinPricePerSecond, uint256 bidMaxPricePerSecond) external;
 
     /// Posts a bid and replaces the provider's earlier one on the model. By the provider, who pays the fee.
-    function postModelBid(
-        address provider,
-        bytes32 modelId,
-        uint256 pricePerSecond
-    ) external returns (bytes32 bidId);
+    function postModelBid(address provider, bytes32 modelId, uint256 pricePerSecond) external returns (bytes32 bidId);
 
     /// Takes a bid off the market. By its provider.
     function deleteModelBid(bytes32 bidId) external;

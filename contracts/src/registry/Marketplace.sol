@@ -42,11 +42,7 @@ abstract contract Marketplace is IMarketplace, ProviderRegistry, ModelRegistry {
     }
 
     /// @inheritdoc IMarketplace
-    function postModelBid(
-        address provider,
-        bytes32 modelId,
-        uint256 pricePerSecond
-    ) external returns (bytes32 bidId) {
+    function postModelBid(address provider, bytes32 modelId, uint256 pricePerSecond) external returns (bytes32 bidId) {
         _requireCaller(provider);
         require(getIsProviderActive(provider), MarketplaceProviderNotFound());
         require(getIsModelActive(modelId), MarketplaceModelNotFound());

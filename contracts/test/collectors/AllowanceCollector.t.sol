@@ -69,15 +69,13 @@ contract AllowanceCollectorTest is SettlementScene {
     function test_refuses_a_signature_for_another_nonce_or_deadline() public {
         bytes memory signature = signatureOf(allowanceData(payer, channelConfig(), 100, 7, START));
         refuses(channelConfig(), 100, abi.encode(8, START, signature), invalid(channelConfig(), 100, 8, START));
-        refuses(
-            channelConfig(), 100, abi.encode(7, START + 1, signature), invalid(channelConfig(), 100, 7, START + 1)
-        );
+        refuses(channelConfig(), 100, abi.encode(7, START + 1, signature), invalid(channelConfig(), 100, 7, START + 1));
     }
 
     function test_refuses_a_signature_for_another_chain() public {
         VM.chainId(1);
         bytes memory data = allowanceData(payer, channelConfig(), 100, 7, START);
-        VM.chainId(31337);
+        VM.chainId(31_337);
         refuses(channelConfig(), 100, data, invalid(channelConfig(), 100, 7, START));
     }
 
@@ -89,9 +87,7 @@ contract AllowanceCollectorTest is SettlementScene {
             config,
             100,
             data,
-            abi.encodeWithSelector(
-                AllowanceCollector.AllowanceCollectorExpired.selector, START + 10, START + 11
-            )
+            abi.encodeWithSelector(AllowanceCollector.AllowanceCollectorExpired.selector, START + 10, START + 11)
         );
         VM.warp(START + 10);
         SETTLEMENT.deposit(config, 100, address(ALLOWANCES), data);
@@ -176,9 +172,8 @@ contract AllowanceCollectorTest is SettlementScene {
         bytes32 digest = ALLOWANCES.getAllowanceDepositDigest(
             SETTLEMENT.getChannelId(config), config.token, amount, nonce, deadline
         );
-        return abi.encodeWithSelector(
-            AllowanceCollector.AllowanceCollectorInvalidSignature.selector, payer.addr, digest
-        );
+        return
+            abi.encodeWithSelector(AllowanceCollector.AllowanceCollectorInvalidSignature.selector, payer.addr, digest);
     }
 
     function signatureOf(bytes memory data) private pure returns (bytes memory signature) {
@@ -198,12 +193,12 @@ contract AllowanceTheftTest is SettlementScene {
         IBatchSettlement.ChannelConfig memory trap = trapChannel();
 
         VM.startPrank(thief.addr);
-        SETTLEMENT.deposit(trap, 1_000, address(careless), "");
-        SETTLEMENT.claim(batch(claimBy(thief, trap, 1_000, 1_000)));
+        SETTLEMENT.deposit(trap, 1000, address(careless), "");
+        SETTLEMENT.claim(batch(claimBy(thief, trap, 1000, 1000)));
         SETTLEMENT.settle(thief.addr, address(mor));
         VM.stopPrank();
 
-        VM.assertEq(mor.balanceOf(thief.addr), 1_000); // which is why ours asks
+        VM.assertEq(mor.balanceOf(thief.addr), 1000); // which is why ours asks
     }
 
     function test_no_signature() public {
@@ -211,21 +206,21 @@ contract AllowanceTheftTest is SettlementScene {
     }
 
     function test_the_thiefs_signature() public {
-        fails(allowanceData(thief, trapChannel(), 1_000));
+        fails(allowanceData(thief, trapChannel(), 1000));
     }
 
     function test_a_signature_that_was_used() public {
-        bytes memory used = allowanceData(payer, channelConfig(), 1_000, 0, START);
-        SETTLEMENT.deposit(channelConfig(), 1_000, address(ALLOWANCES), used);
+        bytes memory used = allowanceData(payer, channelConfig(), 1000, 0, START);
+        SETTLEMENT.deposit(channelConfig(), 1000, address(ALLOWANCES), used);
         fails(used);
     }
 
     function test_an_unused_signature_for_an_honest_channel() public {
-        fails(allowanceData(payer, channelConfig(), 1_000));
+        fails(allowanceData(payer, channelConfig(), 1000));
     }
 
     function test_a_channel_that_differs_in_one_key_only() public {
-        bytes memory honest = allowanceData(payer, channelConfig(), 1_000);
+        bytes memory honest = allowanceData(payer, channelConfig(), 1000);
         for (uint256 i = 0; i < 4; ++i) {
             IBatchSettlement.ChannelConfig memory trap = channelConfig();
             if (i == 0) trap.payerAuthorizer = thief.addr;
@@ -233,16 +228,16 @@ contract AllowanceTheftTest is SettlementScene {
             if (i == 2) trap.receiverAuthorizer = thief.addr;
             if (i == 3) trap.payerAuthorizer = address(0);
             VM.expectRevert();
-            SETTLEMENT.deposit(trap, 1_000, address(ALLOWANCES), honest);
+            SETTLEMENT.deposit(trap, 1000, address(ALLOWANCES), honest);
         }
     }
 
     function test_the_collector_called_directly_with_a_good_signature() public {
-        bytes memory honest = allowanceData(payer, channelConfig(), 1_000);
+        bytes memory honest = allowanceData(payer, channelConfig(), 1000);
         bytes32 id = SETTLEMENT.getChannelId(channelConfig());
         VM.expectRevert(DepositCollector.OnlyX402BatchSettlement.selector);
         VM.prank(thief.addr); // the caller would receive the tokens
-        ALLOWANCES.collect(payer.addr, address(mor), 1_000, id, honest);
+        ALLOWANCES.collect(payer.addr, address(mor), 1000, id, honest);
     }
 
     function testFuzz_any_bytes(uint256 nonce, uint256 deadline, bytes memory signature) public {
@@ -254,7 +249,7 @@ contract AllowanceTheftTest is SettlementScene {
         uint256 before = mor.balanceOf(payer.addr);
         VM.expectRevert();
         VM.prank(thief.addr);
-        SETTLEMENT.deposit(trap, 1_000, address(ALLOWANCES), data);
+        SETTLEMENT.deposit(trap, 1000, address(ALLOWANCES), data);
         VM.assertEq(mor.balanceOf(payer.addr), before);
     }
 

@@ -54,9 +54,7 @@ contract Eip3009CollectorTest is SettlementScene {
         (,,, bytes memory signature) = abi.decode(data, (uint256, uint256, uint256, bytes));
         bytes32 nonce = keccak256(abi.encode(SETTLEMENT.getChannelId(inUsd(0)), 9));
         VM.expectRevert(
-            abi.encodeWithSelector(
-                UsdToken.UsdTokenCallerNotReceiver.selector, stranger.addr, address(AUTHORIZATIONS)
-            )
+            abi.encodeWithSelector(UsdToken.UsdTokenCallerNotReceiver.selector, stranger.addr, address(AUTHORIZATIONS))
         );
         VM.prank(stranger.addr);
         usd.receiveWithAuthorization(payer.addr, address(AUTHORIZATIONS), 100, 0, START + 1, nonce, signature);

@@ -119,7 +119,8 @@ contract ChannelHandler is SettlementScene {
         IBatchSettlement.ChannelConfig memory config = configOf(which);
         amount = within128(amount, 1, MOVE_MAX);
         uint128 unclaimed = balanceIn(config) - claimedIn(config);
-        bytes memory call = bySignature ? _signedRefund(config, amount) : abi.encodeCall(SETTLEMENT.refund, (config, amount));
+        bytes memory call =
+            bySignature ? _signedRefund(config, amount) : abi.encodeCall(SETTLEMENT.refund, (config, amount));
 
         VM.prank(bySignature ? stranger.addr : config.receiver);
         uint256 paid = _paidToPayer(config, call);

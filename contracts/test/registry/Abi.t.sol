@@ -48,17 +48,50 @@ contract AbiTest is RegistryScene {
     }
 
     function test_event_topics() public pure {
-        VM.assertEq(IMarketplace.MaretplaceFeeUpdated.selector, 0x9c16b729dd48a231a60f92c4c1a12a5225825dd20699fc221314ea2d73a97cce);
-        VM.assertEq(IMarketplace.MarketplaceBidPosted.selector, 0xfc422bb61cd73bc76f27eecf69cce3db0b05d39769ca3ed0fb314a3d04bff6f6);
-        VM.assertEq(IMarketplace.MarketplaceBidDeleted.selector, 0x409dfc0f98bf6e062e576fbdc63c9f82392d44deff61e3412f8bd256d2814883);
-        VM.assertEq(IMarketplace.MarketplaceBidMinMaxPriceUpdated.selector, 0x522f4bcd10bb097a0de10e63abe81fdef5ff505c11cded69df4bb84b1f87a563);
-        VM.assertEq(IProviderRegistry.ProviderRegistered.selector, 0x70abce74777b3838ae60a33a6b9a87d9d25532668fe4fea548554c55868579c0);
-        VM.assertEq(IProviderRegistry.ProviderDeregistered.selector, 0xf04091b4a187e321a42001e46961e45b6a75b203fc6fb766b7e05505f6080abb);
-        VM.assertEq(IProviderRegistry.ProviderMinimumStakeUpdated.selector, 0x4d6b08cda70533f8222fea5ffc794d3a1f5dcde2620c6fa74789ef647db19450);
-        VM.assertEq(IProviderRegistry.ProviderWithdrawn.selector, 0x61388fbc2ba003175d3018b8f13b002234cc4e203a332a4a6dadb96bc82c3db2);
-        VM.assertEq(IModelRegistry.ModelRegisteredUpdated.selector, 0xda9282a68d90c36d31d780a69a65da6c35191a5d8cdd37bd1a1a5aa9fb168e77);
-        VM.assertEq(IModelRegistry.ModelDeregistered.selector, 0x79a9f3017f26694a70f688c1e37f4add042a050660c62fc8351f760b153b888b);
-        VM.assertEq(IModelRegistry.ModelMinimumStakeUpdated.selector, 0x136e2b2828baa18257e8eef3c26df62481c7b16303ca0ebe4202865df5e97d7e);
+        VM.assertEq(
+            IMarketplace.MaretplaceFeeUpdated.selector,
+            0x9c16b729dd48a231a60f92c4c1a12a5225825dd20699fc221314ea2d73a97cce
+        );
+        VM.assertEq(
+            IMarketplace.MarketplaceBidPosted.selector,
+            0xfc422bb61cd73bc76f27eecf69cce3db0b05d39769ca3ed0fb314a3d04bff6f6
+        );
+        VM.assertEq(
+            IMarketplace.MarketplaceBidDeleted.selector,
+            0x409dfc0f98bf6e062e576fbdc63c9f82392d44deff61e3412f8bd256d2814883
+        );
+        VM.assertEq(
+            IMarketplace.MarketplaceBidMinMaxPriceUpdated.selector,
+            0x522f4bcd10bb097a0de10e63abe81fdef5ff505c11cded69df4bb84b1f87a563
+        );
+        VM.assertEq(
+            IProviderRegistry.ProviderRegistered.selector,
+            0x70abce74777b3838ae60a33a6b9a87d9d25532668fe4fea548554c55868579c0
+        );
+        VM.assertEq(
+            IProviderRegistry.ProviderDeregistered.selector,
+            0xf04091b4a187e321a42001e46961e45b6a75b203fc6fb766b7e05505f6080abb
+        );
+        VM.assertEq(
+            IProviderRegistry.ProviderMinimumStakeUpdated.selector,
+            0x4d6b08cda70533f8222fea5ffc794d3a1f5dcde2620c6fa74789ef647db19450
+        );
+        VM.assertEq(
+            IProviderRegistry.ProviderWithdrawn.selector,
+            0x61388fbc2ba003175d3018b8f13b002234cc4e203a332a4a6dadb96bc82c3db2
+        );
+        VM.assertEq(
+            IModelRegistry.ModelRegisteredUpdated.selector,
+            0xda9282a68d90c36d31d780a69a65da6c35191a5d8cdd37bd1a1a5aa9fb168e77
+        );
+        VM.assertEq(
+            IModelRegistry.ModelDeregistered.selector,
+            0x79a9f3017f26694a70f688c1e37f4add042a050660c62fc8351f760b153b888b
+        );
+        VM.assertEq(
+            IModelRegistry.ModelMinimumStakeUpdated.selector,
+            0x136e2b2828baa18257e8eef3c26df62481c7b16303ca0ebe4202865df5e97d7e
+        );
     }
 
     function test_error_ids() public pure {

@@ -49,9 +49,7 @@ contract ModelsTest is RegistryScene {
 
     function test_refuses_too_little() public {
         VM.expectRevert(
-            abi.encodeWithSelector(
-                IModelRegistry.ModelStakeTooLow.selector, MIN_MODEL_STAKE - 1, MIN_MODEL_STAKE
-            )
+            abi.encodeWithSelector(IModelRegistry.ModelStakeTooLow.selector, MIN_MODEL_STAKE - 1, MIN_MODEL_STAKE)
         );
         addModel(BASE_MODEL, MIN_MODEL_STAKE - 1);
         addModel(BASE_MODEL, MIN_MODEL_STAKE);

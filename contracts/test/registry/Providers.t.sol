@@ -129,9 +129,7 @@ contract ProvidersTest is RegistryScene {
 
         VM.assertEq(registry.getProviderMinimumStake(), 9 ether);
         VM.assertTrue(registry.getIsProviderActive(provider));
-        VM.expectRevert(
-            abi.encodeWithSelector(IProviderRegistry.ProviderStakeTooLow.selector, MIN_STAKE, 9 ether)
-        );
+        VM.expectRevert(abi.encodeWithSelector(IProviderRegistry.ProviderStakeTooLow.selector, MIN_STAKE, 9 ether));
         join(provider, 0);
     }
 

@@ -7,7 +7,7 @@ import {Scene} from "../base/Scene.sol";
 
 /// A registry with the parameters of the Morpheus-Lumerin main network and accounts that can afford it.
 abstract contract RegistryScene is Scene {
-    uint256 internal constant WEALTH = 1_000 ether;
+    uint256 internal constant WEALTH = 1000 ether;
     uint256 internal constant MIN_STAKE = 0.2 ether;
     uint256 internal constant MIN_MODEL_STAKE = 0.1 ether;
     uint256 internal constant FEE = 0.3 ether;

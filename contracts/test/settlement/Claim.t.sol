@@ -133,7 +133,7 @@ contract ClaimTest is SettlementScene {
         IBatchSettlement.ChannelConfig memory config = openChannel(100);
         VM.chainId(1);
         IBatchSettlement.VoucherClaim memory foreign = claimOf(config, 30);
-        VM.chainId(31337);
+        VM.chainId(31_337);
         refuses(foreign, IBatchSettlement.InvalidSignature.selector);
     }
 
@@ -199,12 +199,12 @@ contract ClaimTest is SettlementScene {
     }
 
     function testFuzz_the_highest_valid_claim_counts(uint128[8] memory ceilings, uint128[8] memory totals) public {
-        uint128 escrow = 1_000;
+        uint128 escrow = 1000;
         IBatchSettlement.ChannelConfig memory config = openChannel(escrow);
         uint128 highest;
         for (uint256 i = 0; i < ceilings.length; ++i) {
-            uint128 ceiling = within128(ceilings[i], 0, 1_200);
-            uint128 total = within128(totals[i], 0, 1_200);
+            uint128 ceiling = within128(ceilings[i], 0, 1200);
+            uint128 total = within128(totals[i], 0, 1200);
             IBatchSettlement.VoucherClaim memory row = claimOf(config, ceiling, total);
             if (total > highest && total > ceiling) {
                 refuses(row, IBatchSettlement.ClaimExceedsCeiling.selector);

@@ -137,7 +137,7 @@ contract DepositTest is SettlementScene {
     function test_believes_no_collector_that_brings_less_or_more() public {
         for (int256 surplus = -1; surplus <= 1; surplus += 2) {
             PocketCollector collector = new PocketCollector(surplus);
-            mor.mint(address(collector), 1_000);
+            mor.mint(address(collector), 1000);
             VM.expectRevert(IBatchSettlement.DepositCollectionFailed.selector);
             SETTLEMENT.deposit(channelConfig(), 100, address(collector), "");
         }

@@ -12,9 +12,7 @@ contract GenesisTest is SettlementScene {
         address[3] memory created =
             [address(new BatchSettlement()), address(new AllowanceCollector()), address(new Eip3009Collector())];
         bytes[3] memory runtime = [
-            type(BatchSettlement).runtimeCode,
-            type(AllowanceCollector).runtimeCode,
-            type(Eip3009Collector).runtimeCode
+            type(BatchSettlement).runtimeCode, type(AllowanceCollector).runtimeCode, type(Eip3009Collector).runtimeCode
         ];
         for (uint256 i = 0; i < created.length; ++i) {
             VM.assertEq(created[i].code, runtime[i]);
@@ -35,12 +33,12 @@ contract GenesisTest is SettlementScene {
         BatchSettlement elsewhere = new BatchSettlement();
         bytes32 here = SETTLEMENT.getChannelId(channelConfig());
         VM.assertTrue(here != elsewhere.getChannelId(channelConfig()));
-        VM.chainId(42161);
+        VM.chainId(42_161);
         VM.assertTrue(here != SETTLEMENT.getChannelId(channelConfig()));
     }
 
     function test_the_domain_can_be_asked_for() public {
-        VM.chainId(42161);
+        VM.chainId(42_161);
         (
             bytes1 fields,
             string memory name,
@@ -53,7 +51,7 @@ contract GenesisTest is SettlementScene {
         VM.assertEq(bytes32(fields), bytes32(bytes1(0x0f)));
         VM.assertEq(name, "x402 Batch Settlement");
         VM.assertEq(version, "1");
-        VM.assertEq(chainId, 42161);
+        VM.assertEq(chainId, 42_161);
         VM.assertEq(verifyingContract, address(SETTLEMENT));
         VM.assertEq(salt, bytes32(0));
         VM.assertEq(extensions.length, 0);

@@ -22,7 +22,7 @@ contract ReentrancyTest is SettlementScene {
     function test_every_way_in_is_closed_while_settling() public {
         IBatchSettlement.ChannelConfig memory config = ours();
         bytes[] memory ways = waysIn(config);
-        deposit(config, 1_000);
+        deposit(config, 1000);
         for (uint128 i = 0; i < ways.length; ++i) {
             claim(config, i + 1);
             _token.arm(address(SETTLEMENT), ways[i]);
@@ -45,7 +45,7 @@ contract ReentrancyTest is SettlementScene {
     function test_every_way_in_is_closed_while_refunding() public {
         IBatchSettlement.ChannelConfig memory config = ours();
         bytes[] memory ways = waysIn(config);
-        deposit(config, 1_000);
+        deposit(config, 1000);
         for (uint128 i = 0; i < ways.length; ++i) {
             _token.arm(address(SETTLEMENT), ways[i]);
             VM.prank(receiver.addr);
@@ -57,7 +57,7 @@ contract ReentrancyTest is SettlementScene {
     function test_every_way_in_is_closed_while_withdrawing() public {
         IBatchSettlement.ChannelConfig memory config = ours();
         bytes[] memory ways = waysIn(config);
-        deposit(config, 1_000);
+        deposit(config, 1000);
         for (uint128 i = 0; i < ways.length; ++i) {
             VM.prank(payer.addr);
             SETTLEMENT.initiateWithdraw(config, 1);
@@ -92,8 +92,7 @@ contract ReentrancyTest is SettlementScene {
 
     function closed() private view {
         VM.assertEq(
-            _token.answer(),
-            abi.encodeWithSelector(ReentrancyGuardTransient.ReentrancyGuardReentrantCall.selector)
+            _token.answer(), abi.encodeWithSelector(ReentrancyGuardTransient.ReentrancyGuardReentrantCall.selector)
         );
     }
 }

@@ -104,26 +104,21 @@ contract RefundTest is SettlementScene {
 
     /// Invariant 5.
     function testFuzz_gives_exactly_what_was_asked_or_what_is_left(uint128 asked, uint128 claimed) public {
-        asked = within128(asked, 1, 2_000);
-        claimed = within128(claimed, 0, 1_000);
-        IBatchSettlement.ChannelConfig memory config = openChannel(1_000);
+        asked = within128(asked, 1, 2000);
+        claimed = within128(claimed, 0, 1000);
+        IBatchSettlement.ChannelConfig memory config = openChannel(1000);
         if (claimed > 0) claim(config, claimed);
 
         VM.prank(receiver.addr);
         SETTLEMENT.refund(config, asked);
 
-        uint256 paid = asked < 1_000 - claimed ? asked : 1_000 - claimed;
-        VM.assertEq(mor.balanceOf(payer.addr), WEALTH - 1_000 + paid);
-        VM.assertEq(balanceIn(config), 1_000 - paid);
+        uint256 paid = asked < 1000 - claimed ? asked : 1000 - claimed;
+        VM.assertEq(mor.balanceOf(payer.addr), WEALTH - 1000 + paid);
+        VM.assertEq(balanceIn(config), 1000 - paid);
         VM.assertEq(claimedIn(config), claimed);
     }
 
-    function refuses(
-        address caller,
-        IBatchSettlement.ChannelConfig memory config,
-        uint128 amount,
-        bytes4 why
-    ) private {
+    function refuses(address caller, IBatchSettlement.ChannelConfig memory config, uint128 amount, bytes4 why) private {
         VM.expectRevert(why);
         VM.prank(caller);
         SETTLEMENT.refund(config, amount);

@@ -71,9 +71,9 @@ contract SettleTest is SettlementScene {
 
     /// Invariant 4.
     function testFuzz_pays_exactly_what_was_claimed_since(uint128 first, uint128 second) public {
-        first = within128(first, 1, 1_000);
-        second = within128(second, first, 1_000);
-        IBatchSettlement.ChannelConfig memory config = openChannel(1_000);
+        first = within128(first, 1, 1000);
+        second = within128(second, first, 1000);
+        IBatchSettlement.ChannelConfig memory config = openChannel(1000);
 
         claim(config, first);
         SETTLEMENT.settle(receiver.addr, address(mor));
@@ -82,6 +82,6 @@ contract SettleTest is SettlementScene {
         claim(config, second);
         SETTLEMENT.settle(receiver.addr, address(mor));
         VM.assertEq(mor.balanceOf(receiver.addr), second);
-        VM.assertEq(held(), 1_000 - second);
+        VM.assertEq(held(), 1000 - second);
     }
 }

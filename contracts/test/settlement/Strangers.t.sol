@@ -10,7 +10,7 @@ contract StrangersTest is SettlementScene {
     function testFuzz_a_stranger_changes_nothing(address who, uint128 amount, uint256 seed) public {
         VM.assume(who != payer.addr && who != payerAuthorizer.addr);
         VM.assume(who != receiver.addr && who != receiverAuthorizer.addr);
-        IBatchSettlement.ChannelConfig memory config = openChannel(1_000);
+        IBatchSettlement.ChannelConfig memory config = openChannel(1000);
         claim(config, 300);
         VM.prank(payer.addr);
         SETTLEMENT.initiateWithdraw(config, 500);
@@ -25,7 +25,7 @@ contract StrangersTest is SettlementScene {
         }
 
         VM.assertEq(stateOf(config), before);
-        VM.assertEq(mor.balanceOf(payer.addr), WEALTH - 1_000);
+        VM.assertEq(mor.balanceOf(payer.addr), WEALTH - 1000);
     }
 
     /// Everything that asks for a right, with the stranger's own signatures where one is needed.

@@ -44,7 +44,8 @@ contract VectorsTest is SettlementScene {
     function checkVouchers(string memory channel) external {
         for (uint256 i = 0; exists(item(channel, ".vouchers", i)); ++i) {
             string memory voucher = item(channel, ".vouchers", i);
-            bytes32 digest = SETTLEMENT.getVoucherDigest(word(channel, ".channelId"), money(voucher, ".maxClaimableAmount"));
+            bytes32 digest =
+                SETTLEMENT.getVoucherDigest(word(channel, ".channelId"), money(voucher, ".maxClaimableAmount"));
             VM.assertEq(digest, word(voucher, ".digest"));
             ++_seen;
         }
@@ -81,9 +82,7 @@ contract VectorsTest is SettlementScene {
                 word(channel, ".channelId"), token, money(deposited, ".amount"), nonce, deadline
             );
             VM.assertEq(digest, word(deposited, ".digest"));
-            VM.assertEq(
-                data(deposited, ".collectorData"), abi.encode(nonce, deadline, data(deposited, ".signature"))
-            );
+            VM.assertEq(data(deposited, ".collectorData"), abi.encode(nonce, deadline, data(deposited, ".signature")));
             ++_seen;
         }
     }

@@ -54,12 +54,7 @@ contract InitiateWithdrawTest is SettlementScene {
         refuses(payer.addr, channelConfig(), 1, IBatchSettlement.WithdrawAmountExceedsAvailable.selector);
     }
 
-    function refuses(
-        address caller,
-        IBatchSettlement.ChannelConfig memory config,
-        uint128 amount,
-        bytes4 why
-    ) private {
+    function refuses(address caller, IBatchSettlement.ChannelConfig memory config, uint128 amount, bytes4 why) private {
         VM.expectRevert(why);
         VM.prank(caller);
         SETTLEMENT.initiateWithdraw(config, amount);
@@ -175,9 +170,9 @@ contract FinalizeWithdrawTest is SettlementScene {
     }
 
     function testFuzz_pays_what_was_asked_or_what_is_left(uint128 asked, uint128 claimed, uint40 waited) public {
-        asked = within128(asked, 1, 1_000);
-        claimed = within128(claimed, 0, 1_000);
-        IBatchSettlement.ChannelConfig memory config = openChannel(1_000);
+        asked = within128(asked, 1, 1000);
+        claimed = within128(claimed, 0, 1000);
+        IBatchSettlement.ChannelConfig memory config = openChannel(1000);
         start(config, asked);
         if (claimed > 0) claim(config, claimed);
         VM.warp(START + waited);
@@ -186,10 +181,10 @@ contract FinalizeWithdrawTest is SettlementScene {
         VM.prank(payer.addr);
         SETTLEMENT.finalizeWithdraw(config);
 
-        uint256 paid = asked < 1_000 - claimed ? asked : 1_000 - claimed;
-        VM.assertEq(mor.balanceOf(payer.addr), WEALTH - 1_000 + paid);
-        VM.assertEq(balanceIn(config), 1_000 - paid);
-        VM.assertEq(held(), 1_000 - paid);
+        uint256 paid = asked < 1000 - claimed ? asked : 1000 - claimed;
+        VM.assertEq(mor.balanceOf(payer.addr), WEALTH - 1000 + paid);
+        VM.assertEq(balanceIn(config), 1000 - paid);
+        VM.assertEq(held(), 1000 - paid);
     }
 
     function start(IBatchSettlement.ChannelConfig memory config, uint128 amount) private {

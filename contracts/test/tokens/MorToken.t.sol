@@ -36,9 +36,7 @@ contract MorTokenTest is Scene {
         VM.assertEq(_token.allowance(_holder, _spender), 35);
         VM.assertTrue(_token.decreaseAllowance(_spender, 20));
         VM.assertEq(_token.allowance(_holder, _spender), 15);
-        VM.expectRevert(
-            abi.encodeWithSelector(MorToken.MorTokenAllowanceBelowZero.selector, _spender, 15, 16)
-        );
+        VM.expectRevert(abi.encodeWithSelector(MorToken.MorTokenAllowanceBelowZero.selector, _spender, 15, 16));
         _token.decreaseAllowance(_spender, 16);
         VM.stopPrank();
     }
