@@ -1,1 +1,21 @@
-//! Wire types of the OpenAI-style API, an incremental SSE parser and writer. Pure.
+//! The OpenAI dialect: chat requests and their faults, chunks of an answer,
+//! server-sent events, error bodies.
+//!
+//! Pure: bytes in, bytes out. Nothing here knows a socket or a clock, so both
+//! sides of the market and the gateway read and write the same dialect from
+//! the same code. What this crate does not understand it passes on untouched.
+
+mod aggregate;
+mod body;
+mod chat;
+mod identity;
+mod json;
+mod scan;
+pub mod sse;
+
+pub use aggregate::{Aggregate, AggregateError, MAX_ANSWER_BYTES, MAX_TOOL_CALLS};
+pub use body::{ErrorBody, ErrorDetail, ErrorKind, ModelCard, ModelList};
+pub use chat::{BadRequest, ChatRequest, MAX_BODY_BYTES};
+pub use identity::with_identity;
+pub use json::{MAX_DEPTH, MAX_ELEMENTS, MAX_FIELDS};
+pub use scan::{ChunkFacts, ScanError, Usage, scan};

@@ -1,0 +1,139 @@
+//! A chat request: read once, checked where there are rules, and passed on
+//! with everything else as it came.
+//!
+//! The body stays text. Fields with rules are checked and refused by name and
+//! value; fields without are nobody's business but the backend's.
+
+mod rules;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::json::{self, Fields};
+
+/// The longest body that is read.
+pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+
+/// What is wrong with a request. The text is for the one who sent it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct BadRequest {
+    /// Where: `messages[0].role`, or `body` for the whole.
+    pub field: String,
+    /// What is there, and what is allowed.
+    pub problem: String,
+}
+
+impl BadRequest {
+    /// The field that stands for the body as a whole.
+    pub const BODY: &'static str = "body";
+
+    pub(crate) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            problem: problem.into(),
+        }
+    }
+}
+
+/// A request for a chat completion that has been checked.
+#[derive(Debug, Clone)]
+pub struct ChatRequest {
+    body: Bytes,
+    fields: Vec<(String, Bytes)>,
+    known: rules::Known,
+}
+
+impl ChatRequest {
+    /// Reads a request, or says what is wrong with it.
+    pub fn parse(body: Bytes) -> Result<Self, BadRequest> {
+        if body.len() > MAX_BODY_BYTES {
+            let problem = format!("{} bytes; at most {MAX_BODY_BYTES} are allowed", body.len());
+            return Err(BadRequest::new(BadRequest::BODY, problem));
+        }
+        let whole = |problem: String| BadRequest::new(BadRequest::BODY, problem);
+        let text = json::check(&body).map_err(|error| whole(error.to_string()))?;
+        let fields: Fields<'_> = serde_json::from_str(text)
+            .map_err(|error| whole(format!("not a JSON object: {error}")))?;
+        let known = rules::check(&fields)?;
+        let slice = |(name, value): (String, &serde_json::value::RawValue)| {
+            (name, body.slice_ref(value.get().as_bytes()))
+        };
+        let fields = fields.0.into_iter().map(slice).collect();
+        Ok(Self {
+            body,
+            fields,
+            known,
+        })
+    }
+
+    /// The body as it came.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The model that is asked for, by name.
+    pub fn model(&self) -> &str {
+        &self.known.model
+    }
+
+    /// Whether the answer is wanted piece by piece.
+    pub fn stream(&self) -> bool {
+        self.known.stream
+    }
+
+    /// Whether a streamed answer is to end with a usage chunk.
+    pub fn include_usage(&self) -> bool {
+        self.known.include_usage
+    }
+
+    /// The most tokens that the answer may have, if the request says so.
+    pub fn max_output_tokens(&self) -> Option<u32> {
+        self.known.max_output_tokens
+    }
+
+    /// The same request as a backend gets it: its own name for the model,
+    /// always streamed, always with usage. All else is kept byte for byte.
+    pub fn upstream_body(&self, upstream_model: &str) -> Bytes {
+        const ROOM: usize = 128;
+        let mut out = BytesMut::with_capacity(self.body.len() + upstream_model.len() + ROOM);
+        put_field(&mut out, "model", &quoted(upstream_model));
+        put_field(&mut out, "stream", b"true");
+        put_field(&mut out, "stream_options", &self.upstream_stream_options());
+        for (name, value) in &self.fields {
+            if !matches!(name.as_str(), "model" | "stream" | "stream_options") {
+                put_field(&mut out, name, value);
+            }
+        }
+        out.put_u8(b'}');
+        out.freeze()
+    }
+
+    fn upstream_stream_options(&self) -> BytesMut {
+        let mut out = BytesMut::new();
+        put_field(&mut out, "include_usage", b"true");
+        let given = self
+            .fields
+            .iter()
+            .find(|(name, _)| name == "stream_options");
+        let given = given.and_then(|(_, value)| serde_json::from_slice::<Fields<'_>>(value).ok());
+        for (name, value) in given.into_iter().flat_map(|fields| fields.0) {
+            if name != "include_usage" {
+                put_field(&mut out, &name, value.get().as_bytes());
+            }
+        }
+        out.put_u8(b'}');
+        out
+    }
+}
+
+/// Adds a field to an object that is being written; the first one opens it.
+fn put_field(out: &mut BytesMut, name: &str, value: &[u8]) {
+    out.put_u8(if out.is_empty() { b'{' } else { b',' });
+    out.put_slice(&quoted(name));
+    out.put_u8(b':');
+    out.put_slice(value);
+}
+
+fn quoted(text: &str) -> Vec<u8> {
+    serde_json::to_vec(text).expect("a string is always JSON")
+}
