@@ -8,6 +8,7 @@ import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { executable } from "./bin/foundry.mjs";
 
 const CONTRACTS = [
   "AllowanceCollector",
@@ -24,7 +25,7 @@ const check = process.argv.includes("--check");
 const buildDir = "out/artifacts";
 
 function run(command, args) {
-  return execFileSync(join(root, command), args, { cwd: root, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
+  return execFileSync(command, args, { cwd: root, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
 }
 
 /** All files of src/ and foundry.toml, as paths relative to this folder, in byte order. */
@@ -45,7 +46,7 @@ function sourceHash() {
 }
 
 function compiler() {
-  return run("bin/solc", ["--version"]).match(/Version: (\S+?)\.Linux/)[1];
+  return run(join(root, "bin/solc"), ["--version"]).match(/Version: (\S+?)\.Linux/)[1];
 }
 
 function artifact(name, hash, solc) {
@@ -62,7 +63,7 @@ function artifact(name, hash, solc) {
 
 function main() {
   // All of src/ at once and from scratch: the bytes must not depend on what was compiled before.
-  run("node_modules/.bin/forge", ["build", "--force", "--out", buildDir, "--cache-path", "cache/artifacts", "src"]);
+  run(executable("forge"), ["build", "--force", "--out", buildDir, "--cache-path", "cache/artifacts", "src"]);
   const hash = sourceHash();
   const solc = compiler();
   const stale = [];

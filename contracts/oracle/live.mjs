@@ -16,6 +16,7 @@ import { BatchSettlementEvmScheme } from "@x402/evm/batch-settlement/facilitator
 import { createTestClient, http, keccak256, publicActions, stringToBytes, walletActions } from "viem";
 import { privateKeyToAccount } from "viem/accounts";
 import { foundry } from "viem/chains";
+import { executable } from "../bin/foundry.mjs";
 
 const CALL_AGGREGATOR = "0xcA11bde05977b3631167028862bE2a173976CA11";
 const SCHEME = "batch-settlement";
@@ -33,9 +34,7 @@ const artifact = (name) => JSON.parse(readFileSync(new URL(`../artifacts/${name}
 
 /** Starts anvil on a free port and answers with its address once it listens. */
 async function startChain() {
-  const anvil = spawn(new URL("../node_modules/.bin/anvil", import.meta.url).pathname, ["--port", "0"], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
+  const anvil = spawn(executable("anvil"), ["--port", "0"], { stdio: ["ignore", "pipe", "inherit"] });
   for await (const line of createInterface({ input: anvil.stdout })) {
     const listening = line.match(/Listening on (\S+)/);
     if (listening) {
