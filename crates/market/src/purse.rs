@@ -20,6 +20,17 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum PurseEvent {
+    /// A request may be sent, with a voucher up to this ceiling.
+    Asked {
+        /// The request.
+        request: RequestId,
+        /// The rates agreed.
+        rates: Rates,
+        /// What its input may come to.
+        bound: InputBound,
+        /// All that was ever allowed to be claimed.
+        ceiling: Amount,
+    },
     /// A voucher up to this ceiling may be signed.
     Ceiling {
         /// All that was ever allowed to be claimed.
@@ -84,6 +95,15 @@ struct Running {
 }
 
 impl Running {
+    fn new(rates: Rates, bound: InputBound) -> Self {
+        Self {
+            rates,
+            bound,
+            tokens: 0,
+            bytes: 0,
+        }
+    }
+
     /// What is delivered, to the step below, and one step more.
     fn allowance(&self) -> Result<Amount, AmountOverflow> {
         let steps = self.tokens / STEP_TOKENS + 1;
@@ -104,20 +124,42 @@ pub struct Purse {
     ahead: BTreeMap<u64, (Amount, Amount)>,
     running: BTreeMap<RequestId, Running>,
     /// Answers that ended without a receipt: what they may still be billed.
-    unreceipted: BTreeMap<RequestId, Amount>,
+    unreceipted: BTreeMap<RequestId, Running>,
+    /// Receipts that came late since the books were last closed.
+    late: u32,
+    /// After a replay: all that was signed away may be owed, until the books close.
+    floor: Amount,
 }
 
 impl Purse {
-    /// The purse that the journal describes.
+    /// The purse that the journal describes. Answers that were running count
+    /// as ended without a receipt.
     pub fn replay<'a>(
         events: impl IntoIterator<Item = &'a PurseEvent>,
     ) -> Result<Self, PurseError> {
         let mut purse = Self::default();
         for event in events {
             match event {
+                PurseEvent::Asked {
+                    request,
+                    rates,
+                    bound,
+                    ceiling,
+                } => {
+                    purse.ceiling = purse.ceiling.max(*ceiling);
+                    purse
+                        .unreceipted
+                        .insert(*request, Running::new(*rates, *bound));
+                }
                 PurseEvent::Ceiling { ceiling } => purse.ceiling = purse.ceiling.max(*ceiling),
-                PurseEvent::Receipted { receipt } => purse.book(&receipt.receipt)?,
+                PurseEvent::Receipted { receipt } => {
+                    purse.unreceipted.remove(&receipt.receipt.request);
+                    purse.book(&receipt.receipt)?;
+                }
             }
+        }
+        if !purse.unreceipted.is_empty() {
+            purse.floor = purse.ceiling;
         }
         Ok(purse)
     }
@@ -148,8 +190,7 @@ impl Purse {
     }
 
     /// Whether the provider may hold receipts that we have not seen: an
-    /// answer ended without one, or there is a gap, or signed money is
-    /// unaccounted for while nothing runs.
+    /// answer ended without one, or there is a gap.
     pub fn needs_reconciling(&self) -> bool {
         !self.unreceipted.is_empty() || !self.ahead.is_empty()
     }
@@ -160,20 +201,21 @@ impl Purse {
         request: RequestId,
         rates: Rates,
         bound: InputBound,
-    ) -> Result<Option<PurseEvent>, PurseError> {
-        if self.running.contains_key(&request) {
+    ) -> Result<PurseEvent, PurseError> {
+        if self.running.contains_key(&request) || self.unreceipted.contains_key(&request) {
             return Err(PurseError::UnknownRequest { request });
         }
-        let running = Running {
+        let running = Running::new(rates, bound);
+        let needed = self.target()?.plus(running.allowance()?)?;
+        self.raise(needed)?;
+        self.running.insert(request, running);
+        let ceiling = self.ceiling;
+        Ok(PurseEvent::Asked {
+            request,
             rates,
             bound,
-            tokens: 0,
-            bytes: 0,
-        };
-        let needed = self.target()?.plus(running.allowance()?)?;
-        let event = self.raise(needed)?;
-        self.running.insert(request, running);
-        Ok(event)
+            ceiling,
+        })
     }
 
     /// The provider delivered up to here. An event when the next voucher is due.
@@ -195,11 +237,11 @@ impl Purse {
             });
         }
         running.bytes = bytes;
-        if tokens / STEP_TOKENS == running.tokens / STEP_TOKENS {
-            running.tokens = running.tokens.max(tokens);
+        let steps = running.tokens / STEP_TOKENS;
+        running.tokens = running.tokens.max(tokens);
+        if running.tokens / STEP_TOKENS == steps {
             return Ok(None);
         }
-        running.tokens = tokens;
         self.due()
     }
 
@@ -238,20 +280,39 @@ impl Purse {
         let mut events = vec![PurseEvent::Receipted {
             receipt: Box::new(signed.clone()),
         }];
-        events.extend(self.due()?);
+        // Without escrow for it there is no last voucher; the receipt stands.
+        events.extend(self.due().ok().flatten());
         Ok(events)
     }
 
     /// Books a receipt that the provider sent later, for an answer that broke
     /// off. What was delivered is no longer known here, so it is accepted up
-    /// to what was signed away.
+    /// to what was signed away and one step for each such answer. None: there
+    /// is nothing to book, because it is known or about to come by itself.
     pub fn reconciled(&mut self, signed: &SignedReceipt) -> Result<Option<PurseEvent>, PurseError> {
         let receipt = &signed.receipt;
-        if self.is_booked(receipt) {
+        let request = receipt.request;
+        if self.is_booked(receipt) || self.running.contains_key(&request) {
             return Ok(None);
         }
-        let step = receipt.rates.step()?;
-        let allowed = self.ceiling.plus(step)?;
+        let asked = self
+            .unreceipted
+            .get(&request)
+            .ok_or(PurseError::UnknownRequest { request })?;
+        if receipt.rates != asked.rates {
+            return Err(PurseError::Mismatch {
+                field: "rates",
+                got: receipt.rates.output_per_million,
+                expected: asked.rates.output_per_million,
+            });
+        }
+        plausible(
+            "input",
+            receipt.input_tokens,
+            u64::from(asked.bound.ceiling),
+        )?;
+        let answers = self.unreceipted.len() as u128 + u128::from(self.late);
+        let allowed = self.ceiling.plus(receipt.rates.step()?.times(answers)?)?;
         if receipt.charged_total > allowed {
             return Err(PurseError::Mismatch {
                 field: "charged_total",
@@ -260,7 +321,8 @@ impl Purse {
             });
         }
         self.book(receipt)?;
-        self.unreceipted.remove(&receipt.request);
+        self.unreceipted.remove(&request);
+        self.late = self.late.saturating_add(1);
         Ok(Some(PurseEvent::Receipted {
             receipt: Box::new(signed.clone()),
         }))
@@ -269,6 +331,8 @@ impl Purse {
     /// The provider has nothing more to bill: what was reserved is free again.
     pub fn settled_up(&mut self) {
         self.unreceipted.clear();
+        self.late = 0;
+        self.floor = Amount::ZERO;
     }
 
     /// A running answer ended without a receipt: what it may cost stays reserved.
@@ -277,7 +341,7 @@ impl Purse {
             .running
             .remove(&request)
             .ok_or(PurseError::UnknownRequest { request })?;
-        self.unreceipted.insert(request, running.allowance()?);
+        self.unreceipted.insert(request, running);
         Ok(())
     }
 
@@ -286,19 +350,14 @@ impl Purse {
         self.running.remove(&request);
     }
 
-    /// How far the ceiling would have to reach for all that is running.
+    /// How far the ceiling would have to reach for all that is running or unsettled.
     fn target(&self) -> Result<Amount, AmountOverflow> {
-        let running = self
-            .running
-            .values()
-            .map(Running::allowance)
-            .collect::<Result<Vec<_>, _>>()?;
-        Amount::sum(
-            [self.charged]
-                .into_iter()
-                .chain(running)
-                .chain(self.unreceipted.values().copied()),
-        )
+        let sum = |answers: &BTreeMap<_, Running>| {
+            let allowances = answers.values().map(Running::allowance);
+            Amount::sum(allowances.collect::<Result<Vec<_>, _>>()?)
+        };
+        let owed = self.charged.plus(sum(&self.unreceipted)?)?;
+        owed.max(self.floor).plus(sum(&self.running)?)
     }
 
     fn raise(&mut self, needed: Amount) -> Result<Option<PurseEvent>, PurseError> {
@@ -374,4 +433,261 @@ fn plausible(what: &'static str, billed: u32, allowed: u64) -> Result<(), PurseE
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::{B256, FixedBytes};
+
+    use super::*;
+    use crate::{ChannelId, ModelId, NodeKey, Outcome, Timestamp};
+
+    /// One unit per token, both ways.
+    const RATES: Rates = Rates {
+        input_per_million: Amount::new(1_000_000),
+        output_per_million: Amount::new(1_000_000),
+    };
+    const BOUND: InputBound = InputBound {
+        estimate: 10,
+        ceiling: 40,
+    };
+
+    fn request(n: u8) -> RequestId {
+        RequestId(FixedBytes([n; 16]))
+    }
+
+    fn receipt(n: u8, sequence: u64, input: u32, output: u32, total: u128) -> SignedReceipt {
+        let receipt = Receipt {
+            request: request(n),
+            channel: ChannelId(B256::ZERO),
+            sequence,
+            model: ModelId(B256::ZERO),
+            rates: RATES,
+            input_tokens: input,
+            output_tokens: output,
+            amount: RATES.cost(input, output).unwrap(),
+            charged_total: Amount::new(total),
+            outcome: Outcome::Complete,
+            issued_at: Timestamp(0),
+        };
+        receipt.sign(&NodeKey::from_bytes(&[1; 32]))
+    }
+
+    fn purse(escrow: u128) -> Purse {
+        let mut purse = Purse::default();
+        purse.funded(Amount::new(escrow));
+        purse
+    }
+
+    fn ceiling(event: impl Into<Option<PurseEvent>>) -> Option<u128> {
+        event.into().map(|event| match event {
+            PurseEvent::Asked { ceiling, .. } | PurseEvent::Ceiling { ceiling } => {
+                ceiling.base_units()
+            }
+            PurseEvent::Receipted { .. } => panic!("not a ceiling"),
+        })
+    }
+
+    #[test]
+    fn the_first_voucher_covers_the_input_and_one_step() {
+        assert_eq!(
+            ceiling(purse(1000).ask(request(1), RATES, BOUND).unwrap()),
+            Some(10 + 32)
+        );
+    }
+
+    #[test]
+    fn a_voucher_is_due_once_per_step_and_reaches_one_step_ahead() {
+        let mut purse = purse(1000);
+        purse.ask(request(1), RATES, BOUND).unwrap();
+        let mut due = |tokens| ceiling(purse.delivered(request(1), tokens, 500).unwrap());
+        assert_eq!(due(31), None);
+        assert_eq!(due(32), Some(10 + 64));
+        assert_eq!(due(33), None);
+        assert_eq!(
+            due(5),
+            None,
+            "a provider that counts backwards changes nothing"
+        );
+        assert_eq!(due(100), Some(10 + 128));
+    }
+
+    #[test]
+    fn several_answers_share_one_ceiling() {
+        let mut purse = purse(1000);
+        purse.ask(request(1), RATES, BOUND).unwrap();
+        assert_eq!(
+            ceiling(purse.ask(request(2), RATES, BOUND).unwrap()),
+            Some(84)
+        );
+        purse.delivered(request(1), 20, 100).unwrap();
+        purse.receipted(&receipt(1, 1, 9, 20, 29)).unwrap();
+        // 13 units of the first were not used: the third needs that much less.
+        assert_eq!(
+            ceiling(purse.ask(request(3), RATES, BOUND).unwrap()),
+            Some(29 + 42 + 42)
+        );
+    }
+
+    #[test]
+    fn nothing_is_signed_beyond_the_escrow() {
+        let mut purse = purse(60);
+        purse.ask(request(1), RATES, BOUND).unwrap();
+        let needed = Amount::new(74);
+        let escrow = Amount::new(60);
+        assert_eq!(
+            purse.delivered(request(1), 32, 99),
+            Err(PurseError::Escrow { escrow, needed })
+        );
+        assert_eq!(purse.ceiling(), Amount::new(42));
+        purse.funded(Amount::new(100));
+        assert_eq!(ceiling(purse.due().unwrap()), Some(74));
+    }
+
+    #[test]
+    fn more_tokens_than_bytes_are_not_paid() {
+        let mut purse = purse(1000);
+        purse.ask(request(1), RATES, BOUND).unwrap();
+        let overbilled = PurseError::Overbilled {
+            what: "output",
+            billed: 33,
+            allowed: 32,
+        };
+        assert_eq!(purse.delivered(request(1), 33, 32), Err(overbilled));
+        purse.delivered(request(1), 5, 5).unwrap();
+        assert!(purse.receipted(&receipt(1, 1, 10, 6, 16)).is_err());
+        assert!(purse.receipted(&receipt(1, 1, 41, 5, 46)).is_err());
+        assert_eq!(purse.charged(), Amount::ZERO);
+    }
+
+    #[test]
+    fn a_receipt_that_does_not_add_up_changes_nothing() {
+        let mut purse = purse(1000);
+        purse.ask(request(1), RATES, BOUND).unwrap();
+        purse.delivered(request(1), 5, 50).unwrap();
+        assert!(matches!(
+            purse.receipted(&receipt(1, 1, 10, 5, 16)),
+            Err(PurseError::Mismatch {
+                field: "charged_total",
+                ..
+            })
+        ));
+        let mut padded = receipt(1, 1, 10, 5, 15);
+        padded.receipt.amount = Amount::new(99);
+        assert!(matches!(
+            purse.receipted(&padded),
+            Err(PurseError::Mismatch {
+                field: "amount",
+                ..
+            })
+        ));
+        assert_eq!(purse.receipted(&receipt(1, 1, 10, 5, 15)).unwrap().len(), 1);
+        assert!(
+            purse.receipted(&receipt(1, 1, 10, 5, 15)).is_err(),
+            "booked twice"
+        );
+        assert_eq!(purse.charged(), Amount::new(15));
+    }
+
+    #[test]
+    fn receipts_may_overtake_each_other() {
+        let mut purse = purse(1000);
+        for n in 1..=3 {
+            purse.ask(request(n), RATES, BOUND).unwrap();
+            purse.delivered(request(n), 5, 50).unwrap();
+        }
+        purse.receipted(&receipt(3, 3, 10, 5, 45)).unwrap();
+        assert!(purse.needs_reconciling());
+        purse.receipted(&receipt(1, 1, 10, 5, 15)).unwrap();
+        assert_eq!(purse.sequence(), 1);
+        purse.receipted(&receipt(2, 2, 10, 5, 30)).unwrap();
+        assert_eq!((purse.sequence(), purse.charged()), (3, Amount::new(45)));
+        assert!(!purse.needs_reconciling());
+    }
+
+    #[test]
+    fn a_broken_answer_stays_reserved_until_its_receipt_or_the_all_clear() {
+        let mut purse = purse(1000);
+        purse.ask(request(1), RATES, BOUND).unwrap();
+        purse.delivered(request(1), 40, 400).unwrap();
+        purse.broken(request(1)).unwrap();
+        assert_eq!(
+            ceiling(purse.ask(request(2), RATES, BOUND).unwrap()),
+            Some(74 + 42)
+        );
+        assert!(
+            purse
+                .reconciled(&receipt(1, 1, 10, 40, 50))
+                .unwrap()
+                .is_some()
+        );
+        assert_eq!(
+            purse.reconciled(&receipt(1, 1, 10, 40, 50)),
+            Ok(None),
+            "it is known by now"
+        );
+        assert_eq!(purse.charged(), Amount::new(50));
+        assert!(!purse.needs_reconciling());
+    }
+
+    #[test]
+    fn a_late_receipt_cannot_exceed_what_was_signed_away() {
+        let mut purse = purse(1000);
+        purse.ask(request(1), RATES, BOUND).unwrap();
+        purse.broken(request(1)).unwrap();
+        assert!(purse.reconciled(&receipt(1, 1, 10, 65, 75)).is_err());
+        assert!(purse.reconciled(&receipt(1, 1, 10, 64, 74)).is_ok());
+    }
+
+    #[test]
+    fn a_replay_gives_the_same_books() {
+        let mut purse = purse(1000);
+        let mut journal = Vec::new();
+        journal.push(purse.ask(request(1), RATES, BOUND).unwrap());
+        journal.extend(purse.delivered(request(1), 40, 400).unwrap());
+        journal.extend(purse.receipted(&receipt(1, 1, 10, 40, 50)).unwrap());
+        let replayed = Purse::replay(&journal).unwrap();
+        assert_eq!(replayed.ceiling(), purse.ceiling());
+        assert_eq!(replayed.charged(), purse.charged());
+        assert_eq!(replayed.sequence(), 1);
+    }
+
+    #[test]
+    fn after_a_crash_everything_signed_stays_reserved_until_the_books_close() {
+        let mut purse = purse(1000);
+        let mut journal = vec![purse.ask(request(1), RATES, BOUND).unwrap()];
+        journal.extend(purse.delivered(request(1), 40, 400).unwrap());
+        let mut purse = Purse::replay(&journal).unwrap();
+        purse.funded(Amount::new(1000));
+        assert!(purse.needs_reconciling());
+        assert_eq!(
+            ceiling(purse.ask(request(2), RATES, BOUND).unwrap()),
+            Some(74 + 42)
+        );
+        purse.refused(request(2));
+        assert!(
+            purse
+                .reconciled(&receipt(1, 1, 10, 40, 50))
+                .unwrap()
+                .is_some()
+        );
+        purse.settled_up();
+        assert_eq!(
+            ceiling(purse.ask(request(3), RATES, BOUND).unwrap()),
+            Some(116)
+        );
+        assert_eq!(purse.charged(), Amount::new(50));
+    }
+
+    #[test]
+    fn a_receipt_for_what_was_never_asked_is_not_booked() {
+        let mut purse = purse(1000);
+        purse.ask(request(1), RATES, BOUND).unwrap();
+        let unknown = PurseError::UnknownRequest {
+            request: request(9),
+        };
+        assert_eq!(purse.reconciled(&receipt(9, 1, 10, 1, 11)), Err(unknown));
+        // One that is still running comes by its own stream.
+        assert_eq!(purse.reconciled(&receipt(1, 1, 10, 1, 11)), Ok(None));
+    }
 }

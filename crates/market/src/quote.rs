@@ -52,7 +52,7 @@ pub struct Quote {
 }
 
 /// How many input tokens a request may be billed for, known without a tokenizer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputBound {
     /// What the first voucher covers.
     pub estimate: u32,

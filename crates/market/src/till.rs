@@ -93,11 +93,27 @@ struct Running {
     rates: Rates,
     input_tokens: u32,
     output_tokens: u32,
+    /// Of these, what the consumer says it has read.
+    read_tokens: u32,
 }
 
 impl Running {
+    /// Within one step of what its payer's vouchers cover: the step that was
+    /// being read, and the one after it.
+    fn within_a_step(&self) -> bool {
+        let covered = (self.read_tokens / STEP_TOKENS).saturating_add(2);
+        self.output_tokens <= covered.saturating_mul(STEP_TOKENS)
+    }
+
     fn cost(&self) -> Result<Amount, AmountOverflow> {
         self.rates.cost(self.input_tokens, self.output_tokens)
+    }
+
+    /// Its cost as far as its payer can have seen it.
+    fn seen(&self) -> Result<Amount, AmountOverflow> {
+        let covered = (self.read_tokens / STEP_TOKENS).saturating_add(1);
+        let tokens = covered.saturating_mul(STEP_TOKENS).min(self.output_tokens);
+        self.rates.cost(self.input_tokens, tokens)
     }
 }
 
@@ -164,6 +180,7 @@ impl Till {
                     rates: *rates,
                     input_tokens: 0,
                     output_tokens: 0,
+                    read_tokens: 0,
                 });
                 running.input_tokens = running.input_tokens.max(*input_tokens);
                 running.output_tokens = running.output_tokens.max(*output_tokens);
@@ -250,10 +267,10 @@ impl Till {
         self.promised = self.promised.max(self.ceiling());
     }
 
-    /// Takes a request: its input and its first step must be covered beside
-    /// all that is running, by a voucher that may still be on its way to the
-    /// journal. The others may each be the one step ahead that the rule gives
-    /// them: their vouchers are on the way too.
+    /// Takes a request: its input and its first step must be covered by a
+    /// voucher that may still be on its way to the journal. Of what else runs
+    /// only that counts which its payer can have seen; and a step is let
+    /// pass, for a receipt that is on its way to it.
     pub fn admit(
         &mut self,
         request: RequestId,
@@ -264,8 +281,8 @@ impl Till {
         if self.running.contains_key(&request) || self.receipted.contains(&request) {
             return Err(TillError::WrongRequest { request });
         }
-        let needed = self.owed()?.plus(rates.cost(input_tokens, STEP_TOKENS)?)?;
-        if needed > self.promised.plus(self.steps()?)? {
+        let needed = self.seen()?.plus(rates.cost(input_tokens, STEP_TOKENS)?)?;
+        if needed > self.promised.plus(rates.step()?)? {
             return Err(TillError::Unpaid {
                 needed,
                 ceiling: self.promised,
@@ -278,6 +295,7 @@ impl Till {
                 rates,
                 input_tokens,
                 output_tokens: 0,
+                read_tokens: 0,
             },
         );
         self.progress(request)
@@ -304,12 +322,30 @@ impl Till {
             .ok_or(TillError::WrongRequest { request })?;
         running.input_tokens = input_tokens;
         running.output_tokens = output_tokens;
-        self.may_go_on()
+        self.may_go_on(request)
     }
 
-    /// Whether the running answers are within one step each of the best voucher.
-    pub fn may_go_on(&self) -> Result<bool, TillError> {
-        Ok(self.owed()? <= self.ceiling().plus(self.steps()?)?)
+    /// The consumer says, with a voucher, that it has read so many tokens of
+    /// an answer: the voucher covers them and one step more.
+    pub fn read(&mut self, request: RequestId, tokens: u32) -> Result<(), TillError> {
+        let running = self
+            .running
+            .get_mut(&request)
+            .ok_or(TillError::WrongRequest { request })?;
+        running.read_tokens = running.read_tokens.max(tokens.min(running.output_tokens));
+        Ok(())
+    }
+
+    /// Whether an answer may go on: it is within one step of what its payer
+    /// has read, so that it does not use up what was signed for others, and
+    /// all together are within one step each of the best voucher.
+    pub fn may_go_on(&self, request: RequestId) -> Result<bool, TillError> {
+        let running = self
+            .running
+            .get(&request)
+            .ok_or(TillError::WrongRequest { request })?;
+        let covered = self.owed()? <= self.ceiling().plus(self.steps()?)?;
+        Ok(covered && running.within_a_step())
     }
 
     /// How far an answer has come, to be written beside the voucher that pays for it.
@@ -323,6 +359,7 @@ impl Till {
             rates,
             input_tokens,
             output_tokens,
+            ..
         } = *running;
         Ok(TillEvent::Progress {
             request,
@@ -405,6 +442,13 @@ impl Till {
         Amount::sum(steps.collect::<Result<Vec<_>, _>>()?)
     }
 
+    /// Receipted, and of running answers what the payer's vouchers reckon with.
+    fn seen(&self) -> Result<Amount, AmountOverflow> {
+        let running = self.running.values().map(Running::seen);
+        let running = Amount::sum(running.collect::<Result<Vec<_>, _>>()?)?;
+        self.charged.plus(running)
+    }
+
     /// Receipted, and delivered by running answers.
     fn owed(&self) -> Result<Amount, AmountOverflow> {
         let running = self
@@ -483,9 +527,8 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_taken_only_when_input_and_first_step_are_promised() {
-        let needed = 10 + STEP;
-        for (ceiling, taken) in [(0, false), (needed - 1, false), (needed, true)] {
+    fn a_request_is_taken_only_when_its_input_is_promised() {
+        for (ceiling, taken) in [(0, false), (9, false), (10, true), (10 + STEP, true)] {
             let admitted = admit(&mut till(1000, ceiling), 1, 10);
             assert_eq!(admitted.is_ok(), taken, "ceiling {ceiling}");
         }
@@ -500,7 +543,7 @@ mod tests {
         assert_eq!(till.ceiling(), Amount::ZERO);
         assert_eq!(till.delivered(id(1), 100, 1), Ok(false));
         till.count(&voucher(100 + STEP));
-        assert_eq!(till.may_go_on(), Ok(true));
+        assert_eq!(till.may_go_on(id(1)), Ok(true));
     }
 
     #[test]
@@ -680,8 +723,8 @@ mod tests {
                     }
                 }
                 Act::Deliver(n) => {
-                    if self.till.may_go_on() == Ok(true)
-                        && let Some(at) = self.pick(n)
+                    if let Some(at) = self.pick(n)
+                        && self.till.may_go_on(self.running[at].0) == Ok(true)
                     {
                         let (id, input, output) = &mut self.running[at];
                         *output += 1;
