@@ -1,1 +1,151 @@
-//! An EVM chain in the process (revm), spoken to over JSON-RPC. For development and demonstration.
+//! An Ethereum development chain inside the process, spoken to over JSON-RPC.
+//!
+//! `lethe up` runs a whole market on one machine; this is its chain. It is made
+//! of revm and alloy, needs no other program, and keeps to the rules of anvil,
+//! against which `tests/anvil.rs` compares it transaction by transaction.
+//!
+//! What makes it a toy, on purpose:
+//!
+//! * one producer of blocks, no peers, no reorganisations (but `evm_revert`);
+//! * everything in memory; with [`Options::data`] what came in is written down,
+//!   and executed again when the chain is opened;
+//! * only the latest state is kept: questions about the state at older blocks are
+//!   answered with an error, those about blocks, receipts and logs are answered;
+//! * `stateRoot` is zero after the first block (all other roots are real), no
+//!   blobs, and the system contracts of EIP-4788 and EIP-2935 are only there if
+//!   the genesis has them, and are not called.
+
+mod admission;
+mod block;
+mod chain;
+mod evm;
+mod genesis;
+mod history;
+mod http;
+mod journal;
+mod keeper;
+mod pool;
+mod record;
+mod rpc;
+mod time;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use alloy::primitives::B256;
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+pub use admission::{Refusal, TRANSACTION_BYTES_MAX};
+pub use chain::ReplayError;
+pub use genesis::{Genesis, GenesisAccount};
+pub use http::{BODY_BYTES_MAX, serve};
+pub use journal::OpenError;
+pub use rpc::error::RpcError;
+
+use chain::Chain;
+use journal::Journal;
+use keeper::{Asker, Running};
+use record::{Record, VERSION};
+use rpc::Node;
+
+/// How the chain is run.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The folder for what must survive a restart; `None` forgets everything.
+    pub data: Option<PathBuf>,
+    /// The time between blocks; `None` makes one for each transaction at once.
+    pub block_time: Option<Duration>,
+    /// Whether `evm_*`, `anvil_*` and `hardhat_*` exist: moving time, editing
+    /// accounts, making blocks, going back.
+    pub cheats: bool,
+}
+
+/// An open chain. Dropping it closes it, after what it was told is on disk.
+#[derive(Debug)]
+pub struct Devchain {
+    running: Running,
+    block_time: Option<Duration>,
+    genesis_hash: B256,
+}
+
+impl Devchain {
+    /// Opens the chain, executing again what an earlier run left in
+    /// [`Options::data`]. Blocking: about a second for some thousand transactions.
+    ///
+    /// `clock` gives Unix seconds.
+    ///
+    /// # Errors
+    /// When the folder can't be used, is in use, is damaged, or belongs to
+    /// another genesis. The text says what to do.
+    pub fn open(
+        genesis: &Genesis,
+        options: Options,
+        clock: impl Fn() -> u64 + Send + 'static,
+    ) -> Result<Self, OpenError> {
+        let timestamp = genesis.timestamp.unwrap_or_else(&clock);
+        let automine = options.block_time.is_none();
+        let (chain, journal) = match &options.data {
+            None => (Chain::new(genesis, timestamp, automine), None),
+            Some(folder) => {
+                let fingerprint = genesis.fingerprint();
+                let first = Record::Genesis {
+                    version: VERSION,
+                    fingerprint,
+                    timestamp,
+                };
+                let mut journal = Journal::open(folder, &first)?;
+                let mut chain = Chain::new(genesis, timestamp, automine);
+                journal.replay(fingerprint, |record| {
+                    if let Record::Genesis { timestamp, .. } = record {
+                        chain = Chain::new(genesis, timestamp, automine);
+                        return Ok(());
+                    }
+                    chain.replay(record)
+                })?;
+                (chain, Some(journal))
+            }
+        };
+        let genesis_hash = chain.history.first().header.hash();
+        let node = Node {
+            chain,
+            filters: rpc::filters::Filters::default(),
+            cheats: options.cheats,
+        };
+        let running = keeper::start(node, journal, Box::new(clock))?;
+        Ok(Self {
+            running,
+            block_time: options.block_time,
+            genesis_hash,
+        })
+    }
+
+    /// Asks without HTTP, as `Devchain::ask("eth_blockNumber", ())` for no or
+    /// `("0x..", "latest")` for two arguments.
+    ///
+    /// # Errors
+    /// What would be the JSON-RPC error.
+    pub async fn ask(
+        &self,
+        method: &str,
+        params: impl Serialize,
+    ) -> Result<Box<RawValue>, RpcError> {
+        let params = to_raw_value(&params).map_err(|error| RpcError::Request(error.to_string()))?;
+        let params = Some(params).filter(|params| params.get() != "null");
+        let answer = self.asker().ask(method.to_owned(), params).await;
+        answer.await.unwrap_or(Err(RpcError::Stopped))
+    }
+
+    /// The hash of block 0.
+    pub fn genesis_hash(&self) -> B256 {
+        self.genesis_hash
+    }
+
+    pub(crate) fn block_time(&self) -> Option<Duration> {
+        self.block_time
+    }
+
+    pub(crate) fn asker(&self) -> &Asker {
+        self.running.asker()
+    }
+}

@@ -1,0 +1,228 @@
+//! JSON-RPC over HTTP.
+//!
+//! One path, POST only, single requests and batches. Any web page may ask: the
+//! chain holds no keys, so a page can do no more than anyone with a signature.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body as HttpBody, Bytes};
+use axum::extract::{DefaultBodyLimit, State, rejection::BytesRejection};
+use axum::http::{HeaderValue, Request as HttpRequest, StatusCode, header};
+use axum::response::{IntoResponse, Response as HttpResponse};
+use axum::routing::post;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::value::RawValue;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use tracing::{debug, warn};
+
+use crate::Devchain;
+use crate::keeper::Asker;
+use crate::rpc::Answer;
+use crate::rpc::error::RpcError;
+use crate::rpc::request::{Body, Request, Response};
+
+/// The largest request body, in bytes; the same as geth's.
+pub const BODY_BYTES_MAX: usize = 5 * 1024 * 1024;
+/// The largest answer to a batch, in bytes; the same as geth's.
+const BATCH_ANSWER_BYTES_MAX: usize = 25 * 1024 * 1024;
+/// Connections at once; further ones wait in the system's queue.
+const CONNECTIONS_MAX: usize = 512;
+/// How long a client may take to send the head of a request.
+const HEAD_WAIT: Duration = Duration::from_secs(30);
+/// How long to wait after the system refused a connection (no more sockets).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a browser may remember what it is allowed.
+const CORS_AGE: HeaderValue = HeaderValue::from_static("86400");
+
+/// Serves the chain until `stop`; with [`crate::Options::block_time`] it also
+/// makes a block at every beat. When this returns the chain is closed.
+pub async fn serve(chain: Devchain, listener: TcpListener, stop: CancellationToken) {
+    let asker = chain.asker().clone();
+    let app = Router::new()
+        .route("/", post(answer).options(preflight))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(asker.clone());
+    let mut tasks = JoinSet::new();
+    if let Some(period) = chain.block_time() {
+        tasks.spawn(beat(asker.clone(), period, stop.clone()));
+    }
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
+            accepted = listener.accept(), if tasks.len() < CONNECTIONS_MAX => match accepted {
+                Ok((socket, _)) => {
+                    tasks.spawn(connection(socket, app.clone(), stop.clone()));
+                }
+                Err(error) => {
+                    warn!(%error, "a connection was not accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    while tasks.join_next().await.is_some() {}
+    // Closing joins a thread, which may be writing to the disk.
+    let _ = tokio::task::spawn_blocking(move || drop(chain)).await;
+}
+
+async fn beat(asker: Asker, period: Duration, stop: CancellationToken) {
+    let mut beats = interval(period);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beats.tick().await;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = beats.tick() => asker.mine().await,
+        }
+    }
+}
+
+async fn connection(socket: TcpStream, app: Router, stop: CancellationToken) {
+    if let Err(error) = socket.set_nodelay(true) {
+        debug!(%error, "a socket would not take TCP_NODELAY");
+    }
+    let service = service_fn(move |request: HttpRequest<Incoming>| {
+        let app = app.clone();
+        async move { Ok::<_, Infallible>(into_response(app.oneshot(request).await)) }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_WAIT);
+    let connection = http.serve_connection(TokioIo::new(socket), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "a connection broke");
+    }
+}
+
+fn into_response(response: Result<HttpResponse, Infallible>) -> HttpResponse {
+    match response {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+async fn preflight() -> HttpResponse {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        HeaderValue::from_static("*"),
+    );
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("POST"),
+    );
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("*"),
+    );
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, CORS_AGE);
+    response
+}
+
+async fn answer(State(asker): State<Asker>, body: Result<Bytes, BytesRejection>) -> HttpResponse {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => {
+            let status = rejection.status();
+            let error = RpcError::Request(if status == StatusCode::PAYLOAD_TOO_LARGE {
+                format!("the body is larger than {BODY_BYTES_MAX} bytes")
+            } else {
+                rejection.body_text()
+            });
+            return json_response(status, write(None, &Err(error)));
+        }
+    };
+    let text = match Body::parse(&body) {
+        Err(error) => Some(write(None, &Err(error))),
+        Ok(Body::One(request)) => answer_one(&asker, request).await,
+        Ok(Body::Many(requests)) => answer_many(&asker, requests).await,
+    };
+    match text {
+        Some(text) => json_response(StatusCode::OK, text),
+        // Notifications only.
+        None => json_response(StatusCode::OK, String::new()),
+    }
+}
+
+async fn answer_one(asker: &Asker, request: Request) -> Option<String> {
+    let Request { id, method, params } = request;
+    let answer = asker.ask(method, params).await;
+    let answer = received(answer).await;
+    id.map(|id| write(Some(&id), &answer))
+}
+
+/// All of a batch is in the queue before the first answer is awaited, so that
+/// its transactions share one write to the disk.
+async fn answer_many(asker: &Asker, requests: Vec<Result<Request, RpcError>>) -> Option<String> {
+    let mut asked = Vec::with_capacity(requests.len());
+    for request in requests {
+        asked.push(match request {
+            Ok(Request { id, method, params }) => (id, Ok(asker.ask(method, params).await)),
+            Err(error) => (Some(RawValue::NULL.to_owned()), Err(error)),
+        });
+    }
+    let mut texts = String::new();
+    for (id, answer) in asked {
+        let answer = match answer {
+            Ok(answer) => received(answer).await,
+            Err(error) => Err(error),
+        };
+        let Some(id) = id else { continue };
+        let room = BATCH_ANSWER_BYTES_MAX.saturating_sub(texts.len());
+        let size = answer.as_ref().map_or(0, |answer| answer.get().len());
+        let answer = if size > room {
+            Err(RpcError::Limit {
+                what: "the size of a batch's answer",
+                got: (texts.len() + size) as u64,
+                limit: BATCH_ANSWER_BYTES_MAX as u64,
+            })
+        } else {
+            answer
+        };
+        texts.push(if texts.is_empty() { '[' } else { ',' });
+        texts.push_str(&write(Some(&id), &answer));
+    }
+    (!texts.is_empty()).then(|| texts + "]")
+}
+
+async fn received(answer: oneshot::Receiver<Answer>) -> Answer {
+    answer.await.unwrap_or(Err(RpcError::Stopped))
+}
+
+fn write(id: Option<&RawValue>, answer: &Answer) -> String {
+    let response = Response::new(id, answer.as_deref());
+    serde_json::to_string(&response).unwrap_or_default()
+}
+
+fn json_response(status: StatusCode, text: String) -> HttpResponse {
+    let mut response = (status, HttpBody::from(text)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        HeaderValue::from_static("*"),
+    );
+    response
+}
