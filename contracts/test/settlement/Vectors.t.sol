@@ -8,8 +8,6 @@ import {SettlementScene} from "../base/SettlementScene.sol";
 /// The contract against `oracle/vectors.json`, which the public JavaScript client computed: first the hashes, then the
 /// whole life of each channel with nothing but the client's signatures.
 contract VectorsTest is SettlementScene {
-    address private constant USD = 0x0000000000000000000000000000000000000d01;
-
     string private _json;
     /// Vectors looked at, so that a renamed key cannot make a test pass by finding none.
     uint256 private _seen;
@@ -110,6 +108,40 @@ contract VectorsTest is SettlementScene {
         VM.assertEq(_seen, 2);
     }
 
+    /// Deposit by the payer's allowance signature, claim by its voucher, whoever has to sign it.
+    function test_every_channel_opens_and_pays_on_the_signatures_alone() public {
+        eachChannel(this.openAndPay);
+        VM.assertEq(_seen, 6);
+    }
+
+    function openAndPay(string memory channel) external {
+        IBatchSettlement.ChannelConfig memory config = configAt(channel);
+        string memory deposited = item(channel, ".allowanceDeposits", 0);
+        uint128 amount = money(deposited, ".amount");
+        UsdToken token = dollarAt(config.token, config.payer, amount);
+        VM.prank(config.payer);
+        token.approve(address(ALLOWANCES), type(uint256).max);
+        // All channels of a payer share its nonces, and each vector uses nonce 0: a fresh collector for each.
+        VM.store(address(ALLOWANCES), nonceSlot(config.payer), bytes32(0));
+        SETTLEMENT.deposit(config, amount, address(ALLOWANCES), data(deposited, ".collectorData"));
+
+        string memory voucher = item(channel, ".vouchers", 1);
+        IBatchSettlement.VoucherClaim[] memory rows = new IBatchSettlement.VoucherClaim[](1);
+        rows[0].voucher = IBatchSettlement.Voucher(config, money(voucher, ".maxClaimableAmount"));
+        rows[0].signature = data(voucher, ".signature");
+        rows[0].totalClaimed = rows[0].voucher.maxClaimableAmount;
+        VM.prank(config.receiver);
+        SETTLEMENT.claim(rows);
+
+        VM.assertEq(claimedIn(config), rows[0].totalClaimed);
+        ++_seen;
+    }
+
+    /// Where the collector keeps a payer's first 256 nonces: its only mapping is in slot 0.
+    function nonceSlot(address who) private pure returns (bytes32) {
+        return keccak256(abi.encode(uint256(0), keccak256(abi.encode(who, uint256(0)))));
+    }
+
     function live(string memory chain, string memory channel) private {
         IBatchSettlement.ChannelConfig memory config = configAt(channel);
         string memory deposited = item(channel, ".eip3009Deposits", 0);
@@ -136,7 +168,6 @@ contract VectorsTest is SettlementScene {
 
     /// A dollar token at a given address, with `amount` for `holder`.
     function dollarAt(address where, address holder, uint256 amount) private returns (UsdToken token) {
-        VM.assertEq(where, USD);
         VM.etch(where, address(usd).code);
         token = UsdToken(where);
         // The owner is in a storage slot of its own that etching leaves at zero.
