@@ -1,1 +1,31 @@
-//! The contracts as a client: bindings, reads, one owner of the nonce, profiles of networks.
+//! The contracts as a client: bindings, reads, one owner of the nonce,
+//! profiles of networks.
+//!
+//! [`EvmLedger`] is `market::Ledger` on a chain; that it behaves as
+//! `market::MemoryLedger` does is held by `tests/anvil.rs`. Nothing here reads
+//! a clock: time is that of the latest block.
+
+mod artifact;
+mod bindings;
+mod call;
+mod cast;
+mod deploy;
+mod deposit;
+mod development;
+mod directory;
+mod journal;
+mod ledger;
+mod profile;
+mod refusal;
+mod rpc;
+mod sender;
+
+pub use call::{Call, ModelEntry};
+pub use deploy::{DeployError, Deployment, Grant, LocalMarket, deploy, genesis_code, place_code};
+pub use development::{DEPLOYER, DEVELOPMENT_ACCOUNTS, DevelopmentAccount, is_development_account};
+pub use journal::{Ended, JournalError, MemoryJournal, SignedTx, TxJournal};
+pub use ledger::{CLAIMS_MAX, EvmLedger};
+pub use profile::{
+    ALLOWANCE_COLLECTOR, Collectors, EIP3009_COLLECTOR, LOCAL_CHAIN_ID, Network, NetworkError,
+    PERMIT2, PERMIT2_COLLECTOR, SETTLEMENT, Token, UNAUDITED_FLAG,
+};

@@ -1,0 +1,551 @@
+//! The market's ledger on an EVM chain, seen from one account.
+
+use std::sync::Arc;
+
+use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy::sol_types::SolEvent;
+use market::{
+    Amount, Bid, BidId, BoxFuture, ChannelConfig, ChannelId, ChannelState, Claim, Domain, Ledger,
+    LedgerError, Model, ModelId, Provider, Receiver, Stakes, Timestamp, TxHash, WalletKey,
+    Withdrawal,
+};
+use tokio::sync::Semaphore;
+
+use crate::bindings::{Erc20, Market, Settlement};
+use crate::call::{Call, ModelEntry, units};
+use crate::deposit::{Agreement, Spender};
+use crate::directory::{Directory, amount};
+use crate::journal::TxJournal;
+use crate::profile::Network;
+use crate::rpc::{Message, Receipt, Rpc};
+use crate::sender::{Intent, Pace, Sender};
+
+/// Rows of one claim: about 4 million gas.
+pub const CLAIMS_MAX: usize = 100;
+/// How long the payer's signature on a deposit is good, from the latest block.
+const DEPOSIT_GOOD_S: u64 = 3600;
+
+/// The contracts of one network, for one account. Cheap to clone; there must
+/// be no second one with the same key on the same chain, see [`crate::TxJournal`].
+#[derive(Clone)]
+pub struct EvmLedger(Arc<Inner>);
+
+struct Inner {
+    network: Network,
+    rpc: Rpc,
+    directory: Directory,
+    key: Arc<WalletKey>,
+    sender: Sender,
+    /// Who spends out of an allowance has the turn from reading it until the
+    /// money moved: two at once would take it from each other.
+    turn: Semaphore,
+}
+
+impl EvmLedger {
+    /// Connects, and checks that the chain is the one that `network` says,
+    /// with its contracts where it says. Then goes after what `journal` has open.
+    pub async fn connect(
+        rpc_url: &str,
+        network: Network,
+        key: Arc<WalletKey>,
+        journal: Arc<dyn TxJournal>,
+    ) -> Result<Self, LedgerError> {
+        network
+            .admits(key.address())
+            .map_err(|error| LedgerError::Refused {
+                reason: error.to_string(),
+            })?;
+        let rpc = Rpc::new(rpc_url)?;
+        verify(&rpc, &network).await?;
+        let pace = if network.is_local() {
+            Pace::LOCAL
+        } else {
+            Pace::PUBLIC
+        };
+        let chain_id = network.chain_id;
+        let sender = Sender::start(rpc.clone(), chain_id, key.clone(), journal, pace).await?;
+        Ok(Self(Arc::new(Inner {
+            directory: Directory {
+                rpc: rpc.clone(),
+                registry: network.registry,
+            },
+            network,
+            rpc,
+            key,
+            sender,
+            turn: Semaphore::new(1),
+        })))
+    }
+
+    /// Where it is.
+    pub fn network(&self) -> &Network {
+        &self.0.network
+    }
+
+    /// What `owner` has of the chain's own coin, in wei: for gas.
+    pub async fn coins(&self, owner: Address) -> Result<Amount, LedgerError> {
+        amount(self.0.rpc.coins(owner).await?)
+    }
+
+    /// Gives tokens of the account away.
+    pub async fn transfer(
+        &self,
+        token: Address,
+        to: Address,
+        amount: Amount,
+    ) -> Result<TxHash, LedgerError> {
+        let call = Call::transfer(token, to, amount);
+        let spending = Spending::outright(token, amount);
+        hash(self.0.spend(call, spending).await)
+    }
+
+    /// Gives coins of the account away, in wei.
+    pub async fn transfer_coins(&self, to: Address, wei: Amount) -> Result<TxHash, LedgerError> {
+        let value = units(wei);
+        let id = keccak256([to.as_slice(), &value.to_be_bytes::<32>()].concat());
+        let intent = Intent {
+            id,
+            to: to.into(),
+            data: Bytes::new(),
+            value,
+        };
+        hash(self.0.sender.send(intent).await)
+    }
+}
+
+/// Tokens that a call takes of the account.
+struct Spending {
+    token: Address,
+    amount: Amount,
+    spender: Option<Spender>,
+    /// Tells the wish, if the call's bytes do not.
+    intent: Option<B256>,
+}
+
+impl Spending {
+    /// Without anybody being approved.
+    fn outright(token: Address, amount: Amount) -> Self {
+        Self {
+            token,
+            amount,
+            spender: None,
+            intent: None,
+        }
+    }
+}
+
+impl Inner {
+    fn account(&self) -> Address {
+        self.key.address()
+    }
+
+    async fn write(&self, call: Call, intent: Option<B256>) -> Result<Receipt, LedgerError> {
+        let intent = Intent {
+            id: intent.unwrap_or_else(|| call.digest()),
+            to: call.to.into(),
+            data: call.data,
+            value: U256::ZERO,
+        };
+        self.sender.send(intent).await
+    }
+
+    /// Writes a call that takes the account's tokens; approves it first if needed.
+    async fn spend(&self, call: Call, spending: Spending) -> Result<Receipt, LedgerError> {
+        let _turn = match spending.spender {
+            Some(_) => Some(self.turn.acquire().await.expect("it is never closed")),
+            None => None,
+        };
+        if let Some(spender) = spending.spender {
+            self.approve(&call, &spending, spender).await?;
+        }
+        match self.write(call, spending.intent).await {
+            Err(LedgerError::Refused { reason }) if about_balance(&reason) => {
+                self.affords(&spending).await?;
+                Err(LedgerError::Refused { reason })
+            }
+            other => other,
+        }
+    }
+
+    /// Makes the allowance suffice, unless the call would be refused anyway.
+    async fn approve(
+        &self,
+        call: &Call,
+        spending: &Spending,
+        spender: Spender,
+    ) -> Result<(), LedgerError> {
+        let allowance = Erc20::allowanceCall {
+            owner: self.account(),
+            spender: spender.address,
+        };
+        let allowed = self.rpc.view(spending.token, &allowance).await?;
+        if allowed >= units(spending.amount) {
+            return Ok(());
+        }
+        let message = Message {
+            from: Some(self.account()),
+            to: Some(call.to),
+            data: &call.data,
+            value: U256::ZERO,
+        };
+        let tried = self.rpc.call(message, "latest").await;
+        match tried.map_err(LedgerError::from) {
+            Err(LedgerError::Refused { reason }) if about_allowance(&reason) => {}
+            Err(error) if !matches!(&error, LedgerError::Refused { reason } if about_balance(reason)) =>
+            {
+                return Err(error);
+            }
+            _ => {}
+        }
+        self.affords(spending).await?;
+        let value = if spender.unlimited {
+            U256::MAX
+        } else {
+            units(spending.amount)
+        };
+        let approval = Call::approve(spending.token, spender.address, value);
+        self.write(approval, None).await.map(drop)
+    }
+
+    async fn affords(&self, spending: &Spending) -> Result<(), LedgerError> {
+        let has = self.balance(spending.token, self.account()).await?;
+        if has >= spending.amount {
+            return Ok(());
+        }
+        Err(LedgerError::Insufficient {
+            owner: self.account(),
+            token: spending.token,
+            has,
+            needs: spending.amount,
+        })
+    }
+
+    async fn balance(&self, token: Address, owner: Address) -> Result<Amount, LedgerError> {
+        let call = Erc20::balanceOfCall { account: owner };
+        amount(self.rpc.view(token, &call).await?)
+    }
+
+    /// MOR for the registry, which must be approved.
+    fn for_registry(&self, amount: Amount) -> Spending {
+        let spender = Spender {
+            address: self.network.registry,
+            unlimited: false,
+        };
+        Spending {
+            token: self.network.mor,
+            amount,
+            spender: (!amount.is_zero()).then_some(spender),
+            intent: None,
+        }
+    }
+
+    async fn register_model(
+        &self,
+        base: B256,
+        name: String,
+        tags: Vec<String>,
+        stake: Amount,
+    ) -> Result<ModelId, LedgerError> {
+        let owner = self.account();
+        let id = ModelId::derive(owner, base);
+        // The registry overwrites all fields: keep those that we don't know of.
+        let before = self.directory.model(id).await?;
+        let entry = ModelEntry {
+            owner,
+            base,
+            ipfs_cid: before.ipfsCID,
+            fee: before.fee,
+            stake,
+            name,
+            tags,
+        };
+        let call = Call::register_model(&self.network, entry);
+        self.spend(call, self.for_registry(stake)).await?;
+        Ok(id)
+    }
+
+    async fn post_bid(
+        &self,
+        model: ModelId,
+        price_per_second: Amount,
+    ) -> Result<BidId, LedgerError> {
+        let fee = self.directory.bid_fee().await?;
+        let call = Call::post_bid(&self.network, self.account(), model, price_per_second);
+        let receipt = self.spend(call, self.for_registry(fee)).await?;
+        let posted = receipt
+            .logs
+            .iter()
+            .filter(|log| log.address() == self.network.registry)
+            .find_map(|log| Market::MarketplaceBidPosted::decode_log(&log.inner).ok())
+            .and_then(|event| u64::try_from(event.nonce).ok())
+            .ok_or_else(|| LedgerError::Nonsense {
+                problem: "the bid was posted without an event of it".to_owned(),
+            })?;
+        Ok(BidId::derive(self.account(), model, posted))
+    }
+
+    async fn channel(&self, id: ChannelId) -> Result<ChannelState, LedgerError> {
+        let channel = Settlement::channelsCall { channelId: id.0 };
+        let pending = Settlement::pendingWithdrawalsCall { channelId: id.0 };
+        let (channel, pending) = tokio::try_join!(
+            self.rpc.view(self.network.settlement, &channel),
+            self.rpc.view(self.network.settlement, &pending),
+        )?;
+        let initiated_at: u64 = pending.initiatedAt.to();
+        Ok(ChannelState {
+            balance: Amount::new(channel.balance),
+            total_claimed: Amount::new(channel.totalClaimed),
+            withdrawal: (initiated_at != 0).then_some(Withdrawal {
+                amount: Amount::new(pending.amount),
+                initiated_at: Timestamp(initiated_at),
+            }),
+        })
+    }
+
+    async fn deposit(&self, config: ChannelConfig, amount: Amount) -> Result<Receipt, LedgerError> {
+        if config.payer != self.account() {
+            return Err(LedgerError::Refused {
+                reason: format!(
+                    "the channel's payer is {}, only that account can deposit (this is {})",
+                    config.payer,
+                    self.account()
+                ),
+            });
+        }
+        let by = self
+            .network
+            .deposit_by(config.token)
+            .ok_or_else(|| LedgerError::Refused {
+                reason: format!(
+                    "network {:?} has no collector for token {}; configure one",
+                    self.network.name, config.token
+                ),
+            })?;
+        let now: u64 = self.rpc.head().await?.timestamp.to();
+        let channel = config.id(&self.network.domain());
+        let agreement = Agreement {
+            chain_id: self.network.chain_id,
+            channel,
+            token: config.token,
+            amount,
+            nonce: U256::from_be_bytes(rand::random::<[u8; 32]>()),
+            deadline: now.saturating_add(DEPOSIT_GOOD_S),
+        };
+        let data = by.collector_data(&agreement, &self.key);
+        let call = Call::deposit(&self.network, &config, amount, by.collector(), data);
+        let spending = Spending {
+            token: config.token,
+            amount,
+            spender: by.spender(),
+            // Its nonce is new each time, the wish is the same.
+            intent: Some(deposit_intent(channel, amount)),
+        };
+        self.spend(call, spending).await
+    }
+}
+
+fn deposit_intent(channel: ChannelId, amount: Amount) -> B256 {
+    let amount = amount.base_units().to_be_bytes();
+    keccak256([b"deposit", channel.0.as_slice(), &amount].concat())
+}
+
+fn about_allowance(reason: &str) -> bool {
+    // Permit2 does not say why the token refused it.
+    ["llowance", "TRANSFER_FROM_FAILED"]
+        .iter()
+        .any(|word| reason.contains(word))
+}
+
+fn about_balance(reason: &str) -> bool {
+    ["InsufficientBalance", "exceeds balance"]
+        .iter()
+        .any(|word| reason.contains(word))
+}
+
+fn hash(receipt: Result<Receipt, LedgerError>) -> Result<TxHash, LedgerError> {
+    receipt.map(|receipt| receipt.transaction_hash)
+}
+
+/// Whether the chain is what the profile says.
+async fn verify(rpc: &Rpc, network: &Network) -> Result<(), LedgerError> {
+    let nonsense = |problem: String| Err(LedgerError::Nonsense { problem });
+    let chain_id = rpc.chain_id().await?;
+    if chain_id != network.chain_id {
+        return nonsense(format!(
+            "the node is on chain {chain_id}, network {:?} is chain {}; check the RPC address",
+            network.name, network.chain_id
+        ));
+    }
+    let contracts = [
+        ("settlement", Some(network.settlement)),
+        ("registry", Some(network.registry)),
+        ("MOR token", Some(network.mor)),
+        ("allowance collector", network.collectors.allowance),
+        ("EIP-3009 collector", network.collectors.eip3009),
+        ("Permit2 collector", network.collectors.permit2),
+    ];
+    for (name, address) in contracts {
+        let Some(address) = address else { continue };
+        if rpc.code(address).await?.is_empty() {
+            return nonsense(format!(
+                "there is no {name} contract at {address} on network {:?}",
+                network.name
+            ));
+        }
+    }
+    let token = rpc.view(network.registry, &Market::getTokenCall {}).await?;
+    if token != network.mor {
+        return nonsense(format!(
+            "the registry at {} is of token {token}, not of MOR ({})",
+            network.registry, network.mor
+        ));
+    }
+    Ok(())
+}
+
+impl Ledger for EvmLedger {
+    fn account(&self) -> Address {
+        self.0.account()
+    }
+
+    fn domain(&self) -> Domain {
+        self.0.network.domain()
+    }
+
+    fn mor(&self) -> Address {
+        self.0.network.mor
+    }
+
+    fn now(&self) -> BoxFuture<'_, Result<Timestamp, LedgerError>> {
+        Box::pin(async move { Ok(Timestamp(self.0.rpc.head().await?.timestamp.to())) })
+    }
+
+    fn balance(
+        &self,
+        token: Address,
+        owner: Address,
+    ) -> BoxFuture<'_, Result<Amount, LedgerError>> {
+        Box::pin(self.0.balance(token, owner))
+    }
+
+    fn providers(&self) -> BoxFuture<'_, Result<Vec<Provider>, LedgerError>> {
+        Box::pin(self.0.directory.providers())
+    }
+
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, LedgerError>> {
+        Box::pin(self.0.directory.models())
+    }
+
+    fn bids(&self, provider: Address) -> BoxFuture<'_, Result<Vec<Bid>, LedgerError>> {
+        Box::pin(self.0.directory.bids(provider))
+    }
+
+    fn register_provider(
+        &self,
+        stake: Amount,
+        endpoint: String,
+    ) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
+        let this = &self.0;
+        let call = Call::register_provider(&this.network, this.account(), stake, endpoint);
+        Box::pin(async move { hash(this.spend(call, this.for_registry(stake)).await) })
+    }
+
+    fn register_model(
+        &self,
+        base: B256,
+        name: String,
+        tags: Vec<String>,
+        stake: Amount,
+    ) -> BoxFuture<'_, Result<ModelId, LedgerError>> {
+        Box::pin(self.0.register_model(base, name, tags, stake))
+    }
+
+    fn stakes(&self) -> BoxFuture<'_, Result<Stakes, LedgerError>> {
+        Box::pin(self.0.directory.stakes())
+    }
+
+    fn post_bid(
+        &self,
+        model: ModelId,
+        price_per_second: Amount,
+    ) -> BoxFuture<'_, Result<BidId, LedgerError>> {
+        Box::pin(self.0.post_bid(model, price_per_second))
+    }
+
+    fn channel(&self, id: ChannelId) -> BoxFuture<'_, Result<ChannelState, LedgerError>> {
+        Box::pin(self.0.channel(id))
+    }
+
+    fn receiver(
+        &self,
+        receiver: Address,
+        token: Address,
+    ) -> BoxFuture<'_, Result<Receiver, LedgerError>> {
+        Box::pin(async move {
+            let call = Settlement::receiversCall { receiver, token };
+            let owed = self.0.rpc.view(self.0.network.settlement, &call).await?;
+            Ok(Receiver {
+                total_claimed: Amount::new(owed.totalClaimed),
+                total_settled: Amount::new(owed.totalSettled),
+            })
+        })
+    }
+
+    fn deposit(
+        &self,
+        config: ChannelConfig,
+        amount: Amount,
+    ) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
+        Box::pin(async move { hash(self.0.deposit(config, amount).await) })
+    }
+
+    fn claim(&self, claims: Vec<Claim>) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
+        Box::pin(async move {
+            if claims.len() > CLAIMS_MAX {
+                return Err(LedgerError::Refused {
+                    reason: format!(
+                        "{} rows in one claim (at most {CLAIMS_MAX} fit; split them)",
+                        claims.len()
+                    ),
+                });
+            }
+            let call = Call::claim(&self.0.network, &claims);
+            hash(self.0.write(call, None).await)
+        })
+    }
+
+    fn settle(
+        &self,
+        receiver: Address,
+        token: Address,
+    ) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
+        let call = Call::settle(&self.0.network, receiver, token);
+        Box::pin(async move { hash(self.0.write(call, None).await) })
+    }
+
+    fn initiate_withdraw(
+        &self,
+        config: ChannelConfig,
+        amount: Amount,
+    ) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
+        let call = Call::initiate_withdraw(&self.0.network, &config, amount);
+        Box::pin(async move { hash(self.0.write(call, None).await) })
+    }
+
+    fn finalize_withdraw(
+        &self,
+        config: ChannelConfig,
+    ) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
+        let call = Call::finalize_withdraw(&self.0.network, &config);
+        Box::pin(async move { hash(self.0.write(call, None).await) })
+    }
+
+    fn refund(
+        &self,
+        config: ChannelConfig,
+        amount: Amount,
+    ) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
+        let call = Call::refund(&self.0.network, &config, amount);
+        Box::pin(async move { hash(self.0.write(call, None).await) })
+    }
+}
