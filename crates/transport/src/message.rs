@@ -60,7 +60,12 @@ pub struct Infer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromConsumer {
     /// A better voucher.
-    Pay(SignedVoucher),
+    Pay {
+        /// Covers what was read of every running answer, and one step for each.
+        voucher: SignedVoucher,
+        /// Tokens of this answer that were read.
+        read_tokens: u32,
+    },
     /// The consumer wants no more of this answer: stop the backend at once.
     /// What was delivered is still owed; the provider answers with
     /// [`FromProvider::End`]. A dropped stream means the same, unreceipted.
