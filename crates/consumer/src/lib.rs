@@ -1,1 +1,25 @@
-//! Buys: catalog, choice, channels, exchange, payment.
+//! Buys answers: knows what is on offer, chooses, opens channels, pays step
+//! by step and checks what it paid for.
+//!
+//! [`Consumer::infer`] is the whole of it for a caller: a request goes in, an
+//! [`Answer`] comes out as a stream; dropping it stops everything behind it.
+//! Providers are reached only through `transport`'s messages, the chain only
+//! through [`market::Ledger`].
+
+mod answer;
+mod catalog;
+mod error;
+mod exchange;
+mod payment;
+mod router;
+mod session;
+mod shell;
+mod view;
+
+pub use answer::{Answer, Piece, Summary};
+pub use catalog::MAX_DESCRIPTOR_BYTES;
+pub use error::{BrokenError, InferError, StartError};
+pub use payment::PaymentError;
+pub use session::{MoneyError, SessionError};
+pub use shell::{Clock, Consumer, Deps, Policy};
+pub use view::{AnswerView, ChannelView, ModelView, OfferView};

@@ -1,0 +1,121 @@
+//! Why an answer could not be had, or broke off.
+
+use std::time::Duration;
+
+use market::{Address, LedgerError};
+use openai::BadRequest;
+
+use crate::session::SessionError;
+
+/// Why a request was not served. Nothing was delivered; what was signed for
+/// it, if anything, is booked by the channel's purse.
+#[derive(Debug, thiserror::Error)]
+pub enum InferError {
+    /// The request itself is at fault.
+    #[error(transparent)]
+    BadRequest(#[from] BadRequest),
+    /// Nobody sells a model of this name.
+    #[error("no provider offers model {model:?}; on offer: {}", on_offer(.known))]
+    UnknownModel {
+        /// What was asked for.
+        model: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// It is sold, but nobody who sells it can be reached.
+    #[error("no provider of model {model:?} can be reached at the moment")]
+    NobodyThere {
+        /// What was asked for.
+        model: String,
+    },
+    /// Everybody who sells it is busy.
+    #[error("every provider of model {model:?} is busy")]
+    Busy {
+        /// What was asked for.
+        model: String,
+        /// When to come again.
+        retry_after: Duration,
+    },
+    /// The backend behind the provider finds fault with the request.
+    #[error("the model refused the request: {message}")]
+    Refused {
+        /// Its words.
+        message: String,
+    },
+    /// The channel could not be opened or topped up.
+    #[error("provider {provider} could not be paid")]
+    Payment {
+        /// Who.
+        provider: Address,
+        /// Why.
+        #[source]
+        source: Box<SessionError>,
+    },
+    /// The provider took the request and failed before the first piece.
+    #[error("provider {provider} failed: {message}")]
+    Provider {
+        /// Who.
+        provider: Address,
+        /// What happened.
+        message: String,
+    },
+    /// Too many requests are running here.
+    #[error("{running} requests are running, which is the limit here")]
+    Overloaded {
+        /// How many.
+        running: usize,
+    },
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+fn on_offer(known: &[String]) -> String {
+    const SHOWN: usize = 20;
+    if known.is_empty() {
+        return "nothing at the moment".into();
+    }
+    let mut text = known
+        .iter()
+        .take(SHOWN)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    if known.len() > SHOWN {
+        text.push_str(", …");
+    }
+    text
+}
+
+/// Why an answer that had begun did not come to its end. What was delivered is paid.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the answer broke off after {tokens} tokens: {problem}")]
+pub struct BrokenError {
+    /// Tokens delivered.
+    pub tokens: u32,
+    /// What happened.
+    pub problem: String,
+}
+
+/// Why the buying side did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The journal cannot be read.
+    #[error("the consumer's journal cannot be read")]
+    Journal(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A journal entry is not what this version writes.
+    #[error("journal {journal} holds an entry that is not understood")]
+    Entry {
+        /// Which journal.
+        journal: String,
+        /// What is wrong with it.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The chain cannot be read.
+    #[error("the chain cannot be read")]
+    Ledger(#[from] LedgerError),
+    /// The HTTP client for descriptors cannot be built.
+    #[error("no HTTP client")]
+    Http(#[source] reqwest::Error),
+}

@@ -1,0 +1,517 @@
+//! One answer from one provider: ask, read on, pay step by step, book the
+//! receipt at the end.
+//!
+//! Reading never waits for paying. Chunks flow on while the next ceiling is
+//! written to the journal and its voucher signed; the rule of exposure leaves
+//! one step for that. When the caller leaves, the provider is told so and its
+//! receipt is still awaited for a moment, so that the books close.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use market::{InputBound, PurseError, RequestId, SignedReceipt, SignedVoucher};
+use openai::ChatRequest;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+use transport::message::{Ask, Failure, FromConsumer, FromProvider, Infer, Reason, Refusal};
+use transport::{NodeAddr, ReceiveHalf, SendHalf, Stream};
+
+use crate::answer::{Answer, Piece, Summary};
+use crate::error::{BrokenError, InferError};
+use crate::payment::{Channel, PaymentError, Reserved};
+use crate::router::Candidate;
+use crate::session::{SessionError, reconcile};
+use crate::shell::Inner;
+
+/// Time for a provider to take or refuse a request; it may stand in its queue that long.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Silence within an answer after which it counts as broken. Long prompts
+/// on slow machines take their time before the first token.
+const PIECE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Time for the receipt of an answer that the caller left.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Pieces on their way to a caller that reads slowly; beyond it the provider waits.
+const PIECES_BUFFERED: usize = 32;
+
+/// Deposits tried for one request before it counts as unpayable.
+const TOP_UPS: usize = 3;
+
+/// How one provider's try ended, when it brought no answer.
+pub(crate) enum Attempt {
+    /// Asking elsewhere would not help.
+    Final(InferError),
+    /// The next candidate may do better.
+    Elsewhere {
+        /// What to say if nobody does.
+        error: InferError,
+        /// It said that it is busy, for about so long.
+        busy: Option<Duration>,
+    },
+}
+
+impl Attempt {
+    fn elsewhere(error: InferError) -> Self {
+        Self::Elsewhere { error, busy: None }
+    }
+}
+
+/// Asks one provider. Returns once the first piece is there.
+pub(crate) async fn begin(
+    inner: &Arc<Inner>,
+    candidate: &Candidate,
+    request: &ChatRequest,
+    started: Instant,
+) -> Result<Answer, Attempt> {
+    let provider = candidate.seller.address;
+    let to = NodeAddr {
+        id: candidate.seller.node,
+        addresses: candidate.seller.addresses.clone(),
+    };
+    let unpayable = |source: SessionError| {
+        Attempt::elsewhere(InferError::Payment {
+            provider,
+            source: Box::new(source),
+        })
+    };
+    let unreachable = |problem: String| {
+        Attempt::elsewhere(InferError::Provider {
+            provider,
+            message: problem,
+        })
+    };
+
+    let terms = candidate.seller.terms(&candidate.offer);
+    let (channel, stream) = tokio::join!(inner.sessions.acquire(&terms), inner.node.open(&to));
+    let channel = channel.map_err(unpayable)?;
+    let stream = stream.map_err(|error| unreachable(error.to_string()))?;
+    if let Err(error) = reconcile(&inner.node, &to, &channel).await {
+        debug!(%error, "not reconciled yet");
+    }
+
+    let body = request.upstream_body(&candidate.offer.name);
+    let id = inner.new_request_id();
+    let (reserved, voucher) = reserve(
+        inner,
+        &channel,
+        id,
+        candidate,
+        InputBound::of_body(body.len()),
+    )
+    .await
+    .map_err(unpayable)?;
+    let infer = Infer {
+        request: id,
+        channel: channel.config,
+        voucher,
+        model: candidate.offer.model,
+        rates: candidate.offer.quote.rates,
+        body,
+    };
+    let Stream { mut send, receive } = stream;
+    send.send(&Ask::Infer(Box::new(infer)))
+        .await
+        .map_err(|error| unreachable(error.to_string()))?;
+
+    let exchange = Exchange {
+        inner: Arc::clone(inner),
+        to,
+        candidate: candidate.clone(),
+        channel,
+        reserved,
+        request: id,
+        started,
+        receive,
+        meter: Meter::default(),
+        dues: Arc::new(Dues {
+            due: Notify::new(),
+            leaving: CancellationToken::new(),
+        }),
+    };
+    exchange.begun(send).await
+}
+
+async fn reserve(
+    inner: &Inner,
+    channel: &Arc<Channel>,
+    request: RequestId,
+    candidate: &Candidate,
+    bound: InputBound,
+) -> Result<(Reserved, SignedVoucher), SessionError> {
+    let rates = candidate.offer.quote.rates;
+    for _ in 0..TOP_UPS {
+        match channel.ask(request, rates, bound).await {
+            Err(PaymentError::Purse(PurseError::Escrow { needed, .. })) => {
+                inner.sessions.top_up(channel, needed).await?;
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
+    let escrow = channel.purse(|purse| purse.escrow());
+    Err(PaymentError::from(PurseError::Escrow {
+        escrow,
+        needed: escrow,
+    })
+    .into())
+}
+
+#[derive(Default)]
+struct Meter {
+    tokens: u32,
+    bytes: u64,
+    ttft: Option<Duration>,
+}
+
+/// What the reading side tells the paying side.
+struct Dues {
+    due: Notify,
+    /// Tokens read and reckoned with in the purse.
+    read_tokens: AtomicU32,
+    leaving: CancellationToken,
+}
+
+struct Exchange {
+    inner: Arc<Inner>,
+    to: NodeAddr,
+    candidate: Candidate,
+    channel: Arc<Channel>,
+    reserved: Reserved,
+    request: RequestId,
+    started: Instant,
+    receive: ReceiveHalf,
+    meter: Meter,
+    dues: Arc<Dues>,
+}
+
+/// One message of the provider, seen by the reader.
+enum Step {
+    Chunk(Bytes),
+    End(Box<SignedReceipt>, Option<Failure>),
+}
+
+impl Exchange {
+    /// Waits for the provider to take the request and for the first piece.
+    async fn begun(mut self, send: SendHalf) -> Result<Answer, Attempt> {
+        let provider = self.candidate.seller.address;
+        let failed =
+            |message: String| Attempt::elsewhere(InferError::Provider { provider, message });
+        let opening = timeout(BEGIN_TIMEOUT, self.receive.receive::<FromProvider>()).await;
+        match opening {
+            Ok(Ok(Some(FromProvider::Begin))) => {}
+            Ok(Ok(Some(FromProvider::Refused(refusal)))) => {
+                let Self {
+                    reserved,
+                    candidate,
+                    ..
+                } = self;
+                reserved.refused();
+                return Err(refused(refusal, &candidate));
+            }
+            Ok(Ok(_)) => return Err(failed("it spoke out of turn".into())),
+            Ok(Err(error)) => return Err(failed(error.to_string())),
+            Err(_) => {
+                return Err(failed(
+                    "it neither took nor refused the request in time".into(),
+                ));
+            }
+        }
+
+        let first = match self.step().await {
+            Ok(Step::Chunk(json)) => Ok(Piece::Chunk(json)),
+            Ok(Step::End(receipt, None)) => self.finish(&receipt).await.map(Piece::End),
+            Ok(Step::End(receipt, Some(failure))) => {
+                if let Err(error) = self.reserved.receipted(&receipt).await {
+                    warn!(%error, "receipt of a failed answer not booked");
+                }
+                return Err(failed(failure.message));
+            }
+            Err(problem) => return Err(failed(problem.problem)),
+        };
+        let ended = !matches!(first, Ok(Piece::Chunk(_)));
+        let ttft = self.started.elapsed();
+        self.meter.ttft = Some(ttft);
+        self.inner.answered(provider, ttft);
+
+        let (out, rest) = mpsc::channel(PIECES_BUFFERED);
+        let cancel = self.inner.stop.child_token();
+        let guard = cancel.clone().drop_guard();
+        let request = self.request;
+        if !ended {
+            let inner = Arc::clone(&self.inner);
+            inner.tasks.spawn(self.run(send, out, cancel));
+        }
+        Ok(Answer {
+            request,
+            provider,
+            first: Some(first),
+            rest,
+            _guard: guard,
+            place: None,
+        })
+    }
+
+    /// Reads to the end, or until the caller leaves.
+    async fn run(
+        mut self,
+        send: SendHalf,
+        out: mpsc::Sender<Result<Piece, BrokenError>>,
+        cancel: CancellationToken,
+    ) {
+        let provider = self.candidate.seller.address;
+        self.inner.running(provider, 1);
+        let payer = Payer {
+            inner: Arc::clone(&self.inner),
+            channel: Arc::clone(&self.channel),
+            dues: Arc::clone(&self.dues),
+            send,
+        };
+        let inner = Arc::clone(&self.inner);
+        let last = tokio::select! {
+            biased;
+            last = self.read(&out, &cancel) => last,
+            error = payer.run() => Some(Err(self.broken(format!("it could not be paid on: {error}")))),
+        };
+        inner.running(provider, -1);
+        let failed = matches!(last, Some(Err(_)));
+        if self.reserved.is_open() {
+            self.mend();
+        }
+        if failed {
+            inner.failed(provider);
+        }
+        if let Some(last) = last {
+            // The caller may have left meanwhile.
+            let _ = out.send(last).await;
+        }
+    }
+
+    /// Passes pieces on. None: the caller left, and there is nobody to tell.
+    async fn read(
+        &mut self,
+        out: &mpsc::Sender<Result<Piece, BrokenError>>,
+        cancel: &CancellationToken,
+    ) -> Option<Result<Piece, BrokenError>> {
+        loop {
+            let step = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return self.leave().await,
+                step = self.step() => step,
+            };
+            let json = match step {
+                Ok(Step::Chunk(json)) => json,
+                Ok(Step::End(receipt, failure)) => {
+                    return Some(self.ended(&receipt, failure).await);
+                }
+                Err(broken) => return Some(Err(broken)),
+            };
+            let room = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return self.leave().await,
+                room = out.reserve() => room,
+            };
+            match room {
+                Ok(room) => room.send(Ok(Piece::Chunk(json))),
+                Err(_) => return self.leave().await,
+            }
+        }
+    }
+
+    /// Tells the provider to stop, and waits a moment for its receipt.
+    async fn leave(&mut self) -> Option<Result<Piece, BrokenError>> {
+        self.dues.leaving.cancel();
+        let deadline = Instant::now() + LEAVE_TIMEOUT;
+        while let Ok(Ok(step)) = tokio::time::timeout_at(deadline, self.step()).await {
+            if let Step::End(receipt, _) = step {
+                if let Err(error) = self.finish(&receipt).await {
+                    debug!(%error, "receipt of an abandoned answer not booked");
+                }
+                break;
+            }
+        }
+        None
+    }
+
+    async fn ended(
+        &mut self,
+        receipt: &SignedReceipt,
+        failure: Option<Failure>,
+    ) -> Result<Piece, BrokenError> {
+        let summary = self.finish(receipt).await?;
+        match failure {
+            None => Ok(Piece::End(summary)),
+            Some(failure) => Err(self.broken(failure.message)),
+        }
+    }
+
+    /// The next message, metered.
+    async fn step(&mut self) -> Result<Step, BrokenError> {
+        let message = match timeout(PIECE_TIMEOUT, self.receive.receive::<FromProvider>()).await {
+            Ok(Ok(Some(message))) => message,
+            Ok(Ok(None)) => {
+                return Err(self.broken("the provider closed the stream without a receipt".into()));
+            }
+            Ok(Err(error)) => return Err(self.broken(error.to_string())),
+            Err(_) => return Err(self.broken("the provider fell silent".into())),
+        };
+        match message {
+            FromProvider::Chunk { tokens, json } => {
+                self.metered(tokens, &json)?;
+                Ok(Step::Chunk(json))
+            }
+            FromProvider::End { receipt, failure } => Ok(Step::End(Box::new(receipt), failure)),
+            _ => Err(self.broken("the provider spoke out of turn".into())),
+        }
+    }
+
+    fn metered(&mut self, tokens: u32, json: &[u8]) -> Result<(), BrokenError> {
+        let facts =
+            openai::scan(json).map_err(|error| self.broken(format!("not an answer: {error}")))?;
+        self.meter.bytes = self.meter.bytes.saturating_add(facts.text_bytes);
+        self.meter.tokens = self.meter.tokens.max(tokens);
+        let (request, meter) = (self.request, &self.meter);
+        match self
+            .channel
+            .purse(|purse| purse.delivered(request, tokens, meter.bytes))
+        {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) | Err(PurseError::Escrow { .. }) => {
+                self.dues.read_tokens.store(tokens, Ordering::Relaxed);
+                self.dues.due.notify_one();
+                Ok(())
+            }
+            Err(error) => Err(self.broken(error.to_string())),
+        }
+    }
+
+    /// Checks the receipt and books it.
+    async fn finish(&mut self, signed: &SignedReceipt) -> Result<Summary, BrokenError> {
+        signed
+            .verify(self.to.id)
+            .map_err(|error| self.broken(error.to_string()))?;
+        self.reserved
+            .receipted(signed)
+            .await
+            .map_err(|error| self.broken(error.to_string()))?;
+        let receipt = &signed.receipt;
+        let summary = Summary {
+            request: self.request,
+            provider: self.candidate.seller.address,
+            token: self.candidate.offer.quote.token,
+            input_tokens: receipt.input_tokens,
+            output_tokens: receipt.output_tokens,
+            cost: receipt.amount,
+            outcome: receipt.outcome,
+            ttft_ms: millis(self.meter.ttft.unwrap_or_else(|| self.started.elapsed())),
+            duration_ms: millis(self.started.elapsed()),
+        };
+        self.inner.remember(&summary, &self.candidate).await;
+        Ok(summary)
+    }
+
+    /// The receipt did not come: asks for it in the background.
+    fn mend(&self) {
+        let (inner, to, channel) = (
+            Arc::clone(&self.inner),
+            self.to.clone(),
+            Arc::clone(&self.channel),
+        );
+        self.inner
+            .tasks
+            .spawn(async move { inner.mend(&to, &channel).await });
+    }
+
+    fn broken(&self, problem: String) -> BrokenError {
+        BrokenError {
+            tokens: self.meter.tokens,
+            problem,
+        }
+    }
+}
+
+/// Signs and sends what is due, in its own time.
+struct Payer {
+    inner: Arc<Inner>,
+    channel: Arc<Channel>,
+    dues: Arc<Dues>,
+    send: SendHalf,
+}
+
+impl Payer {
+    /// Ends only when it cannot pay on.
+    async fn run(mut self) -> SessionError {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.dues.leaving.cancelled() => break,
+                () = self.dues.due.notified() => {}
+            }
+            if let Err(error) = self.pay().await {
+                return error;
+            }
+        }
+        // A provider that is gone needs no telling; the reader notices.
+        let _ = self.send.send(&FromConsumer::Leave).await;
+        std::future::pending().await
+    }
+
+    async fn pay(&mut self) -> Result<(), SessionError> {
+        while let Err(error) = self.channel.purse(market::Purse::due) {
+            match error {
+                PurseError::Escrow { needed, .. } => {
+                    self.inner.sessions.top_up(&self.channel, needed).await?
+                }
+                error => return Err(PaymentError::from(error).into()),
+            }
+        }
+        // Read before the voucher is made, so that it covers at least this.
+        let read_tokens = self.dues.read_tokens.load(Ordering::Relaxed);
+        let voucher = self.channel.voucher().await?;
+        if let Err(error) = self
+            .send
+            .send(&FromConsumer::Pay {
+                voucher,
+                read_tokens,
+            })
+            .await
+        {
+            debug!(%error, "voucher not sent; the reader will notice");
+        }
+        Ok(())
+    }
+}
+
+fn refused(refusal: Refusal, candidate: &Candidate) -> Attempt {
+    let provider = candidate.seller.address;
+    let Refusal {
+        reason,
+        message,
+        retry_after_ms,
+    } = refusal;
+    match reason {
+        Reason::Request => Attempt::Final(InferError::Refused { message }),
+        Reason::Busy => {
+            let retry_after = Duration::from_millis(retry_after_ms.unwrap_or(1000));
+            let model = candidate.offer.name.clone();
+            Attempt::Elsewhere {
+                error: InferError::Busy { model, retry_after },
+                busy: Some(retry_after),
+            }
+        }
+        Reason::Payment
+        | Reason::Quote
+        | Reason::Model
+        | Reason::Backend
+        | Reason::Unavailable
+        | Reason::Protocol => Attempt::elsewhere(InferError::Provider { provider, message }),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

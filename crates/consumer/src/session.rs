@@ -1,0 +1,361 @@
+//! Channels to providers: found or opened, funded by policy, reconciled with
+//! the provider after an answer that ended without a receipt.
+//!
+//! A channel's configuration is in the journal before money goes into it, so
+//! no deposit is ever forgotten. How much is in it is read from the chain.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use market::{
+    Address, Amount, B256, ChannelConfig, ChannelTerms, Ledger, LedgerError, Purse, PurseEvent,
+    U256, WalletKey,
+};
+use serde::{Deserialize, Serialize};
+use store::{AppendError, Entry, Store};
+use transport::message::{Ask, FromProvider, MAX_RECEIPTS};
+use transport::{Node, NodeAddr};
+
+use crate::StartError;
+use crate::payment::{Channel, PaymentError, entry};
+use crate::shell::Policy;
+use crate::view::ChannelView;
+
+/// The journal that lists the channels.
+const CHANNELS: &str = "consumer/channels";
+
+/// Time for a provider to send the receipts that we have not seen.
+const RECONCILE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Rounds of receipts fetched at a time: a provider cannot keep us busy for ever.
+const RECONCILE_ROUNDS: usize = 64;
+
+/// Why a channel cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The chain did not do, or say, what was needed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The channel's configuration could not be made durable; nothing was sent.
+    #[error("the journal cannot be written")]
+    Journal(#[from] AppendError),
+    /// A voucher could not be made.
+    #[error(transparent)]
+    Payment(#[from] PaymentError),
+    /// The policy allows no more money in one channel.
+    #[error(
+        "the channel would have to hold {needed} base units, the policy allows {allowed} \
+         (raise channel-max, or use another provider)"
+    )]
+    OverLimit {
+        /// What it would have to hold.
+        needed: Amount,
+        /// What the policy allows.
+        allowed: Amount,
+    },
+}
+
+/// Why money could not be moved out of a channel.
+#[derive(Debug, thiserror::Error)]
+pub enum MoneyError {
+    /// There is no such channel here.
+    #[error("no channel {channel} is known here")]
+    UnknownChannel {
+        /// What was asked for.
+        channel: market::ChannelId,
+    },
+    /// The chain did not do what was needed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Opened {
+    config: ChannelConfig,
+}
+
+/// All channels of this consumer.
+pub(crate) struct Sessions {
+    ledger: Arc<dyn Ledger>,
+    store: Store,
+    hot_key: Arc<WalletKey>,
+    policy: Policy,
+    channels: Mutex<Vec<Arc<Channel>>>,
+    /// One channel is opened at a time, so that none is opened twice.
+    opening: tokio::sync::Mutex<()>,
+}
+
+impl Sessions {
+    /// What the journal knows.
+    pub(crate) async fn load(
+        ledger: Arc<dyn Ledger>,
+        store: Store,
+        hot_key: Arc<WalletKey>,
+        policy: Policy,
+    ) -> Result<Self, StartError> {
+        let sessions = Self {
+            ledger,
+            store,
+            hot_key,
+            policy,
+            channels: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
+        };
+        for opened in entries::<Opened>(&sessions.store, CHANNELS).await? {
+            let id = opened.config.id(&sessions.ledger.domain());
+            let name = journal_name(&id);
+            let events = entries::<PurseEvent>(&sessions.store, &name).await?;
+            let purse = Purse::replay(&events).map_err(|error| StartError::Entry {
+                journal: name,
+                source: error.into(),
+            })?;
+            let channel = sessions.channel(opened.config, purse);
+            sessions.channels().push(channel);
+        }
+        Ok(sessions)
+    }
+
+    fn channel(&self, config: ChannelConfig, purse: Purse) -> Arc<Channel> {
+        let domain = self.ledger.domain();
+        let journal = self.store.journal(&journal_name(&config.id(&domain)));
+        Arc::new(Channel::new(
+            config,
+            domain,
+            Arc::clone(&self.hot_key),
+            journal,
+            purse,
+        ))
+    }
+
+    fn channels(&self) -> MutexGuard<'_, Vec<Arc<Channel>>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, terms: &ChannelTerms) -> Option<Arc<Channel>> {
+        let signer = self.hot_key.address();
+        let suits = |channel: &&Arc<Channel>| {
+            channel.config.suits(terms).is_ok() && channel.config.payer_authorizer == signer
+        };
+        self.channels().iter().find(suits).cloned()
+    }
+
+    /// The channel to a provider with these terms, with at least something in
+    /// it; opened if there is none.
+    pub(crate) async fn acquire(&self, terms: &ChannelTerms) -> Result<Arc<Channel>, SessionError> {
+        let channel = match self.find(terms) {
+            Some(channel) => channel,
+            None => self.open(terms).await?,
+        };
+        let mut upkeep = channel.upkeep.lock().await;
+        if !upkeep.funded {
+            self.read_escrow(&channel).await?;
+            upkeep.funded = true;
+        }
+        drop(upkeep);
+        Ok(channel)
+    }
+
+    async fn open(&self, terms: &ChannelTerms) -> Result<Arc<Channel>, SessionError> {
+        let _one_at_a_time = self.opening.lock().await;
+        if let Some(channel) = self.find(terms) {
+            return Ok(channel);
+        }
+        let config = ChannelConfig {
+            payer: self.ledger.account(),
+            payer_authorizer: self.hot_key.address(),
+            receiver: terms.receiver,
+            receiver_authorizer: terms.receiver_authorizer,
+            token: terms.token,
+            withdraw_delay_s: self.policy.withdraw_delay_s.max(terms.withdraw_delay_min_s),
+            salt: self.next_salt(),
+        };
+        let payload =
+            serde_json::to_vec(&Opened { config }).expect("a config has only string keys");
+        let key = Some(config.id(&self.ledger.domain()).to_string());
+        self.store
+            .journal(CHANNELS)
+            .append(vec![entry("opened", key, payload)])
+            .await?;
+        let channel = self.channel(config, Purse::default());
+        self.channels().push(Arc::clone(&channel));
+        Ok(channel)
+    }
+
+    /// Salts count up, so that all channels of a key can be found again.
+    fn next_salt(&self) -> B256 {
+        B256::from(U256::from(self.channels().len()))
+    }
+
+    /// Pays into a channel what it lacks, or the policy's deposit if that is more.
+    pub(crate) async fn top_up(
+        &self,
+        channel: &Channel,
+        needed: Amount,
+    ) -> Result<(), SessionError> {
+        let _one_at_a_time = channel.upkeep.lock().await;
+        self.read_escrow(channel).await?;
+        let escrow = channel.purse(|purse| purse.escrow());
+        if escrow >= needed {
+            return Ok(());
+        }
+        let allowed = self.policy.channel_max;
+        if needed > allowed {
+            return Err(SessionError::OverLimit { needed, allowed });
+        }
+        let amount = needed
+            .less(escrow)
+            .max(self.policy.deposit)
+            .min(allowed.less(escrow));
+        self.ledger.deposit(channel.config, amount).await?;
+        self.read_escrow(channel).await
+    }
+
+    async fn read_escrow(&self, channel: &Channel) -> Result<(), SessionError> {
+        let state = self.ledger.channel(channel.id).await?;
+        channel.purse(|purse| purse.funded(state.covered()));
+        Ok(())
+    }
+
+    /// Every channel with its money, on chain and in the purse.
+    pub(crate) async fn view(&self) -> Result<Vec<ChannelView>, LedgerError> {
+        let channels = self.channels().clone();
+        let mut views = Vec::with_capacity(channels.len());
+        for channel in channels {
+            let state = self.ledger.channel(channel.id).await?;
+            views.push(channel.purse(|purse| ChannelView {
+                id: channel.id,
+                config: channel.config,
+                escrow: state.balance,
+                claimed: state.total_claimed,
+                ceiling: purse.ceiling(),
+                charged: purse.charged(),
+                receipts: purse.sequence(),
+            }));
+        }
+        Ok(views)
+    }
+
+    /// The channels to one provider.
+    pub(crate) fn of(&self, provider: Address) -> Vec<Arc<Channel>> {
+        let to = |channel: &&Arc<Channel>| channel.config.receiver == provider;
+        self.channels().iter().filter(to).cloned().collect()
+    }
+
+    /// Starts the way out of a channel: all that no voucher covers.
+    pub(crate) async fn withdraw(&self, id: market::ChannelId) -> Result<Amount, MoneyError> {
+        let channel = self.known(id)?;
+        let state = self.ledger.channel(id).await?;
+        let free = state.covered().less(
+            channel
+                .purse(|purse| purse.ceiling())
+                .max(state.total_claimed),
+        );
+        self.ledger.initiate_withdraw(channel.config, free).await?;
+        channel.upkeep.lock().await.funded = false;
+        Ok(free)
+    }
+
+    /// Ends it, after the delay.
+    pub(crate) async fn finish_withdraw(&self, id: market::ChannelId) -> Result<(), MoneyError> {
+        let channel = self.known(id)?;
+        self.ledger.finalize_withdraw(channel.config).await?;
+        channel.upkeep.lock().await.funded = false;
+        Ok(())
+    }
+
+    fn known(&self, id: market::ChannelId) -> Result<Arc<Channel>, MoneyError> {
+        let found = self
+            .channels()
+            .iter()
+            .find(|channel| channel.id == id)
+            .cloned();
+        found.ok_or(MoneyError::UnknownChannel { channel: id })
+    }
+}
+
+fn journal_name(id: &market::ChannelId) -> String {
+    format!("consumer/purse/{id}")
+}
+
+async fn entries<T: serde::de::DeserializeOwned>(
+    store: &Store,
+    name: &str,
+) -> Result<Vec<T>, StartError> {
+    let loaded = store
+        .journal(name)
+        .load()
+        .await
+        .map_err(|error| StartError::Journal(error.into()))?;
+    let parse = |entry: Entry| serde_json::from_slice(&entry.payload);
+    let parsed: Result<_, serde_json::Error> = loaded.into_iter().map(parse).collect();
+    parsed.map_err(|error| StartError::Entry {
+        journal: name.to_owned(),
+        source: error.into(),
+    })
+}
+
+/// Fetches the receipts that the provider holds and we do not. Once it says
+/// that nothing runs any more, nothing is reserved for lost answers.
+pub(crate) async fn reconcile(
+    node: &Node,
+    to: &NodeAddr,
+    channel: &Channel,
+) -> Result<(), ReconcileError> {
+    let mut upkeep = channel.upkeep.lock().await;
+    if !upkeep.unreconciled {
+        return Ok(());
+    }
+    tokio::time::timeout(RECONCILE_TIMEOUT, fetch(node, to, channel))
+        .await
+        .map_err(|_| ReconcileError::Timeout)??;
+    upkeep.unreconciled = false;
+    Ok(())
+}
+
+/// Why receipts could not be fetched. They are asked for again later.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReconcileError {
+    #[error("the provider did not send its receipts in time")]
+    Timeout,
+    #[error("the provider cannot be reached")]
+    Open(#[from] transport::OpenError),
+    #[error("the stream broke")]
+    Send(#[from] transport::SendError),
+    #[error("the stream broke")]
+    Receive(#[from] transport::ReceiveError),
+    #[error("the provider answered with something else")]
+    Unexpected,
+    #[error("a receipt does not hold")]
+    Receipt(#[from] market::ReceiptError),
+    #[error("a receipt cannot be booked")]
+    Payment(#[from] PaymentError),
+}
+
+async fn fetch(node: &Node, to: &NodeAddr, channel: &Channel) -> Result<(), ReconcileError> {
+    for _ in 0..RECONCILE_ROUNDS {
+        let mut stream = node.open(to).await?;
+        let after = channel.purse(|purse| purse.sequence());
+        stream
+            .send
+            .send(&Ask::Receipts {
+                channel: channel.id,
+                after,
+            })
+            .await?;
+        let Some(FromProvider::Receipts { receipts, running }) = stream.receive.receive().await?
+        else {
+            return Err(ReconcileError::Unexpected);
+        };
+        for receipt in &receipts {
+            receipt.verify(to.id)?;
+            channel.reconciled(receipt).await?;
+        }
+        if receipts.len() < MAX_RECEIPTS {
+            if running == 0 {
+                channel.purse(Purse::settled_up);
+            }
+            return Ok(());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,449 @@
+//! The consumer as a whole: its tasks, its state, and the way of a request
+//! through them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use market::{
+    Address, Amount, ChannelId, InputBound, Ledger, LedgerError, RequestId, Timestamp, WalletKey,
+};
+use openai::ChatRequest;
+use store::Store;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+use transport::{Node, NodeAddr};
+
+use crate::answer::{Answer, Summary};
+use crate::catalog::{self, Snapshot};
+use crate::error::{InferError, StartError};
+use crate::exchange::{Attempt, begin};
+use crate::payment::{Channel, entry};
+use crate::router::{Candidate, Load, choose};
+use crate::session::{MoneyError, Sessions, reconcile};
+use crate::view::{AnswerView, ChannelView, ModelView, OfferView};
+
+/// Wall time, read at the edge.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// The journal of past answers (figures only).
+const ANSWERS: &str = "consumer/answers";
+/// Past answers kept at hand.
+const ANSWERS_KEPT: usize = 200;
+/// Providers asked for one request.
+const ATTEMPTS: usize = 4;
+/// When a receipt is asked for again after an answer that ended without one.
+const MEND_AFTER: [Duration; 4] = [
+    Duration::from_millis(200),
+    Duration::from_secs(2),
+    Duration::from_secs(10),
+    Duration::from_secs(60),
+];
+
+/// What the owner of the money allows.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Paid into a channel at a time, if no more is needed.
+    pub deposit: Amount,
+    /// The most that one channel may hold.
+    pub channel_max: Amount,
+    /// Seconds that a withdrawal takes at least.
+    pub withdraw_delay_s: u64,
+    /// Between two looks at registry and descriptors.
+    pub refresh: Duration,
+    /// Requests running at a time.
+    pub running_max: usize,
+}
+
+/// What a consumer is made of.
+pub struct Deps {
+    /// The chain, as the payer.
+    pub ledger: Arc<dyn Ledger>,
+    /// The wire.
+    pub node: Node,
+    /// The journal.
+    pub store: Store,
+    /// Signs vouchers; not the payer's key.
+    pub hot_key: Arc<WalletKey>,
+    /// What is allowed.
+    pub policy: Policy,
+    /// Wall time.
+    pub clock: Clock,
+}
+
+pub(crate) struct Inner {
+    ledger: Arc<dyn Ledger>,
+    pub(crate) node: Node,
+    pub(crate) sessions: Sessions,
+    store: Store,
+    policy: Policy,
+    clock: Clock,
+    http: reqwest::Client,
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    loads: Mutex<BTreeMap<Address, Load>>,
+    recent: Mutex<VecDeque<AnswerView>>,
+    running: AtomicUsize,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
+/// The buying side. Cheap to clone; all clones are one consumer.
+#[derive(Clone)]
+pub struct Consumer {
+    inner: Arc<Inner>,
+}
+
+impl Consumer {
+    /// Loads the journal and begins to watch the market.
+    pub async fn start(deps: Deps) -> Result<Self, StartError> {
+        let Deps {
+            ledger,
+            node,
+            store,
+            hot_key,
+            policy,
+            clock,
+        } = deps;
+        let sessions =
+            Sessions::load(Arc::clone(&ledger), store.clone(), hot_key, policy.clone()).await?;
+        let recent = recent_answers(&store).await?;
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .tcp_nodelay(true)
+            .build()
+            .map_err(StartError::Http)?;
+        let inner = Arc::new(Inner {
+            ledger,
+            node,
+            sessions,
+            store,
+            policy,
+            clock,
+            http,
+            snapshot: watch::Sender::new(Arc::default()),
+            loads: Mutex::default(),
+            recent: Mutex::new(recent),
+            running: AtomicUsize::new(0),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        inner.tasks.spawn(Arc::clone(&inner).watch());
+        Ok(Self { inner })
+    }
+
+    /// Buys one answer. Returns once its first piece is there.
+    pub async fn infer(&self, request: ChatRequest) -> Result<Answer, InferError> {
+        let inner = &self.inner;
+        if inner.stop.is_cancelled() {
+            return Err(InferError::Stopping);
+        }
+        let place = inner.place()?;
+        let started = Instant::now();
+        let candidates = inner.candidates(&request)?;
+
+        let mut best: Option<InferError> = None;
+        for candidate in candidates.iter().take(ATTEMPTS) {
+            match begin(inner, candidate, &request, started).await {
+                Ok(answer) => return Ok(answer.holding(place)),
+                Err(Attempt::Final(error)) => return Err(error),
+                Err(Attempt::Elsewhere { error, busy }) => {
+                    debug!(provider = %candidate.seller.address, %error, "no answer from here");
+                    inner.missed(candidate.seller.address, busy);
+                    best = Some(nearer(best, error));
+                }
+            }
+        }
+        Err(best.unwrap_or_else(|| InferError::NobodyThere {
+            model: request.model().to_owned(),
+        }))
+    }
+
+    /// Reads registry and descriptors now instead of at the next turn.
+    pub async fn refresh(&self) -> Result<(), LedgerError> {
+        self.inner.refresh().await
+    }
+
+    /// Models and offers as last seen.
+    pub fn models(&self) -> Vec<ModelView> {
+        self.inner.models()
+    }
+
+    /// The last answers, latest first.
+    pub fn recent(&self) -> Vec<AnswerView> {
+        self.inner.recent().iter().rev().cloned().collect()
+    }
+
+    /// Every channel and the money in it.
+    pub async fn channels(&self) -> Result<Vec<ChannelView>, LedgerError> {
+        self.inner.sessions.view().await
+    }
+
+    /// Asks every provider that owes receipts for them, now.
+    pub async fn reconcile(&self) {
+        let sellers: Vec<_> = self
+            .inner
+            .snapshot
+            .borrow()
+            .sellers
+            .values()
+            .cloned()
+            .collect();
+        for seller in sellers {
+            let to = NodeAddr {
+                id: seller.node,
+                addresses: seller.addresses.clone(),
+            };
+            for channel in self.inner.sessions.of(seller.address) {
+                if let Err(error) = reconcile(&self.inner.node, &to, &channel).await {
+                    debug!(%error, provider = %seller.address, "not reconciled");
+                }
+            }
+        }
+    }
+
+    /// Starts the way out of a channel: all that no voucher covers. How much that is.
+    pub async fn withdraw(&self, channel: ChannelId) -> Result<Amount, MoneyError> {
+        self.inner.sessions.withdraw(channel).await
+    }
+
+    /// Ends it, after the channel's delay.
+    pub async fn finish_withdraw(&self, channel: ChannelId) -> Result<(), MoneyError> {
+        self.inner.sessions.finish_withdraw(channel).await
+    }
+
+    /// The account that pays.
+    pub fn payer(&self) -> Address {
+        self.inner.ledger.account()
+    }
+
+    /// Stops everything that runs and waits for it.
+    pub async fn stop(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+}
+
+/// Of two reasons the one that helps a caller more: that somebody is busy
+/// beats that somebody failed.
+fn nearer(before: Option<InferError>, now: InferError) -> InferError {
+    match before {
+        Some(busy @ InferError::Busy { .. }) => busy,
+        _ => now,
+    }
+}
+
+async fn recent_answers(store: &Store) -> Result<VecDeque<AnswerView>, StartError> {
+    let journal = store.journal(ANSWERS);
+    let entries = journal
+        .recent("answer", ANSWERS_KEPT)
+        .await
+        .map_err(|error| StartError::Journal(error.into()))?;
+    // An entry of an older form is no longer shown; nothing depends on it.
+    let mut answers: Vec<AnswerView> = entries
+        .iter()
+        .filter_map(|entry| serde_json::from_slice(&entry.payload).ok())
+        .collect();
+    answers.reverse();
+    Ok(answers.into())
+}
+
+/// A place among the running requests; given back when dropped.
+pub(crate) struct Place(Arc<Inner>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Inner {
+    async fn watch(self: Arc<Self>) {
+        let mut turns = tokio::time::interval(self.policy.refresh);
+        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                _ = turns.tick() => {}
+            }
+            if let Err(error) = self.refresh().await {
+                warn!(%error, "the market could not be read; the last view of it stays");
+            }
+        }
+    }
+
+    async fn refresh(&self) -> Result<(), LedgerError> {
+        let before = Arc::clone(&self.snapshot.borrow());
+        let after = catalog::refresh(&*self.ledger, &self.http, &before, self.now()).await?;
+        self.snapshot.send_replace(Arc::new(after));
+        Ok(())
+    }
+
+    fn place(self: &Arc<Self>) -> Result<Place, InferError> {
+        let running = self.running.fetch_add(1, Ordering::Relaxed);
+        let place = Place(Arc::clone(self));
+        if running >= self.policy.running_max {
+            return Err(InferError::Overloaded { running });
+        }
+        Ok(place)
+    }
+
+    fn candidates(&self, request: &ChatRequest) -> Result<Vec<Candidate>, InferError> {
+        let snapshot = Arc::clone(&self.snapshot.borrow());
+        let model = request.model();
+        let bound = InputBound::of_body(request.body().len());
+        let output = request.max_output_tokens();
+        let candidates = choose(&snapshot, &self.loads(), model, bound, output, self.now());
+        if !candidates.is_empty() {
+            return Ok(candidates);
+        }
+        let registered = snapshot.names.values().any(|name| name == model);
+        let model = model.to_owned();
+        Err(match registered {
+            true => InferError::NobodyThere { model },
+            false => InferError::UnknownModel {
+                model,
+                known: snapshot.names_on_offer(),
+            },
+        })
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    pub(crate) fn new_request_id(&self) -> RequestId {
+        RequestId(rand::random::<[u8; 16]>().into())
+    }
+
+    fn loads(&self) -> MutexGuard<'_, BTreeMap<Address, Load>> {
+        self.loads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn recent(&self) -> MutexGuard<'_, VecDeque<AnswerView>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first piece came.
+    pub(crate) fn answered(&self, provider: Address, ttft: Duration) {
+        let ttft_ms = u64::try_from(ttft.as_millis()).unwrap_or(u64::MAX);
+        self.loads().entry(provider).or_default().answered(ttft_ms);
+    }
+
+    /// An answer began (1) or ended (-1).
+    pub(crate) fn running(&self, provider: Address, change: i32) {
+        let mut loads = self.loads();
+        let load = loads.entry(provider).or_default();
+        load.running = load.running.saturating_add_signed(change);
+    }
+
+    /// An answer broke off.
+    pub(crate) fn failed(&self, provider: Address) {
+        let now = self.now();
+        self.loads().entry(provider).or_default().failed(now);
+    }
+
+    fn missed(&self, provider: Address, busy: Option<Duration>) {
+        let now = self.now();
+        let mut loads = self.loads();
+        let load = loads.entry(provider).or_default();
+        match busy {
+            Some(retry_after) => load.busy(now, retry_after),
+            None => load.failed(now),
+        }
+    }
+
+    /// Keeps the figures of an answer.
+    pub(crate) async fn remember(&self, summary: &Summary, candidate: &Candidate) {
+        let view = AnswerView {
+            request: summary.request,
+            model: candidate.offer.name.clone(),
+            provider: summary.provider,
+            at: self.now(),
+            input_tokens: summary.input_tokens,
+            output_tokens: summary.output_tokens,
+            cost: summary.cost,
+            token: summary.token,
+            outcome: Some(summary.outcome),
+            ttft_ms: summary.ttft_ms,
+            duration_ms: summary.duration_ms,
+        };
+        let payload = serde_json::to_vec(&view).expect("a view has only string keys");
+        {
+            let mut recent = self.recent();
+            if recent.len() == ANSWERS_KEPT {
+                recent.pop_front();
+            }
+            recent.push_back(view);
+        }
+        let written = entry("answer", Some(summary.request.to_string()), payload);
+        if let Err(error) = self.store.journal(ANSWERS).append(vec![written]).await {
+            warn!(%error, "figures of an answer not kept");
+        }
+    }
+
+    /// Asks for a missing receipt until it comes, or the next request does it.
+    pub(crate) async fn mend(&self, to: &NodeAddr, channel: &Channel) {
+        channel.upkeep.lock().await.unreconciled = true;
+        for wait in MEND_AFTER {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            match reconcile(&self.node, to, channel).await {
+                Ok(()) => return,
+                Err(error) => debug!(%error, "receipt still missing"),
+            }
+        }
+    }
+
+    fn models(&self) -> Vec<ModelView> {
+        let snapshot = Arc::clone(&self.snapshot.borrow());
+        let loads = self.loads().clone();
+        let now = self.now();
+        let view = |name: String| {
+            let named = snapshot.names.iter().filter(|(_, other)| **other == name);
+            let ids: Vec<_> = named.map(|(id, _)| *id).collect();
+            let seen_at = ids
+                .iter()
+                .filter_map(|id| snapshot.seen_at.get(id))
+                .min()
+                .copied();
+            let candidates = choose(&snapshot, &loads, &name, InputBound::of_body(0), None, now);
+            let offers = candidates
+                .iter()
+                .map(|candidate| offer_view(candidate, &loads, now))
+                .collect();
+            ModelView {
+                name,
+                ids,
+                seen_at: seen_at.unwrap_or(now),
+                offers,
+            }
+        };
+        snapshot.names_on_offer().into_iter().map(view).collect()
+    }
+}
+
+fn offer_view(candidate: &Candidate, loads: &BTreeMap<Address, Load>, now: Timestamp) -> OfferView {
+    let Candidate { seller, offer, .. } = candidate;
+    let load = loads.get(&seller.address).cloned().unwrap_or_default();
+    OfferView {
+        provider: seller.address,
+        endpoint: seller.endpoint.clone(),
+        token: offer.quote.token,
+        rates: offer.quote.rates,
+        context_length: offer.context_length,
+        output_tokens_max: offer.output_tokens_max,
+        upstream: offer.upstream.clone(),
+        live: seller.problem.is_none() && !load.is_out(now),
+        ttft_ms: load.ttft_median_ms(),
+        running: load.running,
+        problem: seller.problem.clone(),
+    }
+}

@@ -1,0 +1,99 @@
+//! What the market looks like from here, for people and for `/v1/models`.
+
+use market::{
+    Address, Amount, ChannelConfig, ChannelId, ModelId, Outcome, Rates, RequestId, Timestamp,
+};
+use serde::Serialize;
+
+/// A model and who sells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ModelView {
+    /// Its name in the registry: what a request's `model` says.
+    pub name: String,
+    /// Its registered ids; more than one if the name was registered twice.
+    pub ids: Vec<ModelId>,
+    /// When the first offer was seen.
+    pub seen_at: Timestamp,
+    /// Offers, cheapest first.
+    pub offers: Vec<OfferView>,
+}
+
+impl ModelView {
+    /// Whether somebody who sells it can be reached.
+    pub fn is_live(&self) -> bool {
+        self.offers.iter().any(|offer| offer.live)
+    }
+}
+
+/// One provider's offer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OfferView {
+    /// Who.
+    pub provider: Address,
+    /// Where its descriptor is.
+    pub endpoint: String,
+    /// In what it is paid.
+    pub token: Address,
+    /// For how much.
+    pub rates: Rates,
+    /// Tokens that fit.
+    pub context_length: Option<u32>,
+    /// The longest answer sold.
+    pub output_tokens_max: Option<u32>,
+    /// `own-engine` or `third-party`.
+    pub upstream: Option<String>,
+    /// Whether its descriptor is fresh and it did not fail lately.
+    pub live: bool,
+    /// Median time to the first token lately, if it was used.
+    pub ttft_ms: Option<u64>,
+    /// Requests that it is answering for us.
+    pub running: u32,
+    /// Why it is not live.
+    pub problem: Option<String>,
+}
+
+/// A past answer: what it was and cost, nothing of what it said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AnswerView {
+    /// The request.
+    pub request: RequestId,
+    /// The model's name.
+    pub model: String,
+    /// Who answered.
+    pub provider: Address,
+    /// When it ended.
+    pub at: Timestamp,
+    /// Tokens of the request.
+    pub input_tokens: u32,
+    /// Tokens of the answer.
+    pub output_tokens: u32,
+    /// What it cost.
+    pub cost: Amount,
+    /// In what.
+    pub token: Address,
+    /// How it ended; none if no receipt came.
+    pub outcome: Option<Outcome>,
+    /// To the first piece.
+    pub ttft_ms: u64,
+    /// To the end.
+    pub duration_ms: u64,
+}
+
+/// A channel and the money in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ChannelView {
+    /// Its id.
+    pub id: ChannelId,
+    /// Its configuration: with this and the payer's key the money can be got back.
+    pub config: ChannelConfig,
+    /// On chain.
+    pub escrow: Amount,
+    /// Claimed on chain.
+    pub claimed: Amount,
+    /// Signed away at most.
+    pub ceiling: Amount,
+    /// Receipted.
+    pub charged: Amount,
+    /// Receipts are complete up to this number.
+    pub receipts: u64,
+}
