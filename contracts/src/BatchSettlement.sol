@@ -79,7 +79,7 @@ contract BatchSettlement is IBatchSettlement, RuntimeDomain, Multicall, Reentran
 
         _collect(config, amount, channelId, collector, collectorData);
 
-        if (before == 0 && escrow.totalClaimed == 0) emit ChannelCreated(channelId, config);
+        if (before == 0) emit ChannelCreated(channelId, config); // an empty escrow has no claims either
         emit Deposited(channelId, msg.sender, amount, newBalance);
     }
 
@@ -328,11 +328,11 @@ contract BatchSettlement is IBatchSettlement, RuntimeDomain, Multicall, Reentran
         }
     }
 
-    /// Lowers the escrow; true when the channel is as if it had never been used.
+    /// Lowers the escrow; true when nothing is left, which also means that nothing was ever claimed.
     function _takeOut(Escrow storage escrow, uint128 amount) private returns (bool emptied) {
         uint128 left = escrow.balance - amount;
         escrow.balance = left;
-        return left == 0 && escrow.totalClaimed == 0;
+        return left == 0;
     }
 
     function _unclaimed(Escrow storage escrow) private view returns (uint128) {
