@@ -1,5 +1,5 @@
-// Finds the executables of the @foundry-rs packages. Their own launchers in node_modules/.bin end with status 0 even when
-// the tool failed (a red test would pass in CI), and stand between a signal and the process; so they are not used here.
+// Finds the executables of the @foundry-rs packages. The launcher packages that go with them are not used: they end with
+// status 0 even when the tool failed, so a red test would pass in CI, and they stand between a signal and the process.
 //
 // As a command: node bin/foundry.mjs forge test …
 

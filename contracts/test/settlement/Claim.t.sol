@@ -55,6 +55,19 @@ contract ClaimTest is SettlementScene {
         }
     }
 
+    function test_every_row_has_to_be_the_callers() public {
+        IBatchSettlement.ChannelConfig memory ours = openChannel(100);
+        IBatchSettlement.ChannelConfig memory theirs = channelConfig();
+        theirs.receiver = stranger.addr;
+        theirs.receiverAuthorizer = stranger.addr;
+        deposit(theirs, 100);
+        IBatchSettlement.VoucherClaim[] memory rows = batch(claimOf(ours, 30), claimOf(theirs, 30));
+
+        VM.expectRevert(IBatchSettlement.NotAuthorizedToClaim.selector);
+        VM.prank(receiver.addr);
+        SETTLEMENT.claim(rows);
+    }
+
     function test_refuses_an_empty_batch() public {
         VM.expectRevert(IBatchSettlement.EmptyBatch.selector);
         SETTLEMENT.claim(new IBatchSettlement.VoucherClaim[](0));
