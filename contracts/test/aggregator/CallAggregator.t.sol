@@ -5,6 +5,7 @@ import {CallAggregator} from "../../src/CallAggregator.sol";
 import {MorToken} from "../../src/MorToken.sol";
 import {Scene} from "../base/Scene.sol";
 
+/// Calls in one: all answers, and whose failure counts.
 contract CallAggregatorTest is Scene {
     CallAggregator private _aggregator = new CallAggregator();
     MorToken private _token = new MorToken(address(this), address(this), 100);

@@ -9,6 +9,7 @@ import {SettlementScene} from "../base/SettlementScene.sol";
 import {UnsignedCollector} from "../doubles/Collectors.sol";
 import {Wallet} from "../doubles/Wallet.sol";
 
+/// The allowance collector: what a signature covers, how long, and how often.
 contract AllowanceCollectorTest is SettlementScene {
     function test_takes_exactly_the_amount_and_keeps_nothing() public {
         IBatchSettlement.ChannelConfig memory config = openChannel(100);

@@ -8,6 +8,7 @@ import {UsdToken} from "../../src/UsdToken.sol";
 import {IBatchSettlement} from "../../src/interfaces/IBatchSettlement.sol";
 import {SettlementScene} from "../base/SettlementScene.sol";
 
+/// The EIP-3009 collector: an authorisation pays into one channel, once, through the collector only.
 contract Eip3009CollectorTest is SettlementScene {
     function test_brings_in_the_authorised_amount_and_keeps_nothing() public {
         bytes memory data = authorization(payer, inUsd(0), 100, 0, START + 1, 9);

@@ -8,6 +8,7 @@ import {IMarketplace} from "../../src/interfaces/IMarketplace.sol";
 import {RegistryBase} from "../../src/registry/RegistryBase.sol";
 import {RegistryScene} from "./RegistryScene.sol";
 
+/// Bids from posting to deletion, their fees, and what only the owner may do.
 contract BidsTest is RegistryScene {
     bytes32 private modelId;
 

@@ -7,6 +7,7 @@ import {IModelRegistry} from "../../src/interfaces/IModelRegistry.sol";
 import {RegistryBase} from "../../src/registry/RegistryBase.sol";
 import {RegistryScene} from "./RegistryScene.sol";
 
+/// The life of a model, and pages over all of them.
 contract ModelsTest is RegistryScene {
     function test_registers_and_takes_the_stake() public {
         bytes32 modelId = keccak256(abi.encodePacked(modelOwner, BASE_MODEL));

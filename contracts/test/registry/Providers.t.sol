@@ -7,6 +7,7 @@ import {IProviderRegistry} from "../../src/interfaces/IProviderRegistry.sol";
 import {RegistryBase} from "../../src/registry/RegistryBase.sol";
 import {RegistryScene} from "./RegistryScene.sol";
 
+/// The life of a provider, and pages over all of them.
 contract ProvidersTest is RegistryScene {
     function test_registers_and_takes_the_stake() public {
         VM.expectEmit(address(registry));

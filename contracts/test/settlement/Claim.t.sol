@@ -7,6 +7,7 @@ import {IBatchSettlement} from "../../src/interfaces/IBatchSettlement.sol";
 import {SettlementScene} from "../base/SettlementScene.sol";
 import {Wallet} from "../doubles/Wallet.sol";
 
+/// `claim`: who may, up to what, on whose signature, and what a wrong row does to the others.
 contract ClaimTest is SettlementScene {
     function test_records_what_is_due_and_moves_no_tokens() public {
         IBatchSettlement.ChannelConfig memory config = openChannel(100);

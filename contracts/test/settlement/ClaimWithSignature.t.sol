@@ -5,6 +5,7 @@ import {IBatchSettlement} from "../../src/interfaces/IBatchSettlement.sol";
 import {SettlementScene} from "../base/SettlementScene.sol";
 import {Wallet} from "../doubles/Wallet.sol";
 
+/// `claimWithSignature`: the authorizer signs exactly these rows, anyone brings them.
 contract ClaimWithSignatureTest is SettlementScene {
     function test_anyone_may_bring_the_authorizers_signature() public {
         IBatchSettlement.ChannelConfig memory first = openChannel(100);

@@ -6,6 +6,7 @@ import {SettlementScene} from "../base/SettlementScene.sol";
 import {PocketCollector} from "../doubles/Collectors.sol";
 import {FeeToken} from "../doubles/Tokens.sol";
 
+/// `deposit`: which channels and amounts are taken, and that only the balance is believed.
 contract DepositTest is SettlementScene {
     function test_adds_to_the_escrow_and_announces_the_channel() public {
         IBatchSettlement.ChannelConfig memory config = channelConfig();

@@ -5,6 +5,7 @@ import {BatchSettlement} from "../../src/BatchSettlement.sol";
 import {IBatchSettlement} from "../../src/interfaces/IBatchSettlement.sol";
 import {SettlementScene} from "../base/SettlementScene.sol";
 
+/// `multicall`: several calls of one caller, all or none.
 contract MulticallTest is SettlementScene {
     function test_claims_and_settles_in_one_transaction() public {
         IBatchSettlement.VoucherClaim[] memory rows = batch(claimOf(openChannel(100), 30));

@@ -5,6 +5,7 @@ import {IBatchSettlement} from "../../src/interfaces/IBatchSettlement.sol";
 import {SettlementScene} from "../base/SettlementScene.sol";
 import {Wallet} from "../doubles/Wallet.sol";
 
+/// `refund`: the receiver side gives back at once.
 contract RefundTest is SettlementScene {
     function test_gives_back_to_the_payer_at_once() public {
         IBatchSettlement.ChannelConfig memory config = openChannel(100);
@@ -129,6 +130,7 @@ contract RefundTest is SettlementScene {
     }
 }
 
+/// `refundWithSignature`: the authorizer signs amount and nonce, anyone brings them.
 contract RefundWithSignatureTest is SettlementScene {
     function test_anyone_may_bring_the_authorizers_signature() public {
         IBatchSettlement.ChannelConfig memory config = openChannel(100);

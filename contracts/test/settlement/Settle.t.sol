@@ -7,6 +7,7 @@ import {IBatchSettlement} from "../../src/interfaces/IBatchSettlement.sol";
 import {SettlementScene} from "../base/SettlementScene.sol";
 import {SulkyToken} from "../doubles/Tokens.sol";
 
+/// `settle`: what was claimed reaches the receiver, once.
 contract SettleTest is SettlementScene {
     function test_anyone_may_have_the_receiver_paid() public {
         claim(openChannel(100), 30);

@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {IBatchSettlement} from "../../src/interfaces/IBatchSettlement.sol";
 import {SettlementScene} from "../base/SettlementScene.sol";
 
+/// `initiateWithdraw`: the payer side asks, nothing moves.
 contract InitiateWithdrawTest is SettlementScene {
     function test_payer_and_payer_authorizer_may_start() public {
         address[2] memory sides = [payer.addr, payerAuthorizer.addr];
@@ -61,6 +62,7 @@ contract InitiateWithdrawTest is SettlementScene {
     }
 }
 
+/// `finalizeWithdraw`: after the delay the payer gets what is then unclaimed.
 contract FinalizeWithdrawTest is SettlementScene {
     function test_pays_the_payer_whoever_of_its_side_ends_it() public {
         address[2] memory sides = [payer.addr, payerAuthorizer.addr];

@@ -6,6 +6,7 @@ import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
 import {MorToken} from "../../src/MorToken.sol";
 import {Scene} from "../base/Scene.sol";
 
+/// What clients of the real MOR expect of ours.
 contract MorTokenTest is Scene {
     MorToken private _token;
     address private _owner = signer("owner").addr;
