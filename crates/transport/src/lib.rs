@@ -1,3 +1,223 @@
 //! Streams between nodes, addressed by public key: iroh/QUIC and an in-memory twin.
+//!
+//! A [`Node`] opens streams to others and accepts theirs. On a stream travel
+//! the messages of [`message`], each in a frame ([`stream`] has the format and
+//! its limits). Both forms of a node speak the same frames through the same
+//! code, so what holds on one in a test holds on the other. Nothing is
+//! discovered and nothing relayed: who dials knows key and address.
 
+mod memory;
 pub mod message;
+mod queue;
+mod quic;
+mod stream;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use market::{NodeId, NodeKey};
+
+pub use memory::MemoryNetwork;
+pub use quic::{
+    ACCEPTED_CONNECTIONS, DIAL_WITHIN, DIALLED_CONNECTIONS, IDLE_TIMEOUT, KEEP_ALIVE,
+    STREAMS_PER_CONNECTION,
+};
+pub use stream::{ReceiveError, ReceiveHalf, SendError, SendHalf, Stream};
+
+/// Streams that were accepted and wait for [`Node::accept`]. Behind them
+/// waits the peer.
+pub const ACCEPT_QUEUE: usize = 256;
+
+/// How long to wait for a free stream on a connection.
+pub const STREAM_WITHIN: Duration = Duration::from_secs(4);
+
+/// An endpoint. Clones are the same endpoint; with the last one it goes.
+#[derive(Debug, Clone)]
+pub struct Node(Arc<Form>);
+
+#[derive(Debug)]
+enum Form {
+    Quic(quic::Endpoint),
+    Memory(memory::Member),
+}
+
+/// Who a node is and where it listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeAddr {
+    /// Its key; whoever answers has to prove it.
+    pub id: NodeId,
+    /// Its UDP addresses; none in memory.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// A stream that a peer opened.
+#[derive(Debug)]
+pub struct Incoming {
+    /// The peer, proven.
+    pub peer: NodeId,
+    /// Its stream.
+    pub stream: Stream,
+}
+
+/// What crossed a node's own UDP sockets: all of it, headers and repeats too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Bytes of UDP payload sent.
+    pub bytes_sent: u64,
+    /// Bytes of UDP payload received.
+    pub bytes_received: u64,
+}
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address is taken, or not one of this machine's.
+    #[error("cannot listen on UDP {address}: choose a free port and an address of this machine")]
+    Address {
+        /// Which.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Why no stream could be opened.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum OpenError {
+    /// The id is no public key.
+    #[error("node id {peer} is no ed25519 public key")]
+    NotAKey {
+        /// The id.
+        peer: NodeId,
+    },
+    /// There is nowhere to dial.
+    #[error("no address is known for node {peer}")]
+    NoAddress {
+        /// Whom.
+        peer: NodeId,
+    },
+    /// A node has no connection to itself.
+    #[error("node {peer} is this node itself")]
+    Oneself {
+        /// Whom.
+        peer: NodeId,
+    },
+    /// The peer did not answer in time.
+    #[error("node {peer} did not answer at {addresses:?} within {within:?}")]
+    TimedOut {
+        /// Whom.
+        peer: NodeId,
+        /// Where.
+        addresses: Vec<SocketAddr>,
+        /// How long was waited.
+        within: Duration,
+    },
+    /// The peer, or who sits at its address, refused.
+    #[error("node {peer} could not be reached at {addresses:?}")]
+    Unreachable {
+        /// Whom.
+        peer: NodeId,
+        /// Where.
+        addresses: Vec<SocketAddr>,
+        /// What happened.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The peer has that many of our streams open and none came free.
+    #[error("no stream to node {peer} came free within {within:?} (allowed at once: {limit})")]
+    NoStream {
+        /// Whom.
+        peer: NodeId,
+        /// How many streams there may be.
+        limit: u32,
+        /// How long was waited.
+        within: Duration,
+    },
+    /// This node is connected to as many peers as it may be.
+    #[error("connected to {limit} nodes, which is the limit: try again when one is unused")]
+    TooManyPeers {
+        /// The limit.
+        limit: usize,
+    },
+    /// This node was closed.
+    #[error("this node is closed")]
+    Closed,
+}
+
+impl Node {
+    /// Listens on the UDP address `bind` alone (port 0: any free port) with
+    /// `key` as its identity.
+    pub async fn quic(key: &NodeKey, bind: SocketAddr) -> Result<Self, BindError> {
+        let endpoint = quic::Endpoint::bind(key, bind).await?;
+        Ok(Self(Arc::new(Form::Quic(endpoint))))
+    }
+
+    /// Joins `network` as `id`. Who had this id there before is cut off, as if killed.
+    pub fn memory(network: &MemoryNetwork, id: NodeId) -> Self {
+        Self(Arc::new(Form::Memory(network.join(id))))
+    }
+
+    /// This node's public key.
+    pub fn id(&self) -> NodeId {
+        match &*self.0 {
+            Form::Quic(endpoint) => endpoint.id(),
+            Form::Memory(member) => member.id(),
+        }
+    }
+
+    /// What others need to dial this node, with the address as bound: after
+    /// binding to all interfaces (`0.0.0.0`) the caller has to know better.
+    pub fn addr(&self) -> NodeAddr {
+        let addresses = match &*self.0 {
+            Form::Quic(endpoint) => endpoint.addresses(),
+            Form::Memory(_) => Vec::new(),
+        };
+        NodeAddr {
+            id: self.id(),
+            addresses,
+        }
+    }
+
+    /// Opens a stream, on the connection that there is or on a new one: all
+    /// callers share one dial per peer. The peer learns of the stream with
+    /// the first message.
+    pub async fn open(&self, to: &NodeAddr) -> Result<Stream, OpenError> {
+        if to.id == self.id() {
+            return Err(OpenError::Oneself { peer: to.id });
+        }
+        match &*self.0 {
+            Form::Quic(endpoint) => endpoint.open(to).await,
+            Form::Memory(member) => member.open(to.id).await,
+        }
+    }
+
+    /// The next stream that any peer opened; `None` once the node is closed.
+    ///
+    /// How long a peer may take over its first message is for the caller to
+    /// say: [`ReceiveHalf::receive_within`].
+    pub async fn accept(&self) -> Option<Incoming> {
+        match &*self.0 {
+            Form::Quic(endpoint) => endpoint.accept().await,
+            Form::Memory(member) => member.accept().await,
+        }
+    }
+
+    /// What crossed this node's sockets so far; in memory nothing ever does.
+    pub fn counters(&self) -> Counters {
+        match &*self.0 {
+            Form::Quic(endpoint) => endpoint.counters(),
+            Form::Memory(_) => Counters::default(),
+        }
+    }
+
+    /// Ends every stream and connection, tells the peers and joins all tasks.
+    pub async fn close(&self) {
+        match &*self.0 {
+            Form::Quic(endpoint) => endpoint.close().await,
+            Form::Memory(member) => member.close(),
+        }
+    }
+}
