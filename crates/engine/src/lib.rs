@@ -1,1 +1,37 @@
 //! The embedded inference engine: GGUF files on candle.
+//!
+//! [`Engine`] loads a llama, qwen2, qwen3, gemma3 or phi3 file with the file's
+//! own tokenizer and chat template, and answers OpenAI chat bodies as streams
+//! of [`Event`]s. Several requests are computed at a time over one copy of the
+//! weights. It knows nothing of HTTP, money or the network.
+//!
+//! From the outside in: `engine` is the handle, `request` and `template` turn
+//! a body into text, `guard` and `tokenizer` turn text into tokens, `worker`
+//! schedules, `model` and `kernel` compute, `sampler` and `text` turn scores
+//! into words. `gguf` reads the container that all of it comes from.
+//!
+//! A model file is a stranger's input: whatever its bytes are, opening it
+//! ends in a model or in a [`LoadError`] that says what is wrong.
+
+mod answer;
+mod calendar;
+mod card;
+mod engine;
+mod gguf;
+mod guard;
+mod kernel;
+mod model;
+mod request;
+mod sampler;
+mod template;
+mod text;
+mod tokenizer;
+mod worker;
+
+pub use answer::{Answer, EngineError, Event, Finish, TokenLogprob, TokenLogprobs};
+pub use card::Card;
+pub use engine::{ChatError, Engine, LoadError, Options};
+pub use gguf::FormatError;
+pub use model::{ConfigError, WeightError};
+pub use template::{Clock, TemplateError};
+pub use tokenizer::TokenizerError;

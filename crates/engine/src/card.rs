@@ -1,0 +1,76 @@
+//! What a model says about itself, and what its file shows.
+
+use crate::gguf::{Contents, Value};
+use crate::model::Model;
+
+/// Names longer than this are cut.
+const NAME_CHARACTERS_MAX: usize = 128;
+
+/// A model in short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Card {
+    /// The file's own name for it, or its architecture.
+    pub name: String,
+    /// One of the supported architectures, as the file spells it.
+    pub architecture: String,
+    /// How many numbers were learnt.
+    pub parameters: u64,
+    /// The storage type that most of them have, such as `Q8_0`.
+    pub quantization: String,
+    /// How many tokens a request and its answer may have together.
+    pub context_length: usize,
+    /// How many tokens the vocabulary has.
+    pub vocabulary: usize,
+    /// SHA-256 of the file.
+    pub sha256: [u8; 32],
+}
+
+impl Card {
+    pub(crate) fn new(
+        contents: &Contents<'_>,
+        model: &Model,
+        context: usize,
+        sha256: [u8; 32],
+    ) -> Self {
+        let architecture = model.config().architecture.name();
+        let name = contents
+            .metadata
+            .get("general.name")
+            .and_then(Value::as_str)
+            .filter(|name| !name.is_empty())
+            .unwrap_or(architecture);
+        Self {
+            name: name.chars().take(NAME_CHARACTERS_MAX).collect(),
+            architecture: architecture.to_owned(),
+            parameters: model.parameters(),
+            quantization: quantization(contents),
+            context_length: context,
+            vocabulary: model.vocabulary(),
+            sha256,
+        }
+    }
+}
+
+/// The storage type that holds the most numbers.
+fn quantization(contents: &Contents<'_>) -> String {
+    let mut sums: Vec<(String, u64)> = Vec::new();
+    for info in contents.tensors.values() {
+        let kind = format!("{:?}", info.kind);
+        let numbers: u64 = info.dimensions.iter().map(|&size| size as u64).product();
+        match sums.iter_mut().find(|(name, _)| *name == kind) {
+            Some((_, sum)) => *sum += numbers,
+            None => sums.push((kind, numbers)),
+        }
+    }
+    sums.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let name = sums
+        .into_iter()
+        .next()
+        .map(|(name, _)| name)
+        .unwrap_or_default();
+    // candle writes Q4K where everyone else writes Q4_K.
+    match name.strip_suffix('K') {
+        Some(bits) if bits.starts_with('Q') => format!("{bits}_K"),
+        _ => name,
+    }
+}
