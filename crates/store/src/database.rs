@@ -138,6 +138,28 @@ impl Database {
         Ok(numbers)
     }
 
+    /// Lets the file grow by no more than `pages`, as a full disk would.
+    #[cfg(test)]
+    pub(crate) fn limit_growth(&self, pages: u32) -> rusqlite::Result<()> {
+        let count: u32 = self
+            .connection
+            .pragma_query_value(None, "page_count", |row| row.get(0))?;
+        self.connection
+            .pragma_update_and_check(None, "max_page_count", count + pages, |_| Ok(()))
+    }
+
+    /// Whether commits reach the disk before they return.
+    #[cfg(test)]
+    pub(crate) fn modes(&self) -> rusqlite::Result<(String, u32)> {
+        let journal = self
+            .connection
+            .pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+        let synchronous = self
+            .connection
+            .pragma_query_value(None, "synchronous", |row| row.get(0))?;
+        Ok((journal, synchronous))
+    }
+
     pub(crate) fn load(&self, journal: &str) -> rusqlite::Result<Vec<Entry>> {
         self.connection
             .prepare_cached(

@@ -8,6 +8,8 @@
 //! entry means is its owner's business; nothing here reads a payload.
 
 mod database;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::path::Path;
@@ -145,8 +147,8 @@ impl Store {
     }
 
     /// Writes what is queued, closes the file and lets go of it. What comes
-    /// later is answered with `Closed`. Dropping every handle does the same
-    /// without waiting.
+    /// later is answered with `Closed`. Dropping every handle does the same,
+    /// but blocks the thread meanwhile.
     pub async fn close(&self) {
         self.writer.close().await;
     }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::database::{Database, OpenError};
@@ -96,8 +97,14 @@ impl Writer {
         self.commits.load(Ordering::Relaxed)
     }
 
+    /// Queues in the order of the calls, also where the runtime would have
+    /// one of many callers in a task yield first.
     pub(crate) async fn send(&self, command: Command) -> Result<(), Gone> {
-        self.commands.send(command).await.map_err(|_| Gone)
+        match self.commands.try_send(command) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(command)) => self.commands.send(command).await.map_err(|_| Gone),
+            Err(TrySendError::Closed(_)) => Err(Gone),
+        }
     }
 
     pub(crate) async fn read<T>(
@@ -111,20 +118,35 @@ impl Writer {
         answer.await.unwrap_or(Err(LoadError::Closed))
     }
 
+    fn take_thread(&self) -> Option<JoinHandle<()>> {
+        self.thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
     pub(crate) async fn close(&self) {
         // Closed already: there is only the thread's end to wait for.
         let _ = self.send(Command::Close).await;
         self.commands.closed().await;
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(thread) = thread {
+        if let Some(thread) = self.take_thread() {
             let joined = tokio::task::spawn_blocking(move || thread.join()).await;
             if !matches!(joined, Ok(Ok(()))) {
                 tracing::error!("the store's thread did not end well");
             }
+        }
+    }
+}
+
+impl Drop for Writer {
+    /// With the last handle the queue ends, and with it the thread.
+    fn drop(&mut self) {
+        let (ended, _) = mpsc::channel(1);
+        self.commands = ended;
+        if let Some(thread) = self.take_thread()
+            && thread.join().is_err()
+        {
+            tracing::error!("the store's thread did not end well");
         }
     }
 }
