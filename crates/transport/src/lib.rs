@@ -11,6 +11,8 @@ pub mod message;
 mod queue;
 mod quic;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::SocketAddr;

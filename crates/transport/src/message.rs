@@ -74,6 +74,10 @@ pub enum FromConsumer {
 
 /// What the provider says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one comes once per answer, and none are kept"
+)]
 pub enum FromProvider {
     /// Nothing was done and nothing is owed.
     Refused(Refusal),

@@ -9,6 +9,8 @@
 mod accept;
 mod peers;
 mod pipe;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -247,7 +247,7 @@ impl SendHalf {
         }
     }
 
-    async fn write(&mut self, bytes: Bytes) -> Result<(), SendError> {
+    pub(crate) async fn write(&mut self, bytes: Bytes) -> Result<(), SendError> {
         self.state = Sending::Midway;
         match &mut self.pipe {
             Writer::Quic(pipe) => pipe.write(bytes).await,
@@ -324,6 +324,12 @@ impl ReceiveHalf {
         }
         self.buffer.advance(LENGTH_BYTES);
         Ok(Some(self.buffer.split_to(size).freeze()))
+    }
+
+    /// What was received and not yet taken keeps this much memory.
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.buffer.capacity()
     }
 
     /// Reads what there is; `false` at the end.

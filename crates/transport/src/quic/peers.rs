@@ -87,7 +87,7 @@ impl Peers {
         Err(unreachable(to, source))
     }
 
-    async fn link(&self, to: &NodeAddr) -> Result<Link, OpenError> {
+    pub(super) async fn link(&self, to: &NodeAddr) -> Result<Link, OpenError> {
         let mut dial = self.dial(to)?;
         // An error means that the dial's task was stopped.
         match dial

@@ -1,0 +1,260 @@
+//! What only the real form has: sockets, dials, connections, processes that die.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, UdpSocket};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use market::NodeKey;
+use tokio::time::{Instant, timeout};
+
+use super::{DIAL_WITHIN, Endpoint, IDLE_TIMEOUT, STREAMS_PER_CONNECTION};
+use crate::{NodeAddr, OpenError, ReceiveError, STREAM_WITHIN, Stream};
+
+fn key(seed: u8) -> NodeKey {
+    NodeKey::from_bytes(&[seed; 32])
+}
+
+async fn node(seed: u8) -> Endpoint {
+    let any_port = "127.0.0.1:0".parse().unwrap();
+    Endpoint::bind(&key(seed), any_port).await.unwrap()
+}
+
+fn address(of: &Endpoint) -> NodeAddr {
+    NodeAddr {
+        id: of.id(),
+        addresses: of.addresses(),
+    }
+}
+
+async fn stream(near: &Endpoint, far: &Endpoint) -> (Stream, Stream) {
+    let mut here = near.open(&address(far)).await.unwrap();
+    here.send.send(&1u8).await.unwrap();
+    let mut there = far.accept().await.unwrap().stream;
+    assert_eq!(there.receive.receive::<u8>().await.unwrap(), Some(1));
+    (here, there)
+}
+
+/// The one connection from `near` to `far`.
+async fn connection(near: &Endpoint, far: &Endpoint) -> iroh::endpoint::Connection {
+    near.peers.link(&address(far)).await.unwrap().connection
+}
+
+#[tokio::test]
+async fn a_node_listens_where_it_was_told_and_nowhere_else() {
+    let node = node(1).await;
+    let [address] = node.addresses()[..] else {
+        panic!("one socket, not {:?}", node.addresses());
+    };
+    assert_eq!(address.ip().to_string(), "127.0.0.1");
+    assert_ne!(address.port(), 0);
+    assert_eq!(node.id(), key(1).id());
+    assert_eq!(node.inner.id().as_bytes(), key(1).id().0.as_slice());
+}
+
+#[tokio::test]
+async fn a_taken_port_is_named() {
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let error = Endpoint::bind(&key(1), address).await.unwrap_err();
+    assert!(error.to_string().contains(&address.to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn all_who_ask_at_once_share_one_dial() {
+    let (near, far) = (node(1).await, node(2).await);
+    let to = address(&far);
+    let links = join_all((0..50).map(|_| near.peers.link(&to))).await;
+    let ids: Vec<_> = links
+        .into_iter()
+        .map(|link| link.unwrap().connection.stable_id())
+        .collect();
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+}
+
+#[tokio::test]
+async fn a_broken_connection_is_replaced() {
+    let (near, far) = (node(1).await, node(2).await);
+    let (mut here, _there) = stream(&near, &far).await;
+    let first = connection(&near, &far).await;
+    first.close(0u32.into(), b"");
+    assert!(matches!(
+        here.receive.receive::<u8>().await,
+        Err(ReceiveError::Lost { .. })
+    ));
+    stream(&near, &far).await;
+    assert_ne!(connection(&near, &far).await.stable_id(), first.stable_id());
+}
+
+#[tokio::test]
+async fn the_counters_are_those_of_the_socket() {
+    const SAID: usize = 500_000;
+    let (near, far) = (node(1).await, node(2).await);
+    let (mut here, mut there) = stream(&near, &far).await;
+    let (before, far_before) = (near.counters(), far.counters());
+    let datagrams_before = connection(&near, &far).await.stats().udp_tx.bytes;
+
+    let said = Bytes::from(vec![7; SAID]);
+    let (sent, _) = tokio::join!(here.send.send(&said), there.receive.receive::<Bytes>());
+    sent.unwrap();
+
+    let crossed = near.counters().bytes_sent - before.bytes_sent;
+    let arrived = far.counters().bytes_received - far_before.bytes_received;
+    let said = u64::try_from(SAID).unwrap();
+    assert!(crossed > said, "{crossed} sent");
+    assert!(arrived > said, "{arrived} received");
+    // QUIC's own count of its datagrams, which is kept elsewhere, agrees.
+    let datagrams = connection(&near, &far).await.stats().udp_tx.bytes - datagrams_before;
+    assert!(
+        crossed.abs_diff(datagrams) < said / 10,
+        "{crossed} and {datagrams}"
+    );
+}
+
+#[tokio::test]
+async fn an_impostor_at_the_address_is_not_spoken_to() {
+    let (near, far) = (node(1).await, node(2).await);
+    let to = NodeAddr {
+        id: key(3).id(),
+        addresses: far.addresses(),
+    };
+    let error = near.open(&to).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            OpenError::Unreachable { .. } | OpenError::TimedOut { .. }
+        ),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_dialled_is_said_at_once() {
+    let near = node(1).await;
+    let nowhere = NodeAddr {
+        id: key(2).id(),
+        addresses: vec![],
+    };
+    let error = near.open(&nowhere).await.unwrap_err();
+    assert!(matches!(error, OpenError::NoAddress { .. }), "{error}");
+    let no_key = NodeAddr {
+        id: market::NodeId([2; 32].into()),
+        addresses: vec!["127.0.0.1:9".parse().unwrap()],
+    };
+    let error = near.open(&no_key).await.unwrap_err();
+    assert!(matches!(error, OpenError::NotAKey { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_silent_address_costs_all_who_wait_one_dial() {
+    let near = node(1).await;
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let to = NodeAddr {
+        id: key(2).id(),
+        addresses: vec![silent.local_addr().unwrap()],
+    };
+    let asked = Instant::now();
+    for opened in join_all((0..10).map(|_| near.open(&to))).await {
+        let error = opened.unwrap_err();
+        assert!(matches!(error, OpenError::TimedOut { .. }), "{error}");
+    }
+    assert!(asked.elapsed() < DIAL_WITHIN * 2, "{:?}", asked.elapsed());
+}
+
+#[tokio::test]
+async fn streams_on_a_connection_are_limited() {
+    let (near, far) = (node(1).await, node(2).await);
+    let to = address(&far);
+    let mut open = Vec::new();
+    for _ in 0..STREAMS_PER_CONNECTION {
+        open.push(near.open(&to).await.unwrap());
+    }
+    let asked = Instant::now();
+    let error = near.open(&to).await.unwrap_err();
+    assert!(matches!(error, OpenError::NoStream { .. }), "{error}");
+    assert!(error.to_string().contains("256"), "{error}");
+    assert!(asked.elapsed() >= STREAM_WITHIN);
+
+    // Both sides have to let go: what nobody accepted is still there.
+    drop(open);
+    let accept_all = async {
+        while let Some(mut incoming) = far.accept().await {
+            let left = incoming.stream.receive.receive::<u8>().await;
+            assert!(matches!(left, Err(ReceiveError::Left)), "{left:?}");
+        }
+    };
+    tokio::select! {
+        opened = near.open(&to) => drop(opened.expect("a place is free again")),
+        () = accept_all => panic!("the node was closed"),
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_while_it_carries_a_stream() {
+    const SHORT: Duration = Duration::from_millis(40);
+    let (near, far) = (node(1).await, node(2).await);
+    let link = near.peers.link(&address(&far)).await.unwrap();
+    let (here, there) = stream(&near, &far).await;
+    assert!(timeout(SHORT * 4, link.unused_for(SHORT)).await.is_err());
+    drop((here, there));
+    timeout(SHORT * 50, link.unused_for(SHORT)).await.unwrap();
+}
+
+/// The other process of the test below, which is the same program.
+const CHILD: &str = "LETHE_TEST_LISTENER";
+
+#[tokio::test]
+async fn a_process_that_is_killed_is_noticed_within_seconds() {
+    if std::env::var_os(CHILD).is_some() {
+        return listen_until_killed().await;
+    }
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture"])
+        .arg("quic::tests::a_process_that_is_killed_is_noticed_within_seconds")
+        .env(CHILD, "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let address: SocketAddr = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .find_map(|line| {
+            line.unwrap()
+                .split_once("listening ")
+                .map(|(_, at)| at.to_owned())
+        })
+        .expect("the child says where it listens")
+        .parse()
+        .unwrap();
+
+    let near = node(1).await;
+    let to = NodeAddr {
+        id: key(2).id(),
+        addresses: vec![address],
+    };
+    let mut stream = near.open(&to).await.unwrap();
+    stream.send.send(&5u8).await.unwrap();
+    assert_eq!(stream.receive.receive::<u8>().await.unwrap(), Some(5));
+
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let killed = Instant::now();
+    let (lost, ()) = tokio::join!(stream.receive.receive::<u8>(), stream.send.stopped());
+    assert!(matches!(lost, Err(ReceiveError::Lost { .. })), "{lost:?}");
+    assert!(
+        killed.elapsed() < IDLE_TIMEOUT * 2,
+        "{:?}",
+        killed.elapsed()
+    );
+}
+
+async fn listen_until_killed() {
+    let far = node(2).await;
+    println!("listening {}", far.addresses()[0]);
+    let mut stream = far.accept().await.unwrap().stream;
+    let asked: u8 = stream.receive.receive().await.unwrap().unwrap();
+    stream.send.send(&asked).await.unwrap();
+    // Ends when the parent kills this process, or goes itself.
+    let _ = stream.receive.receive::<u8>().await;
+}
