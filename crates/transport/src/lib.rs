@@ -151,7 +151,8 @@ pub enum OpenError {
 
 impl Node {
     /// Listens on the UDP address `bind` alone (port 0: any free port) with
-    /// `key` as its identity.
+    /// `key` as its identity. It dials from there too: bound to a loopback
+    /// address it reaches only this machine, and IPv6 only from an IPv6 one.
     pub async fn quic(key: &NodeKey, bind: SocketAddr) -> Result<Self, BindError> {
         let endpoint = quic::Endpoint::bind(key, bind).await?;
         Ok(Self(Arc::new(Form::Quic(endpoint))))

@@ -29,7 +29,7 @@ pub(super) async fn run(
         };
         let Some(dialled) = dialled else { return };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            tracing::warn!(
+            tracing::debug!(
                 limit = ACCEPTED_CONNECTIONS,
                 "connection refused: all places are taken"
             );
