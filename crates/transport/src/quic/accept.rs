@@ -1,6 +1,7 @@
 //! Connections that others dial, and the streams on them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use iroh::endpoint::Connection;
 use market::NodeId;
@@ -13,6 +14,12 @@ use super::{
 };
 use crate::Incoming;
 use crate::queue::Queue;
+
+/// Fewer free places than this are a crowd.
+const CROWDED: usize = ACCEPTED_CONNECTIONS / 4;
+
+/// How long a connection without streams keeps its place in a crowd.
+const KEEP_UNUSED_CROWDED: Duration = Duration::from_secs(10);
 
 /// Accepts until told to stop; each connection gets a task.
 pub(super) async fn run(
@@ -37,12 +44,16 @@ pub(super) async fn run(
             continue;
         };
         let incoming = Arc::clone(&incoming);
+        let places = Arc::clone(&places);
         let stop = stop.clone();
         tasks.spawn(async move {
             let _place = place;
-            tokio::select! {
-                () = stop.cancelled() => {}
-                Some(link) = greet(dialled) => serve(link, &incoming, &stop).await,
+            let link = tokio::select! {
+                () = stop.cancelled() => return,
+                link = greet(dialled) => link,
+            };
+            if let Some(link) = link {
+                serve(link, &incoming, &places, &stop).await;
             }
         });
     }
@@ -64,13 +75,29 @@ async fn greet(dialled: iroh::endpoint::Incoming) -> Option<Link> {
     }
 }
 
-async fn serve(link: Link, incoming: &Queue<Incoming>, stop: &CancellationToken) {
+async fn serve(
+    link: Link,
+    incoming: &Queue<Incoming>,
+    places: &Semaphore,
+    stop: &CancellationToken,
+) {
     let code = tokio::select! {
         () = stop.cancelled() => CODE_DONE,
         () = link.unused_for(KEEP_UNUSED_ACCEPTED) => CODE_UNUSED,
+        () = crowded_out(&link, places, KEEP_UNUSED_CROWDED) => CODE_UNUSED,
         () = pass_on(&link, incoming) => CODE_DONE,
     };
     link.connection.close(code, b"");
+}
+
+/// Resolves when no stream was seen for `keep` and few places are free.
+pub(super) async fn crowded_out(link: &Link, places: &Semaphore, keep: Duration) {
+    loop {
+        link.unused_for(keep).await;
+        if places.available_permits() < CROWDED {
+            return;
+        }
+    }
 }
 
 /// Moves streams to the queue until the connection or the queue ends. A full

@@ -8,9 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use market::NodeKey;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use super::{DIAL_WITHIN, Endpoint, IDLE_TIMEOUT, STREAMS_PER_CONNECTION};
+use super::accept::crowded_out;
+use super::{ACCEPTED_CONNECTIONS, DIAL_WITHIN, Endpoint, IDLE_TIMEOUT, STREAMS_PER_CONNECTION};
 use crate::{NodeAddr, OpenError, ReceiveError, STREAM_WITHIN, Stream};
 
 fn key(seed: u8) -> NodeKey {
@@ -200,6 +202,22 @@ async fn a_connection_is_kept_while_it_carries_a_stream() {
     assert!(timeout(SHORT * 4, link.unused_for(SHORT)).await.is_err());
     drop((here, there));
     timeout(SHORT * 50, link.unused_for(SHORT)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_unused_connection_gives_way_in_a_crowd_only() {
+    const SHORT: Duration = Duration::from_millis(40);
+    let (near, far) = (node(1).await, node(2).await);
+    let link = near.peers.link(&address(&far)).await.unwrap();
+    let (crowd, room) = (Semaphore::new(1), Semaphore::new(ACCEPTED_CONNECTIONS));
+    timeout(SHORT * 50, crowded_out(&link, &crowd, SHORT))
+        .await
+        .unwrap();
+    assert!(
+        timeout(SHORT * 4, crowded_out(&link, &room, SHORT))
+            .await
+            .is_err()
+    );
 }
 
 /// The other process of the test below, which is the same program.
