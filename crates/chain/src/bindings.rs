@@ -91,6 +91,7 @@ sol! {
     /// What every token has.
     #[derive(Debug)]
     interface Erc20 {
+        function totalSupply() returns (uint256);
         function balanceOf(address account) returns (uint256);
         function allowance(address owner, address spender) returns (uint256);
         function approve(address spender, uint256 value) returns (bool);

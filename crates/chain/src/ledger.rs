@@ -87,6 +87,16 @@ impl EvmLedger {
         amount(self.0.rpc.coins(owner).await?)
     }
 
+    /// How much of a token there is.
+    pub async fn supply(&self, token: Address) -> Result<Amount, LedgerError> {
+        amount(self.0.rpc.view(token, &Erc20::totalSupplyCall {}).await?)
+    }
+
+    /// The number of the latest block.
+    pub async fn block_number(&self) -> Result<u64, LedgerError> {
+        Ok(self.0.rpc.head().await?.number.to())
+    }
+
     /// Gives tokens of the account away.
     pub async fn transfer(
         &self,

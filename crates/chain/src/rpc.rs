@@ -119,6 +119,8 @@ pub(crate) struct Rpc {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Head {
+    /// Which.
+    pub(crate) number: U64,
     /// Unix seconds.
     pub(crate) timestamp: U64,
     /// Wei per gas; absent before EIP-1559.
@@ -396,6 +398,9 @@ fn refused_by_server(method: &'static str, error: &ServerError) -> RpcError {
 #[cfg(test)]
 mod tests {
     use alloy::primitives::hex;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::task::JoinSet;
 
     use super::*;
 
@@ -434,5 +439,85 @@ mod tests {
                 "{url} was taken"
             );
         }
+    }
+
+    /// A server that answers the first request with `head` and then `body` again and again.
+    async fn server(head: &'static str, body: &'static [u8], times: usize) -> (Rpc, JoinSet<()>) {
+        // A second test of the process finds it installed.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            assert!(socket.read(&mut request).await.unwrap() > 0);
+            socket.write_all(head.as_bytes()).await.unwrap();
+            for _ in 0..times {
+                // The client may have had enough.
+                if socket.write_all(body).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let rpc = Rpc::new(&format!("http://127.0.0.1:{port}/secret-key")).unwrap();
+        (rpc, tasks)
+    }
+
+    const OK: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
+
+    #[tokio::test]
+    async fn an_endless_answer_is_cut_off() {
+        let (rpc, _server) = server(OK, &[b' '; 65536], usize::MAX).await;
+        let outcome = rpc.chain_id().await;
+        assert!(
+            matches!(outcome, Err(RpcError::TooLong { .. })),
+            "{outcome:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn strange_answers_are_told_apart() {
+        let (rpc, _server) = server(OK, br#"{"result":"0x7a69"}"#, 1).await;
+        assert_eq!(rpc.chain_id().await.unwrap(), 31_337);
+
+        let (rpc, _server) = server(OK, b"<html>", 1).await;
+        let outcome = rpc.chain_id().await;
+        assert!(
+            matches!(outcome, Err(RpcError::Malformed { .. })),
+            "{outcome:?}"
+        );
+
+        let moved =
+            "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\nconnection: close\r\n\r\n";
+        let (rpc, _server) = server(moved, b"", 0).await;
+        let outcome = rpc.chain_id().await;
+        assert!(
+            matches!(outcome, Err(RpcError::Status { status: 302, .. })),
+            "{outcome:?}"
+        );
+
+        let limited = "HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\n\r\n";
+        let (rpc, _server) = server(
+            limited,
+            br#"{"error":{"code":-32005,"message":"slow down"}}"#,
+            1,
+        )
+        .await;
+        let outcome = rpc.chain_id().await;
+        assert!(
+            matches!(outcome, Err(RpcError::Answer { code: -32005, .. })),
+            "{outcome:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_error_does_not_tell_the_address() {
+        let (rpc, mut tasks) = server("", b"", 0).await;
+        let error = rpc.chain_id().await.unwrap_err();
+        assert!(tasks.join_next().await.is_some());
+        assert!(matches!(error, RpcError::Transport { .. }), "{error:?}");
+        let told = format!("{:?}", LedgerError::from(error));
+        assert!(!told.contains("secret-key"), "{told}");
     }
 }

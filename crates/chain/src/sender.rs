@@ -144,7 +144,7 @@ impl Sender {
         };
         for tx in open {
             if tx.chain_id == chain_id && tx.account == owner.account {
-                owner.follow(tx, None);
+                owner.follow(tx, Handed::Unknown, None);
             }
         }
         let (writes, queue) = mpsc::channel(QUEUE);
@@ -236,7 +236,7 @@ impl Owner {
             Err(LedgerError::Unreachable(Box::new(TooManyOpen)))
         };
         match outcome {
-            Ok(tx) => self.follow(tx, Some(reply)),
+            Ok((tx, handed)) => self.follow(tx, handed, Some(reply)),
             Err(error) => {
                 self.next_nonce = None;
                 // The asker may have gone; nothing was sent for it.
@@ -268,7 +268,7 @@ impl Owner {
     }
 
     /// Signs with the next nonce, journals, sends. What comes back is, or may be, on its way.
-    async fn sign_and_send(&mut self, intent: &Intent) -> Result<SignedTx, LedgerError> {
+    async fn sign_and_send(&mut self, intent: &Intent) -> Result<(SignedTx, Handed), LedgerError> {
         let price = fees::price(&self.rpc, self.account, intent).await?;
         for _ in 0..NONCE_ATTEMPTS {
             let nonce = self.nonce().await?;
@@ -280,7 +280,7 @@ impl Owner {
             self.next_nonce = Some(nonce + 1);
             match follow::hand_in(&self.rpc, &tx).await {
                 // Unknown counts as sent: it is sent again until its end is known.
-                Handed::Taken | Handed::Unknown => return Ok(tx),
+                handed @ (Handed::Taken | Handed::Unknown) => return Ok((tx, handed)),
                 Handed::NonceTaken => {
                     self.next_nonce = None;
                     self.note(tx.hash, Ended::Rejected).await;
@@ -338,7 +338,7 @@ impl Owner {
         }
     }
 
-    fn follow(&mut self, tx: SignedTx, reply: Option<Reply>) {
+    fn follow(&mut self, tx: SignedTx, handed: Handed, reply: Option<Reply>) {
         self.open.push(Open {
             intent: tx.intent,
             hash: tx.hash,
@@ -346,7 +346,7 @@ impl Owner {
             reply,
         });
         self.following
-            .spawn(follow(self.rpc.clone(), self.pace, tx));
+            .spawn(follow(self.rpc.clone(), self.pace, tx, handed));
     }
 
     async fn ended(&mut self, hash: TxHash, fate: Fate) {

@@ -1,14 +1,16 @@
 //! One transaction, from handed in to its end.
 
-use market::LedgerError;
+use std::time::Duration;
+
+use alloy::consensus::{Transaction, TxEnvelope};
+use alloy::eips::Decodable2718;
+use market::{LedgerError, TxHash};
 
 use super::Pace;
 use super::fees::says_too_poor;
 use crate::journal::{Ended, SignedTx};
 use crate::refusal;
 use crate::rpc::{Message, Receipt, Rpc, RpcError};
-use alloy::consensus::{Transaction, TxEnvelope};
-use alloy::eips::Decodable2718;
 
 /// How often in a row a node must say that the nonce is taken, with no receipt
 /// for ours, before it counts: nodes behind one address differ for a while.
@@ -98,9 +100,12 @@ fn judged(message: String) -> Handed {
 }
 
 /// Waits for the end, however long it takes, and sends the same bytes again meanwhile.
-pub(super) async fn follow(rpc: Rpc, pace: Pace, tx: SignedTx) -> (market::TxHash, Fate) {
+pub(super) async fn follow(rpc: Rpc, pace: Pace, tx: SignedTx, handed: Handed) -> (TxHash, Fate) {
     let mut wait = pace.poll_min;
-    let mut since_sent = core::time::Duration::ZERO;
+    let mut since_sent = match handed {
+        Handed::Taken => Duration::ZERO,
+        _ => pace.resend,
+    };
     let mut nonce_taken = 0;
     loop {
         match rpc.receipt(tx.hash).await {
@@ -113,7 +118,7 @@ pub(super) async fn follow(rpc: Rpc, pace: Pace, tx: SignedTx) -> (market::TxHas
         since_sent += wait;
         wait = (wait * 3 / 2).min(pace.poll_max);
         if since_sent >= pace.resend {
-            since_sent = core::time::Duration::ZERO;
+            since_sent = Duration::ZERO;
             match hand_in(&rpc, &tx).await {
                 Handed::NonceTaken => nonce_taken += 1,
                 _ => nonce_taken = 0,

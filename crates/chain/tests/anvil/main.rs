@@ -1,1 +1,10 @@
-//! The client against the contracts on anvil.
+//! The client against the contracts on anvil, and against the ledger in
+//! memory: the same deeds on both, the same outcomes and balances.
+//!
+//! Needs Foundry: `ANVIL=path CAST=path cargo test -p chain --test anvil`.
+
+mod deeds;
+mod differential;
+mod node;
+mod sending;
+mod tools;
