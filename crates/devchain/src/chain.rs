@@ -157,7 +157,7 @@ impl Chain {
             nonce,
         };
         admission::admit(&tx, &terms)?;
-        self.pool.check(&tx)?;
+        self.pool.check(&tx, nonce)?;
         self.pool.insert(Arc::new(tx));
         self.unwritten.push(Record::Transaction(raw.clone()));
         if self.automine {

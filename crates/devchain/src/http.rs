@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body as HttpBody, Bytes};
-use axum::extract::{DefaultBodyLimit, State, rejection::BytesRejection};
+use axum::extract::{DefaultBodyLimit, FromRequest, State};
 use axum::http::{HeaderValue, Request as HttpRequest, StatusCode, header};
 use axum::response::{IntoResponse, Response as HttpResponse};
 use axum::routing::post;
@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, warn};
@@ -37,8 +37,11 @@ pub const BODY_BYTES_MAX: usize = 5 * 1024 * 1024;
 const BATCH_ANSWER_BYTES_MAX: usize = 25 * 1024 * 1024;
 /// Connections at once; further ones wait in the system's queue.
 const CONNECTIONS_MAX: usize = 512;
-/// How long a client may take to send the head of a request.
-const HEAD_WAIT: Duration = Duration::from_secs(30);
+/// How long a connection may be silent before or in the head of a request;
+/// longer than HTTP clients keep idle connections, so that they close first.
+const HEAD_WAIT: Duration = Duration::from_secs(120);
+/// How long a client may take to send the body of a request.
+const BODY_WAIT: Duration = Duration::from_secs(30);
 /// How long to wait after the system refused a connection (no more sockets).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a browser may remember what it is allowed.
@@ -138,17 +141,17 @@ async fn preflight() -> HttpResponse {
     response
 }
 
-async fn answer(State(asker): State<Asker>, body: Result<Bytes, BytesRejection>) -> HttpResponse {
-    let body = match body {
-        Ok(body) => body,
-        Err(rejection) => {
-            let status = rejection.status();
-            let error = RpcError::Request(if status == StatusCode::PAYLOAD_TOO_LARGE {
-                format!("the body is larger than {BODY_BYTES_MAX} bytes")
-            } else {
-                rejection.body_text()
-            });
-            return json_response(status, write(None, &Err(error)));
+async fn answer(State(asker): State<Asker>, request: HttpRequest<HttpBody>) -> HttpResponse {
+    let body = match timeout(BODY_WAIT, Bytes::from_request(request, &())).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            let why = format!("the body is larger than {BODY_BYTES_MAX} bytes");
+            return unread(StatusCode::PAYLOAD_TOO_LARGE, why);
+        }
+        Ok(Err(rejection)) => return unread(rejection.status(), rejection.body_text()),
+        Err(_) => {
+            let why = format!("the body did not arrive within {} s", BODY_WAIT.as_secs());
+            return unread(StatusCode::REQUEST_TIMEOUT, why);
         }
     };
     let text = match Body::parse(&body) {
@@ -161,6 +164,10 @@ async fn answer(State(asker): State<Asker>, body: Result<Bytes, BytesRejection>)
         // Notifications only.
         None => json_response(StatusCode::OK, String::new()),
     }
+}
+
+fn unread(status: StatusCode, why: String) -> HttpResponse {
+    json_response(status, write(None, &Err(RpcError::Request(why))))
 }
 
 async fn answer_one(asker: &Asker, request: Request) -> Option<String> {

@@ -177,6 +177,13 @@ impl Journal {
             }
             offset += read;
         }
+        if line == 0 {
+            return Err(OpenError::Damaged {
+                path: self.path.clone(),
+                line: 1,
+                why: "it is empty",
+            });
+        }
         self.cut_to(offset, length)
     }
 
@@ -184,6 +191,14 @@ impl Journal {
     pub(crate) fn append(&mut self, records: &[Record]) -> io::Result<()> {
         self.file.write_all(&line(records)?)?;
         self.file.sync_data()
+    }
+
+    /// A log that can be read and not written, as on a disk that failed.
+    #[cfg(test)]
+    pub(crate) fn that_fails(folder: &Path, first: &Record) -> Self {
+        let mut journal = Self::open(folder, first).unwrap();
+        journal.file = File::open(&journal.path).unwrap();
+        journal
     }
 
     fn check_genesis(&self, version: u32, same: bool) -> Result<(), OpenError> {

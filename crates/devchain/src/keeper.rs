@@ -193,3 +193,48 @@ impl Keeper {
         self.broken.clone().map(|why| RpcError::NotDurable { why })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::Chain;
+    use crate::genesis::Genesis;
+    use crate::record::{Record, VERSION};
+    use crate::rpc::filters::Filters;
+
+    #[tokio::test]
+    async fn a_disk_that_fails_stops_everything() {
+        let folder = tempfile::tempdir().unwrap();
+        let genesis = Genesis {
+            timestamp: Some(1),
+            ..Genesis::new(1)
+        };
+        let fingerprint = genesis.fingerprint();
+        let first = Record::Genesis {
+            version: VERSION,
+            fingerprint,
+            timestamp: 1,
+        };
+        let journal = Journal::that_fails(folder.path(), &first);
+        let chain = Chain::new(&genesis, 1, true);
+        let node = Node {
+            chain,
+            filters: Filters::default(),
+            cheats: true,
+        };
+        let running = start(node, Some(journal), Box::new(|| 2)).unwrap();
+        let ask = async |method: &str| {
+            running
+                .asker()
+                .ask(method.to_owned(), None)
+                .await
+                .await
+                .unwrap()
+        };
+        assert_eq!(ask("eth_blockNumber").await.unwrap().get(), "\"0x0\"");
+        for method in ["evm_mine", "eth_blockNumber"] {
+            let error = ask(method).await.unwrap_err();
+            assert!(matches!(error, RpcError::NotDurable { .. }), "{error}");
+        }
+    }
+}

@@ -20,9 +20,12 @@ use crate::admission::Refusal;
 pub(crate) type Signed = Arc<Recovered<TxEnvelope>>;
 
 /// All transactions that may wait at once.
-pub(crate) const POOL_MAX: usize = 4_096;
-/// Transactions of one sender that may wait at once.
-pub(crate) const POOL_MAX_PER_SENDER: usize = 256;
+const POOL_MAX: usize = 4_096;
+/// So many that nothing but ready ones is taken any more: those that wait for
+/// one before them must not keep it out.
+const POOL_MAX_FOR_GAPS: usize = POOL_MAX / 2;
+/// Transactions of one sender that may wait when one before them is missing.
+const POOL_MAX_PER_SENDER: usize = 256;
 /// A replacement pays this much more, in percent.
 const REPLACEMENT_BUMP_PERCENT: u128 = 10;
 
@@ -44,7 +47,11 @@ pub(crate) struct Pool {
 impl Pool {
     /// Checks that `tx` may wait here, replacing one of the same nonce if it
     /// pays enough more.
-    pub(crate) fn check(&self, tx: &Recovered<TxEnvelope>) -> Result<(), Refusal> {
+    pub(crate) fn check(
+        &self,
+        tx: &Recovered<TxEnvelope>,
+        account_nonce: u64,
+    ) -> Result<(), Refusal> {
         if self.by_hash.contains_key(tx.tx_hash()) {
             return Err(Refusal::AlreadyKnown);
         }
@@ -56,14 +63,15 @@ impl Pool {
                 Err(Refusal::ReplacementUnderpriced)
             };
         }
-        if self.by_hash.len() >= POOL_MAX {
-            return Err(Refusal::PoolFull { limit: POOL_MAX });
+        let sender = tx.signer();
+        let ready = tx.nonce() == self.next_nonce(sender, account_nonce);
+        let limit = if ready { POOL_MAX } else { POOL_MAX_FOR_GAPS };
+        if self.by_hash.len() >= limit {
+            return Err(Refusal::PoolFull { limit });
         }
-        if line.is_some_and(|line| line.len() >= POOL_MAX_PER_SENDER) {
-            return Err(Refusal::SenderFull {
-                sender: tx.signer(),
-                limit: POOL_MAX_PER_SENDER,
-            });
+        let limit = POOL_MAX_PER_SENDER;
+        if !ready && line.is_some_and(|line| line.len() >= limit) {
+            return Err(Refusal::SenderFull { sender, limit });
         }
         Ok(())
     }

@@ -1,8 +1,5 @@
 //! The chain over real HTTP, as wallets and libraries speak to it.
 
-#[path = "support/client.rs"]
-mod client;
-
 use alloy::consensus::proofs::{calculate_receipt_root, calculate_transaction_root};
 use alloy::consensus::{ReceiptEnvelope, TxEnvelope};
 use alloy::network::TransactionBuilder;
@@ -13,7 +10,7 @@ use alloy::sol_types::{SolCall, SolConstructor, SolValue};
 use devchain::Options;
 use serde_json::{Value, json};
 
-use client::{
+use crate::client::{
     CHAIN_ID, Draft, GWEI, Rpc, START, Served, address, creation_code, genesis, key, quantity,
 };
 

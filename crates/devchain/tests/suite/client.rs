@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::sync::Once;
 use std::time::Duration;
 
-use alloy::consensus::{SignableTransaction, TxEip1559, TxEnvelope};
+use alloy::consensus::{SignableTransaction, Signed, TxEip1559, TxEnvelope};
 use alloy::eips::eip2718::Encodable2718;
-use alloy::primitives::{Address, B256, Bytes, TxHash, TxKind, U256, hex};
+use alloy::primitives::{Address, B256, Bytes, Signature, TxHash, TxKind, U256, hex};
 use alloy::signers::SignerSync;
 use alloy::signers::local::PrivateKeySigner;
 use devchain::{Devchain, Genesis, Options};
@@ -111,10 +111,19 @@ impl Draft {
             access_list: alloy::eips::eip2930::AccessList::default(),
             input: self.data.clone(),
         };
-        let signature = key.sign_hash_sync(&tx.signature_hash()).unwrap();
-        let envelope = TxEnvelope::from(tx.into_signed(signature));
-        (envelope.encoded_2718().into(), *envelope.tx_hash())
+        sign(tx, key)
     }
+}
+
+/// The wire bytes and the hash of any kind of transaction.
+pub(crate) fn sign<T>(tx: T, key: &PrivateKeySigner) -> (Bytes, TxHash)
+where
+    T: SignableTransaction<Signature>,
+    TxEnvelope: From<Signed<T>>,
+{
+    let signature = key.sign_hash_sync(&tx.signature_hash()).unwrap();
+    let envelope = TxEnvelope::from(tx.into_signed(signature));
+    (envelope.encoded_2718().into(), *envelope.tx_hash())
 }
 
 /// A JSON-RPC endpoint.
@@ -141,7 +150,14 @@ impl Rpc {
 
     /// Sends a body as it is; the status and the body that come back.
     pub(crate) async fn post(&self, body: impl Into<reqwest::Body>) -> (u16, String) {
-        let response = self.http.post(&self.url).body(body).send().await.unwrap();
+        let response = self
+            .http
+            .post(&self.url)
+            .header("content-type", "application/json")
+            .body(body)
+            .send()
+            .await
+            .unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
