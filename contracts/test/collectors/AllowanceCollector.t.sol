@@ -139,6 +139,15 @@ contract AllowanceCollectorTest is SettlementScene {
         VM.assertEq(balanceIn(config), 100);
     }
 
+    function test_each_nonce_has_a_bit_of_its_own() public {
+        VM.startPrank(payer.addr);
+        for (uint256 nonce = 0; nonce <= 512; ++nonce) {
+            VM.assertFalse(ALLOWANCES.isNonceSpent(payer.addr, nonce));
+            ALLOWANCES.cancelNonce(nonce);
+        }
+        VM.stopPrank();
+    }
+
     function testFuzz_nonces_are_spent_one_by_one_in_any_order(uint256 first, uint256 second) public {
         VM.assume(first != second);
         VM.startPrank(payer.addr);

@@ -71,8 +71,10 @@ contract BidsTest is RegistryScene {
         VM.expectRevert(IMarketplace.MarketplaceActiveBidNotFound.selector);
         remove(provider, first);
 
+        VM.warp(START + 9);
         bytes32 second = bid(provider, modelId, MIN_PRICE);
         VM.assertEq(second, registry.getBidId(provider, modelId, 1));
+        VM.assertEq(registry.getBid(first).deletedAt, START); // deleted once, not again by its successor
         onlyActive(second);
     }
 
