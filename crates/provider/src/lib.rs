@@ -1,1 +1,45 @@
-//! Sells: registration, descriptor, admission, exchange, metering, backends, payment.
+//! Sells answers: says what it offers, takes paid requests, passes them to a
+//! backend, meters, and turns vouchers into money.
+//!
+//! The way of a request: [`Provider`] accepts a stream, `exchange` reads the
+//! ask, `admit` takes or refuses it, `sale` gives it a slot, a [`Backend`]
+//! answers, `meter` counts, `payment` holds the till and its journal, `claim`
+//! goes to the chain. Consumers are known only through `transport`'s
+//! messages, the chain only through [`market::Ledger`]. Nothing of what is
+//! asked or answered is logged or stored.
+
+mod admit;
+mod backend;
+mod claim;
+mod config;
+mod counters;
+mod descriptor;
+mod detect;
+mod door;
+mod exchange;
+mod meter;
+mod payment;
+mod quotes;
+mod register;
+mod sale;
+mod session;
+mod shell;
+mod status;
+mod tasks;
+
+pub use backend::{
+    Backend, BackendChunk, BackendError, BackendFailure, BackendHandle, ChunkStream, EngineBackend,
+    Line, OpenAiBackend, OpenAiConfig, OpenAiConfigError, Script, ScriptedBackend,
+};
+pub use claim::Claimed;
+pub use config::{
+    ClaimPolicy, Config, ConfigError, NAME_BYTES_MAX, OFFERS_MAX, OfferConfig, PLACES_MAX,
+    QUOTE_VALIDITY_MIN_S,
+};
+pub use counters::Counted;
+pub use detect::{Found, detect, detect_at};
+pub use door::DESCRIPTOR_PATH;
+pub use register::RegisterError;
+pub use session::ReplayError;
+pub use shell::{Clock, Deps, Provider, RatesError, StartError};
+pub use status::{MoneyStatus, OfferStatus, Status};

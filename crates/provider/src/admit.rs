@@ -1,0 +1,203 @@
+//! Whether a request is taken: cheap questions first, then a place, then the
+//! signature. What is refused is refused at once, with what to do about it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use market::{ChannelTerms, InputBound, NodeId, TillError};
+use openai::ChatRequest;
+use transport::message::{Infer, MAX_BODY_BYTES, Reason, Refusal};
+
+use crate::backend::BackendError;
+use crate::payment::{Channel, PaymentError};
+use crate::sale::{Place, Sale};
+use crate::session::SessionError;
+use crate::shell::Inner;
+
+/// A request that may be worked on as soon as a slot is free.
+pub(crate) struct Admitted {
+    pub(crate) sale: Arc<Sale>,
+    pub(crate) place: Place,
+    pub(crate) channel: Arc<Channel>,
+    /// As the backend gets it.
+    pub(crate) body: Bytes,
+    pub(crate) bound: InputBound,
+}
+
+/// Asks all questions that can be asked before there is a slot.
+pub(crate) async fn admit(inner: &Inner, infer: &Infer, peer: NodeId) -> Result<Admitted, Refusal> {
+    if inner.tasks.stopping().is_cancelled() || inner.is_closing() {
+        return Err(refusal(
+            Reason::Unavailable,
+            "the provider is stopping; ask another one",
+        ));
+    }
+    let sale = inner.sales.get(&infer.model).ok_or_else(|| {
+        refusal(
+            Reason::Model,
+            format!("model {} is not on offer here", infer.model),
+        )
+    })?;
+    if infer.body.len() > MAX_BODY_BYTES {
+        let message = format!(
+            "the body has {} bytes, allowed are {MAX_BODY_BYTES}",
+            infer.body.len()
+        );
+        return Err(refusal(Reason::Request, message));
+    }
+    if !inner
+        .descriptor
+        .honours(infer.model, &infer.rates, (inner.clock)())
+    {
+        let message = "these rates are not on offer any more: read the descriptor again";
+        return Err(refusal(Reason::Quote, message));
+    }
+    let terms = ChannelTerms {
+        token: sale.config.token,
+        ..inner.terms
+    };
+    infer.channel.suits(&terms).map_err(|field| {
+        let message = format!("the channel's {field} does not suit this provider's descriptor");
+        refusal(Reason::Payment, message)
+    })?;
+    let place = sale.place().ok_or_else(|| busy(sale))?;
+    let (body, bound) = upstream_body(infer, sale)?;
+
+    let channel = inner
+        .sessions
+        .acquire(&infer.channel)
+        .await
+        .map_err(|error| session(&error))?;
+    pay_first(inner, &channel, infer, peer).await?;
+    Ok(Admitted {
+        sale: Arc::clone(sale),
+        place,
+        channel,
+        body,
+        bound,
+    })
+}
+
+/// Takes the voucher. One that the escrow as we know it does not cover may
+/// come right after a deposit.
+async fn pay_first(
+    inner: &Inner,
+    channel: &Channel,
+    infer: &Infer,
+    peer: NodeId,
+) -> Result<(), Refusal> {
+    match channel.pay_first(&infer.voucher, peer).await {
+        Ok(()) => Ok(()),
+        Err(PaymentError::Till(TillError::BeyondEscrow { .. })) => {
+            inner
+                .sessions
+                .reread(channel)
+                .await
+                .map_err(|error| session(&error))?;
+            let paid = channel.pay_first(&infer.voucher, peer).await;
+            paid.map_err(|error| payment(&error))
+        }
+        Err(error) => Err(payment(&error)),
+    }
+}
+
+/// The body for the backend, with the longest answer sold.
+fn upstream_body(infer: &Infer, sale: &Sale) -> Result<(Bytes, InputBound), Refusal> {
+    let bad = |problem: String| refusal(Reason::Request, problem);
+    let request = ChatRequest::parse(infer.body.clone()).map_err(|error| bad(error.to_string()))?;
+    let bound = InputBound::of_body(infer.body.len());
+    let body = request.upstream_body(&sale.config.upstream_model);
+    let Some(allowed) = sale.config.output_tokens_max else {
+        return Ok((body, bound));
+    };
+    match request.max_output_tokens() {
+        Some(asked) if asked > allowed => Err(bad(format!(
+            "max_tokens: {asked} tokens; answers of at most {allowed} are sold here"
+        ))),
+        Some(_) => Ok((body, bound)),
+        None => Ok((with_max_tokens(&body, allowed), bound)),
+    }
+}
+
+/// Adds the field to an object that has others, but not this one.
+fn with_max_tokens(body: &[u8], tokens: u32) -> Bytes {
+    let open = body.strip_suffix(b"}").unwrap_or(body);
+    let mut out = BytesMut::from(open);
+    out.put_slice(format!(",\"max_tokens\":{tokens}}}").as_bytes());
+    out.freeze()
+}
+
+/// A refusal without a time to come again.
+pub(crate) fn refusal(reason: Reason, message: impl Into<String>) -> Refusal {
+    Refusal {
+        reason,
+        message: message.into(),
+        retry_after_ms: None,
+    }
+}
+
+/// All places are taken.
+pub(crate) fn busy(sale: &Sale) -> Refusal {
+    let message = format!(
+        "all {} slots and {} places in the queue are taken",
+        sale.config.slots, sale.config.queue
+    );
+    Refusal {
+        retry_after_ms: Some(millis(sale.retry_after())),
+        ..refusal(Reason::Busy, message)
+    }
+}
+
+/// What a voucher or the till is against.
+pub(crate) fn payment(error: &PaymentError) -> Refusal {
+    let reason = match error {
+        PaymentError::Journal => Reason::Unavailable,
+        PaymentError::Till(TillError::WrongRequest { .. }) => Reason::Protocol,
+        PaymentError::Voucher(_) | PaymentError::Till(_) | PaymentError::Stranger => {
+            Reason::Payment
+        }
+    };
+    refusal(reason, error.to_string())
+}
+
+fn session(error: &SessionError) -> Refusal {
+    let reason = match error {
+        SessionError::Ledger(_) | SessionError::TooMany => Reason::Unavailable,
+        SessionError::Empty { .. } => Reason::Payment,
+    };
+    refusal(reason, error.to_string())
+}
+
+/// What the backend is against. Its own affairs stay here.
+pub(crate) fn backend(error: &BackendError, sale: &Sale) -> Refusal {
+    match error {
+        BackendError::Request { message } => refusal(Reason::Request, message),
+        BackendError::Busy { retry_after } => Refusal {
+            retry_after_ms: Some(millis(retry_after.unwrap_or_else(|| sale.retry_after()))),
+            ..refusal(Reason::Busy, "the backend is busy")
+        },
+        BackendError::Misconfigured { .. }
+        | BackendError::Unreachable(_)
+        | BackendError::Timeout { .. }
+        | BackendError::Failed { .. } => refusal(
+            Reason::Backend,
+            "the provider's backend does not work at the moment",
+        ),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_answer_sold_is_asked_for_where_none_is_named() {
+        let body = with_max_tokens(br#"{"model":"a"}"#, 7);
+        assert_eq!(&body[..], br#"{"model":"a","max_tokens":7}"#);
+    }
+}

@@ -1,0 +1,183 @@
+//! A backend that plays a script: chunks with given delays, and every fault
+//! that a real one may have.
+//!
+//! For tests, and for demonstrations that say that their delays are made up.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{StreamExt, try_unfold};
+use serde_json::json;
+
+use super::{Backend, BackendChunk, BackendError, BackendFailure, ChunkStream};
+
+/// One thing that happens in an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Line {
+    /// A chunk with this text.
+    Say(String),
+    /// Any JSON text in a chunk's place.
+    Raw(String),
+    /// Time passes.
+    Wait(Duration),
+    /// The chunk with the count of tokens.
+    Usage {
+        /// Of the request.
+        prompt_tokens: u32,
+        /// Of the answer.
+        completion_tokens: u32,
+    },
+    /// Nothing ever comes again.
+    Stall,
+    /// The connection breaks.
+    Break,
+}
+
+/// What every answer of a backend is like.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Script {
+    /// Before the request is taken.
+    pub begin_after: Duration,
+    /// What comes, in order; then the answer is complete.
+    pub lines: Vec<Line>,
+}
+
+impl Script {
+    /// So many chunks of `token `, one after the other, and an honest usage.
+    pub fn tokens(count: u32, delay: Duration) -> Self {
+        const PROMPT_TOKENS: u32 = 7;
+        let mut lines = Vec::new();
+        for _ in 0..count {
+            if !delay.is_zero() {
+                lines.push(Line::Wait(delay));
+            }
+            lines.push(Line::Say("token ".into()));
+        }
+        lines.push(Line::Raw(chunk(&json!({}), Some("stop"))));
+        lines.push(Line::Usage {
+            prompt_tokens: PROMPT_TOKENS,
+            completion_tokens: count,
+        });
+        Self {
+            begin_after: Duration::ZERO,
+            lines,
+        }
+    }
+}
+
+/// A backend that plays a script.
+#[derive(Debug)]
+pub struct ScriptedBackend {
+    script: Script,
+    running: Arc<AtomicUsize>,
+    started: AtomicUsize,
+}
+
+impl ScriptedBackend {
+    /// One that plays this for every request.
+    pub fn new(script: Script) -> Self {
+        Self {
+            script,
+            running: Arc::default(),
+            started: AtomicUsize::new(0),
+        }
+    }
+
+    /// Answers that somebody still listens to.
+    pub fn running(&self) -> usize {
+        self.running.load(Ordering::SeqCst)
+    }
+
+    /// Answers that were ever begun.
+    pub fn started(&self) -> usize {
+        self.started.load(Ordering::SeqCst)
+    }
+}
+
+/// Counts an answer as long as it is held.
+struct Listening(Arc<AtomicUsize>);
+
+impl Listening {
+    fn new(running: &Arc<AtomicUsize>) -> Self {
+        running.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(running))
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Backend for ScriptedBackend {
+    async fn chat(&self, _: Bytes) -> Result<ChunkStream, BackendError> {
+        let listening = Listening::new(&self.running);
+        self.started.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(self.script.begin_after).await;
+        let lines: VecDeque<_> = self.script.lines.clone().into();
+        Ok(try_unfold((listening, lines), play).boxed())
+    }
+
+    async fn check(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
+}
+
+type Rest = (Listening, VecDeque<Line>);
+
+async fn play(
+    (listening, mut lines): Rest,
+) -> Result<Option<(BackendChunk, Rest)>, BackendFailure> {
+    while let Some(line) = lines.pop_front() {
+        let json = match line {
+            Line::Wait(delay) => {
+                tokio::time::sleep(delay).await;
+                continue;
+            }
+            Line::Stall => std::future::pending().await,
+            Line::Break => {
+                let broken = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+                return Err(BackendFailure::Broken(broken.into()));
+            }
+            Line::Say(text) => chunk(&json!({ "content": text }), None),
+            Line::Raw(json) => json,
+            Line::Usage {
+                prompt_tokens,
+                completion_tokens,
+            } => usage_chunk(prompt_tokens, completion_tokens),
+        };
+        return Ok(Some((BackendChunk::read(json.into())?, (listening, lines))));
+    }
+    Ok(None)
+}
+
+fn chunk(delta: &serde_json::Value, finish_reason: Option<&str>) -> String {
+    json!({
+        "id": "scripted",
+        "object": "chat.completion.chunk",
+        "created": 0,
+        "model": "scripted",
+        "choices": [{ "index": 0, "delta": delta, "finish_reason": finish_reason }],
+    })
+    .to_string()
+}
+
+fn usage_chunk(prompt_tokens: u32, completion_tokens: u32) -> String {
+    json!({
+        "id": "scripted",
+        "object": "chat.completion.chunk",
+        "created": 0,
+        "model": "scripted",
+        "choices": [],
+        "usage": {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens.saturating_add(completion_tokens),
+        },
+    })
+    .to_string()
+}

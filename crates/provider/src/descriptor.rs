@@ -1,0 +1,150 @@
+//! The provider's description of itself, signed, and always fresh.
+//!
+//! The text that is served is made here and nowhere else: when the provider
+//! starts, when a price changes, and when half of a quote's time is over.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use market::{
+    Domain, ModelId, NodeId, Offer as RecordOffer, Quote, Rates, Record, Timestamp, WalletKey,
+};
+use tokio::sync::watch;
+
+use crate::config::{Config, OfferConfig};
+use crate::quotes::Quotes;
+
+/// The version of the record's form.
+const VERSION: u32 = 1;
+
+struct Listed {
+    model: ModelId,
+    config: OfferConfig,
+    quotes: Quotes,
+}
+
+/// What does not change while the provider runs.
+pub(crate) struct Identity {
+    pub(crate) domain: Domain,
+    pub(crate) node: NodeId,
+    pub(crate) addresses: Vec<String>,
+    pub(crate) withdraw_delay_min_s: u64,
+}
+
+/// The description, its prices, and the text that is served.
+pub(crate) struct Descriptor {
+    identity: Identity,
+    listed: Mutex<Vec<Listed>>,
+    served: watch::Sender<Bytes>,
+}
+
+impl Descriptor {
+    pub(crate) fn new(
+        identity: Identity,
+        config: &Config,
+        models: &[ModelId],
+        now: Timestamp,
+    ) -> Self {
+        let listed = config
+            .offers
+            .iter()
+            .zip(models)
+            .map(|(offer, model)| Listed {
+                model: *model,
+                config: offer.clone(),
+                quotes: Quotes::new(offer.token, offer.rates, config.quote_validity_s, now),
+            });
+        Self {
+            identity,
+            listed: Mutex::new(listed.collect()),
+            served: watch::Sender::new(Bytes::new()),
+        }
+    }
+
+    /// The text to serve.
+    pub(crate) fn served(&self) -> watch::Receiver<Bytes> {
+        self.served.subscribe()
+    }
+
+    /// Another price from now on. False: no such offer.
+    pub(crate) fn set_rates(&self, model: ModelId, rates: Rates, now: Timestamp) -> bool {
+        let mut listed = self.listed();
+        let Some(offer) = listed.iter_mut().find(|offer| offer.model == model) else {
+            return false;
+        };
+        offer.quotes.give(rates, now);
+        true
+    }
+
+    /// Whether somebody may hold a quote with these rates.
+    pub(crate) fn honours(&self, model: ModelId, rates: &Rates, now: Timestamp) -> bool {
+        let listed = self.listed();
+        let offer = listed.iter().find(|offer| offer.model == model);
+        offer.is_some_and(|offer| offer.quotes.honours(rates, now))
+    }
+
+    /// The price now.
+    pub(crate) fn quote(&self, model: ModelId) -> Option<Quote> {
+        let listed = self.listed();
+        let offer = listed.iter().find(|offer| offer.model == model)?;
+        Some(offer.quotes.current())
+    }
+
+    /// Renews the quotes and signs, if half of a quote's time is over.
+    pub(crate) fn refresh(&self, wallet: &WalletKey, now: Timestamp) {
+        if self.listed().iter().any(|offer| offer.quotes.ages(now)) {
+            for offer in self.listed().iter_mut() {
+                offer.quotes.renew(now);
+            }
+            self.sign(wallet, now);
+        }
+    }
+
+    /// Signs the record as it is now, and serves it from now on.
+    pub(crate) fn sign(&self, wallet: &WalletKey, now: Timestamp) {
+        let signed = self.record(wallet, now).sign(wallet);
+        let text = serde_json::to_vec(&signed).expect("a signed record has only string keys");
+        self.served.send_replace(text.into());
+    }
+
+    fn record(&self, wallet: &WalletKey, now: Timestamp) -> Record {
+        let listed = self.listed();
+        let ends = listed.iter().map(|offer| offer.quotes.current().expires_at);
+        Record {
+            version: VERSION,
+            chain_id: self.identity.domain.chain_id,
+            settlement: self.identity.domain.settlement,
+            provider: wallet.address(),
+            receiver_authorizer: wallet.address(),
+            withdraw_delay_min_s: self.identity.withdraw_delay_min_s,
+            node: self.identity.node,
+            addresses: self.identity.addresses.clone(),
+            expires_at: ends.min().unwrap_or(now),
+            offers: listed.iter().map(offered).collect(),
+            capabilities: vec![],
+            issued_at: now,
+        }
+    }
+
+    fn listed(&self) -> MutexGuard<'_, Vec<Listed>> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn offered(listed: &Listed) -> RecordOffer {
+    let OfferConfig {
+        name,
+        context_length,
+        output_tokens_max,
+        upstream,
+        ..
+    } = &listed.config;
+    RecordOffer {
+        model: listed.model,
+        name: name.clone(),
+        quote: listed.quotes.current(),
+        context_length: *context_length,
+        output_tokens_max: *output_tokens_max,
+        upstream: upstream.clone(),
+    }
+}

@@ -1,0 +1,616 @@
+//! One stream of a consumer: take or refuse the request, pass the answer on
+//! step by step as it is paid for, and end with a receipt.
+//!
+//! Three things run side by side and none waits for another: the backend's
+//! chunks going out, vouchers coming in, and the journal. When the consumer
+//! leaves, in whatever way, the backend's stream is dropped first and the
+//! books are closed after it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use futures_util::{FutureExt, StreamExt, stream};
+use market::{ChannelId, NodeId, Outcome, RequestId, STEP_TOKENS, TillError};
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{debug, warn};
+use transport::message::{
+    Ask, Failure, FailureKind, FromConsumer, FromProvider, Infer, Reason, Refusal,
+};
+use transport::{Incoming, ReceiveHalf, SendHalf, Stream};
+
+use crate::admit::{self, Admitted, refusal};
+use crate::backend::{BackendChunk, BackendError, BackendFailure, ChunkStream};
+use crate::counters::{add, count};
+use crate::meter::Meter;
+use crate::payment::{Channel, Closing, PaymentError};
+use crate::sale::{Sale, Slot};
+use crate::shell::Inner;
+
+/// Time for the first message of a stream.
+const ASK_WITHIN: Duration = Duration::from_secs(10);
+
+/// Time for a message to a consumer that does not read.
+const SEND_WITHIN: Duration = Duration::from_secs(60);
+
+/// The same when the answer is over already.
+const END_WITHIN: Duration = Duration::from_secs(5);
+
+/// A backend that thinks for longer before it takes a request is not waited
+/// for: the consumer is told that work began.
+const BEGIN_AFTER: Duration = Duration::from_secs(10);
+
+/// After the end, time for the voucher that covers the last step.
+const LAST_VOUCHER_WITHIN: Duration = Duration::from_secs(2);
+
+/// Chunks that are ready together go out in one write; no more than this.
+const CHUNKS_AT_ONCE: usize = 16;
+
+/// Serves one stream.
+pub(crate) async fn serve(inner: Arc<Inner>, incoming: Incoming) {
+    let Incoming { peer, stream } = incoming;
+    let Stream { send, mut receive } = stream;
+    match receive.receive_within::<Ask>(ASK_WITHIN).await {
+        Ok(Some(Ask::Infer(infer))) => {
+            Box::pin(infer_on(&inner, *infer, peer, send, receive)).await
+        }
+        Ok(Some(Ask::Receipts { channel, after })) => {
+            receipts(&inner, channel, after, peer, send).await;
+        }
+        Ok(None) => {}
+        Err(error) => {
+            debug!(%peer, %error, "no request");
+            say_no(&inner, send, refusal(Reason::Protocol, error.to_string())).await;
+        }
+    }
+}
+
+async fn receipts(inner: &Inner, id: ChannelId, after: u64, peer: NodeId, mut send: SendHalf) {
+    let Some(channel) = inner.sessions.find(id) else {
+        // A channel that was never used has no receipts.
+        let receipts = vec![];
+        return say_last(
+            &mut send,
+            &FromProvider::Receipts {
+                receipts,
+                running: 0,
+            },
+        )
+        .await;
+    };
+    if !channel.knows(peer) {
+        let message = "receipts are for the node that used the channel";
+        return say_no(inner, send, refusal(Reason::Payment, message)).await;
+    }
+    // Counted first: what ends meanwhile is then in both, not in neither.
+    let running = channel.till(|till| till.running());
+    let running = u32::try_from(running).unwrap_or(u32::MAX);
+    let last = match inner.sessions.receipts(&channel, after).await {
+        Ok(receipts) => {
+            let sign = |receipt: market::Receipt| receipt.sign(&inner.node_key);
+            let receipts = receipts.into_iter().map(sign).collect();
+            FromProvider::Receipts { receipts, running }
+        }
+        Err(error) => {
+            warn!(channel = %id, %error, "receipts not read");
+            let message = "the provider's journal cannot be read";
+            FromProvider::Refused(refusal(Reason::Unavailable, message))
+        }
+    };
+    say_last(&mut send, &last).await;
+}
+
+async fn say_no(inner: &Inner, mut send: SendHalf, refusal: Refusal) {
+    inner.counters.refused(refusal.reason);
+    say_last(&mut send, &FromProvider::Refused(refusal)).await;
+}
+
+/// A last word; the peer may not be there for it.
+async fn say_last(send: &mut SendHalf, message: &FromProvider) {
+    let said = timeout(END_WITHIN, async {
+        send.send(message).await?;
+        send.finish().await
+    });
+    if !matches!(said.await, Ok(Ok(()))) {
+        debug!("the peer did not wait for the last word");
+    }
+}
+
+async fn infer_on(
+    inner: &Arc<Inner>,
+    infer: Infer,
+    peer: NodeId,
+    send: SendHalf,
+    receive: ReceiveHalf,
+) {
+    let admitted = match admit::admit(inner, &infer, peer).await {
+        Ok(admitted) => admitted,
+        Err(refusal) => return say_no(inner, send, refusal).await,
+    };
+    let journaled = Arc::new(AtomicU32::new(0));
+    let reader = Reader {
+        inner: Arc::clone(inner),
+        channel: Arc::clone(&admitted.channel),
+        request: infer.request,
+        receive,
+        journaled: Arc::clone(&journaled),
+    };
+    let over = Arc::new(AtomicBool::new(false));
+    let stopped = deaf(send.stopped(), Arc::clone(&over));
+    let left = async move {
+        tokio::select! {
+            left = reader.run() => left,
+            () = stopped => Left::Gone,
+        }
+    };
+    tokio::pin!(left);
+    let started = Instant::now();
+    let (begun, channel) = match begin(inner, &infer, admitted, left.as_mut()).await {
+        Ok(begun) => begun,
+        Err(None) => return,
+        Err(Some(refusal)) => return say_no(inner, send, refusal).await,
+    };
+    let sale = Arc::clone(&begun.sale);
+    let exchange = Exchange {
+        inner: Arc::clone(inner),
+        id: format!("chatcmpl-{}", infer.request),
+        request: infer.request,
+        channel,
+        sale: begun.sale,
+        meter: begun.meter,
+        journaled,
+        over,
+        send,
+        last: None,
+    };
+    exchange.run(begun.stream, begun.slot, left.as_mut()).await;
+    sale.took(started.elapsed());
+}
+
+/// Resolves when the consumer reads no more before all was said.
+async fn deaf(stopped: impl Future<Output = ()>, over: Arc<AtomicBool>) {
+    stopped.await;
+    if over.load(Ordering::Relaxed) {
+        std::future::pending().await
+    }
+}
+
+/// A request that is paid, and that the backend works on.
+struct Begun {
+    sale: Arc<Sale>,
+    slot: Slot,
+    meter: Meter,
+    stream: ChunkStream,
+}
+
+/// Waits for a slot, books the request, starts the backend. None: the
+/// consumer left, and there is nobody to refuse.
+async fn begin(
+    inner: &Inner,
+    infer: &Infer,
+    admitted: Admitted,
+    mut left: Pin<&mut impl Future<Output = Left>>,
+) -> Result<(Begun, Arc<Channel>), Option<Refusal>> {
+    let Admitted {
+        sale,
+        place,
+        channel,
+        body,
+        bound,
+    } = admitted;
+    let stopping = inner.tasks.stopping();
+    let slot = tokio::select! {
+        biased;
+        left = &mut left => return Err(left.before_begin()),
+        () = stopping.cancelled() => return Err(Some(stopping_refusal())),
+        slot = sale.slot(place) => slot.ok_or_else(|| Some(admit::busy(&sale)))?,
+    };
+    let meter = Meter::new(bound);
+    let paid = channel
+        .admit(
+            infer.request,
+            infer.model,
+            infer.rates,
+            meter.input_estimate(),
+        )
+        .await;
+    let durable = paid.map_err(|error| Some(admit::payment(&error)))?;
+
+    // The journal writes while the backend begins.
+    let mut opening = sale.config.backend.chat(body);
+    let opened = tokio::select! {
+        biased;
+        left = &mut left => Err(left.before_begin()),
+        () = stopping.cancelled() => Err(Some(stopping_refusal())),
+        opened = timeout(BEGIN_AFTER, &mut opening) => Ok(opened),
+    };
+    let stream = match opened {
+        Ok(Ok(Ok(stream))) => {
+            sale.is_well();
+            stream
+        }
+        Ok(Ok(Err(error))) => return Err(unbegun(&sale, &channel, infer.request, &error).await),
+        Ok(Err(_)) => late(opening),
+        Err(answer) => {
+            drop(opening);
+            give_back(&channel, infer.request).await;
+            return Err(answer);
+        }
+    };
+    if let Err(error) = durable.wait().await {
+        return Err(Some(admit::payment(&error)));
+    }
+    let begun = Begun {
+        sale,
+        slot,
+        meter,
+        stream,
+    };
+    Ok((begun, channel))
+}
+
+/// The backend did not take it: nothing was done, nothing is owed.
+async fn unbegun(
+    sale: &Sale,
+    channel: &Channel,
+    request: RequestId,
+    error: &BackendError,
+) -> Option<Refusal> {
+    sale.is_unwell(error);
+    give_back(channel, request).await;
+    Some(admit::backend(error, sale))
+}
+
+async fn give_back(channel: &Channel, request: RequestId) {
+    let given_back = async { channel.refuse(request).await?.wait().await };
+    if let Err(error) = given_back.await {
+        warn!(channel = %channel.id, %error, "refused request not taken off the books");
+    }
+}
+
+/// The answer of a backend that has yet to take the request.
+fn late(opening: market::BoxFuture<'static, Result<ChunkStream, BackendError>>) -> ChunkStream {
+    let opened = opening.map(|opened| match opened {
+        Ok(stream) => stream,
+        Err(error) => stream::once(async { Err(BackendFailure::from(error)) }).boxed(),
+    });
+    stream::once(opened).flatten().boxed()
+}
+
+fn stopping_refusal() -> Refusal {
+    refusal(
+        Reason::Unavailable,
+        "the provider is stopping; ask another one",
+    )
+}
+
+/// How a consumer goes before the end.
+enum Left {
+    /// It said so, and waits for the receipt.
+    Leave,
+    /// It is not there any more.
+    Gone,
+    /// It sent what is no voucher.
+    Fraud(String),
+}
+
+impl Left {
+    /// What it is told if nothing was begun.
+    fn before_begin(self) -> Option<Refusal> {
+        match self {
+            Self::Gone => None,
+            Self::Leave => Some(refusal(Reason::Unavailable, "left before it began")),
+            Self::Fraud(problem) => Some(refusal(Reason::Payment, problem)),
+        }
+    }
+}
+
+/// Reads what the consumer says while its answer runs.
+struct Reader {
+    inner: Arc<Inner>,
+    channel: Arc<Channel>,
+    request: RequestId,
+    receive: ReceiveHalf,
+    /// So many tokens went to the journal beside a voucher.
+    journaled: Arc<AtomicU32>,
+}
+
+impl Reader {
+    /// Ends when the consumer leaves. One that only has no more to say stays.
+    async fn run(mut self) -> Left {
+        loop {
+            let message = match self.receive.receive::<FromConsumer>().await {
+                Ok(Some(message)) => message,
+                Ok(None) => std::future::pending().await,
+                Err(error) => {
+                    debug!(request = %self.request, %error, "the consumer is gone");
+                    return Left::Gone;
+                }
+            };
+            let (voucher, read_tokens) = match message {
+                FromConsumer::Leave => return Left::Leave,
+                FromConsumer::Pay {
+                    voucher,
+                    read_tokens,
+                } => (voucher, read_tokens),
+            };
+            let mut paid = self.channel.pay(&voucher, self.request, read_tokens).await;
+            if let Err(PaymentError::Till(TillError::BeyondEscrow { .. })) = paid {
+                // It may come right after a deposit.
+                if let Err(error) = self.inner.sessions.reread(&self.channel).await {
+                    debug!(channel = %self.channel.id, %error, "escrow not read");
+                }
+                paid = self.channel.pay(&voucher, self.request, read_tokens).await;
+            }
+            match paid {
+                Ok(tokens) => {
+                    self.journaled.fetch_max(tokens, Ordering::Relaxed);
+                }
+                Err(error @ PaymentError::Voucher(_)) => return Left::Fraud(error.to_string()),
+                // It does not count; if it was needed, the answer will end unpaid.
+                Err(error) => debug!(request = %self.request, %error, "voucher not taken"),
+            }
+        }
+    }
+}
+
+/// How an answer ended.
+enum Ended {
+    Complete,
+    Left(Left),
+    Unpaid,
+    Backend(BackendFailure),
+    Stopping,
+    /// Amounts left their range, or the books do not know the answer.
+    Books(TillError),
+}
+
+impl Ended {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Complete => Outcome::Complete,
+            Self::Left(_) | Self::Unpaid => Outcome::Cancelled,
+            Self::Backend(_) | Self::Stopping | Self::Books(_) => Outcome::Failed,
+        }
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        let (kind, message) = match self {
+            Self::Complete | Self::Left(Left::Leave | Left::Gone) => return None,
+            Self::Left(Left::Fraud(problem)) => (FailureKind::Unpaid, problem.clone()),
+            Self::Unpaid => (
+                FailureKind::Unpaid,
+                "no voucher came for the next step".to_owned(),
+            ),
+            Self::Backend(failure) => (FailureKind::Backend, told(failure)),
+            Self::Stopping => (FailureKind::Stopping, "the provider is stopping".to_owned()),
+            Self::Books(error) => (FailureKind::Backend, error.to_string()),
+        };
+        Some(Failure { kind, message })
+    }
+}
+
+/// What a consumer is told of a backend's failure: not the provider's own affairs.
+fn told(failure: &BackendFailure) -> String {
+    match failure {
+        BackendFailure::Late(BackendError::Request { message }) => message.clone(),
+        BackendFailure::Late(_) => "the provider's backend did not begin".to_owned(),
+        failure => failure.to_string(),
+    }
+}
+
+/// One running answer.
+struct Exchange {
+    inner: Arc<Inner>,
+    channel: Arc<Channel>,
+    sale: Arc<Sale>,
+    request: RequestId,
+    /// The answer's id in its chunks.
+    id: String,
+    meter: Meter,
+    /// So many tokens are in the journal.
+    journaled: Arc<AtomicU32>,
+    /// All was said; the consumer may stop reading.
+    over: Arc<AtomicBool>,
+    send: SendHalf,
+    /// How it ends, once what goes before has gone out.
+    last: Option<Ended>,
+}
+
+impl Exchange {
+    async fn run(
+        mut self,
+        stream: ChunkStream,
+        slot: Slot,
+        mut left: Pin<&mut impl Future<Output = Left>>,
+    ) {
+        count(&self.inner.counters.begun);
+        let ended = match timeout(SEND_WITHIN, self.send.send(&FromProvider::Begin)).await {
+            Ok(Ok(())) => self.pump(stream, left.as_mut()).await,
+            _ => Ended::Left(Left::Gone),
+        };
+        drop(slot);
+        self.end(&ended).await;
+        if !matches!(ended, Ended::Left(_)) {
+            // The last step may have run ahead of the vouchers.
+            let _ = timeout(LAST_VOUCHER_WITHIN, left).await;
+        }
+    }
+
+    /// Passes chunks on until something ends it. The backend's stream is gone
+    /// when this returns.
+    async fn pump(
+        &mut self,
+        mut stream: ChunkStream,
+        mut left: Pin<&mut impl Future<Output = Left>>,
+    ) -> Ended {
+        let stopping = self.inner.tasks.stopping().clone();
+        loop {
+            let batch = tokio::select! {
+                biased;
+                left = &mut left => return Ended::Left(left),
+                () = stopping.cancelled() => return Ended::Stopping,
+                batch = self.batch(&mut stream) => batch,
+            };
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(ended) => return ended,
+            };
+            {
+                let sending = timeout(SEND_WITHIN, self.send.send_many(&batch));
+                tokio::pin!(sending);
+                tokio::select! {
+                    biased;
+                    left = &mut left => {
+                        drop(stream);
+                        // A message is sent whole or the stream is of no more use.
+                        if !matches!(left, Left::Gone) {
+                            let _ = timeout(END_WITHIN, sending).await;
+                        }
+                        return Ended::Left(left);
+                    }
+                    sent = &mut sending => match sent {
+                        Ok(Ok(())) => {}
+                        _ => return Ended::Left(Left::Gone),
+                    },
+                }
+            }
+            if let Some(ended) = self.last.take() {
+                return ended;
+            }
+            self.journal().await;
+        }
+    }
+
+    /// Writes how far it has come, if no voucher did that for a step.
+    async fn journal(&self) {
+        let tokens = self.meter.tokens();
+        if tokens
+            < self
+                .journaled
+                .load(Ordering::Relaxed)
+                .saturating_add(STEP_TOKENS)
+        {
+            return;
+        }
+        self.journaled.fetch_max(tokens, Ordering::Relaxed);
+        if let Err(error) = self.channel.progress(self.request).await {
+            warn!(channel = %self.channel.id, %error, "progress not journaled");
+        }
+    }
+
+    /// The next chunks: one that is waited for, and what is ready behind it.
+    async fn batch(&mut self, stream: &mut ChunkStream) -> Result<Vec<FromProvider>, Ended> {
+        self.paid_for().await?;
+        let mut batch = Vec::new();
+        let mut next = stream.next().await;
+        loop {
+            match next {
+                Some(Ok(chunk)) => match self.metered(&chunk) {
+                    Ok(message) => batch.push(message),
+                    Err(ended) => self.last = Some(ended),
+                },
+                Some(Err(failure)) => self.last = Some(Ended::Backend(failure)),
+                None => self.last = Some(Ended::Complete),
+            }
+            if self.last.is_some() || batch.len() == CHUNKS_AT_ONCE || !self.may_go_on()? {
+                break;
+            }
+            match stream.next().now_or_never() {
+                Some(ready) => next = ready,
+                None => break,
+            }
+        }
+        if batch.is_empty()
+            && let Some(ended) = self.last.take()
+        {
+            return Err(ended);
+        }
+        Ok(batch)
+    }
+
+    /// A chunk as it goes out.
+    fn metered(&mut self, chunk: &BackendChunk) -> Result<FromProvider, Ended> {
+        let json = openai::with_identity(&chunk.json, &self.id, &self.sale.config.name)
+            .map_err(|error| Ended::Backend(BackendFailure::Garbage(error.into())))?;
+        self.meter.add(&chunk.facts);
+        let tokens = self.meter.tokens();
+        let (request, input) = (self.request, self.meter.input_estimate());
+        let delivered = self
+            .channel
+            .till(|till| till.delivered(request, input, tokens));
+        delivered.map_err(Ended::Books)?;
+        Ok(FromProvider::Chunk { tokens, json })
+    }
+
+    fn may_go_on(&self) -> Result<bool, Ended> {
+        let request = self.request;
+        self.channel
+            .till(|till| till.may_go_on(request))
+            .map_err(Ended::Books)
+    }
+
+    /// Waits for the voucher of the next step, if it is not there.
+    async fn paid_for(&self) -> Result<(), Ended> {
+        let mut moved = self.channel.moved();
+        if self.may_go_on()? {
+            return Ok(());
+        }
+        count(&self.inner.counters.waits_for_payment);
+        let deadline = Instant::now() + self.inner.pay_within;
+        while !self.may_go_on()? {
+            if !matches!(timeout_at(deadline, moved.changed()).await, Ok(Ok(()))) {
+                return Err(Ended::Unpaid);
+            }
+        }
+        Ok(())
+    }
+
+    /// Books the answer, and gives the receipt to whoever is there for it.
+    async fn end(&mut self, ended: &Ended) {
+        if let Ended::Backend(failure) = ended {
+            let cause = std::error::Error::source(failure).map(ToString::to_string);
+            warn!(request = %self.request, %failure, cause, "answer broke off");
+        }
+        // Nobody pays for an answer that the provider broke off before its first word.
+        let outcome = ended.outcome();
+        let nothing = outcome == Outcome::Failed && self.meter.tokens() == 0;
+        let (input_tokens, output_tokens) = match nothing {
+            true => (0, 0),
+            false => (self.meter.input_billed(), self.meter.output_billed()),
+        };
+        let closing = Closing {
+            request: self.request,
+            input_tokens,
+            output_tokens,
+            outcome,
+            now: (self.inner.clock)(),
+        };
+        self.counted(&closing);
+        let receipt = match self.channel.close(closing, &self.inner.node_key).await {
+            Ok(receipt) => receipt,
+            Err(error) => {
+                warn!(channel = %self.channel.id, %error, "no receipt");
+                return;
+            }
+        };
+        self.inner.earned.notify_one();
+        if !matches!(ended, Ended::Left(Left::Gone)) {
+            let failure = ended.failure();
+            self.over.store(true, Ordering::Relaxed);
+            say_last(&mut self.send, &FromProvider::End { receipt, failure }).await;
+        }
+    }
+
+    fn counted(&self, closing: &Closing) {
+        let counters = &self.inner.counters;
+        count(match closing.outcome {
+            Outcome::Complete => &counters.completed,
+            Outcome::Cancelled => &counters.cancelled,
+            Outcome::Failed => &counters.failed,
+        });
+        add(&counters.input_tokens, closing.input_tokens.into());
+        add(&counters.output_tokens, closing.output_tokens.into());
+    }
+}

@@ -1,0 +1,135 @@
+//! What an answer comes to, chunk by chunk.
+//!
+//! While it runs, a chunk that brings text is a token, unless the backend
+//! says that it was more. At the end the backend's own count is billed, and
+//! never more tokens than bytes were delivered. Pure.
+
+use market::InputBound;
+use openai::{ChunkFacts, Usage};
+
+/// The meter of one answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Meter {
+    bound: InputBound,
+    /// Chunks that brought text.
+    chunks: u32,
+    /// Bytes of text in them.
+    bytes: u64,
+    /// The backend's last count.
+    usage: Option<Usage>,
+}
+
+impl Meter {
+    pub(crate) fn new(bound: InputBound) -> Self {
+        Self {
+            bound,
+            chunks: 0,
+            bytes: 0,
+            usage: None,
+        }
+    }
+
+    /// A chunk is about to be delivered.
+    pub(crate) fn add(&mut self, facts: &ChunkFacts) {
+        if facts.text_bytes > 0 {
+            self.chunks = self.chunks.saturating_add(1);
+        }
+        let bytes = u64::try_from(facts.text_bytes).unwrap_or(u64::MAX);
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.usage = facts.usage.or(self.usage);
+    }
+
+    /// Tokens of the request that running answers are reckoned with: what
+    /// the first voucher covers.
+    pub(crate) fn input_estimate(&self) -> u32 {
+        self.bound.estimate
+    }
+
+    /// Tokens delivered so far.
+    pub(crate) fn tokens(&self) -> u32 {
+        let counted = self.usage.map_or(0, |usage| usage.completion_tokens);
+        self.plausible(counted.max(self.chunks))
+    }
+
+    /// Tokens of the request to bill.
+    pub(crate) fn input_billed(&self) -> u32 {
+        let input = self
+            .usage
+            .map_or(self.bound.estimate, |usage| usage.prompt_tokens);
+        input.min(self.bound.ceiling)
+    }
+
+    /// Tokens of the answer to bill.
+    pub(crate) fn output_billed(&self) -> u32 {
+        let output = self
+            .usage
+            .map_or(self.chunks, |usage| usage.completion_tokens);
+        self.plausible(output)
+    }
+
+    /// A token is at least one byte.
+    fn plausible(&self, tokens: u32) -> u32 {
+        tokens.min(u32::try_from(self.bytes).unwrap_or(u32::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(bytes: usize) -> ChunkFacts {
+        ChunkFacts {
+            text_bytes: bytes,
+            ..ChunkFacts::default()
+        }
+    }
+
+    fn usage(prompt_tokens: u32, completion_tokens: u32) -> ChunkFacts {
+        ChunkFacts {
+            no_choices: true,
+            usage: Some(Usage {
+                prompt_tokens,
+                completion_tokens,
+            }),
+            ..ChunkFacts::default()
+        }
+    }
+
+    /// Input and output billed.
+    fn billed(chunks: &[ChunkFacts]) -> (u32, u32) {
+        let mut meter = Meter::new(InputBound {
+            estimate: 40,
+            ceiling: 50,
+        });
+        for facts in chunks {
+            meter.add(facts);
+        }
+        (meter.input_billed(), meter.output_billed())
+    }
+
+    #[test]
+    fn chunks_with_text_count_until_the_backend_says_better() {
+        for (chunks, expected) in [
+            (vec![], (40, 0)),
+            (vec![text(0), text(3), text(3)], (40, 2)),
+            (vec![text(3), text(3), usage(7, 4)], (7, 4)),
+            (vec![text(3), usage(7, 1), text(3), usage(7, 2)], (7, 2)),
+        ] {
+            assert_eq!(billed(&chunks), expected, "{chunks:?}");
+        }
+    }
+
+    #[test]
+    fn a_backend_that_counts_too_much_is_capped() {
+        assert_eq!(billed(&[text(3), usage(1000, 1000)]), (50, 3));
+    }
+
+    #[test]
+    fn what_runs_never_says_more_tokens_than_bytes() {
+        let mut meter = Meter::new(InputBound::of_body(10));
+        meter.add(&usage(1, 9));
+        assert_eq!(meter.tokens(), 0);
+        meter.add(&text(5));
+        assert_eq!(meter.tokens(), 5);
+    }
+}

@@ -1,0 +1,422 @@
+//! One channel as the provider holds it: the till, its journal, and the order
+//! between them.
+//!
+//! Whatever moves the till is handed to the channel's writer under the till's
+//! own lock, so the journal has the till's order. The writer puts what waits
+//! into one append; only then do its vouchers count, and only then may a
+//! receipt be signed. Nobody who meters tokens ever waits for the disk.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use market::{
+    ChannelConfig, ChannelId, Domain, ModelId, NodeId, NodeKey, Outcome, Rates, Receipt, RequestId,
+    SignedReceipt, SignedVoucher, Till, TillError, TillEvent, Timestamp, VoucherError,
+};
+use serde::{Deserialize, Serialize};
+use store::{Entry, Journal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tracing::error;
+
+/// Writes that wait for the disk, per channel; more wait before the till moves.
+const WRITES_QUEUED: usize = 256;
+
+/// Writes that share one append; each has a few entries.
+const WRITES_AT_ONCE: usize = 128;
+
+/// Nodes that a channel is remembered to be used from; the oldest is forgotten.
+const PEERS_KEPT: usize = 16;
+
+/// The kinds of entries in a channel's journal. The first is always `CHANNEL`.
+pub(crate) const CHANNEL: &str = "channel";
+pub(crate) const PEER: &str = "peer";
+pub(crate) const VOUCHER: &str = "voucher";
+pub(crate) const PROGRESS: &str = "progress";
+pub(crate) const REFUSED: &str = "refused";
+pub(crate) const RECEIPTED: &str = "receipted";
+pub(crate) const CLAIMED: &str = "claimed";
+
+/// The entry that says what a channel is.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Opened {
+    pub(crate) config: ChannelConfig,
+}
+
+/// The entry that says who used it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct UsedBy {
+    pub(crate) peer: NodeId,
+}
+
+/// Why a voucher or a request is not taken, or a receipt not given.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PaymentError {
+    /// The voucher is none.
+    #[error(transparent)]
+    Voucher(#[from] VoucherError),
+    /// The till's rules are against it.
+    #[error(transparent)]
+    Till(#[from] TillError),
+    /// A voucher that was seen before, from a node that never used the channel:
+    /// claims are public, so anybody could have it.
+    #[error("the voucher is an old one, and this node did not use the channel before")]
+    Stranger,
+    /// It could not be made durable.
+    #[error("the provider's journal cannot be written")]
+    Journal,
+}
+
+struct Held {
+    till: Till,
+    peers: VecDeque<NodeId>,
+}
+
+/// What the writer and the users of a channel share.
+struct Books {
+    held: Mutex<Held>,
+    /// Says that a voucher counts that did not before.
+    moved: watch::Sender<()>,
+}
+
+impl Books {
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is true once it is durable.
+struct Write {
+    entries: Vec<Entry>,
+    /// It counts from then on.
+    voucher: Option<SignedVoucher>,
+    /// So far the consumer has read, says the voucher.
+    read: Option<(RequestId, u32)>,
+    done: oneshot::Sender<()>,
+}
+
+/// The promise that something is in the journal.
+#[must_use = "it may not be acted upon before it is durable"]
+pub(crate) struct Durable(oneshot::Receiver<()>);
+
+impl Durable {
+    /// Waits for it. Earlier writes of the channel are durable then, too.
+    pub(crate) async fn wait(self) -> Result<(), PaymentError> {
+        self.0.await.map_err(|_| PaymentError::Journal)
+    }
+}
+
+/// A channel that this provider is paid over.
+pub(crate) struct Channel {
+    pub(crate) id: ChannelId,
+    pub(crate) config: ChannelConfig,
+    pub(crate) journal: Journal,
+    domain: Domain,
+    books: Arc<Books>,
+    writes: mpsc::Sender<Write>,
+    /// When its escrow was last read from the chain; one reads at a time.
+    pub(crate) read_at: tokio::sync::Mutex<Option<Instant>>,
+}
+
+impl Channel {
+    /// A channel that is new to this provider; see [`Self::known`].
+    pub(crate) fn open(
+        config: ChannelConfig,
+        domain: Domain,
+        journal: Journal,
+        till: Till,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (channel, writer) = Self::known(config, domain, journal, till, vec![]);
+        let (done, _nobody_waits) = oneshot::channel();
+        let first = Write {
+            entries: vec![entry(CHANNEL, None, &Opened { config })],
+            voucher: None,
+            read: None,
+            done,
+        };
+        channel
+            .writes
+            .try_send(first)
+            .expect("a new queue has room, and its reader is held");
+        (channel, writer)
+    }
+
+    /// A channel from the journal, and the writer that must run for it. The
+    /// writer ends with the last handle.
+    pub(crate) fn known(
+        config: ChannelConfig,
+        domain: Domain,
+        journal: Journal,
+        till: Till,
+        peers: Vec<NodeId>,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let held = Held {
+            till,
+            peers: peers.into(),
+        };
+        let books = Arc::new(Books {
+            held: Mutex::new(held),
+            moved: watch::Sender::new(()),
+        });
+        let (writes, queue) = mpsc::channel(WRITES_QUEUED);
+        let writer = write(journal.clone(), queue, Arc::clone(&books));
+        let channel = Self {
+            id: config.id(&domain),
+            config,
+            journal,
+            domain,
+            books,
+            writes,
+            read_at: tokio::sync::Mutex::default(),
+        };
+        (channel, writer)
+    }
+
+    /// Looks at the till, or meters with it. What has to be durable goes
+    /// through the methods below.
+    pub(crate) fn till<T>(&self, act: impl FnOnce(&mut Till) -> T) -> T {
+        act(&mut self.books.held().till)
+    }
+
+    /// Changes whenever a voucher begins to count.
+    pub(crate) fn moved(&self) -> watch::Receiver<()> {
+        self.books.moved.subscribe()
+    }
+
+    /// Whether this node used the channel before.
+    pub(crate) fn knows(&self, peer: NodeId) -> bool {
+        self.books.held().peers.contains(&peer)
+    }
+
+    /// Takes the voucher that comes with a request.
+    pub(crate) async fn pay_first(
+        &self,
+        voucher: &SignedVoucher,
+        peer: NodeId,
+    ) -> Result<(), PaymentError> {
+        self.verify(voucher)?;
+        let durable = self.record(|held| {
+            let knows = held.peers.contains(&peer);
+            let Some(event) = held.till.take(voucher)? else {
+                return if knows {
+                    Ok((vec![], None, None))
+                } else {
+                    Err(PaymentError::Stranger)
+                };
+            };
+            let mut entries = vec![till_entry(&event)];
+            if !knows {
+                held.peers.push_back(peer);
+                if held.peers.len() > PEERS_KEPT {
+                    held.peers.pop_front();
+                }
+                entries.push(entry(PEER, None, &UsedBy { peer }));
+            }
+            Ok((entries, Some(*voucher), None))
+        });
+        durable.await.map(drop)
+    }
+
+    /// Takes a voucher within an answer: the consumer has read so many of its
+    /// tokens. How many are now queued for the journal as delivered.
+    pub(crate) async fn pay(
+        &self,
+        voucher: &SignedVoucher,
+        request: RequestId,
+        read_tokens: u32,
+    ) -> Result<u32, PaymentError> {
+        self.verify(voucher)?;
+        let mut journaled = 0;
+        let durable = self.record(|held| {
+            let event = held.till.take(voucher)?;
+            // The answer may have ended meanwhile; its last voucher is still good.
+            let progress = held.till.progress(request).ok();
+            if let Some(TillEvent::Progress { output_tokens, .. }) = &progress {
+                journaled = *output_tokens;
+            }
+            let entries = event.iter().chain(&progress).map(till_entry).collect();
+            Ok((
+                entries,
+                event.map(|_| *voucher),
+                Some((request, read_tokens)),
+            ))
+        });
+        durable.await.map(|_| journaled)
+    }
+
+    /// Takes a request; it is durable, with all vouchers before it, after [`Durable::wait`].
+    pub(crate) async fn admit(
+        &self,
+        request: RequestId,
+        model: ModelId,
+        rates: Rates,
+        input_tokens: u32,
+    ) -> Result<Durable, PaymentError> {
+        self.record(|held| {
+            let event = held.till.admit(request, model, rates, input_tokens)?;
+            Ok((vec![till_entry(&event)], None, None))
+        })
+        .await
+    }
+
+    /// Gives a request back: nothing was done.
+    pub(crate) async fn refuse(&self, request: RequestId) -> Result<Durable, PaymentError> {
+        self.record(|held| {
+            let event = held.till.refuse(request)?;
+            Ok((vec![till_entry(&event)], None, None))
+        })
+        .await
+    }
+
+    /// Writes how far an answer has come, without a voucher.
+    pub(crate) async fn progress(&self, request: RequestId) -> Result<(), PaymentError> {
+        let durable = self.record(|held| {
+            let event = held.till.progress(request)?;
+            Ok((vec![till_entry(&event)], None, None))
+        });
+        durable.await.map(drop)
+    }
+
+    /// Ends an answer: books it, makes that durable, and signs.
+    pub(crate) async fn close(
+        &self,
+        closing: Closing,
+        key: &NodeKey,
+    ) -> Result<SignedReceipt, PaymentError> {
+        let Closing {
+            request,
+            input_tokens,
+            output_tokens,
+            outcome,
+            now,
+        } = closing;
+        let mut booked = None;
+        let durable = self
+            .record(|held| {
+                let receipt =
+                    held.till
+                        .close(request, input_tokens, output_tokens, outcome, now)?;
+                let entries = vec![till_entry(&TillEvent::receipted(&receipt))];
+                booked = Some(receipt);
+                Ok((entries, None, None))
+            })
+            .await?;
+        durable.wait().await?;
+        let receipt = booked.ok_or(PaymentError::Journal)?;
+        Ok(receipt.sign(key))
+    }
+
+    /// The contract says that so much was claimed.
+    pub(crate) async fn claimed_to(&self, total: market::Amount) -> Result<(), PaymentError> {
+        let durable = self.record(|held| {
+            let event = held.till.claimed_to(total);
+            Ok((event.iter().map(till_entry).collect(), None, None))
+        });
+        durable.await?.wait().await
+    }
+
+    /// Public-key work, unless it is the very voucher that counts now.
+    fn verify(&self, voucher: &SignedVoucher) -> Result<(), PaymentError> {
+        if self.till(|till| till.best() == Some(voucher)) {
+            return Ok(());
+        }
+        Ok(voucher.verify(&self.config, &self.domain)?)
+    }
+
+    /// Moves the till and queues what that means, in one go.
+    async fn record(
+        &self,
+        act: impl FnOnce(&mut Held) -> Result<Move, PaymentError>,
+    ) -> Result<Durable, PaymentError> {
+        let place = self
+            .writes
+            .reserve()
+            .await
+            .map_err(|_| PaymentError::Journal)?;
+        let (done, durable) = oneshot::channel();
+        let mut held = self.books.held();
+        let (entries, voucher, read) = act(&mut held)?;
+        place.send(Write {
+            entries,
+            voucher,
+            read,
+            done,
+        });
+        Ok(Durable(durable))
+    }
+}
+
+/// Entries to write, the voucher that counts after it, and what was read.
+type Move = (Vec<Entry>, Option<SignedVoucher>, Option<(RequestId, u32)>);
+
+/// How an answer ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Closing {
+    pub(crate) request: RequestId,
+    pub(crate) input_tokens: u32,
+    pub(crate) output_tokens: u32,
+    pub(crate) outcome: Outcome,
+    pub(crate) now: Timestamp,
+}
+
+/// Writes until the last handle is gone, or the journal fails. After a
+/// failure nothing of this channel can be made durable any more: all who wait
+/// learn that, and vouchers do not count.
+async fn write(journal: Journal, mut queue: mpsc::Receiver<Write>, books: Arc<Books>) {
+    let mut batch = Vec::new();
+    while queue.recv_many(&mut batch, WRITES_AT_ONCE).await > 0 {
+        let entries: Vec<_> = batch
+            .iter_mut()
+            .flat_map(|write| std::mem::take(&mut write.entries))
+            .collect();
+        if !entries.is_empty()
+            && let Err(failure) = journal.append(entries).await
+        {
+            error!(journal = journal.name(), error = %failure, "channel closed");
+            return;
+        }
+        let mut held = books.held();
+        for write in batch.drain(..) {
+            if let Some(voucher) = &write.voucher {
+                held.till.count(voucher);
+            }
+            if let Some((request, tokens)) = write.read {
+                // The answer may have ended meanwhile.
+                let _ = held.till.read(request, tokens);
+            }
+            // Who asked may be gone.
+            let _ = write.done.send(());
+        }
+        drop(held);
+        books.moved.send_replace(());
+    }
+}
+
+/// A journal's line about the till.
+pub(crate) fn till_entry(event: &TillEvent) -> Entry {
+    let (kind, key) = match event {
+        TillEvent::Voucher { .. } => (VOUCHER, None),
+        TillEvent::Progress { request, .. } => (PROGRESS, Some(request)),
+        TillEvent::Refused { request } => (REFUSED, Some(request)),
+        TillEvent::Receipted { receipt } => (RECEIPTED, Some(&receipt.request)),
+        TillEvent::Claimed { .. } => (CLAIMED, None),
+    };
+    entry(kind, key.map(RequestId::to_string), event)
+}
+
+fn entry(kind: &str, key: Option<String>, payload: &impl Serialize) -> Entry {
+    let payload = serde_json::to_vec(payload).expect("entries have only string keys");
+    Entry {
+        kind: kind.to_owned(),
+        key,
+        payload,
+    }
+}
+
+/// The receipt in a journal's line.
+pub(crate) fn receipt_in(entry: &Entry) -> Result<Option<Receipt>, serde_json::Error> {
+    match serde_json::from_slice(&entry.payload)? {
+        TillEvent::Receipted { receipt } => Ok(Some(*receipt)),
+        _ => Ok(None),
+    }
+}

@@ -1,0 +1,332 @@
+//! All channels of this provider: found in the journal at the start, opened
+//! when a consumer pays over a new one, and kept abreast of the chain.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use market::{
+    ChannelConfig, ChannelId, ChannelState, Ledger, LedgerError, NodeId, Receipt, Till, TillEvent,
+    Timestamp,
+};
+use store::{Entry, Journal, LoadError, Store};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use transport::message::MAX_RECEIPTS;
+
+use crate::payment::{CHANNEL, Channel, Opened, PEER, RECEIPTED, UsedBy, receipt_in, till_entry};
+use crate::tasks::Tasks;
+
+/// The journals of channels are named after them.
+const PREFIX: &str = "till/";
+
+/// Channels that are known at a time.
+const CHANNELS_MAX: usize = 65_536;
+
+/// One channel's escrow is not read more often than this, whatever a consumer sends.
+const READ_PAUSE: Duration = Duration::from_secs(1);
+
+/// An escrow that is older than this is read again before the channel is used:
+/// its payer may have begun to withdraw.
+const STALE_AFTER: Duration = Duration::from_secs(60);
+
+/// Reads of the chain at a time.
+const CHAIN_READS: usize = 8;
+
+/// Reads of receipts at a time.
+const RECEIPT_READS: usize = 2;
+
+/// Empty channels that are remembered, so that naming them again costs us nothing.
+const EMPTY_KEPT: usize = 1024;
+
+/// Why a channel cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    /// The chain cannot be read.
+    #[error("the chain cannot be read")]
+    Ledger(#[from] LedgerError),
+    /// There is no money in it.
+    #[error("channel {channel} holds nothing: deposit first")]
+    Empty {
+        /// Which.
+        channel: ChannelId,
+    },
+    /// Too many are known.
+    #[error("the provider knows {CHANNELS_MAX} channels and takes no new ones")]
+    TooMany,
+}
+
+/// Why the journal could not be brought back to life.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// It cannot be read.
+    #[error("the provider's journal cannot be read")]
+    Load(#[from] LoadError),
+    /// It cannot be written.
+    #[error("the provider's journal cannot be written")]
+    Append(#[from] store::AppendError),
+    /// An entry is not what this version writes.
+    #[error("journal {journal} holds an entry that is not understood")]
+    Entry {
+        /// Which journal.
+        journal: String,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// It does not say which channel it is about.
+    #[error("journal {journal} does not begin with its channel")]
+    Headless {
+        /// Which journal.
+        journal: String,
+    },
+    /// Amounts in it cannot be added up.
+    #[error("journal {journal} does not add up")]
+    Till {
+        /// Which journal.
+        journal: String,
+        /// What is wrong.
+        #[source]
+        source: market::TillError,
+    },
+}
+
+/// All channels.
+pub(crate) struct Sessions {
+    ledger: Arc<dyn Ledger>,
+    store: Store,
+    tasks: Tasks,
+    known: Mutex<BTreeMap<ChannelId, Arc<Channel>>>,
+    empty: Mutex<HashMap<ChannelId, Instant>>,
+    chain_reads: Semaphore,
+    receipt_reads: Semaphore,
+}
+
+impl Sessions {
+    /// What the journal knows. Answers that were running when it ended are closed.
+    pub(crate) async fn load(
+        ledger: Arc<dyn Ledger>,
+        store: Store,
+        tasks: Tasks,
+        now: Timestamp,
+    ) -> Result<Self, ReplayError> {
+        let sessions = Self {
+            ledger,
+            store,
+            tasks,
+            known: Mutex::default(),
+            empty: Mutex::default(),
+            chain_reads: Semaphore::new(CHAIN_READS),
+            receipt_reads: Semaphore::new(RECEIPT_READS),
+        };
+        for name in sessions.store.journals(PREFIX).await? {
+            let entries = sessions.store.journal(&name).load().await?;
+            let mut replayed = replay(&name, &entries, &sessions.ledger.domain())?;
+            let receipts = replayed.till.interrupted(now);
+            let receipts = receipts.map_err(|source| ReplayError::Till {
+                journal: name.clone(),
+                source,
+            })?;
+            let entries: Vec<_> = receipts
+                .iter()
+                .map(TillEvent::receipted)
+                .map(|event| till_entry(&event))
+                .collect();
+            for some in entries.chunks(store::MAX_ENTRIES) {
+                sessions.store.journal(&name).append(some.to_vec()).await?;
+            }
+            let Replayed {
+                config,
+                till,
+                peers,
+            } = replayed;
+            let domain = sessions.ledger.domain();
+            let journal = sessions.store.journal(&name);
+            let (channel, writer) = Channel::known(config, domain, journal, till, peers);
+            sessions.tasks.spawn(writer);
+            sessions.known().insert(channel.id, Arc::new(channel));
+        }
+        Ok(sessions)
+    }
+
+    /// The channel, its escrow known well enough.
+    pub(crate) async fn acquire(
+        &self,
+        config: &ChannelConfig,
+    ) -> Result<Arc<Channel>, SessionError> {
+        let id = config.id(&self.ledger.domain());
+        if let Some(channel) = self.find(id) {
+            self.read(&channel, STALE_AFTER).await?;
+            return Ok(channel);
+        }
+        if self
+            .empty()
+            .get(&id)
+            .is_some_and(|seen| seen.elapsed() < READ_PAUSE)
+        {
+            return Err(SessionError::Empty { channel: id });
+        }
+        let state = {
+            let _one_of_few = self.chain_reads.acquire().await;
+            self.ledger.channel(id).await?
+        };
+        if state.covered().is_zero() {
+            let mut empty = self.empty();
+            if empty.len() >= EMPTY_KEPT {
+                empty.clear();
+            }
+            empty.insert(id, Instant::now());
+            return Err(SessionError::Empty { channel: id });
+        }
+        self.open(config, id, state).await
+    }
+
+    async fn open(
+        &self,
+        config: &ChannelConfig,
+        id: ChannelId,
+        state: ChannelState,
+    ) -> Result<Arc<Channel>, SessionError> {
+        let channel = {
+            let mut known = self.known();
+            if let Some(channel) = known.get(&id) {
+                return Ok(Arc::clone(channel));
+            }
+            if known.len() >= CHANNELS_MAX {
+                return Err(SessionError::TooMany);
+            }
+            let mut till = Till::new(id);
+            till.funded(state);
+            let domain = self.ledger.domain();
+            let (channel, writer) = Channel::open(*config, domain, self.journal(id), till);
+            self.tasks.spawn(writer);
+            let channel = Arc::new(channel);
+            known.insert(id, Arc::clone(&channel));
+            channel
+        };
+        *channel.read_at.lock().await = Some(Instant::now());
+        Ok(channel)
+    }
+
+    fn journal(&self, id: ChannelId) -> Journal {
+        self.store.journal(&format!("{PREFIX}{id}"))
+    }
+
+    /// The channel, if it was ever used.
+    pub(crate) fn find(&self, id: ChannelId) -> Option<Arc<Channel>> {
+        self.known().get(&id).cloned()
+    }
+
+    /// All channels.
+    pub(crate) fn all(&self) -> Vec<Arc<Channel>> {
+        self.known().values().cloned().collect()
+    }
+
+    /// Lets go of all channels; their writers end when nobody uses them.
+    pub(crate) fn forget(&self) {
+        self.known().clear();
+    }
+
+    /// Reads a channel's escrow anew after a voucher that it does not cover:
+    /// waits its turn rather than to do it too often.
+    pub(crate) async fn reread(&self, channel: &Channel) -> Result<(), SessionError> {
+        let last = *channel.read_at.lock().await;
+        if let Some(last) = last {
+            tokio::time::sleep_until(last + READ_PAUSE).await;
+        }
+        self.read(channel, READ_PAUSE).await
+    }
+
+    /// Reads a channel's escrow, unless it was read within `fresh`.
+    pub(crate) async fn read(
+        &self,
+        channel: &Channel,
+        fresh: Duration,
+    ) -> Result<(), SessionError> {
+        let mut read_at = channel.read_at.lock().await;
+        if read_at.is_some_and(|at| at.elapsed() < fresh) {
+            return Ok(());
+        }
+        let state = {
+            let _one_of_few = self.chain_reads.acquire().await;
+            self.ledger.channel(channel.id).await?
+        };
+        channel.till(|till| till.funded(state));
+        *read_at = Some(Instant::now());
+        Ok(())
+    }
+
+    /// The receipts of a channel that are numbered above `after`, oldest first.
+    pub(crate) async fn receipts(
+        &self,
+        channel: &Channel,
+        after: u64,
+    ) -> Result<Vec<Receipt>, ReplayError> {
+        let missing = channel.till(|till| till.sequence()).saturating_sub(after);
+        if missing == 0 {
+            return Ok(vec![]);
+        }
+        let _one_of_few = self.receipt_reads.acquire().await;
+        let limit = usize::try_from(missing).unwrap_or(usize::MAX);
+        let entries = channel.journal.recent(RECEIPTED, limit).await?;
+        let parsed = entries.iter().rev().map(receipt_in);
+        let parsed: Result<Vec<_>, _> = parsed.collect();
+        let receipts = parsed.map_err(|source| ReplayError::Entry {
+            journal: channel.journal.name().to_owned(),
+            source,
+        })?;
+        let unseen = receipts
+            .into_iter()
+            .flatten()
+            .filter(|receipt| receipt.sequence > after);
+        Ok(unseen.take(MAX_RECEIPTS).collect())
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<ChannelId, Arc<Channel>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn empty(&self) -> MutexGuard<'_, HashMap<ChannelId, Instant>> {
+        self.empty.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Replayed {
+    config: ChannelConfig,
+    till: Till,
+    peers: Vec<NodeId>,
+}
+
+fn replay(name: &str, entries: &[Entry], domain: &market::Domain) -> Result<Replayed, ReplayError> {
+    let odd = |source| ReplayError::Entry {
+        journal: name.to_owned(),
+        source,
+    };
+    let headless = || ReplayError::Headless {
+        journal: name.to_owned(),
+    };
+    let (head, rest) = entries.split_first().ok_or_else(headless)?;
+    if head.kind != CHANNEL {
+        return Err(headless());
+    }
+    let Opened { config } = serde_json::from_slice(&head.payload).map_err(odd)?;
+    let id = config.id(domain);
+    if name != format!("{PREFIX}{id}") {
+        return Err(headless());
+    }
+    let mut peers = Vec::new();
+    let mut events = Vec::with_capacity(rest.len());
+    for entry in rest {
+        if entry.kind == PEER {
+            let UsedBy { peer } = serde_json::from_slice(&entry.payload).map_err(odd)?;
+            peers.push(peer);
+        } else {
+            events.push(serde_json::from_slice::<TillEvent>(&entry.payload).map_err(odd)?);
+        }
+    }
+    Ok(Replayed {
+        config,
+        till: Till::replay(id, &events),
+        peers,
+    })
+}

@@ -1,0 +1,360 @@
+//! The provider as a whole: its parts, its tasks, its start and its end.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use market::{
+    Address, ChannelTerms, Ledger, LedgerError, ModelId, NodeKey, Rates, Timestamp, WalletKey,
+};
+use store::Store;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+use transport::{Incoming, Node};
+
+use crate::claim::{self, Claimed};
+use crate::config::{ClaimPolicy, Config, ConfigError, check_rates};
+use crate::counters::Counters;
+use crate::descriptor::{Descriptor, Identity};
+use crate::door;
+use crate::exchange;
+use crate::register::{RegisterError, register};
+use crate::sale::Sale;
+use crate::session::{ReplayError, Sessions};
+use crate::status::{Status, status};
+use crate::tasks::Tasks;
+
+/// Wall time, read at the edge.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Streams served at a time, whatever they are for; the next ones wait.
+const STREAMS_MAX: usize = 1024;
+
+/// Between two looks at the age of the quotes.
+const QUOTES_EVERY: Duration = Duration::from_secs(5);
+
+/// Between two questions to the backends how they do.
+const HEALTH_EVERY: Duration = Duration::from_secs(15);
+
+/// Between two looks at what still runs when stopping.
+const DRAIN_EVERY: Duration = Duration::from_millis(20);
+
+/// When the time for running answers is over: time for their receipts.
+const RECEIPTS_WITHIN: Duration = Duration::from_secs(5);
+
+/// What a provider is made of.
+pub struct Deps {
+    /// The chain, as the provider's account.
+    pub ledger: Arc<dyn Ledger>,
+    /// The wire.
+    pub node: Node,
+    /// The journal.
+    pub store: Store,
+    /// The provider's account: signs the descriptor, may claim.
+    pub wallet: Arc<WalletKey>,
+    /// The node's key: signs receipts.
+    pub node_key: Arc<NodeKey>,
+    /// What it is told.
+    pub config: Config,
+    /// Where the descriptor is served.
+    pub listener: TcpListener,
+    /// Wall time.
+    pub clock: Clock,
+}
+
+/// Why a provider did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A value that cannot work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The ledger writes from another account than the wallet's.
+    #[error("the ledger's account is {ledger}, the provider's wallet is {wallet}")]
+    Account {
+        /// The ledger's.
+        ledger: Address,
+        /// The wallet's.
+        wallet: Address,
+    },
+    /// The node has another key than the one that signs receipts.
+    #[error("the node's key is not the one that signs receipts")]
+    NodeKey,
+    /// The chain cannot be read.
+    #[error("the chain cannot be read")]
+    Ledger(#[from] LedgerError),
+    /// The provider is not on the market.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    /// The journal is not to be understood.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// The descriptor cannot be served.
+    #[error("the descriptor's listener has no address")]
+    Listener(#[source] io::Error),
+}
+
+/// Why a price was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RatesError {
+    /// There is no such offer.
+    #[error("model {model} is not on offer here")]
+    UnknownModel {
+        /// The model.
+        model: ModelId,
+    },
+    /// They cannot work.
+    #[error(transparent)]
+    Rates(#[from] ConfigError),
+}
+
+pub(crate) struct Inner {
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) node_key: Arc<NodeKey>,
+    wallet: Arc<WalletKey>,
+    node: Node,
+    pub(crate) sales: BTreeMap<ModelId, Arc<Sale>>,
+    pub(crate) sessions: Sessions,
+    pub(crate) descriptor: Descriptor,
+    /// All but the token, which is the offer's.
+    pub(crate) terms: ChannelTerms,
+    pub(crate) endpoint: String,
+    pub(crate) claims: ClaimPolicy,
+    pub(crate) pay_within: Duration,
+    stop_within: Duration,
+    pub(crate) clock: Clock,
+    pub(crate) counters: Counters,
+    /// Something was earned.
+    pub(crate) earned: Notify,
+    /// One claim at a time.
+    pub(crate) claiming: tokio::sync::Mutex<()>,
+    closing: AtomicBool,
+    pub(crate) tasks: Tasks,
+}
+
+impl Inner {
+    /// Whether no new requests are taken.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+}
+
+/// The selling side. Dropping it ends everything at once, as a crash would;
+/// [`Provider::stop`] lets running answers come to their end.
+pub struct Provider {
+    inner: Arc<Inner>,
+    address: SocketAddr,
+}
+
+impl Provider {
+    /// Puts the offers on the market and begins to serve.
+    pub async fn start(deps: Deps) -> Result<Self, StartError> {
+        let Deps {
+            ledger,
+            node,
+            store,
+            wallet,
+            node_key,
+            config,
+            listener,
+            clock,
+        } = deps;
+        if ledger.account() != wallet.address() {
+            let (ledger, wallet) = (ledger.account(), wallet.address());
+            return Err(StartError::Account { ledger, wallet });
+        }
+        if node.id() != node_key.id() {
+            return Err(StartError::NodeKey);
+        }
+        let address = listener.local_addr().map_err(StartError::Listener)?;
+        let stakes = ledger.stakes().await?;
+        config.check(&stakes)?;
+        let tasks = Tasks::default();
+        let sessions = Sessions::load(Arc::clone(&ledger), store, tasks.clone(), clock()).await?;
+        let models = register(&*ledger, &config, &stakes).await?;
+
+        let identity = Identity {
+            domain: ledger.domain(),
+            node: node.id(),
+            addresses: addresses(&config, &node),
+            withdraw_delay_min_s: config.withdraw_delay_min_s,
+        };
+        let descriptor = Descriptor::new(identity, &config, &models, clock());
+        descriptor.sign(&wallet, clock());
+        let sold = models.iter().zip(&config.offers);
+        let sales = sold.map(|(model, offer)| (*model, Arc::new(Sale::new(*model, offer.clone()))));
+        let terms = ChannelTerms {
+            receiver: wallet.address(),
+            receiver_authorizer: wallet.address(),
+            token: Address::ZERO,
+            withdraw_delay_min_s: config.withdraw_delay_min_s,
+        };
+        let inner = Arc::new(Inner {
+            sales: sales.collect(),
+            ledger,
+            node_key,
+            wallet,
+            node,
+            sessions,
+            descriptor,
+            terms,
+            endpoint: config.endpoint,
+            claims: config.claims,
+            pay_within: config.pay_within,
+            stop_within: config.stop_within,
+            clock,
+            counters: Counters::default(),
+            earned: Notify::new(),
+            claiming: tokio::sync::Mutex::default(),
+            closing: AtomicBool::new(false),
+            tasks,
+        });
+        inner.begin(listener);
+        info!(provider = %inner.terms.receiver, %address, offers = inner.sales.len(), "selling");
+        Ok(Self { inner, address })
+    }
+
+    /// Where the descriptor is served.
+    pub fn addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The ids of the models on offer, by name.
+    pub fn models(&self) -> Vec<(String, ModelId)> {
+        let sales = self.inner.sales.values();
+        sales
+            .map(|sale| (sale.config.name.clone(), sale.model))
+            .collect()
+    }
+
+    /// What there is to say of it.
+    pub fn status(&self) -> Status {
+        status(&self.inner)
+    }
+
+    /// Another price from now on. Quotes that were given stay good as promised.
+    pub fn set_rates(&self, model: ModelId, rates: Rates) -> Result<(), RatesError> {
+        check_rates("rates", &rates)?;
+        let inner = &self.inner;
+        let now = (inner.clock)();
+        if !inner.descriptor.set_rates(model, rates, now) {
+            return Err(RatesError::UnknownModel { model });
+        }
+        inner.descriptor.sign(&inner.wallet, now);
+        Ok(())
+    }
+
+    /// Claims what was earned and settles it, whatever the policy says.
+    pub async fn claim_now(&self) -> Result<Claimed, LedgerError> {
+        claim::claim_all(&self.inner).await
+    }
+
+    /// Takes no more requests, lets running answers end within the time that
+    /// was configured, claims if the policy says so, and ends.
+    pub async fn stop(self) {
+        let inner = &self.inner;
+        inner.closing.store(true, Ordering::Relaxed);
+        inner.drained(inner.stop_within).await;
+        inner.tasks.stopping().cancel();
+        inner.drained(RECEIPTS_WITHIN).await;
+        if inner.claims.on_stop
+            && let Err(error) = claim::claim_all(inner).await
+        {
+            warn!(%error, "not claimed before stopping");
+        }
+        self.kill().await;
+    }
+
+    /// Ends everything at once, as a crash would, and waits until nothing runs.
+    pub async fn kill(self) {
+        self.inner.sessions.forget();
+        self.inner.tasks.kill().await;
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        self.inner.sessions.forget();
+        self.inner.tasks.abandon();
+    }
+}
+
+/// Where others reach the node.
+fn addresses(config: &Config, node: &Node) -> Vec<String> {
+    if config.addresses.is_empty() {
+        return node
+            .addr()
+            .addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+    }
+    config.addresses.clone()
+}
+
+impl Inner {
+    /// Starts all tasks.
+    fn begin(self: &Arc<Self>, listener: TcpListener) {
+        self.tasks
+            .spawn(door::serve(listener, self.descriptor.served()));
+        self.tasks.spawn(Arc::clone(self).accept());
+        self.tasks.spawn(Arc::clone(self).keep_quotes());
+        self.tasks.spawn(Arc::clone(self).ask_backends());
+        self.tasks.spawn(claim::watch(Arc::clone(self)));
+    }
+
+    async fn accept(self: Arc<Self>) {
+        let places = Arc::new(Semaphore::new(STREAMS_MAX));
+        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+            let Some(incoming) = self.node.accept().await else {
+                return;
+            };
+            let inner = Arc::clone(&self);
+            self.tasks.spawn(async move {
+                let _place = place;
+                serve(inner, incoming).await;
+            });
+        }
+    }
+
+    async fn keep_quotes(self: Arc<Self>) {
+        loop {
+            sleep(QUOTES_EVERY).await;
+            self.descriptor.refresh(&self.wallet, (self.clock)());
+        }
+    }
+
+    async fn ask_backends(self: Arc<Self>) {
+        loop {
+            for sale in self.sales.values() {
+                match sale.config.backend.check().await {
+                    Ok(()) => sale.is_well(),
+                    Err(error) => sale.is_unwell(&error),
+                }
+            }
+            sleep(HEALTH_EVERY).await;
+        }
+    }
+
+    /// Waits until nothing runs, for so long.
+    async fn drained(&self, within: Duration) {
+        let deadline = Instant::now() + within;
+        let runs = || {
+            let channels = self.sessions.all();
+            channels
+                .iter()
+                .any(|channel| channel.till(|till| till.running()) > 0)
+        };
+        while runs() && Instant::now() < deadline {
+            sleep(DRAIN_EVERY).await;
+        }
+    }
+}
+
+async fn serve(inner: Arc<Inner>, incoming: Incoming) {
+    exchange::serve(inner, incoming).await;
+}

@@ -1,0 +1,118 @@
+//! What a provider says of itself to its owner.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use market::{Address, Amount, ModelId, Rates, Timestamp};
+use serde::Serialize;
+
+use crate::counters::Counted;
+use crate::sale::Sale;
+use crate::shell::Inner;
+
+/// All of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// The provider's account.
+    pub provider: Address,
+    /// The endpoint in the registry.
+    pub endpoint: String,
+    /// What is sold.
+    pub offers: Vec<OfferStatus>,
+    /// What was earned, per token.
+    pub money: Vec<MoneyStatus>,
+    /// Channels that are known.
+    pub channels: usize,
+    /// What was counted since the start.
+    pub counted: Counted,
+}
+
+/// One offer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OfferStatus {
+    /// The model.
+    pub model: ModelId,
+    /// Its name.
+    pub name: String,
+    /// In what it is paid.
+    pub token: Address,
+    /// For how much, now.
+    pub rates: Rates,
+    /// How long the current quote is good.
+    pub quote_expires_at: Timestamp,
+    /// Answers at a time.
+    pub slots: usize,
+    /// That run.
+    pub running: usize,
+    /// Requests that wait.
+    pub queued: usize,
+    /// Why its backend is not well, if so.
+    pub problem: Option<String>,
+}
+
+/// The money in one token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct MoneyStatus {
+    /// The token.
+    pub token: Address,
+    /// All receipts together.
+    pub earned: Amount,
+    /// Of that, what could be claimed now.
+    pub claimable: Amount,
+    /// Of that, what was claimed.
+    pub claimed: Amount,
+}
+
+pub(crate) fn status(inner: &Inner) -> Status {
+    let mut offers: Vec<_> = inner
+        .sales
+        .values()
+        .filter_map(|sale| offer(inner, sale))
+        .collect();
+    offers.sort_by(|a, b| a.name.cmp(&b.name).then(a.model.cmp(&b.model)));
+    let channels = inner.sessions.all();
+    let mut money = BTreeMap::<Address, MoneyStatus>::new();
+    for channel in &channels {
+        let token = channel.config.token;
+        let sum = money.entry(token).or_insert(MoneyStatus {
+            token,
+            earned: Amount::ZERO,
+            claimable: Amount::ZERO,
+            claimed: Amount::ZERO,
+        });
+        channel.till(|till| {
+            let claimed = till.claimed().max(till.state().total_claimed);
+            add(&mut sum.earned, till.charged());
+            add(&mut sum.claimable, till.claimable_total().less(claimed));
+            add(&mut sum.claimed, claimed);
+        });
+    }
+    Status {
+        provider: inner.terms.receiver,
+        endpoint: inner.endpoint.clone(),
+        offers,
+        money: money.into_values().collect(),
+        channels: channels.len(),
+        counted: inner.counters.read(),
+    }
+}
+
+fn offer(inner: &Inner, sale: &Arc<Sale>) -> Option<OfferStatus> {
+    let quote = inner.descriptor.quote(sale.model)?;
+    Some(OfferStatus {
+        model: sale.model,
+        name: sale.config.name.clone(),
+        token: quote.token,
+        rates: quote.rates,
+        quote_expires_at: quote.expires_at,
+        slots: sale.config.slots,
+        running: sale.running(),
+        queued: sale.queued(),
+        problem: sale.problem(),
+    })
+}
+
+/// A sum for people: at the end of the range it stays there.
+fn add(sum: &mut Amount, more: Amount) {
+    *sum = sum.plus(more).unwrap_or(Amount::new(u128::MAX));
+}

@@ -1,0 +1,292 @@
+//! The HTTP backend against a server that answers whatever it is told, byte
+//! by byte: every fault has its name, and a dropped answer is a closed connection.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use provider::{
+    Backend, BackendError, BackendFailure, Found, OpenAiBackend, OpenAiConfig, detect_at,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::world::until;
+
+const CHUNK: &str = r#"data: {"id":"x","choices":[{"index":0,"delta":{"content":"hi"}}]}"#;
+
+/// A server that says the same to everybody.
+struct Server {
+    address: SocketAddr,
+    open: Arc<AtomicUsize>,
+    _tasks: JoinSet<()>,
+}
+
+impl Server {
+    /// Says `answer`; then closes, or holds the connection until the client goes.
+    async fn says(answer: impl Into<Vec<u8>>, holds: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let open = Arc::new(AtomicUsize::new(0));
+        let (answer, counted) = (Arc::new(answer.into()), Arc::clone(&open));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let (answer, open) = (Arc::clone(&answer), Arc::clone(&counted));
+                connections.spawn(async move {
+                    open.fetch_add(1, Ordering::SeqCst);
+                    // A client that goes while we speak is part of the play.
+                    let _ = converse(stream, &answer, holds).await;
+                    open.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        Self {
+            address,
+            open,
+            _tasks: tasks,
+        }
+    }
+
+    fn backend(&self) -> OpenAiBackend {
+        backend(&format!("http://{}", self.address))
+    }
+}
+
+async fn converse(mut stream: TcpStream, answer: &[u8], holds: bool) -> std::io::Result<()> {
+    let mut head = vec![0; 4096];
+    let mut read = 0;
+    while !String::from_utf8_lossy(&head[..read]).contains("\r\n\r\n") {
+        match stream.read(&mut head[read..]).await? {
+            0 => return Ok(()),
+            more => read += more,
+        }
+    }
+    stream.write_all(answer).await?;
+    if holds {
+        while stream.read(&mut head).await? > 0 {}
+    }
+    Ok(())
+}
+
+fn backend(url: &str) -> OpenAiBackend {
+    // Once for the process; whoever was first is as good.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let config = OpenAiConfig {
+        api_key: Some("secret".into()),
+        first_chunk_within: Duration::from_millis(300),
+        stall_after: Duration::from_millis(100),
+        ..OpenAiConfig::new(url)
+    };
+    OpenAiBackend::new(config).unwrap()
+}
+
+/// An answer as a stream of these events, the connection closed at its end.
+fn events(events: &[&str]) -> String {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+    format!("{head}{}", events.concat())
+}
+
+fn refusal(status: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    )
+}
+
+async fn chat(backend: &OpenAiBackend) -> Result<(usize, Option<BackendFailure>), BackendError> {
+    let mut stream = backend.chat(Bytes::from_static(b"{}")).await?;
+    let mut chunks = 0;
+    while let Some(next) = stream.next().await {
+        match next {
+            Ok(_) => chunks += 1,
+            Err(failure) => return Ok((chunks, Some(failure))),
+        }
+    }
+    Ok((chunks, None))
+}
+
+#[tokio::test]
+async fn every_way_to_break_off_has_its_name() {
+    let chunk = format!("{CHUNK}\n\n");
+    let half = &chunk[..chunk.len() / 2];
+    let error = "data: {\"error\":{\"message\":\"out of memory\"}}\n\n";
+    let endless = format!("data: {}", "a".repeat(2 * 1024 * 1024));
+    for (name, answer, holds, chunks, expected) in [
+        (
+            "a whole answer",
+            events(&[&chunk, &chunk, "data: [DONE]\n\n"]),
+            false,
+            2,
+            "complete",
+        ),
+        (
+            "comments and CRLF",
+            events(&[": hi\r\n\r\n", &chunk, "data: [DONE]\r\n\r\n"]),
+            false,
+            1,
+            "complete",
+        ),
+        (
+            "no [DONE]",
+            events(&[&chunk]),
+            false,
+            1,
+            "ended without saying",
+        ),
+        (
+            "half an event",
+            events(&[&chunk, half]),
+            false,
+            1,
+            "not an answer",
+        ),
+        (
+            "garbage",
+            events(&[&chunk, "data: {]\n\n"]),
+            false,
+            1,
+            "not an answer",
+        ),
+        (
+            "an endless event",
+            events(&[&endless]),
+            false,
+            0,
+            "not an answer",
+        ),
+        (
+            "an error in the middle",
+            events(&[&chunk, error]),
+            false,
+            1,
+            "reports: out of memory",
+        ),
+        (
+            "silence in the middle",
+            events(&[&chunk]),
+            true,
+            1,
+            "sent nothing",
+        ),
+        (
+            "silence before the first",
+            events(&[]),
+            true,
+            0,
+            "sent nothing",
+        ),
+    ] {
+        let server = Server::says(answer, holds).await;
+        let (got, failure) = chat(&server.backend()).await.unwrap();
+        let text = failure.map_or_else(|| "complete".to_owned(), |failure| failure.to_string());
+        assert!(text.contains(expected), "{name}: {text}");
+        assert_eq!(got, chunks, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_cut_in_the_middle_is_broken() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 9999\r\n\r\n";
+    let server = Server::says(format!("{head}{CHUNK}\n\n"), false).await;
+    let (chunks, failure) = chat(&server.backend()).await.unwrap();
+    assert_eq!(chunks, 1);
+    assert!(
+        matches!(failure, Some(BackendFailure::Broken(_))),
+        "{failure:?}"
+    );
+}
+
+#[tokio::test]
+async fn refusals_are_told_apart_and_keys_are_not_repeated() {
+    let body = r#"{"error":{"message":"key secret: no such thing"}}"#;
+    let error = |status: &'static str, headers: &'static str| async move {
+        let server = Server::says(refusal(status, headers, body), false).await;
+        chat(&server.backend()).await.unwrap_err()
+    };
+    for status in ["400 Bad Request", "413 Too Large", "422 Unprocessable"] {
+        let error = error(status, "").await;
+        assert!(matches!(&error, BackendError::Request { message } if message.contains("no such")));
+    }
+    for status in ["401 Unauthorized", "403 Forbidden", "404 Not Found"] {
+        let error = error(status, "").await;
+        assert!(
+            matches!(error, BackendError::Misconfigured { .. }),
+            "{error:?}"
+        );
+        assert!(!format!("{error} {error:?}").contains("secret"));
+    }
+    for (status, headers, seconds) in [
+        ("429 Too Many", "retry-after: 7\r\n", Some(7)),
+        ("503 Unavailable", "", None),
+        ("503 Unavailable", "retry-after: soon\r\n", None),
+    ] {
+        let error = error(status, headers).await;
+        let expected = seconds.map(Duration::from_secs);
+        assert!(matches!(error, BackendError::Busy { retry_after } if retry_after == expected));
+    }
+    assert!(matches!(
+        error("500 Oh", "").await,
+        BackendError::Failed { status: 500 }
+    ));
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_or_does_not_answer_is_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let silent = Server::says("", true).await;
+    assert!(matches!(
+        chat(&silent.backend()).await,
+        Err(BackendError::Timeout { .. })
+    ));
+    drop(listener);
+    let gone = backend(&format!("http://{address}"));
+    assert!(matches!(
+        chat(&gone).await,
+        Err(BackendError::Unreachable(_))
+    ));
+    assert!(matches!(
+        gone.check().await,
+        Err(BackendError::Unreachable(_))
+    ));
+}
+
+#[tokio::test]
+async fn a_dropped_answer_closes_the_connection() {
+    let server = Server::says(events(&[CHUNK, "\n\n"]), true).await;
+    let backend = server.backend();
+    let mut stream = backend.chat(Bytes::from_static(b"{}")).await.unwrap();
+    assert!(matches!(stream.next().await, Some(Ok(_))));
+    assert_eq!(server.open.load(Ordering::SeqCst), 1);
+    drop(stream);
+    until("the connection is closed", || {
+        server.open.load(Ordering::SeqCst) == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn servers_on_this_machine_are_found() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let list = r#"{"object":"list","data":[{"id":"llama"},{"id":"qwen","owned_by":"me"}]}"#;
+    let server = Server::says(refusal("200 OK", "", list), false).await;
+    let other = Server::says(refusal("200 OK", "", "<html>"), false).await;
+    let places = vec![
+        ("Ollama".to_owned(), server.address),
+        ("vLLM".to_owned(), other.address),
+        ("elsewhere".to_owned(), "192.0.2.1:80".parse().unwrap()),
+    ];
+    let found = detect_at(places).await;
+    let expected = Found {
+        name: "Ollama".into(),
+        url: format!("http://{}/v1", server.address),
+        models: vec!["llama".into(), "qwen".into()],
+    };
+    assert_eq!(found, [expected]);
+}
