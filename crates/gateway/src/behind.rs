@@ -1,0 +1,57 @@
+//! What stands behind the gateway: somebody who answers.
+//!
+//! Two implementations keep this seam honest: the [`Consumer`], who buys
+//! answers, and a scripted one that the tests drive.
+
+use std::future::Future;
+
+use consumer::{Answer, BrokenError, Consumer, InferError, ModelView, Piece};
+use futures_util::Stream;
+use market::{Address, RequestId};
+use openai::ChatRequest;
+
+/// Who answers requests.
+pub trait Market: Send + Sync + 'static {
+    /// A running answer. Dropping it must stop all work behind it.
+    type Answer: Running;
+
+    /// Starts an answer. Dropping the future must stop all work behind it.
+    fn infer(
+        &self,
+        request: ChatRequest,
+    ) -> impl Future<Output = Result<Self::Answer, InferError>> + Send;
+
+    /// What is on offer.
+    fn models(&self) -> Vec<ModelView>;
+}
+
+/// An answer that is being delivered.
+pub trait Running: Stream<Item = Result<Piece, BrokenError>> + Send + Unpin + 'static {
+    /// The request's id in the market.
+    fn request(&self) -> RequestId;
+
+    /// Who answers.
+    fn provider(&self) -> Address;
+}
+
+impl Market for Consumer {
+    type Answer = Answer;
+
+    async fn infer(&self, request: ChatRequest) -> Result<Answer, InferError> {
+        Self::infer(self, request).await
+    }
+
+    fn models(&self) -> Vec<ModelView> {
+        Self::models(self)
+    }
+}
+
+impl Running for Answer {
+    fn request(&self) -> RequestId {
+        Self::request(self)
+    }
+
+    fn provider(&self) -> Address {
+        Self::provider(self)
+    }
+}

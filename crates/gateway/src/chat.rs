@@ -1,0 +1,201 @@
+//! `POST /v1/chat/completions`: one request, from its body to its answer.
+//!
+//! The status is decided once the first piece is there: until then a failure
+//! is an error with a status of its own, afterwards an error within the
+//! stream. Whether streamed or not, the client's leaving drops the answer.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use consumer::{BrokenError, Piece, Summary};
+use futures_util::StreamExt;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, StatusCode};
+use openai::{Aggregate, AggregateError, ChatRequest};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use crate::behind::{Market, Running};
+use crate::body::{self, Place};
+use crate::fault::Fault;
+use crate::gate::{Front, Shop};
+use crate::metrics::Ending;
+use crate::stream::Events;
+
+const REQUEST: HeaderName = HeaderName::from_static("x-lethe-request");
+const PROVIDER: HeaderName = HeaderName::from_static("x-lethe-provider");
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// Answers one request.
+pub(crate) async fn complete<M: Market>(
+    State(shop): State<Shop<M>>,
+    request: Request,
+) -> Result<Response, Fault> {
+    let front = &shop.front;
+    let begun = Instant::now();
+    let (body, place) =
+        body::read(request.into_body(), &front.room, &front.settings.limits).await?;
+    let request = ChatRequest::parse(body).map_err(|bad| Fault::from(&bad))?;
+    let permit = Arc::clone(&front.answers)
+        .try_acquire_owned()
+        .map_err(|_| too_many(front))?;
+    let (stream, include_usage) = (request.stream(), request.include_usage());
+
+    let begin = async {
+        let mut answer = shop
+            .market
+            .infer(request)
+            .await
+            .map_err(|error| Fault::from(&error))?;
+        let first = answer.next().await.unwrap_or_else(|| Err(silent()));
+        let first = first.map_err(|broken| Fault::from(&broken))?;
+        Ok::<_, Fault>((answer, first))
+    };
+    let (answer, first) = tokio::select! {
+        begun = begin => begun?,
+        () = front.cut.cancelled() => return Err(Fault::stopping()),
+    };
+    let delivery = Delivery::begin(Arc::clone(front), begun, permit, place);
+    let names = [
+        (REQUEST, header(answer.request())),
+        (PROVIDER, header(answer.provider())),
+    ];
+    if stream {
+        let events = Events::new(answer, first, include_usage, delivery);
+        return Ok((names, streamed(events)).into_response());
+    }
+    let whole = tokio::select! {
+        whole = whole(answer, first, delivery) => whole?,
+        () = front.cut.cancelled() => return Err(Fault::stopping()),
+    };
+    let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    Ok((names, json, whole).into_response())
+}
+
+fn too_many(front: &Front) -> Fault {
+    let limit = front.settings.limits.answers;
+    Fault::overloaded(format!(
+        "{limit} requests are running, which is the limit here; try again after the time in Retry-After"
+    ))
+}
+
+/// An answer that ends without saying so.
+pub(crate) fn silent() -> BrokenError {
+    BrokenError {
+        tokens: 0,
+        problem: "it ended without an end".into(),
+    }
+}
+
+fn header(value: impl std::fmt::Display) -> HeaderValue {
+    HeaderValue::try_from(value.to_string()).expect("hex digits fit a header")
+}
+
+fn streamed<A: Running>(events: Events<A>) -> Response {
+    let headers = [
+        (
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/event-stream; charset=utf-8"),
+        ),
+        (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        // Proxies that hold answers back would undo the streaming.
+        (ACCEL_BUFFERING, HeaderValue::from_static("no")),
+    ];
+    (headers, Body::new(events)).into_response()
+}
+
+/// The whole answer as one JSON text, with what it cost.
+async fn whole<A: Running>(
+    mut answer: A,
+    first: Piece,
+    mut delivery: Delivery,
+) -> Result<Vec<u8>, Fault> {
+    let mut aggregate = Aggregate::new();
+    let mut piece = first;
+    let summary = loop {
+        match piece {
+            Piece::End(summary) => break summary,
+            Piece::Chunk(json) => {
+                delivery.chunk();
+                if let Err(error) = aggregate.push(&json) {
+                    delivery.ended(Ending::Broken);
+                    return Err(unusable(&error));
+                }
+            }
+        }
+        piece = match answer.next().await.unwrap_or_else(|| Err(silent())) {
+            Ok(piece) => piece,
+            Err(broken) => {
+                delivery.ended(Ending::Broken);
+                return Err(Fault::from(&broken));
+            }
+        };
+    };
+    drop(answer);
+    delivery.complete(&summary);
+    let mut whole = aggregate.finish().map_err(|error| unusable(&error))?;
+    let receipt = serde_json::to_value(&summary).expect("a summary has only string keys");
+    whole.insert("lethe".into(), receipt);
+    Ok(serde_json::to_vec(&whole).expect("a JSON value is always JSON"))
+}
+
+fn unusable(error: &AggregateError) -> Fault {
+    let message = format!("the provider's answer cannot be put together: {error}; try again");
+    Fault::new(StatusCode::BAD_GATEWAY, "provider_failed", message)
+}
+
+/// An answer on its way to a client, for the books; what it takes of the
+/// gateway's limits is given back when this is dropped.
+pub(crate) struct Delivery {
+    front: Arc<Front>,
+    begun: Instant,
+    first_chunk: Option<Instant>,
+    ending: Ending,
+    _answer: OwnedSemaphorePermit,
+    _body: Place,
+}
+
+impl Delivery {
+    fn begin(front: Arc<Front>, begun: Instant, answer: OwnedSemaphorePermit, body: Place) -> Self {
+        front.metrics.answer_began();
+        Self {
+            front,
+            begun,
+            first_chunk: None,
+            ending: Ending::Abandoned,
+            _answer: answer,
+            _body: body,
+        }
+    }
+
+    pub(crate) fn front(&self) -> &Front {
+        &self.front
+    }
+
+    pub(crate) fn chunk(&mut self) {
+        if self.first_chunk.is_none() {
+            self.first_chunk = Some(Instant::now());
+            self.front.metrics.first_chunk(self.begun.elapsed());
+        }
+    }
+
+    pub(crate) fn complete(&mut self, summary: &Summary) {
+        let since_first = self.first_chunk.unwrap_or(self.begun).elapsed();
+        self.front.metrics.summary(summary, since_first);
+        self.ended(Ending::Complete);
+    }
+
+    pub(crate) fn ended(&mut self, ending: Ending) {
+        self.ending = ending;
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        self.front
+            .metrics
+            .answer_ended(self.ending, self.begun.elapsed());
+    }
+}

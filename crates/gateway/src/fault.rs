@@ -1,0 +1,239 @@
+//! What a client is told when there is no answer: one status, one code, one
+//! error body that says what to do next.
+
+use std::error::Error;
+use std::fmt::Write;
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use consumer::{BrokenError, InferError};
+use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+use openai::{BadRequest, ErrorBody, ErrorKind};
+
+/// When to come again, where nobody knows better.
+const RETRY_SOON: Duration = Duration::from_secs(1);
+
+/// A refusal on its way to the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) status: StatusCode,
+    pub(crate) body: ErrorBody,
+    pub(crate) retry_after: Option<Duration>,
+}
+
+/// The status and the code of every failure.
+pub(crate) fn answer(error: &InferError) -> (StatusCode, &'static str) {
+    match error {
+        InferError::BadRequest(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
+        InferError::UnknownModel { .. } => (StatusCode::NOT_FOUND, "model_not_found"),
+        InferError::NobodyThere { .. } => (StatusCode::SERVICE_UNAVAILABLE, "no_provider"),
+        InferError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "providers_busy"),
+        InferError::Refused { .. } => (StatusCode::BAD_REQUEST, "model_refused"),
+        InferError::Payment { .. } => (StatusCode::PAYMENT_REQUIRED, "payment_failed"),
+        InferError::Provider { .. } => (StatusCode::BAD_GATEWAY, "provider_failed"),
+        InferError::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+        InferError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+    }
+}
+
+/// What the one who asked can do about it.
+fn advice(error: &InferError) -> &'static str {
+    match error {
+        InferError::BadRequest(_) => "correct the field and send the request again",
+        InferError::UnknownModel { .. } => "GET /v1/models lists the names",
+        InferError::NobodyThere { .. } => {
+            "try again shortly, or choose another model of GET /v1/models"
+        }
+        InferError::Busy { .. } | InferError::Overloaded { .. } => {
+            "try again after the time in Retry-After"
+        }
+        InferError::Refused { .. } => "correct the request; another provider would refuse it too",
+        InferError::Payment { .. } => {
+            "check the wallet's balance and the spending limits of this node"
+        }
+        InferError::Provider { .. } => "try again; nothing was delivered",
+        InferError::Stopping => "try again when the node is back",
+    }
+}
+
+fn retry_after(error: &InferError) -> Option<Duration> {
+    match error {
+        InferError::Busy { retry_after, .. } => Some(*retry_after),
+        InferError::NobodyThere { .. } | InferError::Overloaded { .. } | InferError::Stopping => {
+            Some(RETRY_SOON)
+        }
+        InferError::BadRequest(_)
+        | InferError::UnknownModel { .. }
+        | InferError::Refused { .. }
+        | InferError::Payment { .. }
+        | InferError::Provider { .. } => None,
+    }
+}
+
+fn kind_of(status: StatusCode) -> ErrorKind {
+    match status {
+        StatusCode::UNAUTHORIZED => ErrorKind::Authentication,
+        StatusCode::FORBIDDEN => ErrorKind::Permission,
+        StatusCode::PAYMENT_REQUIRED => ErrorKind::InsufficientQuota,
+        status if status.is_client_error() => ErrorKind::InvalidRequest,
+        _ => ErrorKind::Server,
+    }
+}
+
+impl Fault {
+    pub(crate) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            body: ErrorBody::new(kind_of(status), code, message),
+            retry_after: None,
+        }
+    }
+
+    /// One that passes by itself.
+    pub(crate) fn overloaded(message: impl Into<String>) -> Self {
+        Self {
+            retry_after: Some(RETRY_SOON),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message)
+        }
+    }
+
+    /// The gateway was told to stop and cannot wait longer.
+    pub(crate) fn stopping() -> Self {
+        Self::from(&InferError::Stopping)
+    }
+
+    /// As an event in a stream that had begun.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        self.body.to_json()
+    }
+}
+
+impl From<&InferError> for Fault {
+    fn from(error: &InferError) -> Self {
+        if let InferError::BadRequest(bad) = error {
+            return bad.into();
+        }
+        let (status, code) = answer(error);
+        let message = format!("{}; {}", with_causes(error), advice(error));
+        let retry_after = retry_after(error);
+        let fault = Self {
+            retry_after,
+            ..Self::new(status, code, message)
+        };
+        match error {
+            InferError::UnknownModel { .. } => Self {
+                body: fault.body.with_param("model"),
+                ..fault
+            },
+            _ => fault,
+        }
+    }
+}
+
+impl From<&BadRequest> for Fault {
+    fn from(bad: &BadRequest) -> Self {
+        let mut fault = Self::new(StatusCode::BAD_REQUEST, "invalid_request", bad.to_string());
+        if bad.field != BadRequest::BODY {
+            fault.body = fault.body.with_param(&bad.field);
+        }
+        fault
+    }
+}
+
+impl From<&BrokenError> for Fault {
+    fn from(error: &BrokenError) -> Self {
+        let message =
+            format!("{error}; what came so far is not the whole answer, ask again for that");
+        Self::new(StatusCode::BAD_GATEWAY, "answer_broken", message)
+    }
+}
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, self.to_json()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // What the client still sends of its request is not wanted.
+        if matches!(
+            self.status,
+            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT
+        ) {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Some(after) = self.retry_after {
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+/// An error with its causes, outermost first.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        // An error that only hands on another speaks with its words.
+        if !text.ends_with(&words) {
+            // Writing to a string cannot fail.
+            let _ = write!(text, ": {words}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_to_wait_round_up() {
+        let error = InferError::Busy {
+            model: "m".into(),
+            retry_after: Duration::from_millis(1200),
+        };
+        let response = Fault::from(&error).into_response();
+        assert_eq!(response.headers()[RETRY_AFTER], "2");
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[test]
+    fn every_failure_says_what_to_do() {
+        let model = || "m".to_owned();
+        let provider = market::Address::ZERO;
+        let failures = [
+            InferError::UnknownModel {
+                model: model(),
+                known: vec!["other".into()],
+            },
+            InferError::NobodyThere { model: model() },
+            InferError::Busy {
+                model: model(),
+                retry_after: RETRY_SOON,
+            },
+            InferError::Refused {
+                message: "no".into(),
+            },
+            InferError::Provider {
+                provider,
+                message: "gone".into(),
+            },
+            InferError::Overloaded { running: 3 },
+            InferError::Stopping,
+        ];
+        for error in &failures {
+            let fault = Fault::from(error);
+            assert!(fault.body.error.message.contains("; "), "{:?}", fault.body);
+            assert!(fault.body.error.code.is_some(), "{:?}", fault.body);
+            assert_eq!(
+                fault.retry_after.is_some(),
+                fault.status == StatusCode::SERVICE_UNAVAILABLE,
+                "{:?}",
+                fault.body
+            );
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The gateway as a whole: what all requests share, and the routes.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post};
+use http::{Method, StatusCode, Uri};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::behind::Market;
+use crate::body::Room;
+use crate::fault::Fault;
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+use crate::{chat, guard, models, server};
+
+/// What all requests share, whoever answers them.
+pub(crate) struct Front {
+    pub(crate) settings: Settings,
+    pub(crate) metrics: Metrics,
+    pub(crate) room: Room,
+    pub(crate) answers: Arc<Semaphore>,
+    /// Cancelled when answers that still run must end.
+    pub(crate) cut: CancellationToken,
+}
+
+/// The same, with the one who answers.
+pub(crate) struct Shop<M> {
+    pub(crate) front: Arc<Front>,
+    pub(crate) market: Arc<M>,
+}
+
+impl<M> Clone for Shop<M> {
+    fn clone(&self) -> Self {
+        Self {
+            front: Arc::clone(&self.front),
+            market: Arc::clone(&self.market),
+        }
+    }
+}
+
+/// The HTTP edge in front of a market.
+pub struct Gateway {
+    front: Arc<Front>,
+    routes: Router,
+}
+
+impl Gateway {
+    /// A gateway to this market.
+    pub fn new<M: Market>(market: Arc<M>, settings: Settings) -> Self {
+        let front = Arc::new(Front {
+            metrics: Metrics::default(),
+            room: Room::new(settings.limits.bodies_bytes),
+            answers: Arc::new(Semaphore::new(settings.limits.answers)),
+            cut: CancellationToken::new(),
+            settings,
+        });
+        let shop = Shop {
+            front: Arc::clone(&front),
+            market,
+        };
+        let behind_key = Router::new()
+            .route("/v1/chat/completions", post(chat::complete::<M>))
+            .route("/v1/models", get(models::list::<M>))
+            .route("/v1/models/{*name}", get(models::one::<M>))
+            .route("/metrics", get(models::metrics::<M>))
+            .route_layer(from_fn_with_state(Arc::clone(&front), guard::key));
+        let open = Router::new()
+            .route("/healthz", get(models::alive))
+            .route("/readyz", get(models::ready::<M>));
+        let routes = behind_key.merge(open).with_state(shop);
+        Self { front, routes }
+    }
+
+    /// Serves further routes at the same address. Host and origin are checked
+    /// for them as for all; keys are not: whoever brings routes guards them.
+    #[must_use]
+    pub fn with_routes(mut self, routes: Router) -> Self {
+        self.routes = self.routes.merge(routes);
+        self
+    }
+
+    /// Serves until `stop`, then lets running answers end within
+    /// [`Limits::drain`](crate::Limits::drain). Returns when no connection is left.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+        let Self { front, routes } = self;
+        let routes = routes
+            .fallback(unknown_route)
+            .method_not_allowed_fallback(wrong_method)
+            .layer(from_fn_with_state(Arc::clone(&front), guard::page))
+            .layer(from_fn_with_state(Arc::clone(&front), guard::count))
+            .layer(from_fn(guard::name));
+        server::serve(listener, routes, front, stop).await;
+    }
+}
+
+async fn unknown_route(method: Method, uri: Uri) -> Fault {
+    let message = format!(
+        "no route {method} {}; there are POST /v1/chat/completions, GET /v1/models, /healthz, /readyz, /metrics",
+        uri.path().chars().take(100).collect::<String>()
+    );
+    Fault::new(StatusCode::NOT_FOUND, "unknown_route", message)
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Fault {
+    let message = format!(
+        "{method} is not allowed for {}; the header Allow says what is",
+        uri.path()
+    );
+    Fault::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", message)
+}

@@ -1,0 +1,103 @@
+//! What is on offer, and whether the gateway is of use: `/v1/models`,
+//! `/healthz`, `/readyz`, `/metrics`.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use consumer::ModelView;
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use openai::{ModelCard, ModelList};
+use serde_json::{Value, json};
+
+use crate::behind::Market;
+use crate::fault::Fault;
+use crate::gate::Shop;
+
+/// The most problems that `/readyz` tells.
+const MAX_PROBLEMS: usize = 5;
+
+/// `GET /v1/models`
+pub(crate) async fn list<M: Market>(State(shop): State<Shop<M>>) -> Json<ModelList> {
+    Json(ModelList::new(
+        shop.market.models().iter().map(card).collect(),
+    ))
+}
+
+/// `GET /v1/models/{name}`; names may hold slashes.
+pub(crate) async fn one<M: Market>(
+    State(shop): State<Shop<M>>,
+    Path(name): Path<String>,
+) -> Result<Json<ModelCard>, Fault> {
+    let models = shop.market.models();
+    match models.iter().find(|model| model.name == name) {
+        Some(model) => Ok(Json(card(model))),
+        None => {
+            let name: String = name.chars().take(100).collect();
+            let message = format!("no model {name:?}; GET /v1/models lists the names");
+            Err(Fault::new(
+                StatusCode::NOT_FOUND,
+                "model_not_found",
+                message,
+            ))
+        }
+    }
+}
+
+/// The standard fields, and what a buyer wants to know of the cheapest offer.
+fn card(model: &ModelView) -> ModelCard {
+    let live = model.offers.iter().filter(|offer| offer.live);
+    let providers = live.clone().count();
+    let card = ModelCard::new(model.name.as_str(), model.seen_at.0, "lethe")
+        .with("live", model.is_live())
+        .with("providers", providers);
+    let Some(best) = live.clone().next().or(model.offers.first()) else {
+        return card;
+    };
+    let pricing = json!({
+        "token": best.token,
+        "input_per_million": best.rates.input_per_million,
+        "output_per_million": best.rates.output_per_million,
+    });
+    card.with("pricing", pricing)
+        .with("context_length", best.context_length)
+        .with("max_output_tokens", best.output_tokens_max)
+}
+
+/// `GET /healthz`: the process answers.
+pub(crate) async fn alive() -> Json<Value> {
+    Json(json!({ "alive": true }))
+}
+
+/// `GET /readyz`: somebody would answer a request.
+pub(crate) async fn ready<M: Market>(State(shop): State<Shop<M>>) -> Response {
+    if shop.front.cut.is_cancelled() {
+        return not_ready("the node is stopping", &[]);
+    }
+    let models = shop.market.models();
+    let live = models.iter().filter(|model| model.is_live()).count();
+    if live > 0 {
+        return Json(json!({ "ready": true, "models": live })).into_response();
+    }
+    if models.is_empty() {
+        return not_ready("no model is on offer in the registry", &[]);
+    }
+    let offers = models.iter().flat_map(|model| &model.offers);
+    let problem = |offer: &consumer::OfferView| {
+        let problem = offer.problem.as_deref().unwrap_or("not live");
+        format!("provider {}: {problem}", offer.provider)
+    };
+    let problems: Vec<String> = offers.map(problem).take(MAX_PROBLEMS).collect();
+    not_ready("no provider can be reached", &problems)
+}
+
+fn not_ready(reason: &str, problems: &[String]) -> Response {
+    let body = json!({ "ready": false, "reason": reason, "problems": problems });
+    (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
+}
+
+/// `GET /metrics`
+pub(crate) async fn metrics<M: Market>(State(shop): State<Shop<M>>) -> Response {
+    const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+    ([(CONTENT_TYPE, PROMETHEUS)], shop.front.metrics.render()).into_response()
+}

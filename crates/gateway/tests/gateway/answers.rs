@@ -1,0 +1,449 @@
+//! Answers, streamed and whole, good and broken.
+
+use std::time::Duration;
+
+use consumer::{InferError, SessionError};
+use gateway::{Limits, Settings};
+use market::{Address, Amount};
+use openai::BadRequest;
+use serde_json::{Value, json};
+
+use crate::scripted::{ASK, STREAM, Town, USAGE, chunk, model};
+use crate::wire::{code, request};
+
+const ASK_USAGE: &str = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"hi"}]}"#;
+
+fn event(json: &str) -> String {
+    format!("data: {json}\n\n")
+}
+
+#[tokio::test]
+async fn a_stream_is_forwarded_as_it_comes() {
+    let town = Town::open().await;
+    let hand = town.plan();
+    let mut wire = town.ask(STREAM).await;
+    hand.say("Hel").await;
+    let head = wire.head().await;
+    assert_eq!(head.status, 200);
+    assert_eq!(
+        head.header("content-type"),
+        "text/event-stream; charset=utf-8"
+    );
+    assert_eq!(
+        head.header("x-lethe-request"),
+        format!("0x{}", "07".repeat(16))
+    );
+    assert_eq!(
+        head.header("x-lethe-provider").to_lowercase(),
+        format!("0x{}", "08".repeat(20))
+    );
+    assert!(head.header("x-request-id").starts_with("req_"));
+    // The first chunk is here while the second is not even made.
+    assert_eq!(wire.chunk().await, Ok(Some(event(&chunk("Hel")))));
+    hand.say("lo").await;
+    assert_eq!(wire.chunk().await, Ok(Some(event(&chunk("lo")))));
+    hand.end().await;
+    let end = wire.chunk().await.unwrap().unwrap();
+    let (receipt, done) = end.split_once("\n\n").unwrap();
+    let receipt: Value = serde_json::from_str(receipt.strip_prefix(": lethe ").unwrap()).unwrap();
+    assert_eq!(receipt["cost"], "11");
+    assert_eq!(receipt["provider"], format!("0x{}", "08".repeat(20)));
+    assert_eq!(done, "data: [DONE]\n\n");
+    assert_eq!(wire.chunk().await, Ok(None));
+}
+
+#[tokio::test]
+async fn what_is_ready_goes_out_in_one_write() {
+    let town = Town::open().await;
+    let hand = town.plan();
+    for text in ["a", "b", "c"] {
+        hand.say(text).await;
+    }
+    let mut wire = town.ask(STREAM).await;
+    wire.head().await;
+    let all = ["a", "b", "c"].map(|text| event(&chunk(text))).concat();
+    assert_eq!(wire.chunk().await, Ok(Some(all)));
+}
+
+#[tokio::test]
+async fn usage_is_for_those_who_ask() {
+    let town = Town::open().await;
+    for (ask, wanted) in [(STREAM, false), (ASK_USAGE, true)] {
+        let hand = town.plan();
+        hand.say("a \\\"usage\\\" b \"usage\"").await;
+        hand.chunk(r#"{"choices":[{"delta":{"content":"c"}}],"usage":null}"#)
+            .await;
+        hand.chunk(r#"{"choices":[{"delta":{"content":"d"}}],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#).await;
+        hand.chunk(USAGE).await;
+        hand.end().await;
+        let (_, body) = town.ask(ask).await.answer().await;
+        assert_eq!(body.contains(USAGE), wanted, "{body}");
+        assert_eq!(
+            body.matches("data: {").count(),
+            3 + usize::from(wanted),
+            "{body}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_chunk_cannot_break_out_of_its_event() {
+    let town = Town::open().await;
+    let hand = town.plan();
+    hand.chunk("{\"a\":1,\n\ndata: [DONE]\n\n\"b\":2}").await;
+    hand.end().await;
+    let (_, body) = town.ask(STREAM).await.answer().await;
+    assert!(
+        body.starts_with("data: {\"a\":1,  data: [DONE]  \"b\":2}\n\n"),
+        "{body}"
+    );
+}
+
+#[tokio::test]
+async fn a_broken_stream_says_so_and_is_never_done() {
+    let town = Town::open().await;
+    for silently in [false, true] {
+        let hand = town.plan();
+        hand.say("a").await;
+        if !silently {
+            hand.break_off().await;
+        }
+        drop(hand);
+        let (status, body) = town.ask(STREAM).await.answer().await;
+        assert_eq!(status, 200);
+        let last = body.trim_end().rsplit("\n\n").next().unwrap();
+        assert_eq!(code(last.strip_prefix("data: ").unwrap()), "answer_broken");
+        assert!(!body.contains("[DONE]"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn what_fails_before_the_first_chunk_has_a_status() {
+    let town = Town::open().await;
+    let model = || "m".to_owned();
+    let wait = Duration::from_millis(2500);
+    let bad = BadRequest {
+        field: "messages[0].role".into(),
+        problem: "no".into(),
+    };
+    let cases = [
+        (InferError::BadRequest(bad), 400, "invalid_request", ""),
+        (
+            InferError::UnknownModel {
+                model: model(),
+                known: vec!["n".into()],
+            },
+            404,
+            "model_not_found",
+            "",
+        ),
+        (
+            InferError::NobodyThere { model: model() },
+            503,
+            "no_provider",
+            "1",
+        ),
+        (
+            InferError::Busy {
+                model: model(),
+                retry_after: wait,
+            },
+            503,
+            "providers_busy",
+            "3",
+        ),
+        (
+            InferError::Refused {
+                message: "too long".into(),
+            },
+            400,
+            "model_refused",
+            "",
+        ),
+        (unpaid(), 402, "payment_failed", ""),
+        (
+            InferError::Provider {
+                provider: Address::ZERO,
+                message: "x".into(),
+            },
+            502,
+            "provider_failed",
+            "",
+        ),
+        (
+            InferError::Overloaded { running: 9 },
+            503,
+            "overloaded",
+            "1",
+        ),
+        (InferError::Stopping, 503, "stopping", "1"),
+    ];
+    for (error, status, word, retry_after) in cases {
+        for ask in [STREAM, ASK] {
+            town.plan_failure(again(&error));
+            let mut wire = town.ask(ask).await;
+            let head = wire.head().await;
+            assert_eq!(
+                (head.status, head.header("retry-after")),
+                (status, retry_after),
+                "{error}"
+            );
+            assert_eq!(head.header("content-type"), "application/json");
+            assert_eq!(code(&wire.body(&head).await), word, "{error}");
+        }
+    }
+}
+
+fn unpaid() -> InferError {
+    let source = SessionError::OverLimit {
+        needed: Amount::new(9),
+        allowed: Amount::new(5),
+    };
+    InferError::Payment {
+        provider: Address::ZERO,
+        source: Box::new(source),
+    }
+}
+
+/// The same failure once more; it cannot be cloned.
+fn again(error: &InferError) -> InferError {
+    match error {
+        InferError::BadRequest(bad) => InferError::BadRequest(bad.clone()),
+        InferError::UnknownModel { model, known } => InferError::UnknownModel {
+            model: model.clone(),
+            known: known.clone(),
+        },
+        InferError::NobodyThere { model } => InferError::NobodyThere {
+            model: model.clone(),
+        },
+        InferError::Busy { model, retry_after } => InferError::Busy {
+            model: model.clone(),
+            retry_after: *retry_after,
+        },
+        InferError::Refused { message } => InferError::Refused {
+            message: message.clone(),
+        },
+        InferError::Provider { provider, message } => InferError::Provider {
+            provider: *provider,
+            message: message.clone(),
+        },
+        InferError::Overloaded { running } => InferError::Overloaded { running: *running },
+        InferError::Payment { .. } => unpaid(),
+        InferError::Stopping => InferError::Stopping,
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_at_once_has_a_status_too() {
+    let town = Town::open().await;
+    for ask in [STREAM, ASK] {
+        let hand = town.plan();
+        hand.break_off().await;
+        let (status, body) = town.ask(ask).await.answer().await;
+        assert_eq!((status, code(&body).as_str()), (502, "answer_broken"));
+    }
+}
+
+#[tokio::test]
+async fn a_whole_answer_is_put_together_with_its_receipt() {
+    let town = Town::open().await;
+    let hand = town.plan();
+    hand.say("Hel").await;
+    hand.say("lo").await;
+    hand.chunk(r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#)
+        .await;
+    hand.chunk(USAGE).await;
+    hand.end().await;
+    let mut wire = town.ask(ASK).await;
+    let head = wire.head().await;
+    assert_eq!(
+        (head.status, head.header("content-type")),
+        (200, "application/json")
+    );
+    let body: Value = serde_json::from_str(&wire.body(&head).await).unwrap();
+    assert_eq!(body["object"], "chat.completion");
+    assert_eq!(
+        body["choices"][0]["message"],
+        json!({"role": "assistant", "content": "Hello"})
+    );
+    assert_eq!(body["choices"][0]["finish_reason"], "stop");
+    assert_eq!(body["usage"]["total_tokens"], 5);
+    assert_eq!(body["lethe"]["cost"], "11");
+    assert_eq!(body["lethe"]["request"], format!("0x{}", "07".repeat(16)));
+}
+
+#[tokio::test]
+async fn a_whole_answer_that_breaks_is_an_error() {
+    let town = Town::open().await;
+    let hand = town.plan();
+    hand.say("a").await;
+    hand.break_off().await;
+    let (status, body) = town.ask(ASK).await.answer().await;
+    assert_eq!((status, code(&body).as_str()), (502, "answer_broken"));
+
+    let hand = town.plan();
+    hand.chunk("{\"choices\":7}").await;
+    let (status, body) = town.ask(ASK).await.answer().await;
+    assert_eq!((status, code(&body).as_str()), (502, "provider_failed"));
+    hand.dropped().await;
+}
+
+#[tokio::test]
+async fn a_quiet_stream_is_kept_alive() {
+    let limits = Limits {
+        keep_alive: Duration::from_millis(20),
+        ..Limits::default()
+    };
+    let town = Town::with(Settings {
+        limits,
+        ..Settings::default()
+    })
+    .await;
+    let hand = town.plan();
+    let mut wire = town.ask(STREAM).await;
+    hand.say("a").await;
+    wire.head().await;
+    wire.chunk().await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(wire.chunk().await, Ok(Some(": keep-alive\n\n".into())));
+    }
+    hand.say("b").await;
+    loop {
+        let chunk = wire.chunk().await.unwrap().unwrap();
+        if chunk != ": keep-alive\n\n" {
+            assert!(chunk.contains("\"b\""), "{chunk}");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_connection_serves_many_requests_also_at_once() {
+    let town = Town::open().await;
+    let mut wire = town.connect().await;
+    for text in ["a", "b"] {
+        let hand = town.plan();
+        hand.say(text).await;
+        hand.end().await;
+        wire.post(ASK).await;
+        let (status, body) = wire.answer().await;
+        assert_eq!(status, 200);
+        assert!(body.contains(&format!("\"content\":\"{text}\"")), "{body}");
+    }
+    for text in ["c", "d", "e"] {
+        let hand = town.plan();
+        hand.say(text).await;
+        hand.end().await;
+    }
+    wire.send(&request(STREAM).repeat(3)).await;
+    for text in ["c", "d", "e"] {
+        let (status, body) = wire.answer().await;
+        assert_eq!(status, 200);
+        assert!(body.starts_with(&event(&chunk(text))), "{body}");
+        assert!(body.ends_with("data: [DONE]\n\n"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_request_names_its_field_and_asks_nobody() {
+    let town = Town::open().await;
+    for (body, param) in [
+        (
+            r#"{"model":"m","messages":[{"role":"you","content":"hi"}]}"#,
+            Some("messages[0].role"),
+        ),
+        (r#"{"model":"m"}"#, Some("messages")),
+        ("hello", None),
+        ("", None),
+    ] {
+        let (status, answer) = town.ask(body).await.answer().await;
+        assert_eq!(status, 400, "{body}: {answer}");
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["error"]["param"].as_str(), param, "{answer}");
+        assert_eq!(answer["error"]["type"], "invalid_request_error");
+    }
+    assert!(town.market.asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn models_are_listed_with_what_a_buyer_wants_to_know() {
+    let town = Town::open().await;
+    assert_eq!(
+        town.get("/v1/models").await,
+        (200, r#"{"object":"list","data":[]}"#.into())
+    );
+    *town.market.models.lock().unwrap() = vec![model("meta/llama", true), model("dead", false)];
+    let (_, body) = town.get("/v1/models").await;
+    let list: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(
+        list["data"][0],
+        json!({
+            "id": "meta/llama", "object": "model", "created": 1_700_000_000, "owned_by": "lethe",
+            "live": true, "providers": 1, "context_length": 4096, "max_output_tokens": 512,
+            "pricing": {
+                "token": format!("0x{}", "09".repeat(20)),
+                "input_per_million": "5", "output_per_million": "6",
+            },
+        })
+    );
+    assert_eq!(list["data"][1]["live"], false);
+    for path in ["/v1/models/meta/llama", "/v1/models/meta%2Fllama"] {
+        let (status, body) = town.get(path).await;
+        assert_eq!(
+            (status, serde_json::from_str::<Value>(&body).unwrap()),
+            (200, list["data"][0].clone())
+        );
+    }
+    let (status, body) = town.get("/v1/models/no/such").await;
+    assert_eq!((status, code(&body).as_str()), (404, "model_not_found"));
+}
+
+#[tokio::test]
+async fn readiness_says_why_not() {
+    let town = Town::open().await;
+    assert_eq!(town.get("/healthz").await.0, 200);
+    let (status, body) = town.get("/readyz").await;
+    assert_eq!(status, 503);
+    assert!(body.contains("no model"), "{body}");
+    *town.market.models.lock().unwrap() = vec![model("m", false)];
+    let (status, body) = town.get("/readyz").await;
+    assert_eq!(status, 503);
+    assert!(body.contains("its descriptor is stale"), "{body}");
+    town.market.models.lock().unwrap().push(model("n", true));
+    assert_eq!(town.get("/readyz").await.0, 200);
+}
+
+#[tokio::test]
+async fn everything_is_counted() {
+    let town = Town::open().await;
+    for good in [true, false] {
+        let hand = town.plan();
+        hand.say("a").await;
+        if good {
+            hand.end().await;
+        } else {
+            hand.break_off().await;
+        }
+        town.ask(STREAM).await.answer().await;
+    }
+    town.ask("{}").await.answer().await;
+    let (_, page) = town.get("/metrics").await;
+    let token = format!("0x{}", "09".repeat(20));
+    for line in [
+        "lethe_gateway_requests_total{route=\"chat\",status=\"200\"} 2",
+        "lethe_gateway_requests_total{route=\"chat\",status=\"400\"} 1",
+        "lethe_gateway_answers_total{ending=\"complete\"} 1",
+        "lethe_gateway_answers_total{ending=\"broken\"} 1",
+        "lethe_gateway_running_answers 0",
+        "gen_ai_client_token_usage_total{gen_ai_token_type=\"input\"} 3",
+        "gen_ai_client_token_usage_total{gen_ai_token_type=\"output\"} 2",
+        "gen_ai_server_time_to_first_token_seconds_count 2",
+        "gen_ai_server_time_per_output_token_seconds_count 1",
+        &format!("lethe_gateway_cost_base_units_total{{token=\"{token}\"}} 11"),
+    ] {
+        assert!(
+            page.lines().any(|found| found == line),
+            "{line} is not in\n{page}"
+        );
+    }
+}
