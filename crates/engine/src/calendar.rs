@@ -40,8 +40,8 @@ pub(crate) fn strftime(format: &str, time: SystemTime) -> String {
         second_of_day / 60 % 60,
         second_of_day % 60,
     );
-    let month_name = MONTHS[(month - 1) as usize % MONTHS.len()];
-    let weekday = WEEKDAYS[(days % 7) as usize];
+    let month_name = MONTHS[month - 1];
+    let weekday = WEEKDAYS[usize::try_from(days % 7).unwrap_or(0)];
 
     let mut text = String::new();
     let mut directives = format.chars();
@@ -74,7 +74,7 @@ pub(crate) fn strftime(format: &str, time: SystemTime) -> String {
 }
 
 /// Year, month and day of a day counted from 1 January 1970.
-fn date(days: u64) -> (u64, u64, u64) {
+fn date(days: u64) -> (u64, usize, u64) {
     let leap = |year: u64| {
         year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
     };

@@ -206,7 +206,7 @@ struct Front {
 impl Engine {
     /// Opens a model file.
     pub fn open(path: &Path, options: Options) -> Result<Self, LoadError> {
-        let bytes = std::fs::read(path).map_err(|source| LoadError::Read { source })?;
+        let bytes = read_file(path).map_err(|source| LoadError::Read { source })?;
         Self::load(File::Owned(Arc::new(bytes)), &options)
     }
 
@@ -338,6 +338,18 @@ impl Engine {
             events,
             is_over: false,
         })
+    }
+}
+
+/// The bytes of a regular file; a pipe or a device might never end.
+fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
+    if std::fs::metadata(path)?.is_file() {
+        std::fs::read(path)
+    } else {
+        Err(std::io::Error::new(
+            std::io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ))
     }
 }
 

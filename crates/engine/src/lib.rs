@@ -35,3 +35,9 @@ pub use gguf::FormatError;
 pub use model::{ConfigError, WeightError};
 pub use template::{Clock, TemplateError};
 pub use tokenizer::TokenizerError;
+
+/// The demonstration model: it knows the definitions of about 3,000 English
+/// nouns and nothing else. `tools/demo-model` has how it was trained.
+pub fn demo_model() -> &'static [u8] {
+    include_bytes!("../model/demo.gguf")
+}

@@ -504,6 +504,10 @@ mod tests {
                 (field, text)
             );
         }
+    }
+
+    #[test]
+    fn what_is_not_done_is_refused_by_name() {
         for (field, value) in [
             ("response_format", json!({"type": "json_object"})),
             ("tool_choice", json!("required")),

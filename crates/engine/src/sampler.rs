@@ -80,7 +80,6 @@ impl Sampler {
         }
         for (&token, &count) in &self.counts {
             if let Some(score) = scores.get_mut(token as usize) {
-                #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^24")]
                 let count = count as f32;
                 *score -= self.sampling.presence_penalty + self.sampling.frequency_penalty * count;
             }

@@ -19,9 +19,9 @@ use crate::calendar;
 /// Tells the date to templates that put it into the prompt.
 pub type Clock = fn() -> SystemTime;
 
-/// Steps a template may take; a thousand messages need about a hundredth of it.
-const FUEL: u64 = 20_000_000;
-/// A rendered prompt longer than this cannot fit any supported context.
+/// Steps a template may take; a thousand messages need about a tenth of it.
+const FUEL: u64 = 3_000_000;
+/// What the environment knows the template by.
 const NAME: &str = "chat";
 
 /// What is used when a file has `<|im_start|>` tokens and no template.

@@ -71,10 +71,6 @@ fn exp<const FMA: bool>(x: f32) -> f32 {
 
 #[inline(always)]
 pub(super) fn rms_norm<const FMA: bool>(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a model's width is far below 2^24"
-    )]
     let mean = dot::<FMA>(x, x) / x.len() as f32;
     let scale = 1.0 / (mean + epsilon).sqrt();
     for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
@@ -234,10 +230,6 @@ pub(super) fn multiply_blocks<B: Blocks>(
                     .zip(&activations.numbers[from..from + BLOCK])
                     .map(|(&weight, &activation)| i32::from(weight) * i32::from(activation))
                     .sum();
-                #[expect(
-                    clippy::cast_precision_loss,
-                    reason = "at most 32 · 128 · 127, exact in f32"
-                )]
                 let sum = sum as f32;
                 *out += scale * activations.scales[column * blocks + at] * sum;
             }

@@ -9,12 +9,14 @@ const HEADS_MAX: usize = 1024;
 const HEAD_WIDTH_MAX: usize = 1024;
 const WIDTH_MAX: usize = 1 << 20;
 const CONTEXT_MAX: usize = 1 << 24;
+/// How much of a foreign name a message quotes.
+const NAME_CHARACTERS_MAX: usize = 64;
 
 /// Gemma's sliding layers rotate by this, and no key says so.
 const GEMMA_SLIDING_BASE: f32 = 10_000.0;
 /// Every sixth layer of gemma 3 sees everything.
 const GEMMA_PATTERN: usize = 6;
-/// Width of gemma 3 27B, whose queries are scaled in another way.
+/// Layers of gemma 3 27B, whose queries are scaled in another way.
 const GEMMA_27B_LAYERS: usize = 62;
 
 /// A family of networks that can be run.
@@ -128,64 +130,32 @@ pub(crate) struct Config {
 
 impl Config {
     pub(crate) fn read(contents: &Contents<'_>) -> Result<Self, ConfigError> {
-        let named = contents.metadata.get("general.architecture");
-        let name = named
-            .and_then(Value::as_str)
-            .ok_or_else(|| ConfigError::Key {
-                key: "general.architecture".to_owned(),
-                found: named.map_or("missing", Value::kind),
-                expected: "a string",
-            })?;
-        let architecture = Architecture::ALL
-            .into_iter()
-            .find(|architecture| architecture.name() == name)
-            .ok_or_else(|| ConfigError::Architecture {
-                architecture: name.chars().take(64).collect(),
-            })?;
-        let keys = Keys { contents, name };
+        let architecture = architecture(contents)?;
+        let keys = Keys {
+            contents,
+            name: architecture.name(),
+        };
         keys.refuse_experts()?;
 
+        let is_gemma = architecture == Architecture::Gemma3;
         let layers = keys.size("block_count", LAYERS_MAX)?;
         let width = keys.size("embedding_length", WIDTH_MAX)?;
-        let heads = keys.size("attention.head_count", HEADS_MAX)?;
-        let key_value_heads = keys.size_or("attention.head_count_kv", heads, HEADS_MAX)?;
-        if !heads.is_multiple_of(key_value_heads) {
-            return Err(keys.range(
-                "attention.head_count_kv",
-                key_value_heads,
-                format!("a divisor of {heads}"),
-            ));
-        }
-        let head_width = keys.size_or("attention.key_length", width / heads, HEAD_WIDTH_MAX)?;
-        if keys.size_or("attention.value_length", head_width, HEAD_WIDTH_MAX)? != head_width {
-            return Err(ConfigError::Unsupported {
-                key: keys.full("attention.value_length"),
-                value: "other than the key length".to_owned(),
-            });
-        }
-        let rotated = keys.size_or("rope.dimension_count", head_width, HEAD_WIDTH_MAX)?;
-        if rotated > head_width || !rotated.is_multiple_of(2) {
-            return Err(keys.range(
-                "rope.dimension_count",
-                rotated,
-                format!("an even number up to {head_width}"),
-            ));
-        }
-        let is_gemma = architecture == Architecture::Gemma3;
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "sizes are bounded far below 2^24"
-        )]
-        let (query_scale, embedding_scale) = {
-            let per_query = if is_gemma && layers == GEMMA_27B_LAYERS {
+        let Heads {
+            heads,
+            key_value_heads,
+            head_width,
+            rotated,
+        } = keys.heads(width)?;
+        let (query_scale, embedding_scale) = if is_gemma {
+            let per_query = if layers == GEMMA_27B_LAYERS {
                 width / heads
             } else {
                 head_width
             };
-            let embedding_scale = if is_gemma { (width as f32).sqrt() } else { 1.0 };
-            (1.0 / (per_query as f32).sqrt(), embedding_scale)
+            (1.0 / root(per_query), root(width))
+        } else {
+            (1.0 / root(head_width), 1.0)
         };
-        let default_base = if is_gemma { 1_000_000.0 } else { 10_000.0 };
         Ok(Self {
             architecture,
             context: keys.size("context_length", CONTEXT_MAX)?,
@@ -196,7 +166,7 @@ impl Config {
             key_value_heads,
             head_width,
             rotated,
-            rope_base: keys.positive("rope.freq_base", default_base)?,
+            rope_base: keys.positive("rope.freq_base", if is_gemma { 1e6 } else { 1e4 })?,
             rope_scaling: keys.rope_scaling(architecture)?,
             rope_base_sliding: keys.positive("rope.freq_base_swa", GEMMA_SLIDING_BASE)?,
             epsilon: keys.positive("attention.layer_norm_rms_epsilon", f32::NAN)?,
@@ -223,6 +193,36 @@ impl Config {
     }
 }
 
+fn architecture(contents: &Contents<'_>) -> Result<Architecture, ConfigError> {
+    let named = contents.metadata.get("general.architecture");
+    let name = named
+        .and_then(Value::as_str)
+        .ok_or_else(|| ConfigError::Key {
+            key: "general.architecture".to_owned(),
+            found: named.map_or("missing", Value::kind),
+            expected: "a string",
+        })?;
+    Architecture::ALL
+        .into_iter()
+        .find(|architecture| architecture.name() == name)
+        .ok_or_else(|| ConfigError::Architecture {
+            architecture: name.chars().take(NAME_CHARACTERS_MAX).collect(),
+        })
+}
+
+/// The square root of a size.
+fn root(size: usize) -> f32 {
+    (size as f32).sqrt()
+}
+
+/// How a layer's width is cut into heads.
+struct Heads {
+    heads: usize,
+    key_value_heads: usize,
+    head_width: usize,
+    rotated: usize,
+}
+
 /// The keys of one architecture.
 struct Keys<'c, 'a> {
     contents: &'c Contents<'a>,
@@ -230,6 +230,39 @@ struct Keys<'c, 'a> {
 }
 
 impl<'a> Keys<'_, 'a> {
+    fn heads(&self, width: usize) -> Result<Heads, ConfigError> {
+        let heads = self.size("attention.head_count", HEADS_MAX)?;
+        let key_value_heads = self.size_or("attention.head_count_kv", heads, HEADS_MAX)?;
+        if !heads.is_multiple_of(key_value_heads) {
+            return Err(self.range(
+                "attention.head_count_kv",
+                key_value_heads,
+                format!("a divisor of {heads}"),
+            ));
+        }
+        let head_width = self.size_or("attention.key_length", width / heads, HEAD_WIDTH_MAX)?;
+        if self.size_or("attention.value_length", head_width, HEAD_WIDTH_MAX)? != head_width {
+            return Err(ConfigError::Unsupported {
+                key: self.full("attention.value_length"),
+                value: "other than the key length".to_owned(),
+            });
+        }
+        let rotated = self.size_or("rope.dimension_count", head_width, HEAD_WIDTH_MAX)?;
+        if rotated > head_width || !rotated.is_multiple_of(2) {
+            return Err(self.range(
+                "rope.dimension_count",
+                rotated,
+                format!("an even number up to {head_width}"),
+            ));
+        }
+        Ok(Heads {
+            heads,
+            key_value_heads,
+            head_width,
+            rotated,
+        })
+    }
+
     fn full(&self, key: &str) -> String {
         format!("{}.{key}", self.name)
     }

@@ -37,10 +37,6 @@ impl Rope {
         magnitude: f32,
     ) -> Self {
         #[expect(
-            clippy::cast_precision_loss,
-            reason = "a head has at most 1024 numbers"
-        )]
-        #[expect(
             clippy::cast_possible_truncation,
             reason = "computed in f64, kept as f32"
         )]
@@ -61,10 +57,6 @@ impl Rope {
     pub(super) fn angles(&self, positions: impl Iterator<Item = usize>, angles: &mut Angles) {
         angles.turns.clear();
         for position in positions {
-            #[expect(
-                clippy::cast_precision_loss,
-                reason = "a context has at most 2^24 positions"
-            )]
             let position = position as f32;
             angles.turns.extend(self.speeds.iter().map(|speed| {
                 let (sine, cosine) = (position * speed).sin_cos();

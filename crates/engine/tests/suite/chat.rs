@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use engine::{ChatError, EngineError, Event, Finish, Options};
+use engine::{Answer, ChatError, Engine, EngineError, Event, Finish, Options};
 use futures_util::StreamExt;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::made::{Recipe, TURNS, ask, hear, listen, open, options, recipe};
 
@@ -224,8 +225,25 @@ async fn beyond_slots_and_queue_an_engine_is_busy_at_once() {
     );
 }
 
+/// The answer to a body, as soon as there is a place for it.
+async fn insist(engine: &Engine, body: &serde_json::Value) -> Answer {
+    let begun = Instant::now();
+    loop {
+        match engine.chat(body).await {
+            Ok(answer) => return answer,
+            Err(error) => assert!(matches!(error, ChatError::Busy { .. }), "{error}"),
+        }
+        // Twenty milliseconds on a quiet machine; tests run on busy ones.
+        assert!(
+            begun.elapsed() < Duration::from_millis(400),
+            "still working for nobody"
+        );
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
-async fn leaving_frees_the_slot_within_twenty_milliseconds() {
+async fn leaving_frees_the_slot_while_reading_and_while_writing() {
     let engine = open(
         &slow(),
         Options {
@@ -234,22 +252,12 @@ async fn leaving_frees_the_slot_within_twenty_milliseconds() {
             ..options()
         },
     );
-    for content in ["a".to_owned(), "prompt ".repeat(500)] {
-        let mut answer = engine.chat(&ask(&content, 500)).await.unwrap();
-        if content.len() == 1 {
-            answer.next().await.unwrap().unwrap();
-        }
-        drop(answer);
-        let left = tokio::time::Instant::now();
-        while let Err(busy) = engine.chat(&ask("b", 1)).await {
-            assert!(matches!(busy, ChatError::Busy { .. }), "{busy}");
-            assert!(
-                left.elapsed() < Duration::from_millis(200),
-                "still working for nobody"
-            );
-            tokio::task::yield_now().await;
-        }
-    }
+    let mut writing = insist(&engine, &ask("a", 500)).await;
+    writing.next().await.unwrap().unwrap();
+    drop(writing);
+    let reading = insist(&engine, &ask(&"prompt ".repeat(500), 500)).await;
+    drop(reading);
+    insist(&engine, &ask("b", 1)).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Every family against candle's own model of it, and against itself.
 
 use std::io::Cursor;
+use std::sync::Arc;
 
 use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::Content;
@@ -8,6 +9,7 @@ use candle_core::{Device, Tensor};
 use candle_transformers::models::{
     quantized_llama, quantized_phi3, quantized_qwen2, quantized_qwen3,
 };
+use engine::Engine;
 use serde_json::json;
 
 use super::made::{self, Recipe, ask, hear, open, options, recipe, token_of_byte};
@@ -16,8 +18,7 @@ const FAMILIES: [&str; 5] = ["llama", "qwen2", "qwen3", "gemma3", "phi3"];
 const PROMPT: &str = "what is a glacier?";
 
 /// candle's scores for the token after `tokens`.
-fn candle_scores(recipe: &Recipe, tokens: &[u32]) -> Vec<f32> {
-    let file = made::file(recipe);
+fn candle_scores(recipe: &Recipe, file: &[u8], tokens: &[u32]) -> Vec<f32> {
     let mut file = Cursor::new(file);
     let content = Content::read(&mut file).unwrap();
     let input = Tensor::new(tokens, &Device::Cpu)
@@ -50,9 +51,10 @@ fn logprobs(scores: &[f32]) -> Vec<f32> {
 }
 
 /// Asks for a few tokens and holds each step's likeliest against candle.
-async fn agrees_with_candle(recipe: Recipe, tolerance: f32) {
-    let engine = open(&recipe, options());
-    let mut body = ask(PROMPT, 6);
+async fn agrees_with_candle(recipe: Recipe, steps: u32, tolerance: f32) {
+    let file = made::file(&recipe);
+    let engine = Engine::from_bytes(Arc::from(file.as_slice()), options()).unwrap();
+    let mut body = ask(PROMPT, steps);
     body["logprobs"] = json!(true);
     body["top_logprobs"] = json!(20);
     let heard = hear(&engine, &body).await.unwrap();
@@ -64,7 +66,7 @@ async fn agrees_with_candle(recipe: Recipe, tolerance: f32) {
     assert_eq!(heard.prompt_tokens as usize, tokens.len());
     assert!(!heard.logprobs.is_empty());
     for step in &heard.logprobs {
-        let expected = logprobs(&candle_scores(&recipe, &tokens));
+        let expected = logprobs(&candle_scores(&recipe, &file, &tokens));
         assert_eq!(step.top.len(), 20);
         for scored in &step.top {
             let expected = expected[scored.id as usize];
@@ -95,22 +97,22 @@ fn spelled(text: &str) -> Vec<u32> {
 
 #[tokio::test]
 async fn llama_scores_as_candle_does() {
-    agrees_with_candle(recipe("llama"), 1e-3).await;
+    agrees_with_candle(recipe("llama"), 6, 1e-3).await;
 }
 
 #[tokio::test]
 async fn qwen2_scores_as_candle_does() {
-    agrees_with_candle(recipe("qwen2"), 1e-3).await;
+    agrees_with_candle(recipe("qwen2"), 6, 1e-3).await;
 }
 
 #[tokio::test]
 async fn qwen3_scores_as_candle_does() {
-    agrees_with_candle(recipe("qwen3"), 1e-3).await;
+    agrees_with_candle(recipe("qwen3"), 6, 1e-3).await;
 }
 
 #[tokio::test]
 async fn phi3_scores_as_candle_does() {
-    agrees_with_candle(recipe("phi3"), 1e-3).await;
+    agrees_with_candle(recipe("phi3"), 6, 1e-3).await;
 }
 
 #[tokio::test]
@@ -134,7 +136,7 @@ async fn quantised_files_score_as_candle_does() {
             ..recipe("llama")
         };
         // Both round activations, to slightly different bytes.
-        agrees_with_candle(wide, 0.15).await;
+        agrees_with_candle(wide, 2, 0.15).await;
     }
 }
 

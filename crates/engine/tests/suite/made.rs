@@ -121,7 +121,6 @@ impl Maker {
     }
 
     fn matrix(&mut self, name: &str, rows: usize, width: usize) {
-        #[expect(clippy::cast_precision_loss, reason = "small sizes")]
         let spread = 1.7 / (width as f32).sqrt();
         let numbers = self.numbers(rows * width, 0.0, spread);
         self.add(format!("{name}.weight"), numbers, &[rows, width], self.kind);
@@ -171,7 +170,10 @@ fn tensors(recipe: &Recipe, maker: &mut Maker) {
     let queries = recipe.heads * head_width;
     let keys = recipe.key_value_heads * head_width;
     let vocabulary = FIRST_MERGED + 8;
-    let numbers = maker.numbers(vocabulary * width, 0.0, 1.0);
+    // Gemma's embedding is scaled up, and is the output too: large numbers
+    // would make it say what it has just heard.
+    let spread = if recipe.family == "gemma3" { 0.1 } else { 1.0 };
+    let numbers = maker.numbers(vocabulary * width, 0.0, spread);
     maker.add(
         "token_embd.weight".to_owned(),
         numbers,
@@ -216,9 +218,35 @@ fn tensors(recipe: &Recipe, maker: &mut Maker) {
 
 fn metadata(recipe: &Recipe) -> Vec<(String, Value)> {
     let size = |number: usize| Value::U32(u32::try_from(number).unwrap());
+    let shape = [
+        ("context_length", Value::U32(recipe.context)),
+        ("embedding_length", size(recipe.width)),
+        ("block_count", size(recipe.layers)),
+        ("feed_forward_length", size(recipe.feed_width)),
+        ("attention.head_count", size(recipe.heads)),
+        ("attention.head_count_kv", size(recipe.key_value_heads)),
+        ("attention.key_length", size(recipe.head_width)),
+        ("attention.value_length", size(recipe.head_width)),
+        ("attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
+        ("attention.sliding_window", Value::U32(recipe.window)),
+        ("rope.dimension_count", size(recipe.head_width)),
+        ("rope.freq_base", Value::F32(10_000.0)),
+    ];
+    let named = |key: &str, text: &str| (key.to_owned(), Value::String(text.to_owned()));
+    let mut metadata = vec![
+        named("general.architecture", recipe.family),
+        named("general.name", &format!("made {}", recipe.family)),
+        named("tokenizer.chat_template", recipe.template),
+        // candle computes as this says; 0 is f32.
+        ("general.dtype".to_owned(), Value::U32(0)),
+    ];
+    metadata.extend(shape.map(|(key, value)| (format!("{}.{key}", recipe.family), value)));
+    metadata.extend(tokenizer(is_scored(recipe.family)));
+    metadata
+}
+
+fn tokenizer(scored: bool) -> Vec<(String, Value)> {
     let texts = |texts: Vec<String>| Value::Array(texts.into_iter().map(Value::String).collect());
-    let of = |key: &str| format!("{}.{key}", recipe.family);
-    let scored = is_scored(recipe.family);
     let (tokens, merges) = vocabulary(scored);
     let types = (0..tokens.len()).map(|id| {
         Value::I32(match id {
@@ -231,70 +259,25 @@ fn metadata(recipe: &Recipe) -> Vec<(String, Value)> {
     let scores = tokens
         .iter()
         .map(|token| Value::F32(if token.len() == 4 { -1.0 } else { -2.0 }));
-    let mut metadata = vec![
-        (
-            "general.architecture".to_owned(),
-            Value::String(recipe.family.to_owned()),
-        ),
-        (
-            "general.name".to_owned(),
-            Value::String(format!("made {}", recipe.family)),
-        ),
-        ("general.dtype".to_owned(), Value::U32(0)),
-        (of("context_length"), Value::U32(recipe.context)),
-        (of("embedding_length"), size(recipe.width)),
-        (of("block_count"), size(recipe.layers)),
-        (of("feed_forward_length"), size(recipe.feed_width)),
-        (of("attention.head_count"), size(recipe.heads)),
-        (of("attention.head_count_kv"), size(recipe.key_value_heads)),
-        (of("attention.key_length"), size(recipe.head_width)),
-        (of("attention.value_length"), size(recipe.head_width)),
-        (of("attention.layer_norm_rms_epsilon"), Value::F32(1e-5)),
-        (of("attention.sliding_window"), Value::U32(recipe.window)),
-        (of("rope.dimension_count"), size(recipe.head_width)),
-        (of("rope.freq_base"), Value::F32(10_000.0)),
-        ("tokenizer.ggml.types".to_owned(), Value::Bool(true)),
-        (
-            "tokenizer.ggml.token_type".to_owned(),
-            Value::Array(types.collect()),
-        ),
-        ("tokenizer.ggml.bos_token_id".to_owned(), Value::U32(0)),
-        ("tokenizer.ggml.eos_token_id".to_owned(), Value::U32(1)),
-        (
-            "tokenizer.ggml.add_bos_token".to_owned(),
-            Value::Bool(false),
-        ),
-        (
-            "tokenizer.chat_template".to_owned(),
-            Value::String(recipe.template.to_owned()),
-        ),
+    let mut keys = vec![
+        ("token_type", Value::Array(types.collect())),
+        ("bos_token_id", Value::U32(0)),
+        ("eos_token_id", Value::U32(1)),
+        ("add_bos_token", Value::Bool(false)),
     ];
     if scored {
-        metadata.push((
-            "tokenizer.ggml.model".to_owned(),
-            Value::String("llama".to_owned()),
-        ));
-        metadata.push((
-            "tokenizer.ggml.scores".to_owned(),
-            Value::Array(scores.collect()),
-        ));
-        metadata.push((
-            "tokenizer.ggml.add_space_prefix".to_owned(),
-            Value::Bool(false),
-        ));
+        keys.push(("model", Value::String("llama".to_owned())));
+        keys.push(("scores", Value::Array(scores.collect())));
+        keys.push(("add_space_prefix", Value::Bool(false)));
     } else {
-        metadata.push((
-            "tokenizer.ggml.model".to_owned(),
-            Value::String("gpt2".to_owned()),
-        ));
-        metadata.push((
-            "tokenizer.ggml.pre".to_owned(),
-            Value::String("gpt-2".to_owned()),
-        ));
-        metadata.push(("tokenizer.ggml.merges".to_owned(), texts(merges)));
+        keys.push(("model", Value::String("gpt2".to_owned())));
+        keys.push(("pre", Value::String("gpt-2".to_owned())));
+        keys.push(("merges", texts(merges)));
     }
-    metadata.push(("tokenizer.ggml.tokens".to_owned(), texts(tokens)));
-    metadata
+    keys.push(("tokens", texts(tokens)));
+    keys.into_iter()
+        .map(|(key, value)| (format!("tokenizer.ggml.{key}"), value))
+        .collect()
 }
 
 pub(crate) fn options() -> Options {
