@@ -158,14 +158,7 @@ pub(crate) struct Terms<'a> {
 
 /// Reads a signed transaction from its wire bytes and finds its sender.
 pub(crate) fn decode(raw: &[u8]) -> Result<Recovered<TxEnvelope>, Refusal> {
-    if raw.len() > TRANSACTION_BYTES_MAX {
-        return Err(Refusal::Oversized { size: raw.len() });
-    }
-    let tx = TxEnvelope::decode_2718_exact(raw)
-        .map_err(|error| Refusal::Undecodable(error.to_string()))?;
-    if tx.is_eip4844() {
-        return Err(Refusal::Blobs);
-    }
+    let tx = envelope(raw)?;
     let signature = tx.signature();
     if signature.normalize_s().is_some() {
         return Err(Refusal::Signature);
@@ -174,6 +167,19 @@ pub(crate) fn decode(raw: &[u8]) -> Result<Recovered<TxEnvelope>, Refusal> {
         .recover_address_from_prehash(&tx.signature_hash())
         .map_err(|_| Refusal::Signature)?;
     Ok(Recovered::new_unchecked(tx, sender))
+}
+
+/// Reads a signed transaction from its wire bytes.
+pub(crate) fn envelope(raw: &[u8]) -> Result<TxEnvelope, Refusal> {
+    if raw.len() > TRANSACTION_BYTES_MAX {
+        return Err(Refusal::Oversized { size: raw.len() });
+    }
+    let tx = TxEnvelope::decode_2718_exact(raw)
+        .map_err(|error| Refusal::Undecodable(error.to_string()))?;
+    if tx.is_eip4844() {
+        return Err(Refusal::Blobs);
+    }
+    Ok(tx)
 }
 
 /// Checks what can be known before a block takes the transaction.

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use alloy::consensus::transaction::Recovered;
 use alloy::consensus::{Sealed, Transaction};
 use alloy::eips::eip1559::BaseFeeParams;
 use alloy::primitives::{Address, B256, Bytes, TxHash, U256};
@@ -158,8 +159,12 @@ impl Chain {
         };
         admission::admit(&tx, &terms)?;
         self.pool.check(&tx, nonce)?;
+        let from = tx.signer();
         self.pool.insert(Arc::new(tx));
-        self.unwritten.push(Record::Transaction(raw.clone()));
+        self.unwritten.push(Record::Transaction {
+            from,
+            raw: raw.clone(),
+        });
         if self.automine {
             let refused = self.mine_waiting(clock);
             if let Some((_, why)) = refused.into_iter().find(|(refused, _)| *refused == hash) {
@@ -287,7 +292,10 @@ impl Chain {
     pub(crate) fn replay(&mut self, record: Record) -> Result<(), ReplayError> {
         match record {
             Record::Genesis { .. } => {}
-            Record::Transaction(raw) => self.pool.insert(Arc::new(admission::decode(&raw)?)),
+            Record::Transaction { from, raw } => {
+                let tx = Recovered::new_unchecked(admission::envelope(&raw)?, from);
+                self.pool.insert(Arc::new(tx));
+            }
             Record::Dropped(hash) => {
                 self.pool.take(&hash).ok_or(ReplayError::Missing(hash))?;
             }

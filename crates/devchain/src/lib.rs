@@ -11,9 +11,21 @@
 //!   and executed again when the chain is opened;
 //! * only the latest state is kept: questions about the state at older blocks are
 //!   answered with an error, those about blocks, receipts and logs are answered;
+//! * no keys: it signs nothing, so there is no `eth_sendTransaction`;
 //! * `stateRoot` is zero after the first block (all other roots are real), no
 //!   blobs, and the system contracts of EIP-4788 and EIP-2935 are only there if
 //!   the genesis has them, and are not called.
+//!
+//! Where it is not like anvil 1.7, although it could be:
+//!
+//! * refusals and reverts have geth's codes and texts, which libraries match on;
+//! * EIP-1559 holds from block 0 on (anvil's block 1 repeats its base fee);
+//! * a call at `latest` sees the present time, not the last block's, and an
+//!   estimate is made for the next block: an idle chain makes no blocks;
+//! * an estimate for value that the sender lacks is an error;
+//! * a transaction that pays less than the floor of EIP-7623 is refused at once;
+//! * transactions that waited for the one before them get a block each;
+//! * `prevrandao` follows from the parent block: the same log, the same hashes.
 
 mod admission;
 mod block;

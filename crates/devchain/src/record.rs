@@ -17,8 +17,10 @@ pub(crate) enum Record {
         fingerprint: B256,
         timestamp: u64,
     },
-    /// A signed transaction was taken into the pool.
-    Transaction(Bytes),
+    /// A signed transaction was taken into the pool. Its sender stands here too,
+    /// because finding it in the signature is most of the work of executing a
+    /// transfer; who can write this file can write anything into it.
+    Transaction { from: Address, raw: Bytes },
     /// A waiting transaction turned out not to be executable and was let go.
     Dropped(TxHash),
     /// A block was made of these; `hash` proves that executing them again came

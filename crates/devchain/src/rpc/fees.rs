@@ -38,7 +38,7 @@ impl Chain {
         let oldest = newest + 1 - count;
         let blocks = || (oldest..=newest).filter_map(|number| self.history.number(number));
         let after = blocks()
-            .last()
+            .next_back()
             .and_then(|block| next_base_fee(block.header.inner()));
         let fees = blocks().map(|block| u128::from(block.base_fee()));
         let blobs = usize::try_from(count).unwrap_or(usize::MAX);

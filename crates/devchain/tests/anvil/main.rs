@@ -5,6 +5,8 @@
 //! the state root), the data that calls return, estimates, reverts, balances.
 //! `cargo test -p devchain --test anvil` with ANVIL naming the program.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+
 #[path = "../suite/client.rs"]
 mod client;
 

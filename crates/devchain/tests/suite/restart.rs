@@ -6,6 +6,7 @@ use std::path::Path;
 
 use alloy::primitives::{Address, B256, Bytes, U256};
 use devchain::{Devchain, Genesis, OpenError, Options};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::client::{Draft, GWEI, Rpc, START, Served, creation_code, genesis, key};
@@ -315,4 +316,122 @@ async fn contracts_of_the_genesis_are_there() {
     assert_eq!(answer.get(), format!("\"{}\"", B256::with_last_byte(42)));
     let nonce = chain.ask("eth_getTransactionCount", [there]).await.unwrap();
     assert_eq!(nonce.get(), "\"0x1\"");
+}
+
+/// Something that may happen to a chain.
+#[derive(Debug, Clone)]
+enum Event {
+    /// Account `from` sends, `skip` nonces ahead of what it should use.
+    Pay {
+        from: usize,
+        skip: u64,
+        value: u64,
+        tip: u128,
+    },
+    Mine,
+    Wait(u64),
+    Give {
+        to: usize,
+        balance: u64,
+    },
+    Remember,
+    GoBack(u64),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        6 => (0..3_usize, 0..3_u64, 0..9_u64, 1..4_u128)
+            .prop_map(|(from, skip, value, tip)| Event::Pay { from, skip, value, tip }),
+        1 => Just(Event::Mine),
+        1 => (1..90_u64).prop_map(Event::Wait),
+        1 => (0..4_usize, 0..9_u64).prop_map(|(to, balance)| Event::Give { to, balance }),
+        1 => Just(Event::Remember),
+        1 => (0..3_u64).prop_map(Event::GoBack),
+    ]
+}
+
+/// Lets it happen; what is refused is refused, that too must be the same later.
+async fn happen(chain: &Devchain, event: &Event) {
+    let _ = match *event {
+        Event::Pay {
+            from,
+            skip,
+            value,
+            tip,
+        } => {
+            let next = chain
+                .ask("eth_getTransactionCount", (key(from).address(), "pending"))
+                .await;
+            let next: U256 = serde_json::from_str(next.unwrap().get()).unwrap();
+            let nonce = next.to::<u64>() + skip;
+            let draft = Draft {
+                tip: tip * GWEI,
+                ..payment(nonce, value)
+            };
+            chain
+                .ask("eth_sendRawTransaction", [draft.signed(&key(from)).0])
+                .await
+        }
+        Event::Mine => chain.ask("evm_mine", ()).await,
+        Event::Wait(seconds) => chain.ask("evm_increaseTime", [seconds]).await,
+        Event::Give { to, balance } => {
+            let balance = U256::from(balance) * U256::from(10).pow(U256::from(18));
+            chain
+                .ask("anvil_setBalance", (key(to).address(), balance))
+                .await
+        }
+        Event::Remember => chain.ask("evm_snapshot", ()).await,
+        Event::GoBack(id) => chain.ask("evm_revert", [id]).await,
+    };
+}
+
+async fn likeness(chain: &Devchain) -> Vec<String> {
+    let mut seen = Vec::new();
+    for tag in ["latest", "pending"] {
+        seen.push(
+            chain
+                .ask("eth_getBlockByNumber", (tag, true))
+                .await
+                .unwrap()
+                .to_string(),
+        );
+        for index in 0..4 {
+            let who = key(index).address();
+            for method in ["eth_getTransactionCount", "eth_getBalance"] {
+                seen.push(chain.ask(method, (who, tag)).await.unwrap().to_string());
+            }
+        }
+    }
+    seen
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happened_a_chain_is_the_same_after_it_was_closed(
+        events in prop::collection::vec(event(), 0..16),
+        closed_after in 0..16_usize,
+        beat in any::<bool>(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let block_time = beat.then_some(std::time::Duration::from_secs(9));
+        let open = || {
+            let options = Options { block_time, ..options(folder.path()) };
+            Devchain::open(&genesis(), options, || START + 10).unwrap()
+        };
+        let mut chain = open();
+        for (index, event) in events.iter().enumerate() {
+            runtime.block_on(happen(&chain, event));
+            if index == closed_after {
+                drop(chain);
+                chain = open();
+            }
+        }
+        let before = runtime.block_on(likeness(&chain));
+        drop(chain);
+        let after = runtime.block_on(likeness(&open()));
+        prop_assert_eq!(before, after);
+    }
 }
