@@ -315,10 +315,10 @@ impl Rpc {
             .await
     }
 
-    /// The gas that it would take, or its revert.
+    /// The gas that it would take at the latest block, or its revert.
     pub(crate) async fn estimate(&self, message: Message<'_>) -> Result<u64, RpcError> {
         let gas: U64 = self
-            .request("eth_estimateGas", json!([message.json()]))
+            .request("eth_estimateGas", json!([message.json(), "latest"]))
             .await?;
         Ok(gas.to())
     }

@@ -34,7 +34,7 @@ const QUEUE: usize = 64;
 const OPEN_MAX: usize = 64;
 /// How often a nonce that somebody else took is replaced by the next.
 const NONCE_ATTEMPTS: u32 = 3;
-/// How long an outcome that nobody waited for is kept for who repeats the wish.
+/// How long a success that nobody waited for is kept for who repeats the wish.
 const UNTOLD_KEEP: Duration = Duration::from_secs(600);
 
 /// How patient to be with a chain.
@@ -185,10 +185,10 @@ struct Open {
     reply: Option<Reply>,
 }
 
-/// An outcome that nobody has heard yet.
+/// A success that nobody has heard of yet.
 struct Untold {
     intent: B256,
-    fate: Fate,
+    receipt: Receipt,
     since: Instant,
 }
 
@@ -251,7 +251,7 @@ impl Owner {
             .retain(|untold| untold.since.elapsed() < UNTOLD_KEEP);
         if let Some(place) = self.untold.iter().position(|u| u.intent == intent) {
             let told = self.untold.remove(place);
-            let _ = reply.send(told.fate.outcome());
+            let _ = reply.send(Ok(told.receipt));
             return None;
         }
         let forsaken = |open: &&mut Open| {
@@ -362,10 +362,11 @@ impl Owner {
             Some(reply) => reply.send(fate.outcome()).is_err(),
             None => true,
         };
-        if untold {
+        // A wish that came to nothing may be tried again.
+        if let (true, Fate::Succeeded(receipt)) = (untold, fate) {
             self.untold.push(Untold {
                 intent: open.intent,
-                fate,
+                receipt,
                 since: Instant::now(),
             });
         }

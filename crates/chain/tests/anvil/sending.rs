@@ -21,8 +21,16 @@ async fn friend_has(ledger: &EvmLedger) -> u128 {
     has.expect("balance").base_units()
 }
 
+/// What does not come by then does not come.
+const SOON: Duration = Duration::from_secs(20);
+
 /// Until a transaction of the account waits in the pool; then its hash.
 async fn pooled(anvil: &Anvil) -> serde_json::Value {
+    let pooled = tokio::time::timeout(SOON, first_pooled(anvil)).await;
+    pooled.expect("a transaction comes into the pool")
+}
+
+async fn first_pooled(anvil: &Anvil) -> serde_json::Value {
     loop {
         let pool = anvil.call("txpool_content", json!([])).await;
         let waiting = pool["pending"]
@@ -33,6 +41,17 @@ async fn pooled(anvil: &Anvil) -> serde_json::Value {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Until so many transactions wait in the pool.
+async fn pool_of(anvil: &Anvil, count: &str) {
+    let full = async {
+        while anvil.call("txpool_status", json!([])).await["pending"] != json!(count) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let filled = tokio::time::timeout(SOON, full).await;
+    filled.expect("the transactions come into the pool");
 }
 
 #[tokio::test]
@@ -85,10 +104,7 @@ async fn a_forsaken_wish_that_is_repeated_is_not_fulfilled_twice() {
         // Another wish of the account goes behind it, so the repeated one was taken up by then.
         let other = ledger.transfer(mor, FRIEND, Amount::new(1));
         let block = async {
-            let full = |pool: &serde_json::Value| pool["pending"] == json!("0x2");
-            while !full(&anvil.call("txpool_status", json!([])).await) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            pool_of(&anvil, "0x2").await;
             anvil.call("evm_mine", json!([])).await;
         };
         tokio::join!(other, block).0
@@ -103,6 +119,32 @@ async fn a_forsaken_wish_that_is_repeated_is_not_fulfilled_twice() {
     let anew = ledger.transfer(mor, FRIEND, Amount::new(5)).await;
     assert_ne!(json!(anew.expect("a new one")), first);
     assert_eq!(friend_has(&ledger).await, 11);
+}
+
+#[tokio::test]
+async fn what_reverts_in_its_block_is_told_by_its_reason() {
+    let anvil = Anvil::with_contracts().await;
+    let ledger = anvil.ledger(ACCOUNT).await;
+    let mor = ledger.mor();
+    anvil.call("evm_setAutomine", json!([false])).await;
+    // Each would do alone, so both pass before the block; in it, only the first does.
+    let first = ledger.transfer(mor, FRIEND, Amount::new(6_000));
+    let second = ledger.transfer(mor, FRIEND, Amount::new(6_001));
+    let block = async {
+        pool_of(&anvil, "0x2").await;
+        anvil.call("evm_mine", json!([])).await;
+    };
+    let (first, second, ()) = tokio::join!(first, second, block);
+    first.expect("there is enough for it");
+    match second {
+        Err(LedgerError::Insufficient {
+            token, has, needs, ..
+        }) => {
+            assert_eq!(token, mor);
+            assert_eq!((has, needs), (Amount::new(4_000), Amount::new(6_001)));
+        }
+        other => panic!("expected to lack tokens, got {other:?}"),
+    }
 }
 
 #[tokio::test]
