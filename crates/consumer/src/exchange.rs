@@ -131,6 +131,7 @@ pub(crate) async fn begin(
         meter: Meter::default(),
         dues: Arc::new(Dues {
             due: Notify::new(),
+            read_tokens: AtomicU32::new(0),
             leaving: CancellationToken::new(),
         }),
     };
@@ -372,7 +373,8 @@ impl Exchange {
     fn metered(&mut self, tokens: u32, json: &[u8]) -> Result<(), BrokenError> {
         let facts =
             openai::scan(json).map_err(|error| self.broken(format!("not an answer: {error}")))?;
-        self.meter.bytes = self.meter.bytes.saturating_add(facts.text_bytes);
+        let bytes = u64::try_from(facts.text_bytes).unwrap_or(u64::MAX);
+        self.meter.bytes = self.meter.bytes.saturating_add(bytes);
         self.meter.tokens = self.meter.tokens.max(tokens);
         let (request, meter) = (self.request, &self.meter);
         match self

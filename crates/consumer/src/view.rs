@@ -3,7 +3,7 @@
 use market::{
     Address, Amount, ChannelConfig, ChannelId, ModelId, Outcome, Rates, RequestId, Timestamp,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A model and who sells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -53,7 +53,7 @@ pub struct OfferView {
 }
 
 /// A past answer: what it was and cost, nothing of what it said.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnswerView {
     /// The request.
     pub request: RequestId,

@@ -1,2 +1,94 @@
-//! The binary.
-fn main() {}
+//! The binary: reads the flags, sets up logging and the runtime, runs one
+//! command, and turns its error into text and an exit code.
+
+mod admin;
+mod buying;
+mod chat;
+mod cli;
+mod client;
+mod clock;
+mod folder;
+mod keystore;
+mod listen;
+mod local;
+mod model;
+mod money;
+mod output;
+mod place;
+mod progress;
+mod roles;
+mod selling;
+mod signals;
+mod summary;
+mod tx_journal;
+mod up;
+mod whereabouts;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use tracing_subscriber::EnvFilter;
+
+/// Something went wrong; the text says what.
+const FAILED: u8 = 1;
+/// `lethe where` found that the sum is not right.
+const INCOMPLETE: u8 = 3;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging();
+    if rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .is_err()
+    {
+        return fail(&anyhow::anyhow!("the crypto provider was installed twice"));
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::new(error).context("no runtime")),
+    };
+    match runtime.block_on(run(cli.command)) {
+        Ok(code) => code,
+        Err(error) => fail(&error),
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Up(args) => Box::pin(up::up(args)).await?,
+        Command::Chat(args) => chat::chat(args).await?,
+        Command::Chain(args) => Box::pin(roles::chain(args)).await?,
+        Command::Provide(args) => Box::pin(roles::provide(args)).await?,
+        Command::Consume(args) => Box::pin(roles::consume(args)).await?,
+        Command::Where(args) => {
+            if !whereabouts::whereabouts(args).await? {
+                return Ok(ExitCode::from(INCOMPLETE));
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Warnings to standard error; `LETHE_LOG` says more or less.
+fn logging() {
+    let filter = EnvFilter::builder()
+        .with_env_var("LETHE_LOG")
+        .with_default_directive(tracing::level_filters::LevelFilter::WARN.into())
+        .from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    use std::io::Write;
+    let causes: Vec<_> = error.chain().map(ToString::to_string).collect();
+    // Where standard error is gone there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "lethe: {}", causes.join(": "));
+    ExitCode::from(FAILED)
+}

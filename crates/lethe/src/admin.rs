@@ -1,0 +1,300 @@
+//! The dashboard: its page, and the state that it shows, as JSON and as a
+//! stream of events. Loopback, behind the node's bearer key.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use consumer::{AnswerView, Consumer, ModelView};
+use market::{Address, Ledger};
+use provider::Provider;
+use serde::Serialize;
+use subtle::ConstantTimeEq;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::money::{Holders, Money, MoneyError};
+
+/// Between two looks at what the page shows.
+const EVERY: Duration = Duration::from_secs(1);
+/// Pages that listen at a time.
+const LISTENERS_MAX: usize = 64;
+/// Times the money is looked at until the sum is right: it moves while it is counted.
+const LOOKS: usize = 5;
+
+const PAGE: &str = include_str!("../../../web/dist/index.html");
+const SCRIPT: &str = include_str!("../../../web/dist/page.js");
+const STYLE: &str = include_str!("../../../web/dist/page.css");
+
+/// Nothing from elsewhere, nothing inline.
+const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; \
+                   base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// What the page shows.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Shown {
+    version: &'static str,
+    demonstration: bool,
+    base_url: String,
+    chain: ChainShown,
+    token: TokenShown,
+    parts: Vec<Part>,
+    names: BTreeMap<Address, String>,
+    models: Vec<ModelView>,
+    answers: Vec<AnswerView>,
+    money: Option<Money>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct ChainShown {
+    id: u64,
+    block: u64,
+    rpc_url: String,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct TokenShown {
+    symbol: &'static str,
+    decimals: u8,
+    address: Address,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Part {
+    name: String,
+    kind: &'static str,
+    running: bool,
+    detail: String,
+}
+
+/// What the dashboard looks at.
+pub(crate) struct Dashboard {
+    pub(crate) key: String,
+    pub(crate) base_url: String,
+    pub(crate) rpc_url: String,
+    pub(crate) consumer: Consumer,
+    pub(crate) providers: Vec<(String, Arc<Provider>)>,
+    pub(crate) holders: Holders,
+    pub(crate) demonstration: bool,
+    pub(crate) shown: watch::Sender<Bytes>,
+}
+
+impl Dashboard {
+    /// Its routes, to be served beside the gateway's.
+    pub(crate) fn routes(self: &Arc<Self>) -> Router {
+        let behind_key = Router::new()
+            .route("/api/state", get(state))
+            .route("/api/events", get(events))
+            .route("/api/money", get(money))
+            .route("/api/claim", post(claim))
+            .route_layer(from_fn_with_state(Arc::clone(self), key))
+            .with_state(Arc::clone(self));
+        Router::new()
+            .route(
+                "/",
+                get(|| async { asset("text/html; charset=utf-8", PAGE) }),
+            )
+            .route(
+                "/page.js",
+                get(|| async { asset("text/javascript; charset=utf-8", SCRIPT) }),
+            )
+            .route(
+                "/page.css",
+                get(|| async { asset("text/css; charset=utf-8", STYLE) }),
+            )
+            .merge(behind_key)
+    }
+
+    /// Looks once a second, as long as somebody listens.
+    pub(crate) async fn watch(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(EVERY) => {}
+            }
+            if self.shown.receiver_count() > 0 {
+                self.refresh().await;
+            }
+        }
+    }
+
+    async fn refresh(&self) {
+        let event = self.event().await;
+        self.shown.send_if_modified(|shown| {
+            let changed = *shown != event;
+            if changed {
+                *shown = event;
+            }
+            changed
+        });
+    }
+
+    async fn event(&self) -> Bytes {
+        let json = serde_json::to_string(&self.look().await).expect("it has only string keys");
+        Bytes::from(format!("data: {json}\n\n"))
+    }
+
+    async fn look(&self) -> Shown {
+        let ledger = &self.holders.ledger;
+        let network = ledger.network();
+        let block = ledger.block_number().await.ok();
+        Shown {
+            version: env!("CARGO_PKG_VERSION"),
+            demonstration: self.demonstration,
+            base_url: self.base_url.clone(),
+            chain: ChainShown {
+                id: network.chain_id,
+                block: block.unwrap_or_default(),
+                rpc_url: self.rpc_url.clone(),
+            },
+            token: TokenShown {
+                symbol: "MOR",
+                decimals: 18,
+                address: ledger.mor(),
+            },
+            parts: self.parts(block),
+            names: self.holders.providers.clone(),
+            models: self.consumer.models(),
+            answers: self.consumer.recent(),
+            money: self.money().await.ok(),
+        }
+    }
+
+    fn parts(&self, block: Option<u64>) -> Vec<Part> {
+        let chain = Part {
+            name: "chain".into(),
+            kind: "embedded chain",
+            running: block.is_some(),
+            detail: block.map_or("does not answer".into(), |block| format!("block {block}")),
+        };
+        let gateway = Part {
+            name: "gateway".into(),
+            kind: "OpenAI dialect",
+            running: true,
+            detail: self.base_url.clone(),
+        };
+        let providers = self.providers.iter().map(|(name, provider)| {
+            let status = provider.status();
+            let offer = status.offers.first();
+            let problem = offer.and_then(|offer| offer.problem.clone());
+            let detail = offer.map_or(String::new(), |offer| {
+                format!(
+                    "{} of {} running, {} waiting",
+                    offer.running, offer.slots, offer.queued
+                )
+            });
+            Part {
+                name: name.clone(),
+                kind: "provider",
+                running: problem.is_none(),
+                detail: problem.unwrap_or(detail),
+            }
+        });
+        [chain, gateway].into_iter().chain(providers).collect()
+    }
+
+    /// Where the money is; counted again if it moved meanwhile.
+    async fn money(&self) -> Result<Money, MoneyError> {
+        let mut money = self.holders.look(&self.consumer).await?;
+        for _ in 1..LOOKS {
+            if money.complete {
+                break;
+            }
+            money = self.holders.look(&self.consumer).await?;
+        }
+        Ok(money)
+    }
+}
+
+/// Lets through who shows the node's key.
+async fn key(State(dashboard): State<Arc<Dashboard>>, request: Request, next: Next) -> Response {
+    let shown = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .map(HeaderValue::as_bytes);
+    let bearer = shown
+        .and_then(|shown| shown.strip_prefix(b"Bearer "))
+        .unwrap_or_default();
+    if bool::from(bearer.ct_eq(dashboard.key.as_bytes())) {
+        next.run(request).await
+    } else {
+        refuse(
+            StatusCode::UNAUTHORIZED,
+            "this needs the node's key: Authorization: Bearer KEY",
+        )
+    }
+}
+
+fn refuse(status: StatusCode, message: &str) -> Response {
+    let body =
+        serde_json::json!({ "error": { "message": message, "type": "invalid_request_error" } });
+    (status, Json(body)).into_response()
+}
+
+fn asset(kind: &'static str, text: &'static str) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, kind),
+        (header::CONTENT_SECURITY_POLICY, CSP),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, text).into_response()
+}
+
+async fn state(State(dashboard): State<Arc<Dashboard>>) -> Json<Shown> {
+    Json(dashboard.look().await)
+}
+
+async fn money(State(dashboard): State<Arc<Dashboard>>) -> Response {
+    match dashboard.money().await {
+        Ok(money) => Json(money).into_response(),
+        Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+    }
+}
+
+/// Claims and settles for every provider of this node, now.
+async fn claim(State(dashboard): State<Arc<Dashboard>>) -> Response {
+    for (name, provider) in &dashboard.providers {
+        if let Err(error) = provider.claim_now().await {
+            let message = format!("provider {name} could not claim: {error}");
+            return refuse(StatusCode::SERVICE_UNAVAILABLE, &message);
+        }
+    }
+    money(State(dashboard)).await
+}
+
+async fn events(State(dashboard): State<Arc<Dashboard>>) -> Response {
+    if dashboard.shown.receiver_count() >= LISTENERS_MAX {
+        return refuse(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many pages are listening; close some",
+        );
+    }
+    let mut shown = dashboard.shown.subscribe();
+    shown.mark_unchanged();
+    let first = dashboard.event().await;
+    let later = futures_util::stream::unfold(shown, |mut shown| async {
+        shown.changed().await.ok()?;
+        let event = shown.borrow_and_update().clone();
+        Some((Ok::<_, Infallible>(event), shown))
+    });
+    let events = futures_util::StreamExt::chain(
+        futures_util::stream::once(async move { Ok::<_, Infallible>(first) }),
+        later,
+    );
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (headers, Body::from_stream(events)).into_response()
+}

@@ -1,0 +1,100 @@
+//! A consumer with all that belongs to it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chain::EvmLedger;
+use consumer::{Consumer, Policy};
+use market::{Amount, Ledger, LedgerError};
+use store::Store;
+use transport::Node;
+
+use crate::clock;
+use crate::place::{Place, PlaceError};
+
+const ONE_MOR: u128 = 1_000_000_000_000_000_000;
+/// MOR that a demonstration's payer starts with.
+const FIRST_MOR: Amount = Amount::new(100 * ONE_MOR);
+
+/// Why nothing can be bought.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BuyError {
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error("the node cannot listen")]
+    Bind(#[from] transport::BindError),
+    #[error("the chain does not answer")]
+    Ledger(#[from] LedgerError),
+    #[error("the consumer did not start")]
+    Start(#[from] consumer::StartError),
+}
+
+/// A consumer that buys.
+pub(crate) struct Buying {
+    pub(crate) consumer: Consumer,
+    pub(crate) ledger: EvmLedger,
+    node: Node,
+    store: Store,
+}
+
+/// What the owner of the money allows, if nothing else is said.
+fn policy(local: bool) -> Policy {
+    // On one machine a look costs nothing, and a provider that was just
+    // started is found at once.
+    let refresh = if local {
+        Duration::from_secs(1)
+    } else {
+        Duration::from_secs(15)
+    };
+    Policy {
+        deposit: Amount::new(ONE_MOR),
+        channel_max: Amount::new(10 * ONE_MOR),
+        withdraw_delay_s: market::WITHDRAW_DELAY_MIN_S,
+        refresh,
+        running_max: 4096,
+    }
+}
+
+/// Opens the consumer's journal and keys and begins to watch the market.
+pub(crate) async fn buy(place: &Place) -> Result<Buying, BuyError> {
+    let payer = Arc::new(place.keys.wallet("payer").map_err(PlaceError::from)?);
+    let hot_key = Arc::new(place.keys.wallet("hot").map_err(PlaceError::from)?);
+    let node_key = place.keys.node("consumer").map_err(PlaceError::from)?;
+    let store = place.store("consumer")?;
+    if let Some(treasury) = place.treasury().await? {
+        treasury.fund(payer.address(), FIRST_MOR).await?;
+    }
+    let ledger = place.ledger(payer, &store, "payer").await?;
+    let node = Node::quic(&node_key, SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    let deps = consumer::Deps {
+        ledger: Arc::new(ledger.clone()),
+        node: node.clone(),
+        store: store.clone(),
+        hot_key,
+        policy: policy(place.network.is_local()),
+        clock: clock::wall(),
+    };
+    let consumer = Consumer::start(deps).await?;
+    consumer.refresh().await?;
+    Ok(Buying {
+        consumer,
+        ledger,
+        node,
+        store,
+    })
+}
+
+impl Buying {
+    /// The account that pays.
+    pub(crate) fn payer(&self) -> market::Address {
+        self.ledger.account()
+    }
+
+    /// Ends what runs.
+    pub(crate) async fn stop(self) {
+        self.consumer.stop().await;
+        self.node.close().await;
+        self.store.close().await;
+    }
+}

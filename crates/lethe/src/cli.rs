@@ -1,0 +1,157 @@
+//! The commands and their flags.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// The node of a permissionless market for AI compute.
+#[derive(Debug, Parser)]
+#[command(name = "lethe", version, about, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the whole market on this machine: chain, providers, gateway, dashboard. A demonstration by one operator.
+    Up(Up),
+    /// Say where each unit of MOR is, and whether the sum is right.
+    Where(Where),
+    /// Chat on the terminal, showing provider, time to first token, speed and cost.
+    Chat(Chat),
+    /// Run the embedded chain alone.
+    Chain(Chain),
+    /// Sell answers of one model.
+    Provide(Provide),
+    /// Buy answers: the gateway alone.
+    Consume(Consume),
+}
+
+/// Where a command keeps its state.
+#[derive(Debug, Args)]
+pub(crate) struct Data {
+    /// The data folder.
+    #[arg(long = "data", value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Where the gateway and the dashboard listen.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8082")]
+    pub(crate) http: SocketAddr,
+    /// Where the embedded chain listens.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8545")]
+    pub(crate) rpc: SocketAddr,
+    /// Print one line of JSON when ready, and nothing else.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Use this GGUF file in place of the built-in demonstration model.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) model: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Where {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Chat {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// The model; the first on offer if not given.
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// Ask this one question and end.
+    pub(crate) question: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Chain {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Where it listens.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8545")]
+    pub(crate) rpc: SocketAddr,
+    /// Print one line of JSON when ready, and nothing else.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which chain, and whose contracts.
+#[derive(Debug, Args)]
+pub(crate) struct Network {
+    /// `local`, `arbitrum-one`, `arbitrum-sepolia`, `base` or `base-sepolia`.
+    #[arg(long, default_value = "local")]
+    pub(crate) network: String,
+    /// The chain's JSON-RPC endpoint.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8545")]
+    pub(crate) rpc_url: String,
+    /// Use a chain on which money is real, although nobody has audited this software.
+    #[arg(long)]
+    pub(crate) unaudited: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Provide {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    #[command(flatten)]
+    pub(crate) network: Network,
+    /// The model's name in the market.
+    #[arg(long)]
+    pub(crate) model: String,
+    /// An OpenAI-compatible server to sell the answers of, up to and including `/v1`.
+    #[arg(long, value_name = "URL", conflicts_with = "gguf")]
+    pub(crate) backend: Option<String>,
+    /// The model's name at that server, if it has another there.
+    #[arg(long, requires = "backend")]
+    pub(crate) backend_model: Option<String>,
+    /// A GGUF file to serve with the embedded engine; the demonstration model if neither is given.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) gguf: Option<PathBuf>,
+    /// Where the descriptor is served; registered on chain as the provider's endpoint.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3333")]
+    pub(crate) endpoint: SocketAddr,
+    /// Where the node listens (QUIC, UDP).
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub(crate) listen: SocketAddr,
+    /// MOR per million tokens of a request.
+    #[arg(long, value_name = "MOR", default_value = "0.5")]
+    pub(crate) input_price: String,
+    /// MOR per million tokens of an answer.
+    #[arg(long, value_name = "MOR", default_value = "1")]
+    pub(crate) output_price: String,
+    /// Answers at a time.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) slots: usize,
+    /// Requests that may wait for a place.
+    #[arg(long, default_value_t = 8)]
+    pub(crate) queue: usize,
+    /// Print one line of JSON when ready, and nothing else.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Consume {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    #[command(flatten)]
+    pub(crate) network: Network,
+    /// Where the gateway listens.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8082")]
+    pub(crate) http: SocketAddr,
+    /// Print one line of JSON when ready, and nothing else.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

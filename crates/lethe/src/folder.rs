@@ -1,0 +1,173 @@
+//! The data folder: where it is, who is in it, what runs on it.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::keystore::write_private;
+
+/// Why the data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FolderError {
+    #[error("no data folder: neither --data nor HOME is set; give --data DIR")]
+    Nowhere,
+    #[error("data folder {path:?} cannot be used; choose another with --data DIR")]
+    Unusable {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "data folder {path:?} is in use by another lethe; stop that one, or choose another with --data DIR"
+    )]
+    InUse { path: PathBuf },
+    #[error("nothing runs on data folder {path:?}; start it with `lethe up --data {}`", path.display())]
+    NothingRuns { path: PathBuf },
+}
+
+/// What a running node tells the other commands.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Running {
+    pub(crate) base_url: String,
+    pub(crate) rpc_url: String,
+    pub(crate) dashboard_url: String,
+}
+
+/// A data folder; with the lock, nobody else writes into it.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    lock: Option<File>,
+}
+
+impl Folder {
+    /// Where it is: as said, or by the platform's custom.
+    fn place(said: Option<PathBuf>) -> Result<PathBuf, FolderError> {
+        if let Some(path) = said {
+            return Ok(path);
+        }
+        let base = std::env::var_os("XDG_DATA_HOME").filter(|path| Path::new(path).is_absolute());
+        let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share"));
+        let base = base
+            .map(PathBuf::from)
+            .or_else(home)
+            .ok_or(FolderError::Nowhere)?;
+        Ok(base.join("lethe"))
+    }
+
+    /// Made if it is not there, and locked.
+    pub(crate) fn take(said: Option<PathBuf>) -> Result<Self, FolderError> {
+        let path = Self::place(said)?;
+        let at = |source| FolderError::Unusable {
+            path: path.clone(),
+            source,
+        };
+        fs::create_dir_all(&path).map_err(at)?;
+        let lock = File::options()
+            .create(true)
+            .append(true)
+            .open(path.join("lock"))
+            .map_err(at)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(FolderError::InUse { path }),
+            Err(TryLockError::Error(source)) => return Err(at(source)),
+        }
+        Ok(Self {
+            path,
+            lock: Some(lock),
+        })
+    }
+
+    /// Only to look.
+    pub(crate) fn look(said: Option<PathBuf>) -> Result<Self, FolderError> {
+        Ok(Self {
+            path: Self::place(said)?,
+            lock: None,
+        })
+    }
+
+    /// The file or folder of this name in it.
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Its path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Tells other commands what runs here.
+    pub(crate) fn announce(&self, running: &Running) -> Result<(), FolderError> {
+        let json = serde_json::to_vec(running).expect("it has only string keys");
+        write_private(&self.join("running.json"), &json).map_err(|source| FolderError::Unusable {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    /// What runs here.
+    pub(crate) fn running(&self) -> Result<Running, FolderError> {
+        let nothing = || FolderError::NothingRuns {
+            path: self.path.clone(),
+        };
+        let text = fs::read(self.join("running.json")).map_err(|_| nothing())?;
+        serde_json::from_slice(&text).map_err(|_| nothing())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.lock.is_some() {
+            // If it stays, the next command finds nobody answering there.
+            let _ = fs::remove_file(self.join("running.json"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let said = Some(folder.path().join("data"));
+        let first = Folder::take(said.clone()).unwrap();
+        assert!(matches!(
+            Folder::take(said.clone()),
+            Err(FolderError::InUse { .. })
+        ));
+        drop(first);
+        assert!(Folder::take(said).is_ok());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named() {
+        let error = Folder::take(Some("/dev/null/data".into())).unwrap_err();
+        assert!(error.to_string().contains("/dev/null/data"), "{error}");
+    }
+
+    #[test]
+    fn what_runs_is_known_while_it_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let said = Some(folder.path().to_owned());
+        let taken = Folder::take(said.clone()).unwrap();
+        let look = Folder::look(said).unwrap();
+        assert!(matches!(
+            look.running(),
+            Err(FolderError::NothingRuns { .. })
+        ));
+        let running = Running {
+            base_url: "b".into(),
+            rpc_url: "r".into(),
+            dashboard_url: "d".into(),
+        };
+        taken.announce(&running).unwrap();
+        assert_eq!(look.running().unwrap().base_url, "b");
+        drop(taken);
+        assert!(look.running().is_err());
+    }
+}

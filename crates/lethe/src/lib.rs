@@ -1,1 +1,0 @@
-//! One binary that plays every role of the market.

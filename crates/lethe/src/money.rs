@@ -1,0 +1,224 @@
+//! Where each unit of MOR is: every place that can hold some, and whether the
+//! sum is the supply.
+
+use std::collections::BTreeMap;
+
+use consumer::{ChannelView, Consumer};
+use market::{Address, Amount, AmountOverflow, Ledger, LedgerError};
+use serde::{Deserialize, Serialize};
+
+use chain::EvmLedger;
+
+/// A place that holds MOR.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    pub(crate) label: String,
+    /// What it is there for, and how it gets out.
+    pub(crate) detail: String,
+    /// `wallet`, `escrow`, `earned`, `stake` or `treasury`.
+    pub(crate) kind: String,
+    pub(crate) amount: Amount,
+}
+
+/// All places.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Money {
+    pub(crate) supply: Amount,
+    pub(crate) sum: Amount,
+    /// The sum is the supply.
+    pub(crate) complete: bool,
+    pub(crate) places: Vec<Place>,
+}
+
+/// Why the money cannot be told.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MoneyError {
+    #[error("the chain cannot be read")]
+    Ledger(#[from] LedgerError),
+    #[error("the books do not add up")]
+    Overflow(#[from] AmountOverflow),
+}
+
+/// Whose money there is.
+pub(crate) struct Holders {
+    /// The reader.
+    pub(crate) ledger: EvmLedger,
+    /// Providers by name.
+    pub(crate) providers: BTreeMap<Address, String>,
+    /// Of a demonstration: where all MOR came from.
+    pub(crate) treasury: Vec<Address>,
+}
+
+impl Holders {
+    /// Reads the chain and the consumer's books.
+    pub(crate) async fn look(&self, consumer: &Consumer) -> Result<Money, MoneyError> {
+        let ledger = &self.ledger;
+        let mor = ledger.mor();
+        let mut places = vec![place(
+            "your wallet".into(),
+            "wallet",
+            ledger.balance(mor, consumer.payer()).await?,
+            "yours at any time",
+        )];
+        let channels: Vec<_> = consumer
+            .channels()
+            .await?
+            .into_iter()
+            .filter(|c| c.config.token == mor)
+            .collect();
+        for channel in &channels {
+            places.extend(self.channel(channel));
+        }
+        for (address, name) in &self.providers {
+            places.extend(self.provider(*address, name).await?);
+        }
+        places.extend(self.registry().await?);
+        places.extend(self.settlement(&channels).await?);
+        let mut treasury = Amount::ZERO;
+        for account in &self.treasury {
+            treasury = treasury.plus(ledger.balance(mor, *account).await?)?;
+        }
+        if !treasury.is_zero() {
+            places.push(place(
+                "treasury".into(),
+                "treasury",
+                treasury,
+                "of the demonstration",
+            ));
+        }
+        places.retain(|place| !place.amount.is_zero());
+
+        let supply = ledger.supply(mor).await?;
+        let sum = Amount::sum(places.iter().map(|place| place.amount))?;
+        Ok(Money {
+            supply,
+            sum,
+            complete: sum == supply,
+            places,
+        })
+    }
+
+    /// What a channel still holds, by what it is for.
+    fn channel(&self, channel: &ChannelView) -> [Place; 3] {
+        let to = self.name(channel.config.receiver);
+        let held = channel.escrow.less(channel.claimed);
+        let charged = channel.charged.less(channel.claimed).min(held);
+        let signed = channel
+            .ceiling
+            .less(channel.claimed)
+            .min(held)
+            .less(charged);
+        let free = held.less(charged).less(signed);
+        let delay = channel.config.withdraw_delay_s;
+        [
+            place(
+                format!("channel to {to}: free"),
+                "escrow",
+                free,
+                &format!("yours {delay} s after you ask for it"),
+            ),
+            place(
+                format!("channel to {to}: signed ahead"),
+                "escrow",
+                signed,
+                "covered by vouchers, not billed; counts for the next answers",
+            ),
+            place(
+                format!("channel to {to}: owed"),
+                "earned",
+                charged,
+                "billed by receipts; the provider's when it claims",
+            ),
+        ]
+    }
+
+    async fn provider(&self, address: Address, name: &str) -> Result<[Place; 2], MoneyError> {
+        let mor = self.ledger.mor();
+        let wallet = self.ledger.balance(mor, address).await?;
+        let receiver = self.ledger.receiver(address, mor).await?;
+        let claimed = receiver.total_claimed.less(receiver.total_settled);
+        Ok([
+            place(
+                format!("{name}: wallet"),
+                "earned",
+                wallet,
+                "the provider's at any time",
+            ),
+            place(
+                format!("{name}: claimed"),
+                "earned",
+                claimed,
+                "the provider's when anybody settles it",
+            ),
+        ])
+    }
+
+    async fn registry(&self) -> Result<[Place; 2], MoneyError> {
+        let mor = self.ledger.mor();
+        let held = self
+            .ledger
+            .balance(mor, self.ledger.network().registry)
+            .await?;
+        let stakes = self
+            .ledger
+            .providers()
+            .await?
+            .into_iter()
+            .map(|provider| provider.stake);
+        let stakes = Amount::sum(stakes)?;
+        let rest = held.less(stakes);
+        let stakes = held.less(rest);
+        Ok([
+            place(
+                "registry: stakes".into(),
+                "stake",
+                stakes,
+                "of providers; back when they leave",
+            ),
+            place(
+                "registry: models and fees".into(),
+                "stake",
+                rest,
+                "stakes of models, fees of bids",
+            ),
+        ])
+    }
+
+    /// What the settlement contract holds beyond the channels and receivers that are known here.
+    async fn settlement(&self, channels: &[ChannelView]) -> Result<[Place; 1], MoneyError> {
+        let mor = self.ledger.mor();
+        let mut rest = self
+            .ledger
+            .balance(mor, self.ledger.domain().settlement)
+            .await?;
+        for channel in channels {
+            rest = rest.less(channel.escrow.less(channel.claimed));
+        }
+        for address in self.providers.keys() {
+            let receiver = self.ledger.receiver(*address, mor).await?;
+            rest = rest.less(receiver.total_claimed.less(receiver.total_settled));
+        }
+        Ok([place(
+            "other channels".into(),
+            "escrow",
+            rest,
+            "of payers that this node does not know",
+        )])
+    }
+
+    fn name(&self, provider: Address) -> String {
+        self.providers
+            .get(&provider)
+            .cloned()
+            .unwrap_or_else(|| provider.to_string())
+    }
+}
+
+fn place(label: String, kind: &str, amount: Amount, detail: &str) -> Place {
+    Place {
+        label,
+        detail: detail.to_owned(),
+        kind: kind.to_owned(),
+        amount,
+    }
+}

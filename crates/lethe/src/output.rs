@@ -1,0 +1,26 @@
+//! What the commands say on standard output: the only place that prints.
+
+use std::io::{self, IsTerminal, Write};
+
+/// Prints a line. A reader that went away (`lethe where | head`) is not an error.
+pub(crate) fn line(text: impl AsRef<str>) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{}", text.as_ref());
+}
+
+/// Prints text without a line end, at once.
+pub(crate) fn text(text: impl AsRef<str>) {
+    let mut out = io::stdout().lock();
+    let _ = write!(out, "{}", text.as_ref());
+    let _ = out.flush();
+}
+
+/// Prints a value as one line of JSON.
+pub(crate) fn json(value: &impl serde::Serialize) {
+    line(serde_json::to_string(value).expect("what we print has only string keys"));
+}
+
+/// Whether a person is looking.
+pub(crate) fn is_terminal() -> bool {
+    io::stdout().is_terminal()
+}

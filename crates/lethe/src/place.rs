@@ -1,0 +1,125 @@
+//! What every role needs: a data folder, keys, a chain.
+
+use std::sync::Arc;
+
+use chain::{EvmLedger, MemoryJournal, Network};
+use market::{Ledger, LedgerError, WalletKey};
+use store::Store;
+
+use crate::folder::{Folder, FolderError};
+use crate::keystore::{Keystore, KeystoreError};
+use crate::tx_journal::StoredTransactions;
+
+/// Why a role has no ground to stand on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PlaceError {
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error(transparent)]
+    Keystore(#[from] KeystoreError),
+    #[error(transparent)]
+    Network(#[from] chain::NetworkError),
+    #[error("the chain at {rpc_url} cannot be used")]
+    Chain {
+        rpc_url: String,
+        #[source]
+        source: LedgerError,
+    },
+    #[error("the journal {path:?} cannot be opened")]
+    Store {
+        path: std::path::PathBuf,
+        #[source]
+        source: store::OpenError,
+    },
+}
+
+/// Where roles live.
+pub(crate) struct Place {
+    pub(crate) folder: Folder,
+    pub(crate) keys: Keystore,
+    pub(crate) network: Network,
+    pub(crate) rpc_url: String,
+}
+
+impl Place {
+    /// On this folder and this chain.
+    pub(crate) fn new(
+        folder: Folder,
+        network: Network,
+        rpc_url: String,
+    ) -> Result<Self, PlaceError> {
+        let keys = Keystore::open(folder.join("keys"))?;
+        Ok(Self {
+            folder,
+            keys,
+            network,
+            rpc_url,
+        })
+    }
+
+    /// The journal of a role.
+    pub(crate) fn store(&self, role: &str) -> Result<Store, PlaceError> {
+        let path = self.folder.join(&format!("{role}.sqlite"));
+        Store::open(&path).map_err(|source| PlaceError::Store { path, source })
+    }
+
+    /// The chain as the account of `key` sees it; its transactions are journalled in `store`.
+    pub(crate) async fn ledger(
+        &self,
+        key: Arc<WalletKey>,
+        store: &Store,
+        name: &str,
+    ) -> Result<EvmLedger, PlaceError> {
+        let journal = Arc::new(StoredTransactions::new(store, name));
+        EvmLedger::connect(&self.rpc_url, self.network.clone(), key, journal)
+            .await
+            .map_err(|source| PlaceError::Chain {
+                rpc_url: self.rpc_url.clone(),
+                source,
+            })
+    }
+
+    /// The treasury of a local chain: its key is published, so every role may ask it for money.
+    pub(crate) async fn treasury(&self) -> Result<Option<Treasury>, PlaceError> {
+        if !self.network.is_local() {
+            return Ok(None);
+        }
+        let key = Arc::new(chain::DEVELOPMENT_ACCOUNTS[0].wallet());
+        let journal = Arc::new(MemoryJournal::default());
+        let ledger = EvmLedger::connect(&self.rpc_url, self.network.clone(), key, journal)
+            .await
+            .map_err(|source| PlaceError::Chain {
+                rpc_url: self.rpc_url.clone(),
+                source,
+            })?;
+        Ok(Some(Treasury { ledger }))
+    }
+}
+
+/// Money for those who take part in a demonstration.
+pub(crate) struct Treasury {
+    pub(crate) ledger: EvmLedger,
+}
+
+impl Treasury {
+    /// Coins given to an account that has less than a tenth of it: 10.
+    const COINS: market::Amount = market::Amount::new(10_000_000_000_000_000_000);
+
+    /// Sees that an account has coins for gas and, if it never had any, so much MOR.
+    pub(crate) async fn fund(
+        &self,
+        account: market::Address,
+        mor: market::Amount,
+    ) -> Result<(), LedgerError> {
+        let coins = self.ledger.coins(account).await?;
+        let first = coins.is_zero();
+        if coins.base_units() < Self::COINS.base_units() / 10 {
+            self.ledger.transfer_coins(account, Self::COINS).await?;
+        }
+        let token = self.ledger.mor();
+        if first && self.ledger.balance(token, account).await? < mor {
+            self.ledger.transfer(token, account, mor).await?;
+        }
+        Ok(())
+    }
+}

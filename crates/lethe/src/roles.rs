@@ -1,0 +1,188 @@
+//! The roles one by one, each a process of its own with a data folder of its
+//! own: the embedded chain, a provider, a consumer with its gateway.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chain::{Network, NetworkError};
+use gateway::{ApiKey, Gateway, Settings};
+use market::{Amount, ParseAmountError, Rates};
+use provider::{BackendHandle, OpenAiBackend, OpenAiConfig, OpenAiConfigError};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::buying::{BuyError, buy};
+use crate::cli;
+use crate::folder::{Folder, FolderError, Running};
+use crate::keystore::{KeystoreError, bearer};
+use crate::listen::{ListenError, listen};
+use crate::local::{self, LocalError};
+use crate::model::{self, ModelError};
+use crate::output;
+use crate::place::{Place, PlaceError};
+use crate::selling::{SellError, Shop, engine_backend, sell};
+use crate::signals::stopped;
+
+/// MOR has 18 digits after the point.
+const MOR_DECIMALS: u8 = 18;
+/// Between two claims of a provider.
+const CLAIM_EVERY: Duration = Duration::from_secs(600);
+
+/// Why a role does not run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RoleError {
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Keystore(#[from] KeystoreError),
+    #[error(transparent)]
+    Chain(#[from] LocalError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Sell(#[from] SellError),
+    #[error(transparent)]
+    Buy(#[from] BuyError),
+    #[error("{flag} is not a price in MOR")]
+    Price {
+        flag: &'static str,
+        #[source]
+        source: ParseAmountError,
+    },
+    #[error("--backend {url:?} cannot be used")]
+    Backend {
+        url: String,
+        #[source]
+        source: OpenAiConfigError,
+    },
+    #[error("the key in {path:?} cannot be used as an API key; remove the file to get a new one")]
+    ApiKey {
+        path: std::path::PathBuf,
+        #[source]
+        source: gateway::ApiKeyError,
+    },
+}
+
+/// `lethe chain`.
+pub(crate) async fn chain(args: cli::Chain) -> Result<(), RoleError> {
+    let folder = Folder::take(args.data.folder)?;
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let rpc_url = local::start(folder.path(), args.rpc, &tasks, &stop).await?;
+    match args.json {
+        true => output::json(&json!({ "rpc_url": rpc_url })),
+        false => output::line(format!(
+            "The embedded chain is at {rpc_url}. Its keys are published: for demonstration only."
+        )),
+    }
+    stopped().await;
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+    Ok(())
+}
+
+/// `lethe provide`.
+pub(crate) async fn provide(args: cli::Provide) -> Result<(), RoleError> {
+    let network = Network::by_name(&args.network.network, args.network.unaudited)?;
+    let rates = Rates {
+        input_per_million: price("--input-price", &args.input_price)?,
+        output_per_million: price("--output-price", &args.output_price)?,
+    };
+    let (backend, upstream) = backend(&args).await?;
+    let folder = Folder::take(args.data.folder)?;
+    let place = Place::new(folder, network, args.network.rpc_url)?;
+    let shop = Shop {
+        name: "provider".into(),
+        upstream_model: args.backend_model.unwrap_or_else(|| args.model.clone()),
+        model: args.model,
+        rates,
+        slots: args.slots,
+        queue: args.queue,
+        output_tokens_max: None,
+        context_length: None,
+        backend,
+        upstream,
+        claim_every: CLAIM_EVERY,
+    };
+    let selling = sell(&place, shop, Some(args.endpoint), args.listen).await?;
+    let (address, endpoint) = (selling.address, selling.provider.addr());
+    match args.json {
+        true => output::json(&json!({ "provider": address, "endpoint": endpoint })),
+        false => output::line(format!(
+            "Selling as {address}; descriptor at http://{endpoint}{}",
+            provider::DESCRIPTOR_PATH
+        )),
+    }
+    stopped().await;
+    selling.stop().await;
+    Ok(())
+}
+
+fn price(flag: &'static str, text: &str) -> Result<Amount, RoleError> {
+    Amount::from_decimal(text, MOR_DECIMALS).map_err(|source| RoleError::Price { flag, source })
+}
+
+async fn backend(args: &cli::Provide) -> Result<(BackendHandle, &'static str), RoleError> {
+    if let Some(url) = &args.backend {
+        let backend = OpenAiBackend::new(OpenAiConfig::new(url.clone())).map_err(|source| {
+            RoleError::Backend {
+                url: url.clone(),
+                source,
+            }
+        })?;
+        return Ok((BackendHandle::new(backend), "third-party"));
+    }
+    let engine = model::open(args.gguf.as_deref(), args.slots, args.queue).await?;
+    Ok((engine_backend(&engine), "own-engine"))
+}
+
+/// `lethe consume`.
+pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
+    let network = Network::by_name(&args.network.network, args.network.unaudited)?;
+    let folder = Folder::take(args.data.folder)?;
+    let (listener, http) = listen(args.http, "--http").await?;
+    let key_path = folder.join("api-key");
+    let key = bearer(&key_path)?;
+    let api_key = ApiKey::new(key.clone()).map_err(|source| RoleError::ApiKey {
+        path: key_path.clone(),
+        source,
+    })?;
+    let place = Place::new(folder, network, args.network.rpc_url)?;
+    let buying = buy(&place).await?;
+    let settings = Settings {
+        keys: vec![api_key],
+        ..Settings::default()
+    };
+    let gateway = Gateway::new(Arc::new(buying.consumer.clone()), settings);
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    tasks.spawn(gateway.serve(listener, stop.clone()));
+    let running = Running {
+        base_url: format!("http://{http}/v1"),
+        rpc_url: place.rpc_url.clone(),
+        dashboard_url: format!("http://{http}/"),
+    };
+    place.folder.announce(&running)?;
+    match args.json {
+        true => output::json(
+            &json!({ "base_url": running.base_url, "api_key": key, "payer": buying.payer() }),
+        ),
+        false => output::line(format!(
+            "Gateway at {}; key in {}",
+            running.base_url,
+            key_path.display()
+        )),
+    }
+    stopped().await;
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+    buying.stop().await;
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! A provider with all that belongs to it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chain::EvmLedger;
+use engine::Engine;
+use market::{Address, Amount, B256, Ledger, LedgerError, Rates};
+use provider::{
+    BackendHandle, ClaimPolicy, Config, EngineBackend, OfferConfig, Provider, StartError,
+};
+use sha2::{Digest, Sha256};
+use store::Store;
+use transport::Node;
+
+use crate::clock;
+use crate::listen::{ListenError, listen};
+use crate::place::{Place, PlaceError};
+
+/// MOR that a demonstration's provider starts with: for stakes and fees.
+const FIRST_MOR: Amount = Amount::new(2_000_000_000_000_000_000);
+
+/// Why a provider does not sell.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SellError {
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error("the node cannot listen")]
+    Bind(#[from] transport::BindError),
+    #[error("the chain does not answer")]
+    Ledger(#[from] LedgerError),
+    #[error("provider {name:?} did not start")]
+    Start {
+        name: String,
+        #[source]
+        source: Box<StartError>,
+    },
+}
+
+/// What is sold, by whom.
+pub(crate) struct Shop {
+    /// The provider's name here; names its keys and its journal.
+    pub(crate) name: String,
+    /// The model's name in the market.
+    pub(crate) model: String,
+    pub(crate) rates: Rates,
+    pub(crate) slots: usize,
+    pub(crate) queue: usize,
+    pub(crate) output_tokens_max: Option<u32>,
+    pub(crate) context_length: Option<u32>,
+    pub(crate) backend: BackendHandle,
+    /// The model's name at the backend.
+    pub(crate) upstream_model: String,
+    /// `own-engine` or `third-party`.
+    pub(crate) upstream: &'static str,
+    /// Between two claims.
+    pub(crate) claim_every: Duration,
+}
+
+/// A provider that sells.
+pub(crate) struct Selling {
+    pub(crate) name: String,
+    pub(crate) address: Address,
+    pub(crate) provider: Arc<Provider>,
+    node: Node,
+    store: Store,
+}
+
+/// The backend of an engine in this process.
+pub(crate) fn engine_backend(engine: &Engine) -> BackendHandle {
+    BackendHandle::new(EngineBackend::new(engine.clone(), clock::wall()))
+}
+
+/// Opens a provider's journal and keys, puts it on the market, and serves.
+/// `endpoint`: where the descriptor is to be served; none: where it was before, if that is free.
+pub(crate) async fn sell(
+    place: &Place,
+    shop: Shop,
+    endpoint: Option<SocketAddr>,
+    bind: SocketAddr,
+) -> Result<Selling, SellError> {
+    let name = shop.name.clone();
+    let wallet = Arc::new(place.keys.wallet(&name).map_err(PlaceError::from)?);
+    let node_key = Arc::new(place.keys.node(&name).map_err(PlaceError::from)?);
+    let address = wallet.address();
+    let store = place.store(&name)?;
+    if let Some(treasury) = place.treasury().await? {
+        treasury.fund(address, FIRST_MOR).await?;
+    }
+    let ledger = place.ledger(Arc::clone(&wallet), &store, &name).await?;
+    let (listener, bound) = match endpoint {
+        Some(endpoint) => listen(endpoint, "--endpoint").await?,
+        None => listen_as_before(&ledger).await?,
+    };
+    let node = Node::quic(&node_key, bind).await?;
+    let config = config(shop, bound, &ledger).await?;
+    let deps = provider::Deps {
+        ledger: Arc::new(ledger.clone()),
+        node: node.clone(),
+        store: store.clone(),
+        wallet,
+        node_key,
+        config,
+        listener,
+        clock: clock::wall(),
+    };
+    let provider = Provider::start(deps)
+        .await
+        .map_err(|source| SellError::Start {
+            name: name.clone(),
+            source: Box::new(source),
+        })?;
+    let provider = Arc::new(provider);
+    Ok(Selling {
+        name,
+        address,
+        provider,
+        node,
+        store,
+    })
+}
+
+async fn listen_as_before(
+    ledger: &EvmLedger,
+) -> Result<(tokio::net::TcpListener, SocketAddr), SellError> {
+    let providers = ledger.providers().await?;
+    let own = providers
+        .iter()
+        .find(|provider| provider.address == ledger.account());
+    if let Some(before) = own.and_then(|own| own.endpoint.parse::<SocketAddr>().ok())
+        && let Ok(listening) = listen(before, "--endpoint").await
+    {
+        return Ok(listening);
+    }
+    Ok(listen(SocketAddr::from(([127, 0, 0, 1], 0)), "--endpoint").await?)
+}
+
+async fn config(shop: Shop, bound: SocketAddr, ledger: &EvmLedger) -> Result<Config, SellError> {
+    let stakes = ledger.stakes().await?;
+    let offer = OfferConfig {
+        base: B256::from_slice(&Sha256::digest(shop.model.as_bytes())),
+        name: shop.model,
+        tags: vec!["LLM".into()],
+        rates: shop.rates,
+        token: ledger.mor(),
+        price_per_second: stakes.price_per_second_min,
+        context_length: shop.context_length,
+        output_tokens_max: shop.output_tokens_max,
+        upstream: Some(shop.upstream.into()),
+        upstream_model: shop.upstream_model,
+        backend: shop.backend,
+        slots: shop.slots,
+        queue: shop.queue,
+    };
+    Ok(Config {
+        endpoint: bound.to_string(),
+        addresses: vec![],
+        offers: vec![offer],
+        withdraw_delay_min_s: market::WITHDRAW_DELAY_MIN_S,
+        quote_validity_s: 600,
+        pay_within: Config::PAY_WITHIN,
+        stop_within: Duration::from_secs(5),
+        claims: ClaimPolicy {
+            threshold: Amount::new(1_000_000_000_000_000_000),
+            interval: shop.claim_every,
+            on_stop: false,
+        },
+    })
+}
+
+impl Selling {
+    /// Lets running answers end, then ends.
+    pub(crate) async fn stop(self) {
+        // Nobody else holds it by now; if somebody did, it would end as in a crash.
+        if let Some(provider) = Arc::into_inner(self.provider) {
+            provider.stop().await;
+        }
+        self.node.close().await;
+        self.store.close().await;
+    }
+}

@@ -1,0 +1,254 @@
+//! `lethe up`: the whole market on this machine, from the chain to the page.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chain::{DEPLOYER, DEVELOPMENT_ACCOUNTS, Network};
+use engine::Engine;
+use gateway::{ApiKey, Gateway, Settings};
+use market::{Amount, LedgerError, Rates};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::Dashboard;
+use crate::buying::{BuyError, Buying, buy};
+use crate::cli;
+use crate::folder::{Folder, FolderError, Running};
+use crate::keystore::{KeystoreError, bearer};
+use crate::listen::{ListenError, listen};
+use crate::local::{self, LocalError};
+use crate::model::{self, ModelError};
+use crate::money::Holders;
+use crate::place::{Place, PlaceError};
+use crate::progress::Progress;
+use crate::selling::{SellError, Selling, Shop, engine_backend, sell};
+use crate::signals::stopped;
+use crate::summary;
+
+/// Between two claims of a demonstration's provider, so that one can watch it.
+const CLAIM_EVERY: Duration = Duration::from_secs(30);
+/// Requests computed at a time over the one engine that the three providers share.
+const ENGINE_SLOTS: usize = 4;
+/// Requests that may wait in front of it; the providers' own queues are shorter.
+const ENGINE_QUEUE: usize = 64;
+
+/// Why the market is not up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UpError {
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Keystore(#[from] KeystoreError),
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error(transparent)]
+    Chain(#[from] LocalError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Sell(#[from] SellError),
+    #[error(transparent)]
+    Buy(#[from] BuyError),
+    #[error("the chain does not answer")]
+    Ledger(#[from] LedgerError),
+    #[error("the key in {path:?} cannot be used as an API key; remove the file to get a new one")]
+    ApiKey {
+        path: std::path::PathBuf,
+        #[source]
+        source: gateway::ApiKeyError,
+    },
+}
+
+/// One of the demonstration's providers.
+struct Spec {
+    name: &'static str,
+    /// 10^-18 MOR per 10^6 tokens.
+    input: u128,
+    output: u128,
+    slots: usize,
+    queue: usize,
+    output_tokens_max: u32,
+}
+
+const MILLI_MOR: u128 = 1_000_000_000_000_000;
+
+/// Different in price, capacity and the longest answer.
+const SPECS: [Spec; 3] = [
+    Spec {
+        name: "amber",
+        input: 400 * MILLI_MOR,
+        output: 800 * MILLI_MOR,
+        slots: 1,
+        queue: 2,
+        output_tokens_max: 128,
+    },
+    Spec {
+        name: "birch",
+        input: 500 * MILLI_MOR,
+        output: 1000 * MILLI_MOR,
+        slots: 2,
+        queue: 8,
+        output_tokens_max: 256,
+    },
+    Spec {
+        name: "cedar",
+        input: 800 * MILLI_MOR,
+        output: 1600 * MILLI_MOR,
+        slots: 4,
+        queue: 32,
+        output_tokens_max: 512,
+    },
+];
+
+/// Everything that runs.
+struct Market {
+    place: Place,
+    selling: Vec<Selling>,
+    buying: Buying,
+    chain_stop: CancellationToken,
+    chain_tasks: TaskTracker,
+}
+
+/// Runs until it is told to stop.
+pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
+    let progress = Progress::new(args.json);
+    let folder = Folder::take(args.data.folder)?;
+    let (listener, http) = listen(args.http, "--http").await?;
+    let key_path = folder.join("api-key");
+    let key = bearer(&key_path)?;
+    let api_key = |source| UpError::ApiKey {
+        path: key_path.clone(),
+        source,
+    };
+    let settings = Settings {
+        keys: vec![ApiKey::new(key.clone()).map_err(api_key)?],
+        ..Settings::default()
+    };
+
+    let market = Market::start(folder, args.rpc, args.model.as_deref(), &progress).await?;
+    let running = Running {
+        base_url: format!("http://{http}/v1"),
+        rpc_url: market.place.rpc_url.clone(),
+        dashboard_url: format!("http://{http}/"),
+    };
+    let dashboard = Arc::new(market.dashboard(&key, &running));
+    let gateway = Gateway::new(Arc::new(market.buying.consumer.clone()), settings)
+        .with_routes(dashboard.routes());
+
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    tasks.spawn(gateway.serve(listener, stop.clone()));
+    tasks.spawn(Arc::clone(&dashboard).watch(stop.clone()));
+    market.place.folder.announce(&running)?;
+    progress.done();
+    summary::print(&summary::Ready {
+        running: &running,
+        key: &key,
+        key_path: &key_path,
+        json: args.json,
+    });
+
+    stopped().await;
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+    drop(dashboard);
+    market.stop().await;
+    Ok(())
+}
+
+impl Market {
+    async fn start(
+        folder: Folder,
+        rpc: SocketAddr,
+        model: Option<&std::path::Path>,
+        progress: &Progress,
+    ) -> Result<Self, UpError> {
+        let (chain_stop, chain_tasks) = (CancellationToken::new(), TaskTracker::new());
+        progress.step("the embedded chain and the contracts");
+        let rpc_url = local::start(folder.path(), rpc, &chain_tasks, &chain_stop).await?;
+        let place = Place::new(folder, Network::local(), rpc_url)?;
+
+        progress.step("the model");
+        let engine = model::open(model, ENGINE_SLOTS, ENGINE_QUEUE).await?;
+        let name = model::market_name(model);
+
+        let mut selling = Vec::new();
+        for spec in &SPECS {
+            progress.step(&format!("provider {}", spec.name));
+            let shop = spec.shop(&name, &engine);
+            let bind = SocketAddr::from(([127, 0, 0, 1], 0));
+            selling.push(sell(&place, shop, None, bind).await?);
+        }
+        progress.step("the consumer");
+        let buying = buy(&place).await?;
+        Ok(Self {
+            place,
+            selling,
+            buying,
+            chain_stop,
+            chain_tasks,
+        })
+    }
+
+    fn dashboard(&self, key: &str, running: &Running) -> Dashboard {
+        let named = |selling: &Selling| (selling.address, selling.name.clone());
+        let providers: BTreeMap<_, _> = self.selling.iter().map(named).collect();
+        Dashboard {
+            key: key.to_owned(),
+            base_url: running.base_url.clone(),
+            rpc_url: running.rpc_url.clone(),
+            consumer: self.buying.consumer.clone(),
+            providers: self
+                .selling
+                .iter()
+                .map(|selling| (selling.name.clone(), Arc::clone(&selling.provider)))
+                .collect(),
+            holders: Holders {
+                ledger: self.buying.ledger.clone(),
+                providers,
+                treasury: vec![DEVELOPMENT_ACCOUNTS[0].address, DEPLOYER.address],
+            },
+            demonstration: true,
+            shown: watch::Sender::default(),
+        }
+    }
+
+    /// Buyers first, so that what runs ends well; the chain last.
+    async fn stop(self) {
+        self.buying.stop().await;
+        for selling in self.selling {
+            selling.stop().await;
+        }
+        self.chain_stop.cancel();
+        self.chain_tasks.close();
+        self.chain_tasks.wait().await;
+        drop(self.place);
+    }
+}
+
+impl Spec {
+    fn shop(&self, model: &str, engine: &Engine) -> Shop {
+        Shop {
+            name: self.name.to_owned(),
+            model: model.to_owned(),
+            rates: Rates {
+                input_per_million: Amount::new(self.input),
+                output_per_million: Amount::new(self.output),
+            },
+            slots: self.slots,
+            queue: self.queue,
+            output_tokens_max: Some(self.output_tokens_max),
+            context_length: u32::try_from(engine.card().context_length).ok(),
+            backend: engine_backend(engine),
+            upstream_model: model.to_owned(),
+            upstream: "own-engine",
+            claim_every: CLAIM_EVERY,
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Stories on the real binary: processes, sockets, files and signals, as a
+//! user has them.
+
+mod backend;
+mod crash;
+mod process;
+mod refusals;
+mod up;

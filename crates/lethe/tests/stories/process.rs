@@ -1,0 +1,228 @@
+//! Starting the binary, and talking to what it serves.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// The longest that anything here is waited for.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The binary with these arguments on this data folder.
+pub(crate) fn lethe(data: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lethe"));
+    command
+        .arg(args[0])
+        .arg("--data")
+        .arg(data)
+        .args(&args[1..]);
+    command.env("LETHE_LOG", "error").stdin(Stdio::null());
+    command
+}
+
+/// Runs a command to its end.
+pub(crate) fn ended(data: &Path, args: &[&str]) -> Output {
+    lethe(data, args).output().unwrap()
+}
+
+/// A running role, killed when dropped.
+pub(crate) struct Running {
+    child: Child,
+    /// What it said when it was ready.
+    pub(crate) ready: Value,
+}
+
+impl Running {
+    /// Starts it and waits for its line of JSON.
+    pub(crate) fn start(data: &Path, args: &[&str]) -> Self {
+        let mut child = lethe(data, args)
+            .arg("--json")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let Ok(ready) = serde_json::from_str(&line) else {
+            let mut said = String::new();
+            child
+                .stderr
+                .take()
+                .unwrap()
+                .read_to_string(&mut said)
+                .unwrap();
+            panic!("{args:?} did not start: {said}");
+        };
+        Self { child, ready }
+    }
+
+    /// A field of what it said.
+    pub(crate) fn said(&self, field: &str) -> String {
+        self.ready[field]
+            .as_str()
+            .unwrap_or_else(|| panic!("no {field} in {}", self.ready))
+            .to_owned()
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub(crate) fn stop(mut self) {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert!(self.child.wait().unwrap().success(), "it did not end well");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An OpenAI client of a gateway, no more than the stories need.
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base_url: String,
+    key: String,
+}
+
+impl Client {
+    pub(crate) fn of(running: &Running) -> Self {
+        // Whoever comes second finds it installed.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(PATIENCE)
+            .build()
+            .unwrap();
+        Self {
+            http,
+            base_url: running.said("base_url"),
+            key: running.said("api_key"),
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> reqwest::Response {
+        let url = format!("{}{path}", self.base_url);
+        self.http
+            .get(url)
+            .bearer_auth(&self.key)
+            .send()
+            .await
+            .unwrap()
+    }
+
+    /// Something of the dashboard's API.
+    pub(crate) async fn api(&self, method: &str, path: &str) -> Value {
+        let url = format!("{}{path}", self.base_url.trim_end_matches("/v1"));
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let response = self
+            .http
+            .request(method, url)
+            .bearer_auth(&self.key)
+            .send()
+            .await
+            .unwrap();
+        response.json().await.unwrap()
+    }
+
+    /// Asks, streamed.
+    pub(crate) async fn ask(&self, model: &str, question: &str) -> reqwest::Response {
+        let body = serde_json::json!({
+            "model": model, "stream": true, "temperature": 0,
+            "messages": [{ "role": "user", "content": question }],
+        });
+        let url = format!("{}/chat/completions", self.base_url);
+        self.http
+            .post(url)
+            .bearer_auth(&self.key)
+            .json(&body)
+            .send()
+            .await
+            .unwrap()
+    }
+
+    /// Asks until somebody answers to the end: a provider that was just
+    /// started has to be found first.
+    pub(crate) async fn answered(&self, model: &str, question: &str) -> Answer {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let response = self.ask(model, question).await;
+            let status = response.status();
+            let answer = Answer::read(response).await;
+            if status.is_success() && answer.done {
+                return answer;
+            }
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "{status}: {}",
+                answer.raw
+            );
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+/// A streamed answer, read to its end.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    pub(crate) text: String,
+    pub(crate) chunks: usize,
+    /// `[DONE]` came.
+    pub(crate) done: bool,
+    /// The receipt's figures, from the stream's last comment.
+    pub(crate) tail: Value,
+    pub(crate) raw: String,
+}
+
+impl Answer {
+    pub(crate) async fn read(mut response: reqwest::Response) -> Self {
+        let mut raw = Vec::new();
+        // A connection that breaks ends the answer; `done` says that it was cut.
+        while let Ok(Some(piece)) = response.chunk().await {
+            raw.extend_from_slice(&piece);
+        }
+        Self::of(String::from_utf8_lossy(&raw).into_owned())
+    }
+
+    fn of(raw: String) -> Self {
+        let mut answer = Self::default();
+        for line in raw.lines() {
+            if let Some(tail) = line.strip_prefix(": lethe ") {
+                answer.tail = serde_json::from_str(tail).unwrap();
+            }
+            match line.strip_prefix("data: ") {
+                Some("[DONE]") => answer.done = true,
+                Some(json) => {
+                    let chunk: Value = serde_json::from_str(json).unwrap();
+                    answer.text.push_str(
+                        chunk["choices"][0]["delta"]["content"]
+                            .as_str()
+                            .unwrap_or_default(),
+                    );
+                    answer.chunks += 1;
+                }
+                None => {}
+            }
+        }
+        answer.raw = raw;
+        answer
+    }
+}

@@ -1,0 +1,92 @@
+//! The main story: one command, a paid answer, every unit accounted for.
+
+use serde_json::Value;
+
+use crate::process::{Client, Running, ended};
+
+const UP: [&str; 5] = ["up", "--http", "127.0.0.1:0", "--rpc", "127.0.0.1:0"];
+
+fn units(money: &Value, label: &str) -> u128 {
+    let places = money["places"].as_array().unwrap();
+    let found = places
+        .iter()
+        .filter(|place| place["label"].as_str().unwrap().contains(label));
+    found
+        .map(|place| place["amount"].as_str().unwrap().parse::<u128>().unwrap())
+        .sum()
+}
+
+#[tokio::test]
+async fn one_command_serves_paid_answers_and_accounts_for_every_unit() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Running::start(folder.path(), &UP);
+    let client = Client::of(&up);
+
+    let models: Value = client.get("/models").await.json().await.unwrap();
+    assert_eq!(models["data"][0]["id"], "lethe-demo");
+    let before = client.api("GET", "/api/money").await;
+    assert_eq!(before["complete"], true, "{before}");
+
+    let answer = client.answered("lethe-demo", "What is a glacier?").await;
+    assert!(
+        answer.text.to_lowercase().contains("ice"),
+        "{}",
+        answer.text
+    );
+    assert!(answer.chunks > 3, "it did not come in pieces");
+    let cost: u128 = answer.tail["cost"].as_str().unwrap().parse().unwrap();
+    assert!(cost > 0);
+
+    // Billed: owed out of the channel; then claimed and settled: the provider's.
+    let billed = client.api("GET", "/api/money").await;
+    assert_eq!(billed["complete"], true, "{billed}");
+    assert_eq!(units(&billed, ": owed"), cost);
+    let wallets = units(&billed, ": wallet");
+    let settled = client.api("POST", "/api/claim").await;
+    assert_eq!(settled["complete"], true, "{settled}");
+    assert_eq!(units(&settled, ": owed"), 0);
+    assert_eq!(units(&settled, ": wallet"), wallets + cost);
+
+    // The same after a restart, and it goes on.
+    up.stop();
+    let up = Running::start(folder.path(), &UP);
+    let client = Client::of(&up);
+    let again = client.api("GET", "/api/money").await;
+    assert_eq!(again, settled);
+    let second = client.answered("lethe-demo", "What is a glacier?").await;
+    assert_eq!(second.text, answer.text);
+    let state = client.api("GET", "/api/state").await;
+    assert_eq!(state["answers"].as_array().unwrap().len(), 2);
+
+    let told = ended(folder.path(), &["where", "--json"]);
+    assert!(told.status.success());
+    let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!(told["complete"], true);
+}
+
+#[tokio::test]
+async fn the_page_is_served_and_its_data_needs_the_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Running::start(folder.path(), &UP);
+    let root = up.said("base_url").replace("/v1", "/");
+    // The client installs the crypto provider.
+    let _client = Client::of(&up);
+    let page = reqwest::get(&root).await.unwrap();
+    assert!(
+        page.headers()["content-security-policy"]
+            .to_str()
+            .unwrap()
+            .contains("default-src 'none'")
+    );
+    assert!(page.text().await.unwrap().contains("page.js"));
+    for path in ["api/state", "api/events", "api/money"] {
+        assert_eq!(
+            reqwest::get(format!("{root}{path}"))
+                .await
+                .unwrap()
+                .status(),
+            401,
+            "{path}"
+        );
+    }
+}
