@@ -9,6 +9,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use consumer::{BrokenError, Piece, Summary};
 use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -28,6 +29,9 @@ const REQUEST: HeaderName = HeaderName::from_static("x-lethe-request");
 const PROVIDER: HeaderName = HeaderName::from_static("x-lethe-provider");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
+/// A body up to this length is parsed in well under a millisecond.
+const PARSED_INLINE_BYTES: usize = 64 * 1024;
+
 /// Answers one request.
 pub(crate) async fn complete<M: Market>(
     State(shop): State<Shop<M>>,
@@ -37,7 +41,7 @@ pub(crate) async fn complete<M: Market>(
     let begun = Instant::now();
     let (body, place) =
         body::read(request.into_body(), &front.room, &front.settings.limits).await?;
-    let request = ChatRequest::parse(body).map_err(|bad| Fault::from(&bad))?;
+    let request = parse(body).await?;
     let permit = Arc::clone(&front.answers)
         .try_acquire_owned()
         .map_err(|_| too_many(front))?;
@@ -72,6 +76,17 @@ pub(crate) async fn complete<M: Market>(
     };
     let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
     Ok((names, json, whole).into_response())
+}
+
+/// Reads the request; a long one where it keeps nobody else waiting.
+async fn parse(body: Bytes) -> Result<ChatRequest, Fault> {
+    let parsed = if body.len() <= PARSED_INLINE_BYTES {
+        ChatRequest::parse(body)
+    } else {
+        let parsed = tokio::task::spawn_blocking(|| ChatRequest::parse(body)).await;
+        parsed.map_err(|_| Fault::stopping())?
+    };
+    parsed.map_err(|bad| Fault::from(&bad))
 }
 
 fn too_many(front: &Front) -> Fault {

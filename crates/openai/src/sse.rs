@@ -219,8 +219,7 @@ impl Decoder {
 
 /// An event that carries a JSON text.
 pub fn encode(json: &[u8]) -> Bytes {
-    const AROUND: usize = "data: \n\n".len();
-    let mut out = BytesMut::with_capacity(json.len() + AROUND);
+    let mut out = BytesMut::new();
     encode_into(json, &mut out);
     out.freeze()
 }
@@ -230,6 +229,7 @@ pub fn encode(json: &[u8]) -> Bytes {
 /// Line ends in JSON are only ever space between tokens; they become spaces,
 /// so that no text can end the event and begin one of its own.
 pub fn encode_into(json: &[u8], out: &mut BytesMut) {
+    out.reserve(json.len() + "data: \n\n".len());
     out.put_slice(b"data: ");
     put_line(json, out);
     out.put_slice(b"\n\n");

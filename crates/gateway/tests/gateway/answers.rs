@@ -366,6 +366,20 @@ async fn a_bad_request_names_its_field_and_asks_nobody() {
 }
 
 #[tokio::test]
+async fn a_long_conversation_is_read_too() {
+    let town = Town::open().await;
+    let hand = town.plan();
+    hand.say("a").await;
+    hand.end().await;
+    let long = "x".repeat(1_000_000);
+    let (status, _) = town.ask(&ASK.replace("hi", &long)).await.answer().await;
+    assert_eq!(status, 200);
+    assert!(town.market.asked.lock().unwrap()[0].body().len() > long.len());
+    let (status, body) = town.ask(&ASK.replace("user", &long)).await.answer().await;
+    assert_eq!((status, code(&body).as_str()), (400, "invalid_request"));
+}
+
+#[tokio::test]
 async fn models_are_listed_with_what_a_buyer_wants_to_know() {
     let town = Town::open().await;
     assert_eq!(

@@ -130,14 +130,14 @@ fn message(message: &Object<'_, '_>) -> Check {
             return Err(message.fault("content", problem));
         }
     }
-    message.string("name")?;
-    message.string("tool_call_id")?;
+    message.text("name")?;
+    message.text("tool_call_id")?;
     tool_calls(message)
 }
 
 fn check_content(path: &str, content: &RawValue) -> Check {
     match content.get().as_bytes().first() {
-        Some(b'"') => parse::<String>(path, content, "a string").map(drop),
+        Some(b'"') => Ok(()),
         Some(b'[') => {
             let parts = elements(path, content)?;
             parts.iter().enumerate().try_for_each(|(n, part)| {
@@ -162,12 +162,8 @@ fn check_part(part: &Object<'_, '_>) -> Check {
         ));
     };
     let needed = match kind.as_str() {
-        "text" => part.string("text")?.is_some().then_some(()).ok_or("text"),
-        "refusal" => part
-            .string("refusal")?
-            .is_some()
-            .then_some(())
-            .ok_or("refusal"),
+        "text" => part.text("text")?.ok_or("text"),
+        "refusal" => part.text("refusal")?.ok_or("refusal"),
         "image_url" => part.find("image_url").map(drop).ok_or("image_url"),
         "input_audio" => part.fields("input_audio")?.map(drop).ok_or("input_audio"),
         _ => Ok(()),
@@ -188,15 +184,15 @@ fn tool_calls(message: &Object<'_, '_>) -> Check {
             path: &path,
             fields: &fields,
         };
-        call.string("id")?;
+        call.text("id")?;
         if let Some(fields) = call.fields("function")? {
             let path = call.path("function");
             let function = Object {
                 path: &path,
                 fields: &fields,
             };
-            function.string("name")?;
-            function.string("arguments")?;
+            function.text("name")?;
+            function.text("arguments")?;
         }
     }
     Ok(())
@@ -212,7 +208,7 @@ fn sampling(request: &Object<'_, '_>) -> Check {
     request.boolean("logprobs")?;
     request.boolean("parallel_tool_calls")?;
     request.fields("logit_bias")?;
-    request.string("user")?;
+    request.text("user")?;
     if let Some(seed) = request.find("seed") {
         parse::<i64>("seed", seed, "a whole number of 64 bits")?;
     }
@@ -224,16 +220,17 @@ fn stop(request: &Object<'_, '_>) -> Check {
         return Ok(());
     };
     match stop.get().as_bytes().first() {
-        Some(b'"') => parse::<String>("stop", stop, "a string").map(drop),
+        Some(b'"') => Ok(()),
         Some(b'[') => {
             let stops = elements("stop", stop)?;
             if stops.len() > MAX_STOPS {
                 let problem = format!("{} sequences; at most {MAX_STOPS} are allowed", stops.len());
                 return Err(request.fault("stop", problem));
             }
-            stops.iter().enumerate().try_for_each(|(n, stop)| {
-                parse::<String>(&format!("stop[{n}]"), stop, "a string").map(drop)
-            })
+            stops
+                .iter()
+                .enumerate()
+                .try_for_each(|(n, stop)| is_text(&format!("stop[{n}]"), stop))
         }
         _ => Err(mismatch("stop", stop, "a string or an array of strings")),
     }
@@ -344,6 +341,14 @@ impl<'a> Object<'_, 'a> {
         self.read(name, "a string")
     }
 
+    /// Whether there is a string, which may be long and is not read.
+    fn text(&self, name: &str) -> Result<Option<()>, BadRequest> {
+        match self.find(name) {
+            Some(value) => is_text(&self.path(name), value).map(Some),
+            None => Ok(None),
+        }
+    }
+
     fn boolean(&self, name: &str) -> Result<Option<bool>, BadRequest> {
         self.read(name, "true or false")
     }
@@ -429,6 +434,13 @@ fn parse_nested<'a, T: serde::Deserialize<'a>>(
         return Err(mismatch(path, value, allowed));
     }
     serde_json::from_str(value.get()).map_err(|error| BadRequest::new(path, error.to_string()))
+}
+
+fn is_text(path: &str, value: &RawValue) -> Check {
+    if value.get().starts_with('"') {
+        return Ok(());
+    }
+    Err(mismatch(path, value, "a string"))
 }
 
 /// Shows what kind of value was found; the value itself only if it is no text.
