@@ -42,7 +42,7 @@ pub enum Refusal {
         /// This chain.
         want: u64,
     },
-    /// The same transaction waits already or is in a block.
+    /// The same transaction waits already.
     #[error("already known")]
     AlreadyKnown,
     /// The sender has used this nonce.

@@ -146,9 +146,6 @@ impl Chain {
     pub(crate) fn submit(&mut self, raw: &Bytes, clock: u64) -> Result<TxHash, Refusal> {
         let tx = admission::decode(raw)?;
         let hash = *tx.tx_hash();
-        if self.history.transaction(&hash).is_some() {
-            return Err(Refusal::AlreadyKnown);
-        }
         let (balance, nonce) = self.account(tx.signer());
         let terms = Terms {
             rules: &self.rules,

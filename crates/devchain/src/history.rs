@@ -13,11 +13,13 @@ use crate::block::{Block, Mined};
 
 /// The most logs that one query gives.
 pub(crate) const LOGS_MAX: usize = 20_000;
+/// The most data, in bytes, that the logs of one query carry.
+pub(crate) const LOGS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// More logs match than one answer holds.
 #[derive(Debug)]
 pub(crate) struct TooManyLogs {
-    pub(crate) limit: usize,
+    /// The block at which it was full.
     pub(crate) reached: u64,
 }
 
@@ -97,17 +99,19 @@ impl History {
         filter: &Filter,
     ) -> Result<Vec<Log>, TooManyLogs> {
         let to = to.min(self.latest.number());
-        let mut logs = Vec::new();
+        let (mut logs, mut bytes) = (Vec::new(), 0);
         for block in (from..=to).map_while(|number| self.number(number)) {
             if !filter.matches_bloom(block.header.logs_bloom) {
                 continue;
             }
             let all = block.transactions.iter().enumerate();
             let all = all.flat_map(|(index, mined)| logs_of(block, index, mined));
-            logs.extend(all.filter(|log| filter.matches(&log.inner)));
-            if logs.len() > LOGS_MAX {
+            for log in all.filter(|log| filter.matches(&log.inner)) {
+                bytes += log.inner.data.data.len();
+                logs.push(log);
+            }
+            if logs.len() > LOGS_MAX || bytes > LOGS_BYTES_MAX {
                 return Err(TooManyLogs {
-                    limit: LOGS_MAX,
                     reached: block.number(),
                 });
             }

@@ -42,6 +42,10 @@ const CONNECTIONS_MAX: usize = 512;
 const HEAD_WAIT: Duration = Duration::from_secs(120);
 /// How long a client may take to send the body of a request.
 const BODY_WAIT: Duration = Duration::from_secs(30);
+/// How long a request in flight is waited for when the server stops.
+const DRAIN_WAIT: Duration = Duration::from_secs(5);
+/// Requests of one batch that are in the chain's queue at once.
+const BATCH_WINDOW: usize = 32;
 /// How long to wait after the system refused a connection (no more sockets).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a browser may remember what it is allowed.
@@ -107,7 +111,10 @@ async fn connection(socket: TcpStream, app: Router, stop: CancellationToken) {
         ended = connection.as_mut() => ended,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            match timeout(DRAIN_WAIT, connection).await {
+                Ok(ended) => ended,
+                Err(_) => return,
+            }
         }
     };
     if let Err(error) = ended {
@@ -177,38 +184,44 @@ async fn answer_one(asker: &Asker, request: Request) -> Option<String> {
     id.map(|id| write(Some(&id), &answer))
 }
 
-/// All of a batch is in the queue before the first answer is awaited, so that
-/// its transactions share one write to the disk.
+/// Many requests of a batch are in the queue before the first answer is awaited,
+/// so that its transactions share one write to the disk.
 async fn answer_many(asker: &Asker, requests: Vec<Result<Request, RpcError>>) -> Option<String> {
-    let mut asked = Vec::with_capacity(requests.len());
-    for request in requests {
-        asked.push(match request {
-            Ok(Request { id, method, params }) => (id, Ok(asker.ask(method, params).await)),
-            Err(error) => (Some(RawValue::NULL.to_owned()), Err(error)),
-        });
-    }
     let mut texts = String::new();
-    for (id, answer) in asked {
-        let answer = match answer {
-            Ok(answer) => received(answer).await,
-            Err(error) => Err(error),
-        };
-        let Some(id) = id else { continue };
-        let room = BATCH_ANSWER_BYTES_MAX.saturating_sub(texts.len());
-        let size = answer.as_ref().map_or(0, |answer| answer.get().len());
-        let answer = if size > room {
-            Err(RpcError::Limit {
-                what: "the size of a batch's answer",
-                got: (texts.len() + size) as u64,
-                limit: BATCH_ANSWER_BYTES_MAX as u64,
-            })
-        } else {
-            answer
-        };
-        texts.push(if texts.is_empty() { '[' } else { ',' });
-        texts.push_str(&write(Some(&id), &answer));
+    let mut requests = requests.into_iter().peekable();
+    while requests.peek().is_some() {
+        let mut asked = Vec::with_capacity(BATCH_WINDOW);
+        for request in requests.by_ref().take(BATCH_WINDOW) {
+            asked.push(match request {
+                Ok(Request { id, method, params }) => (id, Ok(asker.ask(method, params).await)),
+                Err(error) => (Some(RawValue::NULL.to_owned()), Err(error)),
+            });
+        }
+        for (id, answer) in asked {
+            let answer = match answer {
+                Ok(answer) => within(texts.len(), received(answer).await),
+                Err(error) => Err(error),
+            };
+            if let Some(id) = id {
+                texts.push(if texts.is_empty() { '[' } else { ',' });
+                texts.push_str(&write(Some(&id), &answer));
+            }
+        }
     }
     (!texts.is_empty()).then(|| texts + "]")
+}
+
+/// The answer, if there is room for it after those that are `written`.
+fn within(written: usize, answer: Answer) -> Answer {
+    let size = written + answer.as_ref().map_or(0, |answer| answer.get().len());
+    if answer.is_ok() && size > BATCH_ANSWER_BYTES_MAX {
+        return Err(RpcError::Limit {
+            what: "the size of a batch's answer in bytes",
+            got: size as u64,
+            limit: BATCH_ANSWER_BYTES_MAX as u64,
+        });
+    }
+    answer
 }
 
 async fn received(answer: oneshot::Receiver<Answer>) -> Answer {

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use crate::admission::Refusal;
 use crate::evm::ExecuteError;
-use crate::history::TooManyLogs;
+use crate::history::{LOGS_BYTES_MAX, LOGS_MAX, TooManyLogs};
 use revm::context::result::{HaltReason, InvalidTransaction, OutOfGasError};
 
 /// Why a request was not answered with a result.
@@ -58,11 +58,9 @@ pub enum RpcError {
     },
     /// A log query matches too much.
     #[error(
-        "query returned more than {limit} results: ask for fewer blocks at once (the limit was reached at block {reached})"
+        "query returned more than {LOGS_MAX} results or {LOGS_BYTES_MAX} bytes: ask for fewer blocks at once (the limit was reached at block {reached})"
     )]
     Logs {
-        /// How many one answer holds.
-        limit: usize,
         /// Where it was full.
         reached: u64,
     },
@@ -228,8 +226,8 @@ impl From<ExecuteError> for RpcError {
 }
 
 impl From<TooManyLogs> for RpcError {
-    fn from(TooManyLogs { limit, reached }: TooManyLogs) -> Self {
-        Self::Logs { limit, reached }
+    fn from(TooManyLogs { reached }: TooManyLogs) -> Self {
+        Self::Logs { reached }
     }
 }
 

@@ -22,6 +22,9 @@ use crate::rpc::call::At;
 /// What `web3_clientVersion` says.
 const CLIENT: &str = concat!("lethe-devchain/v", env!("CARGO_PKG_VERSION"));
 
+/// Addresses, or values of one topic, in one filter; the same as geth's.
+const FILTER_TERMS_MAX: usize = 1_000;
+
 impl Node {
     /// Questions about accounts, blocks, transactions and logs; `None` if the
     /// method is not one of them.
@@ -90,9 +93,10 @@ impl Node {
                 .and_then(json),
             "eth_newBlockFilter" => self.new_filter(Interest::Blocks),
             "eth_newPendingTransactionFilter" => self.new_filter(Interest::Transactions),
-            "eth_newFilter" => params
-                .required("filter")
-                .and_then(|filter: Filter| self.new_filter(Interest::Logs(Box::new(filter)))),
+            "eth_newFilter" => params.required("filter").and_then(|filter: Filter| {
+                self.chain.range(&filter)?;
+                self.new_filter(Interest::Logs(Box::new(filter)))
+            }),
             "eth_getFilterChanges" => params
                 .required("filter id")
                 .and_then(|id: U64| self.filter_changes(id)),
@@ -321,6 +325,10 @@ impl Chain {
 
     /// The blocks that a filter speaks of.
     fn range(&self, filter: &Filter) -> Result<RangeInclusive<u64>, RpcError> {
+        check_terms("the number of a filter's addresses", filter.address.len())?;
+        for topic in &filter.topics {
+            check_terms("the number of a filter's values for one topic", topic.len())?;
+        }
         let latest = self.history.latest().number();
         let number = |block: Option<BlockNumberOrTag>| match block {
             Some(BlockNumberOrTag::Number(number)) => number,
@@ -351,4 +359,15 @@ impl Chain {
             }
         }
     }
+}
+
+fn check_terms(what: &'static str, got: usize) -> Result<(), RpcError> {
+    if got > FILTER_TERMS_MAX {
+        return Err(RpcError::Limit {
+            what,
+            got: got as u64,
+            limit: FILTER_TERMS_MAX as u64,
+        });
+    }
+    Ok(())
 }

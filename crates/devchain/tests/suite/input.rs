@@ -1,6 +1,6 @@
 //! What isn't a good request: wrong, broken, hostile or too much.
 
-use alloy::primitives::U256;
+use alloy::primitives::{Address, U256};
 use devchain::{BODY_BYTES_MAX, Options};
 use serde_json::{Value, json};
 
@@ -296,4 +296,46 @@ async fn the_pool_has_a_limit_for_each_sender() {
         rpc.quantity("eth_blockNumber", json!([])).await,
         U256::from(257)
     );
+}
+
+#[tokio::test]
+async fn a_query_for_too_many_logs_says_where_it_stopped() {
+    let served = served().await;
+    let rpc = &served.rpc;
+    let noisy = Address::repeat_byte(9);
+    // Thirty logs of 100 KiB: PUSH3 102400, PUSH0, LOG0.
+    rpc.get(
+        "anvil_setCode",
+        json!([noisy, format!("0x{}", "620190005fa0".repeat(30))]),
+    )
+    .await;
+    for nonce in 0..3 {
+        let draft = Draft {
+            nonce,
+            to: Some(noisy),
+            gas: 29_000_000,
+            ..Draft::default()
+        };
+        assert_eq!(rpc.mined(&draft, &key(0)).await["status"], "0x1");
+    }
+    let (code, message) = rpc
+        .error("eth_getLogs", json!([{"fromBlock": "0x0"}]))
+        .await;
+    assert_eq!(code, -32005);
+    assert!(
+        message.ends_with("(the limit was reached at block 3)"),
+        "{message}"
+    );
+    let some = rpc.get("eth_getLogs", json!([{"fromBlock": "0x2"}])).await;
+    assert_eq!(some.as_array().unwrap().len(), 60);
+    let many = (0..1_001_usize).map(|at| Address::left_padding_from(&at.to_be_bytes()));
+    let many: Vec<_> = many.collect();
+    for method in ["eth_getLogs", "eth_newFilter"] {
+        let (code, message) = rpc.error(method, json!([{"address": many}])).await;
+        assert_eq!(code, -32005);
+        assert_eq!(
+            message,
+            "the number of a filter's addresses is 1001, at most 1000 is allowed"
+        );
+    }
 }

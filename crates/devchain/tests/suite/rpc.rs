@@ -335,7 +335,7 @@ async fn what_is_not_taken_is_refused_in_geths_words() {
                 nonce: 0,
                 ..next.clone()
             },
-            "already known",
+            "nonce too low: next nonce 1, tx nonce 0",
         ),
         (
             Draft {
