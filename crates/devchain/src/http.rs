@@ -46,6 +46,8 @@ const BODY_WAIT: Duration = Duration::from_secs(30);
 const DRAIN_WAIT: Duration = Duration::from_secs(5);
 /// Requests of one batch that are in the chain's queue at once.
 const BATCH_WINDOW: usize = 32;
+/// The shortest time between blocks; zero would never end.
+const BEAT_MIN: Duration = Duration::from_millis(1);
 /// How long to wait after the system refused a connection (no more sockets).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a browser may remember what it is allowed.
@@ -84,7 +86,7 @@ pub async fn serve(chain: Devchain, listener: TcpListener, stop: CancellationTok
 }
 
 async fn beat(asker: Asker, period: Duration, stop: CancellationToken) {
-    let mut beats = interval(period);
+    let mut beats = interval(period.max(BEAT_MIN));
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     beats.tick().await;
     loop {

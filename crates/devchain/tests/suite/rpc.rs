@@ -1,5 +1,7 @@
 //! The chain over real HTTP, as wallets and libraries speak to it.
 
+use std::time::Duration;
+
 use alloy::consensus::proofs::{calculate_receipt_root, calculate_transaction_root};
 use alloy::consensus::{ReceiptEnvelope, TxEnvelope};
 use alloy::network::TransactionBuilder;
@@ -506,7 +508,7 @@ async fn a_replacement_must_pay_a_tenth_more() {
 
 #[tokio::test]
 async fn a_block_on_the_beat_takes_the_best_tips_first() {
-    let hour = std::time::Duration::from_secs(3_600);
+    let hour = Duration::from_secs(3_600);
     let options = Options {
         block_time: Some(hour),
         cheats: true,
@@ -548,6 +550,30 @@ async fn a_block_on_the_beat_takes_the_best_tips_first() {
             .await,
         U256::from(4)
     );
+}
+
+#[tokio::test]
+async fn blocks_are_made_on_the_beat() {
+    let block_time = Some(Duration::ZERO);
+    let served = Served::new(
+        &genesis(),
+        Options {
+            block_time,
+            ..Options::default()
+        },
+    )
+    .await;
+    let (raw, hash) = Draft::default().signed(&key(0));
+    served.rpc.send(&raw).await.unwrap();
+    // Ends because blocks come by themselves; the test runner's patience is the limit.
+    while served
+        .rpc
+        .get("eth_getTransactionReceipt", json!([hash]))
+        .await
+        .is_null()
+    {}
+    let block = served.rpc.quantity("eth_blockNumber", json!([])).await;
+    while served.rpc.quantity("eth_blockNumber", json!([])).await == block {}
 }
 
 #[tokio::test]
