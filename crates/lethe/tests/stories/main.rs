@@ -1,6 +1,7 @@
 //! Stories on the real binary: processes, sockets, files and signals, as a
 //! user has them.
 
+mod anvil;
 mod backend;
 mod crash;
 mod process;
