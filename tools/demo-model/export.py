@@ -96,6 +96,8 @@ def main():
     writer.add_license_name("WordNet 3.0 License")
     writer.add_languages(["en"])
     writer.add_size_label(f"{sum(a.size for a in kept['parameters'].values()) / 1e6:.1f}M")
+    # A dictionary is not creative: without a wish of the user, the best token.
+    writer.add_float32("general.sampling.temp", 0.0)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     add_shape(writer, shape)

@@ -28,6 +28,9 @@ const QUEUE_MAX: usize = 65_536;
 /// Text of a request beyond this many bytes per position cannot fit.
 const BYTES_PER_TOKEN_MAX: usize = 64;
 
+/// Where a file says at which temperature it wants to be sampled.
+const TEMPERATURE: &str = "general.sampling.temp";
+
 /// How an engine runs.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -201,6 +204,8 @@ struct Front {
     tokenizer: Arc<Tokenizer>,
     template: Template,
     guards: Guards,
+    /// For requests that say none: what the file recommends, else 1.
+    temperature: f32,
 }
 
 impl Engine {
@@ -245,6 +250,8 @@ impl Engine {
             Level::detect(),
         )
         .map_err(|source| LoadError::Weights { source })?;
+        let recommended = contents.metadata.get(TEMPERATURE).and_then(Value::as_f32);
+        let temperature = recommended.filter(|t| (0.0..=2.0).contains(t)).unwrap_or(1.0);
         let card = Card::new(&contents, &model, context, Sha256::digest(&*file).into());
         let guards = Guards::new(tokenizer.control_texts());
         let front = Front {
@@ -253,6 +260,7 @@ impl Engine {
             tokenizer: Arc::new(tokenizer),
             template,
             guards,
+            temperature,
         };
         Self::start(front, model, options)
     }
@@ -309,7 +317,11 @@ impl Engine {
                 queue: inner.queue,
             })?;
         let front = Arc::clone(&inner.front);
-        let request = Request::read(request)?;
+        let says_none = request.get("temperature").is_none_or(serde_json::Value::is_null);
+        let mut request = Request::read(request)?;
+        if says_none {
+            request.sampling.temperature = front.temperature;
+        }
         // Long messages take a while to render and cut into tokens.
         let prepared = tokio::task::spawn_blocking(move || front.prepare(request)).await;
         let prepared = prepared.map_err(|_| ChatError::Closed)??;

@@ -39,5 +39,9 @@ pub use tokenizer::TokenizerError;
 /// The demonstration model: it knows the definitions of about 3,000 English
 /// nouns and nothing else. `tools/demo-model` has how it was trained.
 pub fn demo_model() -> &'static [u8] {
-    include_bytes!("../model/demo.gguf")
+    /// Weights are read in place, so they must lie as they do in a file.
+    #[repr(align(64))]
+    struct Aligned<B: ?Sized>(B);
+    static FILE: &Aligned<[u8]> = &Aligned(*include_bytes!("../model/demo.gguf"));
+    &FILE.0
 }

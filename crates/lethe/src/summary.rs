@@ -12,6 +12,8 @@ pub(crate) struct Ready<'a> {
     pub(crate) running: &'a Running,
     pub(crate) key: &'a str,
     pub(crate) key_path: &'a Path,
+    /// Servers on this machine whose answers could be sold.
+    pub(crate) found: &'a [provider::Found],
     pub(crate) json: bool,
 }
 
@@ -65,4 +67,16 @@ Ask the demonstration model (it knows the definitions of about 3,000 nouns):
 
 `lethe chat` asks from the terminal, `lethe where` says where the money is. Ctrl-C stops."
     ));
+    for found in ready.found {
+        output::line(offer(found, rpc_url));
+    }
+}
+
+/// How to sell the answers of a server that is running here.
+fn offer(found: &provider::Found, rpc_url: &str) -> String {
+    let provider::Found { name, url, models } = found;
+    let model = models.first().map_or("NAME", String::as_str);
+    format!(
+        "Found {name}: sell its answers here with `lethe provide --data DIR --rpc-url {rpc_url} --model {model} --backend {url}`"
+    )
 }

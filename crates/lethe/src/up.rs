@@ -145,11 +145,13 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
     tasks.spawn(gateway.serve(listener, stop.clone()));
     tasks.spawn(Arc::clone(&dashboard).watch(stop.clone()));
     market.place.folder.announce(&running)?;
+    let found = provider::detect().await;
     progress.done();
     summary::print(&summary::Ready {
         running: &running,
         key: &key,
         key_path: &key_path,
+        found: &found,
         json: args.json,
     });
 
