@@ -36,6 +36,7 @@ artifacts! {
     SETTLEMENT = "BatchSettlement",
     ALLOWANCE_COLLECTOR = "AllowanceCollector",
     EIP3009_COLLECTOR = "Eip3009Collector",
+    CALL_AGGREGATOR = "CallAggregator",
     REGISTRY = "Registry",
     MOR = "MorToken",
     USD = "UsdToken",

@@ -19,7 +19,9 @@ use crate::bindings::RegistryParameters;
 use crate::call::{Call, units};
 use crate::development::DEPLOYER;
 use crate::journal::MemoryJournal;
-use crate::profile::{ALLOWANCE_COLLECTOR, EIP3009_COLLECTOR, LOCAL_CHAIN_ID, Network, SETTLEMENT};
+use crate::profile::{
+    ALLOWANCE_COLLECTOR, CALL_AGGREGATOR, EIP3009_COLLECTOR, LOCAL_CHAIN_ID, Network, SETTLEMENT,
+};
 use crate::rpc::{Rpc, RpcError};
 use crate::sender::{Intent, Pace, Sender};
 
@@ -112,6 +114,7 @@ pub fn genesis_code() -> Vec<(Address, Bytes)> {
         (SETTLEMENT, &*artifact::SETTLEMENT),
         (ALLOWANCE_COLLECTOR, &*artifact::ALLOWANCE_COLLECTOR),
         (EIP3009_COLLECTOR, &*artifact::EIP3009_COLLECTOR),
+        (CALL_AGGREGATOR, &*artifact::CALL_AGGREGATOR),
     ]
     .into_iter()
     .map(|(address, artifact)| (address, artifact.deployed_bytecode.clone()))

@@ -26,6 +26,6 @@ pub use development::{DEPLOYER, DEVELOPMENT_ACCOUNTS, DevelopmentAccount, is_dev
 pub use journal::{Ended, JournalError, MemoryJournal, SignedTx, TxJournal};
 pub use ledger::{CLAIMS_MAX, EvmLedger};
 pub use profile::{
-    ALLOWANCE_COLLECTOR, Collectors, EIP3009_COLLECTOR, LOCAL_CHAIN_ID, Network, NetworkError,
-    PERMIT2, PERMIT2_COLLECTOR, SETTLEMENT, Token, UNAUDITED_FLAG,
+    ALLOWANCE_COLLECTOR, CALL_AGGREGATOR, Collectors, EIP3009_COLLECTOR, LOCAL_CHAIN_ID, Network,
+    NetworkError, PERMIT2, PERMIT2_COLLECTOR, SETTLEMENT, Token, UNAUDITED_FLAG,
 };

@@ -20,6 +20,8 @@ pub const EIP3009_COLLECTOR: Address = address!("4020806089470a89826cB9fB1f40591
 pub const PERMIT2_COLLECTOR: Address = address!("4020425FAf3B746C082C2f942b4E5159887B0005");
 /// Our collector of allowances; only in the genesis of local chains.
 pub const ALLOWANCE_COLLECTOR: Address = address!("4c45544845000000000000000000000000000001");
+/// Where public clients look for a contract that reads much at once (Multicall3).
+pub const CALL_AGGREGATOR: Address = address!("cA11bde05977b3631167028862bE2a173976CA11");
 /// Permit2, the same on every chain.
 pub const PERMIT2: Address = address!("000000000022D473030F116dDEE9F6B43aC78BA3");
 

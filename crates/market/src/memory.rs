@@ -462,11 +462,11 @@ impl Ledger for MemoryLedger {
             let channel = book.channels.entry(config.id(&this.domain)).or_default();
             let paid = amount.min(channel.balance.less(channel.total_claimed));
             channel.balance = channel.balance.less(paid);
-            let left = channel.balance.less(channel.total_claimed);
+            // What was refunded need not be withdrawn any more.
             channel.withdrawal = channel
                 .withdrawal
                 .map(|pending| Withdrawal {
-                    amount: pending.amount.min(left),
+                    amount: pending.amount.less(paid),
                     ..pending
                 })
                 .filter(|pending| !pending.amount.is_zero());
