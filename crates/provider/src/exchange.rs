@@ -66,6 +66,22 @@ pub(crate) async fn serve(inner: Arc<Inner>, incoming: Incoming) {
     }
 }
 
+/// Somebody waits for a refusal or a receipt; stopping waits for that.
+struct Answering(Arc<Inner>);
+
+impl Answering {
+    fn new(inner: &Arc<Inner>) -> Self {
+        inner.answering.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(inner))
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.answering.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 async fn receipts(inner: &Inner, id: ChannelId, after: u64, peer: NodeId, mut send: SendHalf) {
     let Some(channel) = inner.sessions.find(id) else {
         // A channel that was never used has no receipts.
@@ -124,6 +140,7 @@ async fn infer_on(
     send: SendHalf,
     receive: ReceiveHalf,
 ) {
+    let answering = Answering::new(inner);
     let admitted = match admit::admit(inner, &infer, peer).await {
         Ok(admitted) => admitted,
         Err(refusal) => return say_no(inner, send, refusal).await,
@@ -163,6 +180,7 @@ async fn infer_on(
         over,
         send,
         last: None,
+        answering: Some(answering),
     };
     exchange.run(begun.stream, begun.slot, left.as_mut()).await;
     sale.took(started.elapsed());
@@ -239,6 +257,8 @@ async fn begin(
         }
     };
     if let Err(error) = durable.wait().await {
+        drop(stream);
+        give_back(&channel, infer.request).await;
         return Err(Some(admit::payment(&error)));
     }
     let begun = Begun {
@@ -416,6 +436,7 @@ struct Exchange {
     send: SendHalf,
     /// How it ends, once what goes before has gone out.
     last: Option<Ended>,
+    answering: Option<Answering>,
 }
 
 impl Exchange {
@@ -432,6 +453,7 @@ impl Exchange {
         };
         drop(slot);
         self.end(&ended).await;
+        drop(self.answering.take());
         if !matches!(ended, Ended::Left(_)) {
             // The last step may have run ahead of the vouchers.
             let _ = timeout(LAST_VOUCHER_WITHIN, left).await;

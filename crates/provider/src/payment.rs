@@ -8,22 +8,29 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use market::{
     ChannelConfig, ChannelId, Domain, ModelId, NodeId, NodeKey, Outcome, Rates, Receipt, RequestId,
     SignedReceipt, SignedVoucher, Till, TillError, TillEvent, Timestamp, VoucherError,
 };
 use serde::{Deserialize, Serialize};
-use store::{Entry, Journal};
+use store::{AppendError, Entry, Journal};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Instant;
-use tracing::error;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{error, warn};
 
 /// Writes that wait for the disk, per channel; more wait before the till moves.
 const WRITES_QUEUED: usize = 256;
 
 /// Writes that share one append; each has a few entries.
 const WRITES_AT_ONCE: usize = 128;
+
+/// Time for something to get to the disk; longer, and it counts as broken.
+const DURABLE_WITHIN: Duration = Duration::from_secs(10);
+
+/// When the disk is full, between two tries.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Nodes that a channel is remembered to be used from; the oldest is forgotten.
 const PEERS_KEPT: usize = 16;
@@ -102,7 +109,11 @@ pub(crate) struct Durable(oneshot::Receiver<()>);
 impl Durable {
     /// Waits for it. Earlier writes of the channel are durable then, too.
     pub(crate) async fn wait(self) -> Result<(), PaymentError> {
-        self.0.await.map_err(|_| PaymentError::Journal)
+        let written = timeout(DURABLE_WITHIN, self.0).await;
+        match written {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(PaymentError::Journal),
+        }
     }
 }
 
@@ -369,9 +380,7 @@ async fn write(journal: Journal, mut queue: mpsc::Receiver<Write>, books: Arc<Bo
             .iter_mut()
             .flat_map(|write| std::mem::take(&mut write.entries))
             .collect();
-        if !entries.is_empty()
-            && let Err(failure) = journal.append(entries).await
-        {
+        if let Err(failure) = append(&journal, entries).await {
             error!(journal = journal.name(), error = %failure, "channel closed");
             return;
         }
@@ -389,6 +398,23 @@ async fn write(journal: Journal, mut queue: mpsc::Receiver<Write>, books: Arc<Bo
         }
         drop(held);
         books.moved.send_replace(());
+    }
+}
+
+/// Appends; a disk that is full is waited for, because the till has moved and
+/// its journal must follow in the same order.
+async fn append(journal: &Journal, entries: Vec<Entry>) -> Result<(), AppendError> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    loop {
+        match journal.append(entries.clone()).await {
+            Err(full @ AppendError::Full { .. }) => {
+                warn!(journal = journal.name(), error = %full, "waiting");
+                sleep(RETRY_AFTER).await;
+            }
+            written => return written.map(drop),
+        }
     }
 }
 

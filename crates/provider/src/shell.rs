@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use market::{
@@ -133,6 +133,8 @@ pub(crate) struct Inner {
     /// One claim at a time.
     pub(crate) claiming: tokio::sync::Mutex<()>,
     closing: AtomicBool,
+    /// Requests whose consumer has not had the last word yet.
+    pub(crate) answering: AtomicUsize,
     pub(crate) tasks: Tasks,
 }
 
@@ -211,6 +213,7 @@ impl Provider {
             earned: Notify::new(),
             claiming: tokio::sync::Mutex::default(),
             closing: AtomicBool::new(false),
+            answering: AtomicUsize::new(0),
             tasks,
         });
         inner.begin(listener);
@@ -340,16 +343,10 @@ impl Inner {
         }
     }
 
-    /// Waits until nothing runs, for so long.
+    /// Waits until everybody had the last word, for so long.
     async fn drained(&self, within: Duration) {
         let deadline = Instant::now() + within;
-        let runs = || {
-            let channels = self.sessions.all();
-            channels
-                .iter()
-                .any(|channel| channel.till(|till| till.running()) > 0)
-        };
-        while runs() && Instant::now() < deadline {
+        while self.answering.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
             sleep(DRAIN_EVERY).await;
         }
     }

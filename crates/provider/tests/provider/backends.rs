@@ -7,15 +7,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use engine::{Engine, Options};
 use futures_util::StreamExt;
 use provider::{
-    Backend, BackendError, BackendFailure, Found, OpenAiBackend, OpenAiConfig, detect_at,
+    Backend, BackendError, BackendFailure, EngineBackend, Found, OpenAiBackend, OpenAiConfig,
+    detect_at,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use transport::message::FromProvider;
 
-use crate::world::until;
+use crate::world::{NOW, STEP, World, input, until};
 
 const CHUNK: &str = r#"data: {"id":"x","choices":[{"index":0,"delta":{"content":"hi"}}]}"#;
 
@@ -111,82 +114,46 @@ async fn chat(backend: &OpenAiBackend) -> Result<(usize, Option<BackendFailure>)
     Ok((chunks, None))
 }
 
+/// Chunks that came, and how it ended in words.
+async fn ending(answer: String, holds: bool) -> (usize, String) {
+    let server = Server::says(answer, holds).await;
+    let (chunks, failure) = chat(&server.backend()).await.unwrap();
+    let words = failure.map_or_else(|| "complete".to_owned(), |failure| failure.to_string());
+    (chunks, words)
+}
+
+#[tokio::test]
+async fn an_answer_is_complete_when_the_server_says_so() {
+    let chunk = format!("{CHUNK}\n\n");
+    for answer in [
+        events(&[&chunk, &chunk, "data: [DONE]\n\n"]),
+        events(&[": hi\r\n\r\n", &chunk, &chunk, "data: [DONE]\r\n\r\n"]),
+    ] {
+        assert_eq!(ending(answer, false).await, (2, "complete".to_owned()));
+    }
+}
+
 #[tokio::test]
 async fn every_way_to_break_off_has_its_name() {
     let chunk = format!("{CHUNK}\n\n");
     let half = &chunk[..chunk.len() / 2];
     let error = "data: {\"error\":{\"message\":\"out of memory\"}}\n\n";
     let endless = format!("data: {}", "a".repeat(2 * 1024 * 1024));
-    for (name, answer, holds, chunks, expected) in [
-        (
-            "a whole answer",
-            events(&[&chunk, &chunk, "data: [DONE]\n\n"]),
-            false,
-            2,
-            "complete",
-        ),
-        (
-            "comments and CRLF",
-            events(&[": hi\r\n\r\n", &chunk, "data: [DONE]\r\n\r\n"]),
-            false,
-            1,
-            "complete",
-        ),
-        (
-            "no [DONE]",
-            events(&[&chunk]),
-            false,
-            1,
-            "ended without saying",
-        ),
-        (
-            "half an event",
-            events(&[&chunk, half]),
-            false,
-            1,
-            "not an answer",
-        ),
-        (
-            "garbage",
-            events(&[&chunk, "data: {]\n\n"]),
-            false,
-            1,
-            "not an answer",
-        ),
-        (
-            "an endless event",
-            events(&[&endless]),
-            false,
-            0,
-            "not an answer",
-        ),
-        (
-            "an error in the middle",
-            events(&[&chunk, error]),
-            false,
-            1,
-            "reports: out of memory",
-        ),
-        (
-            "silence in the middle",
-            events(&[&chunk]),
-            true,
-            1,
-            "sent nothing",
-        ),
-        (
-            "silence before the first",
-            events(&[]),
-            true,
-            0,
-            "sent nothing",
-        ),
+    for (answer, chunks, expected) in [
+        (events(&[&chunk]), 1, "ended without saying"),
+        (events(&[&chunk, half]), 1, "not an answer"),
+        (events(&[&chunk, "data: {]\n\n"]), 1, "not an answer"),
+        (events(&[&endless]), 0, "not an answer"),
+        (events(&[&chunk, error]), 1, "reports: out of memory"),
     ] {
-        let server = Server::says(answer, holds).await;
-        let (got, failure) = chat(&server.backend()).await.unwrap();
-        let text = failure.map_or_else(|| "complete".to_owned(), |failure| failure.to_string());
-        assert!(text.contains(expected), "{name}: {text}");
-        assert_eq!(got, chunks, "{name}");
+        let (got, words) = ending(answer, false).await;
+        assert!(words.contains(expected), "{expected}: {words}");
+        assert_eq!(got, chunks, "{expected}");
+    }
+    for (answer, chunks) in [(events(&[&chunk]), 1), (events(&[]), 0)] {
+        let (got, words) = ending(answer, true).await;
+        assert!(words.contains("sent nothing"), "{words}");
+        assert_eq!(got, chunks);
     }
 }
 
@@ -269,6 +236,34 @@ async fn a_dropped_answer_closes_the_connection() {
         server.open.load(Ordering::SeqCst) == 0
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_embedded_engine_answers_through_the_whole_provider() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/model/demo.gguf");
+    let engine = Engine::open(model.as_ref(), Options::default()).unwrap();
+    let backend = Arc::new(EngineBackend::new(engine, Arc::new(|| NOW)));
+    let world = World::new();
+    let selling = world
+        .sells(backend, |config| {
+            config.offers[0].output_tokens_max = Some(8)
+        })
+        .await;
+    let buyer = world.buyer(10_000).await;
+    let mut talk = buyer.asks(&selling, input() + STEP).await;
+    talk.begins().await;
+    let Some(FromProvider::Chunk { tokens: 0, json }) = talk.hears().await else {
+        panic!("the role comes first");
+    };
+    let first: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(first["object"], "chat.completion.chunk");
+    assert_eq!(first["created"], NOW.0);
+    assert_eq!(first["choices"][0]["delta"]["role"], "assistant");
+    let whole = talk.reads_on(Some(0)).await;
+    assert_eq!(whole.failure, None);
+    let receipt = whole.receipt.receipt;
+    assert!((1..=8).contains(&receipt.output_tokens), "{receipt:?}");
+    assert!(receipt.input_tokens > 0, "the engine counts the request");
 }
 
 #[tokio::test]

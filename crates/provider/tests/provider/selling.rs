@@ -91,8 +91,11 @@ async fn many_answers_at_once_on_one_channel_add_up() {
 #[tokio::test]
 async fn who_does_not_pay_on_gets_one_step_more_and_a_receipt() {
     let world = World::new();
-    let (selling, backend) = world
-        .sells_script(Script::tokens(500, Duration::ZERO))
+    let backend = Arc::new(ScriptedBackend::new(Script::tokens(500, Duration::ZERO)));
+    let selling = world
+        .sells(Arc::clone(&backend), |config| {
+            config.pay_within = Duration::from_millis(100);
+        })
         .await;
     let buyer = world.buyer(10_000).await;
     let whole = buyer
@@ -118,8 +121,11 @@ async fn who_does_not_pay_on_gets_one_step_more_and_a_receipt() {
 #[tokio::test]
 async fn vouchers_that_raise_too_little_do_not_buy_more() {
     let world = World::new();
-    let (selling, _) = world
-        .sells_script(Script::tokens(500, Duration::ZERO))
+    let backend = Arc::new(ScriptedBackend::new(Script::tokens(500, Duration::ZERO)));
+    let selling = world
+        .sells(Arc::clone(&backend), |config| {
+            config.pay_within = Duration::from_millis(100);
+        })
         .await;
     let buyer = world.buyer(10_000).await;
     let mut talk = buyer.asks(&selling, input() + STEP).await;

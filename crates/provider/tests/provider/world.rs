@@ -205,7 +205,7 @@ fn config(backend: BackendHandle) -> Config {
         offers: vec![offer],
         withdraw_delay_min_s: 900,
         quote_validity_s: 600,
-        pay_within: Duration::from_millis(100),
+        pay_within: PATIENCE,
         stop_within: Duration::from_secs(5),
         claims: ClaimPolicy {
             threshold: Amount::new(u128::MAX),
