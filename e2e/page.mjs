@@ -1,0 +1,111 @@
+// The dashboard in headless Chromium: its tables fill, nothing is refused by its own content policy, nothing is fetched
+// from elsewhere, and it fits a telephone. Screenshots go to E2E_OUT.
+
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+import { apiKey, baseUrl, check, dashboardUrl } from "./check.mjs";
+
+const WAIT_MS = 20_000;
+const out = process.env.E2E_OUT;
+const origin = new URL(dashboardUrl).origin;
+const flags = [
+  "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+  "--disable-component-update", "--disable-sync",
+];
+
+const profile = await mkdtemp(join(tmpdir(), "lethe-e2e-"));
+const browser = await chromium.launchPersistentContext(profile, {
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: flags,
+  viewport: { width: 1280, height: 900 },
+  colorScheme: "light",
+});
+browser.setDefaultTimeout(WAIT_MS);
+
+/** What went wrong on a page, as it happens. */
+function complaints(page) {
+  const found = [];
+  page.on("console", (message) => ["error", "warning"].includes(message.type()) && found.push(message.text()));
+  page.on("pageerror", (error) => found.push(String(error)));
+  page.on("request", (request) => {
+    const { protocol, origin: from } = new URL(request.url());
+    if (protocol !== "data:" && from !== origin) found.push(`asked elsewhere: ${request.url()}`);
+  });
+  return found;
+}
+
+async function ask() {
+  const answer = await fetch(`${baseUrl}/chat/completions`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${apiKey}`, "content-type": "application/json" },
+    body: JSON.stringify({ model: "lethe-demo", messages: [{ role: "user", content: "What is a glacier?" }] }),
+  });
+  assert.equal(answer.status, 200);
+}
+
+const section = (page, heading) => page.locator("section", { has: page.getByRole("heading", { name: heading }) });
+
+async function filled(page) {
+  await section(page, "What runs").getByText("cedar", { exact: true }).waitFor();
+  await section(page, "On offer").getByRole("row").nth(3).waitFor();
+  await section(page, "Last answers").getByRole("row").nth(1).waitFor();
+  await section(page, "Where each MOR is").getByText("every unit is accounted for").waitFor();
+}
+
+const page = await browser.newPage();
+const found = complaints(page);
+
+await check("page: every table fills", async () => {
+  await ask();
+  await page.goto(dashboardUrl);
+  await filled(page);
+});
+
+await check("page: the key leaves the address bar", async () => {
+  assert.equal(page.url(), `${origin}/`);
+});
+
+await check("page: a new answer appears by itself", async () => {
+  const rows = section(page, "Last answers").locator("tbody tr");
+  const cell = rows.first().locator("td").first();
+  const before = [await cell.textContent(), await rows.count()].join();
+  const deadline = Date.now() + WAIT_MS;
+  let now = before;
+  while (now === before) {
+    assert.ok(Date.now() < deadline, `still ${before}`);
+    await ask();
+    await page.waitForTimeout(1100);
+    now = [await cell.textContent(), await rows.count()].join();
+  }
+});
+
+await check("page: wide and light", async () => {
+  await page.screenshot({ path: join(out, "dashboard-1280-light.png"), fullPage: true });
+});
+
+await check("page: 390 wide and dark, without scrolling sideways", async () => {
+  await page.setViewportSize({ width: 390, height: 844 });
+  await page.emulateMedia({ colorScheme: "dark" });
+  await page.screenshot({ path: join(out, "dashboard-390-dark.png"), fullPage: true });
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+  assert.ok(wide <= 390, `${wide} wide`);
+});
+
+await check("page: no errors, nothing against its content policy, nothing from elsewhere", async () => {
+  assert.deepEqual(found, []);
+});
+
+await check("page: without a key it asks for one, and refuses a wrong one", async () => {
+  const stranger = await browser.newPage();
+  await stranger.goto(`${origin}/`);
+  await stranger.getByLabel("Key of this node").fill("lethe-wrong-key");
+  await stranger.getByRole("button", { name: "Open" }).click();
+  await stranger.getByRole("alert").getByText("does not know this key").waitFor();
+  await stranger.close();
+});
+
+await browser.close();
+await rm(profile, { recursive: true, force: true });
