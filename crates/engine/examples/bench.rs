@@ -62,6 +62,8 @@ struct Timing {
     rest: Duration,
     tokens: u32,
     ids: Vec<u32>,
+    /// The likeliest first tokens and their log-probabilities.
+    top: Vec<(u32, f32)>,
 }
 
 #[tokio::main]
@@ -86,7 +88,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         for _ in 0..if wish.ids { 1 } else { wish.rounds } {
             let timing = time(&engine, prompt, &wish).await?;
             if wish.ids {
-                let line = json!({"prompt": prompt, "ids": timing.ids, "prompt_tokens": timing.prompt_tokens});
+                let line = json!({"prompt": prompt, "ids": timing.ids, "prompt_tokens": timing.prompt_tokens, "top": timing.top});
                 writeln!(out, "{line}")?;
                 continue;
             }
@@ -109,6 +111,7 @@ async fn time(engine: &Engine, prompt: &str, wish: &Wish) -> Result<Timing, Box<
         "temperature": 0,
         "max_tokens": wish.tokens,
         "logprobs": wish.ids,
+        "top_logprobs": if wish.ids { 5 } else { 0 },
     });
     if !wish.ids {
         // The answer must not end early.
@@ -126,7 +129,15 @@ async fn time(engine: &Engine, prompt: &str, wish: &Wish) -> Result<Timing, Box<
                 if timing.first.is_zero() {
                     timing.first = begun.elapsed();
                 }
-                timing.ids.extend(logprobs.map(|step| step.chosen.id));
+                let Some(step) = logprobs else { continue };
+                timing.ids.push(step.chosen.id);
+                if timing.top.is_empty() {
+                    timing.top = step
+                        .top
+                        .iter()
+                        .map(|other| (other.id, other.logprob))
+                        .collect();
+                }
             }
             Event::Done {
                 completion_tokens, ..

@@ -35,8 +35,8 @@ impl Cache {
             .zip(keys.chunks_exact(width))
             .zip(values.chunks_exact(width))
         {
-            head.keys.extend(key.iter().map(|x| half::f16::from_f32(*x).to_f32()));
-            head.values.extend(value.iter().map(|x| half::f16::from_f32(*x).to_f32()));
+            head.keys.extend_from_slice(key);
+            head.values.extend_from_slice(value);
         }
     }
 
