@@ -46,8 +46,8 @@ start() {
   "$lethe" up --data "$work/data" --http 127.0.0.1:0 --rpc 127.0.0.1:0 --json >"$work/up.json" 2>"$work/up.log" &
   up=$!
   until [[ -s $work/up.json ]]; do
-    kill -0 "$up" && ((SECONDS < deadline)) || {
-      say "FAIL up: not up within $START_S s: $(tail -c 500 "$work/up.log")"
+    kill -0 "$up" 2>/dev/null && ((SECONDS < deadline)) || {
+      say "FAIL up: not up within $START_S s, or ended: $(tail -c 500 "$work/up.log")"
       return 1
     }
     sleep 0.2
@@ -87,6 +87,7 @@ part() {
 
 export E2E_OUT=${E2E_OUT:-$work}
 mkdir -p "$E2E_OUT"
+touch "$work/complaints"
 install
 if start; then
   # It mostly waits, for the gateway to cut off who is slow.
