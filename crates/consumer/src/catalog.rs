@@ -15,6 +15,7 @@ use market::{
     SignedRecord, Timestamp,
 };
 use tracing::debug;
+use transport::NodeAddr;
 
 /// The longest descriptor that is read: a record, its signature, and JSON's escapes.
 pub const MAX_DESCRIPTOR_BYTES: usize = 2 * market::MAX_RECORD_BYTES;
@@ -47,6 +48,14 @@ pub(crate) struct Seller {
 }
 
 impl Seller {
+    /// Where its node is dialled.
+    pub(crate) fn node_addr(&self) -> NodeAddr {
+        NodeAddr {
+            id: self.node,
+            addresses: self.addresses.clone(),
+        }
+    }
+
     /// What a channel to it must look like.
     pub(crate) fn terms(&self, offer: &Offer) -> ChannelTerms {
         ChannelTerms {

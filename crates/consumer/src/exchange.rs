@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use market::{InputBound, PurseError, RequestId, SignedReceipt, SignedVoucher};
+use market::{Address, InputBound, PurseError, RequestId, SignedReceipt, SignedVoucher};
 use openai::ChatRequest;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
@@ -60,6 +60,16 @@ impl Attempt {
     fn elsewhere(error: InferError) -> Self {
         Self::Elsewhere { error, busy: None }
     }
+
+    fn unpayable(provider: Address, source: SessionError) -> Self {
+        let source = Box::new(source);
+        Self::elsewhere(InferError::Payment { provider, source })
+    }
+
+    fn failed(provider: Address, problem: impl ToString) -> Self {
+        let message = problem.to_string();
+        Self::elsewhere(InferError::Provider { provider, message })
+    }
 }
 
 /// Asks one provider. Returns once the first piece is there.
@@ -70,42 +80,20 @@ pub(crate) async fn begin(
     started: Instant,
 ) -> Result<Answer, Attempt> {
     let provider = candidate.seller.address;
-    let to = NodeAddr {
-        id: candidate.seller.node,
-        addresses: candidate.seller.addresses.clone(),
-    };
-    let unpayable = |source: SessionError| {
-        Attempt::elsewhere(InferError::Payment {
-            provider,
-            source: Box::new(source),
-        })
-    };
-    let unreachable = |problem: String| {
-        Attempt::elsewhere(InferError::Provider {
-            provider,
-            message: problem,
-        })
-    };
-
+    let to = candidate.seller.node_addr();
     let terms = candidate.seller.terms(&candidate.offer);
     let (channel, stream) = tokio::join!(inner.sessions.acquire(&terms), inner.node.open(&to));
-    let channel = channel.map_err(unpayable)?;
-    let stream = stream.map_err(|error| unreachable(error.to_string()))?;
+    let channel = channel.map_err(|error| Attempt::unpayable(provider, error))?;
+    let stream = stream.map_err(|error| Attempt::failed(provider, error))?;
     if let Err(error) = reconcile(&inner.node, &to, &channel).await {
         debug!(%error, "not reconciled yet");
     }
 
     let body = request.upstream_body(&candidate.offer.name);
+    let bound = InputBound::of_body(body.len());
     let id = inner.new_request_id();
-    let (reserved, voucher) = reserve(
-        inner,
-        &channel,
-        id,
-        candidate,
-        InputBound::of_body(body.len()),
-    )
-    .await
-    .map_err(unpayable)?;
+    let reserved = reserve(inner, &channel, id, candidate, bound).await;
+    let (reserved, voucher) = reserved.map_err(|error| Attempt::unpayable(provider, error))?;
     let infer = Infer {
         request: id,
         channel: channel.config,
@@ -115,9 +103,8 @@ pub(crate) async fn begin(
         body,
     };
     let Stream { mut send, receive } = stream;
-    send.send(&Ask::Infer(Box::new(infer)))
-        .await
-        .map_err(|error| unreachable(error.to_string()))?;
+    let asked = send.send(&Ask::Infer(Box::new(infer))).await;
+    asked.map_err(|error| Attempt::failed(provider, error))?;
 
     let exchange = Exchange {
         inner: Arc::clone(inner),
@@ -129,11 +116,7 @@ pub(crate) async fn begin(
         started,
         receive,
         meter: Meter::default(),
-        dues: Arc::new(Dues {
-            due: Notify::new(),
-            read_tokens: AtomicU32::new(0),
-            leaving: CancellationToken::new(),
-        }),
+        dues: Arc::default(),
     };
     exchange.begun(send).await
 }
@@ -170,6 +153,7 @@ struct Meter {
 }
 
 /// What the reading side tells the paying side.
+#[derive(Default)]
 struct Dues {
     due: Notify,
     /// Tokens read and reckoned with in the purse.
@@ -200,8 +184,7 @@ impl Exchange {
     /// Waits for the provider to take the request and for the first piece.
     async fn begun(mut self, send: SendHalf) -> Result<Answer, Attempt> {
         let provider = self.candidate.seller.address;
-        let failed =
-            |message: String| Attempt::elsewhere(InferError::Provider { provider, message });
+        let failed = |message: String| Attempt::failed(provider, message);
         let opening = timeout(BEGIN_TIMEOUT, self.receive.receive::<FromProvider>()).await;
         match opening {
             Ok(Ok(Some(FromProvider::Begin))) => {}

@@ -194,10 +194,7 @@ impl Consumer {
             .cloned()
             .collect();
         for seller in sellers {
-            let to = NodeAddr {
-                id: seller.node,
-                addresses: seller.addresses.clone(),
-            };
+            let to = seller.node_addr();
             for channel in self.inner.sessions.of(seller.address) {
                 if let Err(error) = reconcile(&self.inner.node, &to, &channel).await {
                     debug!(%error, provider = %seller.address, "not reconciled");

@@ -251,7 +251,9 @@ impl Engine {
         )
         .map_err(|source| LoadError::Weights { source })?;
         let recommended = contents.metadata.get(TEMPERATURE).and_then(Value::as_f32);
-        let temperature = recommended.filter(|t| (0.0..=2.0).contains(t)).unwrap_or(1.0);
+        let temperature = recommended
+            .filter(|t| (0.0..=2.0).contains(t))
+            .unwrap_or(1.0);
         let card = Card::new(&contents, &model, context, Sha256::digest(&*file).into());
         let guards = Guards::new(tokenizer.control_texts());
         let front = Front {
@@ -317,7 +319,9 @@ impl Engine {
                 queue: inner.queue,
             })?;
         let front = Arc::clone(&inner.front);
-        let says_none = request.get("temperature").is_none_or(serde_json::Value::is_null);
+        let says_none = request
+            .get("temperature")
+            .is_none_or(serde_json::Value::is_null);
         let mut request = Request::read(request)?;
         if says_none {
             request.sampling.temperature = front.temperature;

@@ -92,8 +92,14 @@ pub(crate) async fn chain(args: cli::Chain) -> Result<(), RoleError> {
 pub(crate) async fn provide(args: cli::Provide) -> Result<(), RoleError> {
     let network = Network::by_name(&args.network.network, args.network.unaudited)?;
     let rates = Rates {
-        input_per_million: price("--input-price", &args.input_price)?,
-        output_per_million: price("--output-price", &args.output_price)?,
+        input_per_million: price(&args.input_price).map_err(|source| RoleError::Price {
+            flag: "--input-price",
+            source,
+        })?,
+        output_per_million: price(&args.output_price).map_err(|source| RoleError::Price {
+            flag: "--output-price",
+            source,
+        })?,
     };
     let (backend, upstream) = backend(&args).await?;
     let folder = Folder::take(args.data.folder)?;
@@ -125,8 +131,8 @@ pub(crate) async fn provide(args: cli::Provide) -> Result<(), RoleError> {
     Ok(())
 }
 
-fn price(flag: &'static str, text: &str) -> Result<Amount, RoleError> {
-    Amount::from_decimal(text, MOR_DECIMALS).map_err(|source| RoleError::Price { flag, source })
+fn price(text: &str) -> Result<Amount, ParseAmountError> {
+    Amount::from_decimal(text, MOR_DECIMALS)
 }
 
 async fn backend(args: &cli::Provide) -> Result<(BackendHandle, &'static str), RoleError> {

@@ -2,6 +2,8 @@
 //! and whoever crashes when, nobody loses more than one step per running
 //! answer, and the books agree again after a restart.
 
+#![expect(clippy::unwrap_used, reason = "what cannot be in a test fails it")]
+
 use std::collections::BTreeMap;
 
 use market::{

@@ -100,7 +100,7 @@ pub(super) fn quantise(values: &[f32], numbers: &mut [i8], scales: &mut [f32]) {
     let blocks = values.len() / BLOCK;
     assert!(numbers.len() >= blocks * BLOCK && scales.len() >= blocks);
     let sign = _mm256_set1_ps(-0.0);
-    for block in 0..blocks {
+    for (block, scale) in scales.iter_mut().enumerate().take(blocks) {
         // SAFETY: the block's 32 values and 32 numbers lie inside, by the assert.
         unsafe {
             let from = values.as_ptr().add(block * BLOCK);
@@ -120,7 +120,7 @@ pub(super) fn quantise(values: &[f32], numbers: &mut [i8], scales: &mut [f32]) {
                 .iter()
                 .fold(0.0f32, |top, &lane| if lane > top { lane } else { top });
             let inverse = if top > 0.0 { 127.0 / top } else { 0.0 };
-            scales[block] = half::f16::from_f32(top / 127.0).to_f32();
+            *scale = half::f16::from_f32(top / 127.0).to_f32();
             let factor = _mm256_set1_ps(inverse);
             let round = |v: __m256| _mm256_cvtps_epi32(_mm256_mul_ps(v, factor));
             // Packing works within halves of a register; the permutation puts

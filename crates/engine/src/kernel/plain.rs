@@ -88,7 +88,7 @@ pub(super) fn silu_gate<const FMA: bool>(gate: &mut [f32], up: &[f32]) {
 #[inline(always)]
 pub(super) fn gelu_gate<const FMA: bool>(gate: &mut [f32], up: &[f32]) {
     /// √(2/π), twice: tanh(y) is 1 - 2/(1 + e^2y).
-    const TWICE: f32 = 2.0 * 0.797_884_56;
+    const TWICE: f32 = 2.0 * 0.797_884_6;
     for (gate, up) in gate.iter_mut().zip(up) {
         let x = *gate;
         let doubled = TWICE * x * (1.0 + 0.044_715 * x * x);

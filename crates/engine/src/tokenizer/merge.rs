@@ -173,10 +173,10 @@ impl Ord for Score {
 }
 
 /// SentencePiece: of all merges that give a token, the best score first.
-pub(super) fn by_score<'a>(
-    text: &'a str,
+pub(super) fn by_score(
+    text: &str,
     score: impl Fn(&str) -> Option<f32>,
-) -> impl Iterator<Item = &'a str> {
+) -> impl Iterator<Item = &str> {
     let spans = text
         .char_indices()
         .map(|(start, c)| (start, start + c.len_utf8()));
