@@ -261,7 +261,8 @@ mod tests {
             [
                 local.settlement,
                 local.collectors.allowance.unwrap(),
-                local.collectors.eip3009.unwrap()
+                local.collectors.eip3009.unwrap(),
+                CALL_AGGREGATOR,
             ]
         );
         assert!(code.iter().all(|(_, code)| code.len() > 100));
