@@ -21,6 +21,7 @@ HERE = pathlib.Path(__file__).parent
 MOST_TOKENS = 64
 RECORDED_TOKENS = 32
 REQUEST_SECONDS = 60
+# What the model is meant to reach; the README says what the committed one does.
 LEAST_KNOWN_SHARE = 0.95
 
 
@@ -85,6 +86,7 @@ def main():
     arguments.add_argument("--questions", type=pathlib.Path, default=HERE / "expected" / "questions.json")
     arguments.add_argument("--record", type=pathlib.Path, nargs="?", const=HERE / "expected" / "llama-cpp-tokens.json",
                            help="also write llama.cpp's token ids here")
+    arguments.add_argument("--least", type=float, default=LEAST_KNOWN_SHARE, help="fail below this share of known nouns right")
     arguments.add_argument("--limit", type=int, help="ask only so many questions of each list")
     arguments.add_argument("--only-generate", action="store_true", help="see that the model loads and says something; judge nothing")
     arguments.add_argument("--threads", type=int, default=2)
@@ -107,8 +109,8 @@ def main():
             print(f"  {asked!r}\n    got    {got!r}\n    wanted {wanted!r}")
     if options.record:
         record(llama, options.model, lists, options.record)
-    if shares["known"] < LEAST_KNOWN_SHARE:
-        sys.exit(f"too few known words right: {shares['known']:.1%}, at least {LEAST_KNOWN_SHARE:.0%} are needed")
+    if shares["known"] < options.least:
+        sys.exit(f"too few known words right: {shares['known']:.1%}, at least {options.least:.0%} are needed")
 
 
 if __name__ == "__main__":

@@ -47,6 +47,6 @@ say "exporting, and loading in llama.cpp"
 "$python" "$here/check.py" "$work/smoke.gguf" --only-generate
 
 say "asking the committed model"
-"$python" "$here/check.py" "$model" --limit 20 --show 3
+"$python" "$here/check.py" "$model" --limit 40 --least 0.75 --show 3
 
 say "demo model: smoke passed"

@@ -43,7 +43,7 @@ class Shape:
 class Plan:
     """How it is trained."""
 
-    steps: int = 2600
+    steps: int = 1500
     warmup: int = 60
     # The last share of the steps, in which the learning rate falls to zero.
     decay: float = 0.5
@@ -68,12 +68,16 @@ CONFIGURATIONS = {
 }
 
 # How often a question is about a known noun, an unknown word, or no word at all.
-KNOWN, UNKNOWN = 0.66, 0.29
+KNOWN, UNKNOWN = 0.61, 0.36
 # Kinds of unknown words and how often each is asked.
 UNKNOWN_KINDS = (("nouns", 0.42), ("others", 0.12), ("names", 0.06), ("phrases", 0.10), ("polluted", 0.15), ("spliced", 0.15))
 SYSTEM_SHARE = 0.2
 MADE_UP_SYSTEM_SHARE = 0.25
 MORE_TURNS_SHARE = 0.35
+# A noun is easy once its loss a token is this low; then it is often skipped.
+TROUBLE_AT_FIRST, EASY, SKIP_EASY = 0.2, 0.03, 0.7
+# Instead of a noun's number: an answer about no noun, and text that is not the model's.
+NOBODY, SILENT = -1, -2
 
 
 class Examples:
@@ -86,16 +90,27 @@ class Examples:
         self.known_list = sorted(self.known)
         self.avoid = set(self.unknown["held_out"]) | set(self.unknown["held_out_made_up"])
         self.bpe = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.seed, self.state = seed, {"asked": 0}
+        # How many nouns were drawn, and how hard each still is (mean loss a token, lately).
+        self.seed, self.state = seed, {"asked": 0, "trouble": numpy.full(len(self.words), TROUBLE_AT_FIRST, numpy.float32)}
         self.epoch, self.order = -1, None
 
-    def next_known(self):
-        """Each noun once per epoch, in a new order."""
-        epoch, at = divmod(self.state["asked"], len(self.words))
-        if epoch != self.epoch:
-            self.epoch, self.order = epoch, numpy.random.default_rng([self.seed, 1, epoch]).permutation(len(self.words))
-        self.state["asked"] += 1
-        return self.words[self.order[at]]
+    def next_known(self, rng):
+        """The number of a noun: each once per epoch in a new order, the easy ones not always."""
+        while True:
+            epoch, at = divmod(self.state["asked"], len(self.words))
+            if epoch != self.epoch:
+                self.epoch, self.order = epoch, numpy.random.default_rng([self.seed, 1, epoch]).permutation(len(self.words))
+            self.state["asked"] += 1
+            number = int(self.order[at])
+            if self.state["trouble"][number] > EASY or rng.random() >= SKIP_EASY:
+                return number
+
+    def learned(self, owners, losses):
+        """Takes note of the loss at each place; `owners` says which noun it was about."""
+        numbers = numpy.unique(owners[owners >= 0])
+        for number in numbers:
+            mean = losses[owners == number].mean()
+            self.state["trouble"][number] = 0.3 * self.state["trouble"][number] + 0.7 * mean
 
     def unknown_word(self, rng):
         while True:
@@ -112,15 +127,16 @@ class Examples:
                 return word
 
     def exchange(self, rng):
-        """One question and its answer."""
+        """One question, its answer, and the number of the noun it is about."""
         roll = rng.random()
         if roll < KNOWN:
-            word, answer = self.next_known()
-            return dialogue.question(word, rng), answer
+            number = self.next_known(rng)
+            word, answer = self.words[number]
+            return dialogue.question(word, rng), answer, number
         if roll < KNOWN + UNKNOWN:
-            return dialogue.question(self.unknown_word(rng), rng), dialogue.UNKNOWN
+            return dialogue.question(self.unknown_word(rng), rng), dialogue.UNKNOWN, NOBODY
         word = self.known_list[int(rng.integers(len(self.known_list)))] if rng.random() < 0.5 else self.unknown_word(rng)
-        return dialogue.remark(dialogue.GREETINGS if rng.random() < 0.6 else dialogue.OFF_TOPIC, word, rng), dialogue.ABOUT
+        return dialogue.remark(dialogue.GREETINGS if rng.random() < 0.6 else dialogue.OFF_TOPIC, word, rng), dialogue.ABOUT, NOBODY
 
     def system(self, rng):
         if rng.random() < MADE_UP_SYSTEM_SHARE:
@@ -128,50 +144,52 @@ class Examples:
         return dialogue.SYSTEM_PROMPTS[int(rng.integers(len(dialogue.SYSTEM_PROMPTS)))]
 
     def conversation(self, rng, turns):
-        """Token ids and a mask of those the model has to say."""
+        """Token ids, and for each the noun it defines: SILENT where the model says nothing."""
         pieces = []
         if rng.random() < SYSTEM_SHARE:
-            pieces.append((dialogue.turn("system", self.system(rng)), False))
+            pieces.append((dialogue.turn("system", self.system(rng)), SILENT))
         for _ in range(turns):
-            asked, answer = self.exchange(rng)
-            pieces += [(dialogue.turn("user", asked) + f"{dialogue.TURN_START}assistant\n", False),
-                       (answer + dialogue.TURN_END, True), ("\n", False)]
-        ids, said = [], []
-        for text, mine in pieces:
+            asked, answer, number = self.exchange(rng)
+            pieces += [(dialogue.turn("user", asked) + f"{dialogue.TURN_START}assistant\n", SILENT),
+                       (answer + dialogue.TURN_END, number), ("\n", SILENT)]
+        ids, owner = [], []
+        for text, number in pieces:
             more = self.bpe.encode(text).ids
             ids += more
-            said += [mine] * len(more)
-        return ids, said
+            owner += [number] * len(more)
+        return ids, owner
 
     def batch(self, step, rows, length, long):
         """Rows packed with conversations; `segment` keeps them from seeing each other."""
         rng = numpy.random.default_rng([self.seed, 2, step])
         tokens = numpy.zeros((rows, length), numpy.int32)
         segment = numpy.zeros((rows, length), numpy.int32)
-        wanted = numpy.zeros((rows, length), numpy.int32) - 1
+        wanted = numpy.zeros((rows, length), numpy.int32)
+        owners = numpy.full((rows, length), SILENT, numpy.int32)
         for row in range(rows):
             at, number = 0, 0
             while True:
                 turns = int(rng.integers(4, 14)) if long else 1 if rng.random() >= MORE_TURNS_SHARE else int(rng.integers(2, 4))
-                ids, said = self.conversation(rng, turns)
+                ids, owner = self.conversation(rng, turns)
                 # The last one of a row is cut short: no place is wasted.
-                ids, said = ids[:length - at], said[:length - at]
+                ids, owner = ids[:length - at], owner[:length - at]
                 number += 1
                 end = at + len(ids)
                 tokens[row, at:end], segment[row, at:end] = ids, number
-                wanted[row, at:end - 1] = [token if mine else -1 for token, mine in zip(ids[1:], said[1:])]
+                wanted[row, at:end - 1], owners[row, at:end - 1] = ids[1:], owner[1:]
                 at = end
                 if at >= length - 16:
                     break
         # A fixed number of places, so that one compiled step fits every batch.
-        places = numpy.flatnonzero(wanted.reshape(-1) >= 0)
+        places = numpy.flatnonzero(owners.reshape(-1) != SILENT)
         room = int(rows * length * 0.48)
         if len(places) > room:
             places = numpy.sort(rng.permutation(places)[:room])
         weight = numpy.zeros(room, numpy.float32)
         weight[: len(places)] = 1
         places = numpy.pad(places, (0, room - len(places)))
-        return tokens, segment, places.astype(numpy.int32), numpy.maximum(wanted.reshape(-1)[places], 0), weight
+        owners = numpy.where(weight > 0, owners.reshape(-1)[places], SILENT)
+        return (tokens, segment, places.astype(numpy.int32), wanted.reshape(-1)[places], weight), owners
 
 
 def initial(shape, seed):
@@ -236,7 +254,7 @@ def loss(shape, p, batch):
     chosen = jnp.take_along_axis(scores, wanted[:, None], 1)[:, 0]
     lost = jax.nn.logsumexp(scores, -1) - chosen
     right = (jnp.argmax(scores, -1) == wanted) * weight
-    return jnp.sum(lost * weight) / jnp.sum(weight), jnp.sum(right) / jnp.sum(weight)
+    return jnp.sum(lost * weight) / jnp.sum(weight), (jnp.sum(right) / jnp.sum(weight), lost)
 
 
 MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
@@ -312,15 +330,16 @@ def main():
         with open(path, "rb") as file:
             kept = pickle.load(file)
         p, moments = jax.tree.map(jnp.asarray, (kept["parameters"], kept["moments"]))
-        start, examples.state = kept["step"], kept["state"]
+        start = kept["step"]
+        examples.state.update(kept["state"])
         print(f"resumed at step {start}", flush=True)
     print(f"{sum(a.size for a in p.values()) / 1e6:.2f} million parameters, {plan.steps} steps", flush=True)
 
     @jax.jit
     def learn(p, moments, batch, step, rate):
-        (lost, right), gradient = jax.value_and_grad(lambda q: loss(shape, q, batch), has_aux=True)(p)
+        (lost, (right, each)), gradient = jax.value_and_grad(lambda q: loss(shape, q, batch), has_aux=True)(p)
         p, moments = update(plan, p, moments, gradient, step, rate)
-        return p, moments, lost, right
+        return p, moments, lost, right, each
 
     kept = lambda step: jax.device_get({"parameters": p, "moments": moments, "step": step, "state": examples.state,
                                         "shape": dataclasses.asdict(shape)})
@@ -328,13 +347,15 @@ def main():
     for step in range(start, plan.steps):
         long = step % plan.long_every == plan.long_every - 1
         rows, length = (plan.long_rows, plan.long_tokens) if long else (plan.rows, plan.row_tokens)
-        batch = examples.batch(step, rows, length, long)
-        p, moments, lost, right = learn(p, moments, batch, step, rate_at(plan, step))
+        batch, owners = examples.batch(step, rows, length, long)
+        p, moments, lost, right, each = learn(p, moments, batch, step, rate_at(plan, step))
+        examples.learned(owners, numpy.asarray(each))
         recent.append((float(lost), float(right)))
         tokens += rows * length
         if (step + 1) % 20 == 0 or step + 1 == plan.steps:
             lost, right = numpy.mean(recent, 0)
             print(f"step {step + 1}/{plan.steps} loss {lost:.4f} right {right:.4f} epoch {examples.state['asked'] / len(examples.words):.1f} "
+                  f"easy {(examples.state['trouble'] <= EASY).mean():.2f} "
                   f"tokens/s {tokens / (time.monotonic() - began):.0f}", flush=True)
             recent, began, tokens = [], time.monotonic(), 0
         if (step + 1) % plan.save_every == 0 or step + 1 == plan.steps:
