@@ -91,6 +91,7 @@ sol! {
     /// What every token has.
     #[derive(Debug)]
     interface Erc20 {
+        event Transfer(address indexed from, address indexed to, uint256 value);
         function totalSupply() returns (uint256);
         function balanceOf(address account) returns (uint256);
         function allowance(address owner, address spender) returns (uint256);

@@ -1,14 +1,17 @@
 //! The market's ledger on an EVM chain, seen from one account.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy::primitives::{Address, B256, Bytes, U64, U256, keccak256};
 use alloy::sol_types::SolEvent;
 use market::{
     Amount, Bid, BidId, BoxFuture, ChannelConfig, ChannelId, ChannelState, Claim, Domain, Ledger,
     LedgerError, Model, ModelId, Provider, Receiver, Stakes, Timestamp, TxHash, WalletKey,
     Withdrawal,
 };
+use serde::Deserialize;
+use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::bindings::{Erc20, Market, Settlement};
@@ -92,6 +95,25 @@ impl EvmLedger {
         amount(self.0.rpc.view(token, &Erc20::totalSupplyCall {}).await?)
     }
 
+    /// Who was given some of a token in the blocks from this one on, and the
+    /// latest block, which was looked at too.
+    pub async fn recipients(
+        &self,
+        token: Address,
+        from_block: u64,
+    ) -> Result<(BTreeSet<Address>, u64), LedgerError> {
+        let head: u64 = self.0.rpc.head().await?.number.to();
+        let filter = json!({
+            "address": token,
+            "topics": [Erc20::Transfer::SIGNATURE_HASH],
+            "fromBlock": U64::from(from_block),
+            "toBlock": U64::from(head),
+        });
+        let logs: Vec<Log> = self.0.rpc.request("eth_getLogs", json!([filter])).await?;
+        let to = logs.iter().filter_map(|log| log.topics.get(2));
+        Ok((to.map(|topic| Address::from_word(*topic)).collect(), head))
+    }
+
     /// The number of the latest block.
     pub async fn block_number(&self) -> Result<u64, LedgerError> {
         Ok(self.0.rpc.head().await?.number.to())
@@ -121,6 +143,12 @@ impl EvmLedger {
         };
         hash(self.0.sender.send(intent).await)
     }
+}
+
+/// What matters of a log.
+#[derive(Deserialize)]
+struct Log {
+    topics: Vec<B256>,
 }
 
 /// Tokens that a call takes of the account.

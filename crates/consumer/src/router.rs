@@ -83,8 +83,9 @@ pub(crate) struct Candidate {
     pub(crate) estimate: Amount,
 }
 
-/// Ranks the offers for `model`. Those whose provider is out come last, so
-/// that a request is tried rather than refused when nobody else is there.
+/// Ranks the offers for `model`. Those whose provider is out, and behind them
+/// those that sell no answer so long, come last: a request is tried rather
+/// than refused when nobody else is there.
 pub(crate) fn choose(
     snapshot: &Snapshot,
     loads: &BTreeMap<Address, Load>,
@@ -115,7 +116,10 @@ pub(crate) fn choose(
     ranked.sort_by_key(|candidate| {
         let load = loads.get(&candidate.seller.address).unwrap_or(&none);
         let out = load.is_out(now) || candidate.seller.problem.is_some();
+        let longest = candidate.offer.output_tokens_max.unwrap_or(u32::MAX);
+        let too_long = output_tokens_max.is_some_and(|asked| asked > longest);
         (
+            too_long,
             out,
             candidate.estimate,
             load.running,

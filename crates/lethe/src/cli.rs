@@ -137,6 +137,9 @@ pub(crate) struct Provide {
     /// Requests that may wait for a place.
     #[arg(long, default_value_t = 8)]
     pub(crate) queue: usize,
+    /// The longest answer sold, in tokens.
+    #[arg(long, value_name = "TOKENS", default_value_t = 8192)]
+    pub(crate) answer_max: u32,
     /// Print one line of JSON when ready, and nothing else.
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,7 +1,7 @@
 //! Where each unit of MOR is: every place that can hold some, and whether the
 //! sum is the supply.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use consumer::{ChannelView, Consumer};
 use market::{Address, Amount, AmountOverflow, Ledger, LedgerError};
@@ -47,6 +47,15 @@ pub(crate) struct Holders {
     pub(crate) providers: BTreeMap<Address, String>,
     /// Of a demonstration: where all MOR came from.
     pub(crate) treasury: Vec<Address>,
+    /// Everybody who was ever given MOR, as far as was looked.
+    pub(crate) seen: tokio::sync::Mutex<Seen>,
+}
+
+/// Everybody who was ever given MOR, up to a block.
+#[derive(Default)]
+pub(crate) struct Seen {
+    accounts: BTreeSet<Address>,
+    next_block: u64,
 }
 
 impl Holders {
@@ -86,6 +95,7 @@ impl Holders {
                 "of the demonstration",
             ));
         }
+        places.push(self.others(consumer.payer()).await?);
         places.retain(|place| !place.amount.is_zero());
 
         let supply = ledger.supply(mor).await?;
@@ -204,6 +214,28 @@ impl Holders {
             rest,
             "of payers that this node does not know",
         )])
+    }
+
+    /// What accounts hold that nothing above speaks of, by the token's own log.
+    async fn others(&self, payer: Address) -> Result<Place, MoneyError> {
+        let (ledger, mor) = (&self.ledger, self.ledger.mor());
+        let mut seen = self.seen.lock().await;
+        let (given, latest) = ledger.recipients(mor, seen.next_block).await?;
+        seen.accounts.extend(given);
+        seen.next_block = latest + 1;
+
+        let mut told: BTreeSet<Address> = self.providers.keys().copied().collect();
+        told.extend(&self.treasury);
+        told.extend([payer, ledger.domain().settlement, ledger.network().registry]);
+        let mut sum = Amount::ZERO;
+        let mut holders = 0usize;
+        for account in seen.accounts.difference(&told) {
+            let amount = ledger.balance(mor, *account).await?;
+            holders += usize::from(!amount.is_zero());
+            sum = sum.plus(amount)?;
+        }
+        let detail = format!("of {holders} accounts that this node does not run");
+        Ok(place("other accounts".into(), "wallet", sum, &detail))
     }
 
     fn name(&self, provider: Address) -> String {

@@ -111,7 +111,7 @@ pub(crate) async fn provide(args: cli::Provide) -> Result<(), RoleError> {
         rates,
         slots: args.slots,
         queue: args.queue,
-        output_tokens_max: None,
+        output_tokens_max: Some(args.answer_max),
         context_length: None,
         backend,
         upstream,

@@ -215,6 +215,7 @@ impl Market {
                 ledger: self.buying.ledger.clone(),
                 providers,
                 treasury: vec![DEVELOPMENT_ACCOUNTS[0].address, DEPLOYER.address],
+                seen: tokio::sync::Mutex::default(),
             },
             demonstration: true,
             shown: watch::Sender::default(),

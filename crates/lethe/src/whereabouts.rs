@@ -11,7 +11,10 @@ const DECIMALS: u8 = 18;
 /// Asks the running node and prints. Whether the sum is right.
 pub(crate) async fn whereabouts(args: cli::Where) -> Result<bool, ClientError> {
     let client = Client::of(args.data.folder)?;
-    let money: Money = json(client.get("/api/money").await?).await?;
+    let money: Money = match client.get("/api/money").await {
+        Err(ClientError::Refused { status: 404, .. }) => return Err(ClientError::NoMoneyMap),
+        response => json(response?).await?,
+    };
     if args.json {
         output::json(&money);
     } else {

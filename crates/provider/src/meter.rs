@@ -1,8 +1,8 @@
 //! What an answer comes to, chunk by chunk.
 //!
-//! While it runs, a chunk that brings text is a token, unless the backend
-//! says that it was more. At the end the backend's own count is billed, and
-//! never more tokens than bytes were delivered. Pure.
+//! A chunk that brings text is a token, until the backend says how many there
+//! were by then. At the end the backend's own count is billed, and never more
+//! tokens than bytes were delivered. Pure.
 
 use market::InputBound;
 use openai::{ChunkFacts, Usage};
@@ -17,6 +17,8 @@ pub(crate) struct Meter {
     bytes: u64,
     /// The backend's last count.
     usage: Option<Usage>,
+    /// Chunks that brought text after it.
+    since: u32,
 }
 
 impl Meter {
@@ -26,6 +28,7 @@ impl Meter {
             chunks: 0,
             bytes: 0,
             usage: None,
+            since: 0,
         }
     }
 
@@ -33,10 +36,14 @@ impl Meter {
     pub(crate) fn add(&mut self, facts: &ChunkFacts) {
         if facts.text_bytes > 0 {
             self.chunks = self.chunks.saturating_add(1);
+            self.since = self.since.saturating_add(1);
         }
         let bytes = u64::try_from(facts.text_bytes).unwrap_or(u64::MAX);
         self.bytes = self.bytes.saturating_add(bytes);
-        self.usage = facts.usage.or(self.usage);
+        if facts.usage.is_some() {
+            self.usage = facts.usage;
+            self.since = 0;
+        }
     }
 
     /// Tokens of the request that running answers are reckoned with: what
@@ -47,8 +54,7 @@ impl Meter {
 
     /// Tokens delivered so far.
     pub(crate) fn tokens(&self) -> u32 {
-        let counted = self.usage.map_or(0, |usage| usage.completion_tokens);
-        self.plausible(counted.max(self.chunks))
+        self.plausible(self.counted().max(self.chunks))
     }
 
     /// Tokens of the request to bill.
@@ -61,10 +67,13 @@ impl Meter {
 
     /// Tokens of the answer to bill.
     pub(crate) fn output_billed(&self) -> u32 {
-        let output = self
-            .usage
-            .map_or(self.chunks, |usage| usage.completion_tokens);
-        self.plausible(output)
+        self.plausible(self.counted())
+    }
+
+    fn counted(&self) -> u32 {
+        self.usage.map_or(self.chunks, |usage| {
+            usage.completion_tokens.saturating_add(self.since)
+        })
     }
 
     /// A token is at least one byte.
@@ -114,6 +123,7 @@ mod tests {
             (vec![text(0), text(3), text(3)], (40, 2)),
             (vec![text(3), text(3), usage(7, 4)], (7, 4)),
             (vec![text(3), usage(7, 1), text(3), usage(7, 2)], (7, 2)),
+            (vec![usage(7, 0), text(3), text(3)], (7, 2)),
         ] {
             assert_eq!(billed(&chunks), expected, "{chunks:?}");
         }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use engine::{Answer, ChatError, Engine, Event, Finish, TokenLogprob, TokenLogprobs};
 use futures_util::stream::{StreamExt, unfold};
 use market::Timestamp;
+use openai::Usage;
 use serde_json::{Value, json};
 
 use super::{Backend, BackendChunk, BackendError, BackendFailure, ChunkStream};
@@ -79,10 +80,7 @@ impl Writer {
     async fn next(mut self) -> Option<(Result<BackendChunk, BackendFailure>, Self)> {
         let json = match self.stage {
             Stage::Over => return None,
-            Stage::Role => {
-                self.stage = Stage::Tokens;
-                self.chunk(json!({ "role": "assistant", "content": "" }), None, None)
-            }
+            Stage::Role => return Some((self.role(), self)),
             Stage::Usage { completion_tokens } => {
                 self.stage = Stage::Over;
                 self.usage(completion_tokens)
@@ -113,6 +111,19 @@ impl Writer {
             },
         };
         Some((BackendChunk::read(json.to_string().into()), self))
+    }
+
+    /// The role, and how long the request was: whoever leaves early pays no more than that.
+    fn role(&mut self) -> Result<BackendChunk, BackendFailure> {
+        self.stage = Stage::Tokens;
+        let json = self.chunk(json!({ "role": "assistant", "content": "" }), None, None);
+        let mut chunk = BackendChunk::read(json.to_string().into())?;
+        let prompt_tokens = self.prompt_tokens;
+        chunk.facts.usage = Some(Usage {
+            prompt_tokens,
+            completion_tokens: 0,
+        });
+        Ok(chunk)
     }
 
     fn chunk(
