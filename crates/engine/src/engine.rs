@@ -128,7 +128,7 @@ pub enum LoadError {
 #[derive(Debug, thiserror::Error)]
 pub enum ChatError {
     /// A field that cannot be honoured.
-    #[error("{field}: {problem}")]
+    #[error("{field} {problem}")]
     BadRequest {
         /// Where, as in `messages[0].role`.
         field: String,

@@ -9,4 +9,5 @@ mod suite {
     mod damage;
     mod demo;
     mod families;
+    mod parity;
 }
