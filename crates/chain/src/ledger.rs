@@ -103,6 +103,9 @@ impl EvmLedger {
         from_block: u64,
     ) -> Result<(BTreeSet<Address>, u64), LedgerError> {
         let head: u64 = self.0.rpc.head().await?.number.to();
+        if head < from_block {
+            return Ok((BTreeSet::new(), head));
+        }
         let filter = json!({
             "address": token,
             "topics": [Erc20::Transfer::SIGNATURE_HASH],
