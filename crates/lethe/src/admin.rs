@@ -21,6 +21,7 @@ use serde::Serialize;
 use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use transport::Node;
 
 use crate::money::{Holders, Money, MoneyError};
 
@@ -52,6 +53,14 @@ pub(crate) struct Shown {
     models: Vec<ModelView>,
     answers: Vec<AnswerView>,
     money: Option<Money>,
+    wire: WireShown,
+}
+
+/// What crossed the consumer's own UDP sockets.
+#[derive(Debug, Clone, Serialize)]
+struct WireShown {
+    bytes_sent: u64,
+    bytes_received: u64,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -82,6 +91,8 @@ pub(crate) struct Dashboard {
     pub(crate) base_url: String,
     pub(crate) rpc_url: String,
     pub(crate) consumer: Consumer,
+    /// The consumer's.
+    pub(crate) node: Node,
     pub(crate) providers: Vec<(String, Arc<Provider>)>,
     pub(crate) holders: Holders,
     pub(crate) demonstration: bool,
@@ -166,6 +177,10 @@ impl Dashboard {
             models: self.consumer.models(),
             answers: self.consumer.recent(),
             money: self.money().await.ok(),
+            wire: WireShown {
+                bytes_sent: self.node.counters().bytes_sent,
+                bytes_received: self.node.counters().bytes_received,
+            },
         }
     }
 

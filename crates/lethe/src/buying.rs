@@ -34,7 +34,7 @@ pub(crate) enum BuyError {
 pub(crate) struct Buying {
     pub(crate) consumer: Consumer,
     pub(crate) ledger: EvmLedger,
-    node: Node,
+    pub(crate) node: Node,
     store: Store,
 }
 

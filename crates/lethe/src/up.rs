@@ -206,6 +206,7 @@ impl Market {
             base_url: running.base_url.clone(),
             rpc_url: running.rpc_url.clone(),
             consumer: self.buying.consumer.clone(),
+            node: self.buying.node.clone(),
             providers: self
                 .selling
                 .iter()

@@ -90,3 +90,25 @@ async fn the_page_is_served_and_its_data_needs_the_key() {
         );
     }
 }
+
+/// Consumer and provider are one process here; the answer crosses sockets all the same.
+#[tokio::test]
+async fn the_answers_bytes_cross_the_sockets() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Running::start(folder.path(), &UP);
+    let client = Client::of(&up);
+    client.answered("lethe-demo", "What is a glacier?").await;
+    let received = |state: &Value| state["wire"]["bytes_received"].as_u64().unwrap();
+    let before = received(&client.api("GET", "/api/state").await);
+    let mut chunks = 0;
+    for _ in 0..5 {
+        let answer = client.answered("lethe-demo", "What is a glacier?").await;
+        let json = |line: &&str| line.starts_with("data: {");
+        chunks += answer.raw.lines().filter(json).map(str::len).sum::<usize>();
+    }
+    let crossed = received(&client.api("GET", "/api/state").await) - before;
+    assert!(
+        crossed >= chunks as u64,
+        "{crossed} bytes crossed, the answers had {chunks}"
+    );
+}
