@@ -14,6 +14,7 @@ mod scenario;
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
+use std::time::Duration;
 
 use alloy::primitives::{Address, Bytes, TxHash, U256};
 use alloy::signers::local::PrivateKeySigner;
@@ -23,6 +24,10 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use client::{CHAIN_ID, Draft, GWEI, Rpc, START, Served, genesis, key, quantity, runtime_code};
+
+/// How often, and how long apart, anvil is asked whether it made a block.
+const LOOKS: u32 = 400;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 
 /// Both chains; whatever is done is done to both.
 pub(crate) struct Both {
@@ -115,6 +120,7 @@ impl Both {
             .send(raw)
             .await
             .unwrap_or_else(|error| panic!("{what}: theirs says {error}"));
+        self.they_mined(hash).await;
         let receipt = self
             .same(what, "eth_getTransactionReceipt", json!([hash]), RECEIPT)
             .await;
@@ -128,6 +134,20 @@ impl Both {
         )
         .await;
         receipt
+    }
+
+    /// Anvil answers before it has made the block.
+    async fn they_mined(&self, hash: TxHash) {
+        for _ in 0..LOOKS {
+            let receipt = self
+                .theirs
+                .get("eth_getTransactionReceipt", json!([hash]))
+                .await;
+            if !receipt.is_null() {
+                return;
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
     }
 
     /// Asks both, drops what may differ and compares the rest.
