@@ -287,7 +287,8 @@ impl Purse {
 
     /// Books a receipt that the provider sent later, for an answer that broke
     /// off. What was delivered is no longer known here, so it is accepted up
-    /// to what was signed away and one step for each such answer. None: there
+    /// to what was signed away, one step for each such answer, and one for the
+    /// chunk with which it crossed the line. None: there
     /// is nothing to book, because it is known or about to come by itself.
     pub fn reconciled(&mut self, signed: &SignedReceipt) -> Result<Option<PurseEvent>, PurseError> {
         let receipt = &signed.receipt;
@@ -311,8 +312,8 @@ impl Purse {
             receipt.input_tokens,
             u64::from(asked.bound.ceiling),
         )?;
-        let answers = self.unreceipted.len() as u128 + u128::from(self.late);
-        let allowed = self.ceiling.plus(receipt.rates.step()?.times(answers)?)?;
+        let steps = 2 * (self.unreceipted.len() as u128 + u128::from(self.late));
+        let allowed = self.ceiling.plus(receipt.rates.step()?.times(steps)?)?;
         if receipt.charged_total > allowed {
             return Err(PurseError::Mismatch {
                 field: "charged_total",
@@ -635,8 +636,8 @@ mod tests {
         let mut purse = purse(1000);
         purse.ask(request(1), RATES, BOUND).unwrap();
         purse.broken(request(1)).unwrap();
-        assert!(purse.reconciled(&receipt(1, 1, 10, 65, 75)).is_err());
-        assert!(purse.reconciled(&receipt(1, 1, 10, 64, 74)).is_ok());
+        assert!(purse.reconciled(&receipt(1, 1, 10, 97, 107)).is_err());
+        assert!(purse.reconciled(&receipt(1, 1, 10, 96, 106)).is_ok());
     }
 
     #[test]

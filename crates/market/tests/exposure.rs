@@ -93,9 +93,13 @@ fn funded() -> ChannelState {
     }
 }
 
-/// One step, and one unit of rounding.
+/// One step, the token that crosses the line, and one unit of rounding.
 fn step() -> Amount {
-    RATES.step().unwrap().plus(Amount::new(1)).unwrap()
+    RATES
+        .cost(0, STEP_TOKENS + 1)
+        .unwrap()
+        .plus(Amount::new(1))
+        .unwrap()
 }
 
 impl Two {
