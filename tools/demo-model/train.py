@@ -43,7 +43,7 @@ class Shape:
 class Plan:
     """How it is trained."""
 
-    steps: int = 2350
+    steps: int = 3400
     warmup: int = 60
     # The last share of the steps, in which the learning rate falls to zero.
     decay: float = 0.5
