@@ -140,6 +140,9 @@ pub(crate) struct Provide {
     /// The longest answer sold, in tokens.
     #[arg(long, value_name = "TOKENS", default_value_t = 8192)]
     pub(crate) answer_max: u32,
+    /// Between two claims of what was earned.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) claim_every: u64,
     /// Print one line of JSON when ready, and nothing else.
     #[arg(long)]
     pub(crate) json: bool,

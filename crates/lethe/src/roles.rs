@@ -26,8 +26,6 @@ use crate::signals::stopped;
 
 /// MOR has 18 digits after the point.
 const MOR_DECIMALS: u8 = 18;
-/// Between two claims of a provider.
-const CLAIM_EVERY: Duration = Duration::from_secs(600);
 
 /// Why a role does not run.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +113,7 @@ pub(crate) async fn provide(args: cli::Provide) -> Result<(), RoleError> {
         context_length: None,
         backend,
         upstream,
-        claim_every: CLAIM_EVERY,
+        claim_every: Duration::from_secs(args.claim_every),
     };
     let selling = sell(&place, shop, Some(args.endpoint), args.listen).await?;
     let (address, endpoint) = (selling.address, selling.provider.addr());

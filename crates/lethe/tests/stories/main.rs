@@ -3,9 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
 
+mod accounts;
 mod anvil;
 mod backend;
 mod crash;
 mod process;
 mod refusals;
+mod town;
 mod up;
