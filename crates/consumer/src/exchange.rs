@@ -37,6 +37,9 @@ const PIECE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Time for the receipt of an answer that the caller left.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Time for the voucher of an answer's last step, after its receipt.
+const LAST_VOUCHER_WITHIN: Duration = Duration::from_secs(2);
+
 /// Pieces on their way to a caller that reads slowly; beyond it the provider waits.
 const PIECES_BUFFERED: usize = 32;
 
@@ -159,6 +162,8 @@ struct Dues {
     /// Tokens read and reckoned with in the purse.
     read_tokens: AtomicU32,
     leaving: CancellationToken,
+    /// The answer has ended.
+    over: CancellationToken,
 }
 
 struct Exchange {
@@ -256,11 +261,16 @@ impl Exchange {
             send,
         };
         let inner = Arc::clone(&self.inner);
+        let paying = payer.run();
+        tokio::pin!(paying);
         let last = tokio::select! {
             biased;
             last = self.read(&out, &cancel) => last,
-            error = payer.run() => Some(Err(self.broken(format!("it could not be paid on: {error}")))),
+            Err(error) = &mut paying => {
+                Some(Err(self.broken(format!("it could not be paid on: {error}"))))
+            }
         };
+        self.dues.over.cancel();
         inner.running(provider, -1);
         let failed = matches!(last, Some(Err(_)));
         if self.reserved.is_open() {
@@ -269,9 +279,14 @@ impl Exchange {
         if failed {
             inner.failed(provider);
         }
+        let complete = matches!(last, Some(Ok(_)));
         if let Some(last) = last {
             // The caller may have left meanwhile.
             let _ = out.send(last).await;
+        }
+        if complete {
+            // If it does not get through, the next request brings it.
+            let _ = timeout(LAST_VOUCHER_WITHIN, paying).await;
         }
     }
 
@@ -428,17 +443,22 @@ struct Payer {
 }
 
 impl Payer {
-    /// Ends only when it cannot pay on.
-    async fn run(mut self) -> SessionError {
+    /// Ends when it cannot pay on, or the answer is over and paid.
+    async fn run(mut self) -> Result<(), SessionError> {
+        let channel = Arc::clone(&self.channel);
         loop {
             tokio::select! {
                 biased;
                 () = self.dues.leaving.cancelled() => break,
                 () = self.dues.due.notified() => {}
+                () = channel.raised.notified() => {}
+                () = self.dues.over.cancelled() => {
+                    // A provider that is gone does not wait for it.
+                    let _ = self.send.finish().await;
+                    return Ok(());
+                }
             }
-            if let Err(error) = self.pay().await {
-                return error;
-            }
+            self.pay().await?;
         }
         // A provider that is gone needs no telling; the reader notices.
         let _ = self.send.send(&FromConsumer::Leave).await;

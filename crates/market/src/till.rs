@@ -1,13 +1,17 @@
 //! The provider's side of one channel: what it was promised, what it
 //! delivered, and whether it may go on.
 //!
-//! The rule: work at most one step per running answer beyond the best
-//! voucher. A voucher counts once it is in the journal ([`Till::take`], then
-//! the caller writes, then [`Till::count`]); with it goes how far each running
-//! answer has come, so that a crash costs at most one step. Replaying the
-//! events gives the same till, in whatever order they came to stand in the
-//! journal; answers that were running are then closed by
-//! [`Till::interrupted`].
+//! The rule: a chunk goes out only if the answer is then within one step of
+//! what vouchers cover ([`Till::may_deliver`]). One exception, because a chunk
+//! cannot be cut: one that is larger than a step goes out when all before it
+//! is covered. What it is beyond the step is billed only once a voucher covers
+//! it, so a receipt never asks for more than a step that nobody has signed.
+//!
+//! A voucher counts once it is in the journal ([`Till::take`], then the caller
+//! writes, then [`Till::count`]); with it goes how far each running answer has
+//! come, so that a crash costs at most one step. Replaying the events gives
+//! the same till, in whatever order they came to stand in the journal; answers
+//! that were running are then closed by [`Till::interrupted`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -98,21 +102,28 @@ struct Running {
 }
 
 impl Running {
-    /// Within one step of what its payer's vouchers cover: the step that was
-    /// being read, and the one after it.
-    fn within_a_step(&self) -> bool {
-        let covered = (self.read_tokens / STEP_TOKENS).saturating_add(2);
-        self.output_tokens <= covered.saturating_mul(STEP_TOKENS)
+    /// Up to here its payer's vouchers cover it: what was read, to the end of
+    /// the step that was being read.
+    fn covered(&self) -> u32 {
+        let steps = (self.read_tokens / STEP_TOKENS).saturating_add(1);
+        steps.saturating_mul(STEP_TOKENS)
     }
 
+    /// One step beyond what is covered: it is billed up to here and no further.
+    fn reach(&self) -> u32 {
+        self.covered().saturating_add(STEP_TOKENS)
+    }
+
+    /// What it would be billed now. A chunk larger than a step stands in
+    /// nobody else's way.
     fn cost(&self) -> Result<Amount, AmountOverflow> {
-        self.rates.cost(self.input_tokens, self.output_tokens)
+        let tokens = self.output_tokens.min(self.reach());
+        self.rates.cost(self.input_tokens, tokens)
     }
 
     /// Its cost as far as its payer can have seen it.
     fn seen(&self) -> Result<Amount, AmountOverflow> {
-        let covered = (self.read_tokens / STEP_TOKENS).saturating_add(1);
-        let tokens = covered.saturating_mul(STEP_TOKENS).min(self.output_tokens);
+        let tokens = self.output_tokens.min(self.covered());
         self.rates.cost(self.input_tokens, tokens)
     }
 }
@@ -184,6 +195,8 @@ impl Till {
                 });
                 running.input_tokens = running.input_tokens.max(*input_tokens);
                 running.output_tokens = running.output_tokens.max(*output_tokens);
+                // Only what may be billed is written.
+                running.read_tokens = running.output_tokens;
             }
             TillEvent::Refused { request } => {
                 self.running.remove(request);
@@ -309,20 +322,20 @@ impl Till {
         }
     }
 
-    /// So much of an answer was metered. Whether to go on without another voucher.
+    /// So much of an answer was metered and goes out.
     pub fn delivered(
         &mut self,
         request: RequestId,
         input_tokens: u32,
         output_tokens: u32,
-    ) -> Result<bool, TillError> {
+    ) -> Result<(), TillError> {
         let running = self
             .running
             .get_mut(&request)
             .ok_or(TillError::WrongRequest { request })?;
         running.input_tokens = input_tokens;
         running.output_tokens = output_tokens;
-        self.may_go_on(request)
+        Ok(())
     }
 
     /// The consumer says, with a voucher, that it has read so many tokens of
@@ -336,24 +349,35 @@ impl Till {
         Ok(())
     }
 
-    /// Whether an answer may go on: it is within one step of what its payer
-    /// has read, so that it does not use up what was signed for others, and
-    /// all together are within one step each of the best voucher.
-    pub fn may_go_on(&self, request: RequestId) -> Result<bool, TillError> {
-        let running = self
-            .running
-            .get(&request)
-            .ok_or(TillError::WrongRequest { request })?;
-        let covered = self.owed()? <= self.ceiling().plus(self.steps()?)?;
-        Ok(covered && running.within_a_step())
+    /// Whether a chunk that takes an answer to so many tokens may go out now:
+    /// the answer is then within one step of what its payer has read, so that
+    /// it does not use up what was signed for others, and all together are
+    /// within one step each of the best voucher. A chunk larger than a step
+    /// may go out when all before it is covered.
+    pub fn may_deliver(&self, request: RequestId, output_tokens: u32) -> Result<bool, TillError> {
+        let running = self.of(request)?;
+        let promised = self.ceiling().plus(self.steps()?)?;
+        if output_tokens <= running.reach() && self.owed_at(request, output_tokens)? <= promised {
+            return Ok(true);
+        }
+        let covered = running.covered();
+        let own_step = running.rates.step()?;
+        Ok(running.output_tokens <= covered
+            && self.owed_at(request, covered)?.plus(own_step)? <= promised)
+    }
+
+    /// Whether vouchers cover all that was delivered of an answer to within a
+    /// step, so that closing it now bills all of it. It is so unless a chunk
+    /// was larger than a step.
+    pub fn is_billable(&self, request: RequestId) -> Result<bool, TillError> {
+        let running = self.of(request)?;
+        let promised = self.ceiling().plus(self.steps()?)?;
+        Ok(running.output_tokens <= running.reach() && self.owed()? <= promised)
     }
 
     /// How far an answer has come, to be written beside the voucher that pays for it.
     pub fn progress(&self, request: RequestId) -> Result<TillEvent, TillError> {
-        let running = self
-            .running
-            .get(&request)
-            .ok_or(TillError::WrongRequest { request })?;
+        let running = self.of(request)?;
         let Running {
             model,
             rates,
@@ -366,11 +390,12 @@ impl Till {
             model,
             rates,
             input_tokens,
-            output_tokens,
+            output_tokens: output_tokens.min(running.reach()),
         })
     }
 
     /// An answer ended: its receipt, to be journalled, then signed, then sent.
+    /// Output beyond one step of what vouchers cover is not billed.
     pub fn close(
         &mut self,
         request: RequestId,
@@ -379,10 +404,8 @@ impl Till {
         outcome: Outcome,
         now: Timestamp,
     ) -> Result<Receipt, TillError> {
-        let running = self
-            .running
-            .get(&request)
-            .ok_or(TillError::WrongRequest { request })?;
+        let running = self.of(request)?;
+        let output_tokens = output_tokens.min(running.reach());
         let amount = running.rates.cost(input_tokens, output_tokens)?;
         let charged_total = self.charged.plus(amount)?;
         let receipt = Receipt {
@@ -436,6 +459,11 @@ impl Till {
             .collect()
     }
 
+    fn of(&self, request: RequestId) -> Result<&Running, TillError> {
+        let running = self.running.get(&request);
+        running.ok_or(TillError::WrongRequest { request })
+    }
+
     /// One step for each running answer.
     fn steps(&self) -> Result<Amount, AmountOverflow> {
         let steps = self.running.values().map(|running| running.rates.step());
@@ -449,7 +477,7 @@ impl Till {
         self.charged.plus(running)
     }
 
-    /// Receipted, and delivered by running answers.
+    /// Receipted, and what running answers would be billed now.
     fn owed(&self) -> Result<Amount, AmountOverflow> {
         let running = self
             .running
@@ -457,6 +485,13 @@ impl Till {
             .map(Running::cost)
             .collect::<Result<Vec<_>, _>>()?;
         Amount::sum([self.charged].into_iter().chain(running))
+    }
+
+    /// The same if one of them had come to so many tokens.
+    fn owed_at(&self, request: RequestId, output_tokens: u32) -> Result<Amount, TillError> {
+        let running = self.of(request)?;
+        let then = running.rates.cost(running.input_tokens, output_tokens)?;
+        Ok(self.owed()?.minus(running.cost()?)?.plus(then)?)
     }
 }
 
@@ -541,17 +576,63 @@ mod tests {
         till.take(&voucher(100 + STEP)).unwrap().unwrap();
         admit(&mut till, 1, 100).unwrap();
         assert_eq!(till.ceiling(), Amount::ZERO);
-        assert_eq!(till.delivered(id(1), 100, 1), Ok(false));
+        assert_eq!(till.may_deliver(id(1), 1), Ok(false));
         till.count(&voucher(100 + STEP));
-        assert_eq!(till.may_go_on(id(1)), Ok(true));
+        assert_eq!(till.may_deliver(id(1), 1), Ok(true));
     }
 
     #[test]
     fn work_stops_one_step_beyond_the_voucher() {
         let mut till = till(1000, 10 + STEP);
         admit(&mut till, 1, 10).unwrap();
-        assert_eq!(till.delivered(id(1), 10, 2 * STEP_TOKENS), Ok(true));
-        assert_eq!(till.delivered(id(1), 10, 2 * STEP_TOKENS + 1), Ok(false));
+        till.delivered(id(1), 10, STEP_TOKENS + 1).unwrap();
+        assert_eq!(till.may_deliver(id(1), 2 * STEP_TOKENS), Ok(true));
+        assert_eq!(till.may_deliver(id(1), 2 * STEP_TOKENS + 1), Ok(false));
+    }
+
+    #[test]
+    fn a_chunk_larger_than_a_step_waits_until_all_before_it_is_covered() {
+        const LARGE: u32 = 5 * STEP_TOKENS;
+        let mut till = till(1000, 10 + STEP);
+        admit(&mut till, 1, 10).unwrap();
+        till.delivered(id(1), 10, STEP_TOKENS).unwrap();
+        let to = STEP_TOKENS + LARGE;
+        assert_eq!(till.may_deliver(id(1), to), Ok(true));
+        till.delivered(id(1), 10, STEP_TOKENS + 1).unwrap();
+        let to = to + 1;
+        assert_eq!(till.may_deliver(id(1), to), Ok(false));
+        till.take(&voucher(10 + 2 * STEP)).unwrap();
+        till.count(&voucher(10 + 2 * STEP));
+        assert_eq!(till.may_deliver(id(1), to), Ok(false), "paid, for another");
+        till.read(id(1), STEP_TOKENS).unwrap();
+        assert_eq!(till.may_deliver(id(1), to), Ok(true));
+    }
+
+    #[test]
+    fn a_chunk_larger_than_a_step_is_billed_as_far_as_vouchers_go_and_a_step() {
+        const LARGE: u32 = 5 * STEP_TOKENS;
+        let paid = |pays: bool| {
+            let mut till = till(1000, STEP);
+            let mut journal = vec![admit(&mut till, 1, 0).unwrap()];
+            till.delivered(id(1), 0, LARGE).unwrap();
+            assert_eq!(till.is_billable(id(1)), Ok(false));
+            assert_eq!(till.may_deliver(id(1), LARGE), Ok(false));
+            if pays {
+                till.take(&voucher(6 * STEP)).unwrap();
+                till.count(&voucher(6 * STEP));
+                till.read(id(1), LARGE).unwrap();
+                assert_eq!(till.is_billable(id(1)), Ok(true));
+            }
+            journal.push(till.progress(id(1)).unwrap());
+            let receipt = till.close(id(1), 0, LARGE, Outcome::Complete, NOW);
+            let mut again = Till::replay(CHANNEL, &journal);
+            let after_a_crash = again.interrupted(NOW).unwrap();
+            let billed = receipt.unwrap().output_tokens;
+            assert_eq!(billed, after_a_crash[0].output_tokens);
+            billed
+        };
+        assert_eq!(paid(false), 2 * STEP_TOKENS);
+        assert_eq!(paid(true), LARGE);
     }
 
     #[test]
@@ -595,13 +676,13 @@ mod tests {
     fn vouchers_beyond_what_a_withdrawal_leaves_are_refused_but_old_ones_still_claim() {
         let mut till = till(100, 80);
         admit(&mut till, 1, 0).unwrap();
-        till.close(id(1), 0, 70, Outcome::Complete, NOW).unwrap();
+        till.close(id(1), 0, 64, Outcome::Complete, NOW).unwrap();
         till.funded(funded(100, 100));
         assert!(matches!(
             till.take(&voucher(81)),
             Err(TillError::BeyondEscrow { .. })
         ));
-        assert_eq!(till.claimable_total(), Amount::new(70));
+        assert_eq!(till.claimable_total(), Amount::new(64));
     }
 
     #[test]
@@ -723,12 +804,12 @@ mod tests {
                     }
                 }
                 Act::Deliver(n) => {
-                    if let Some(at) = self.pick(n)
-                        && self.till.may_go_on(self.running[at].0) == Ok(true)
-                    {
+                    if let Some(at) = self.pick(n) {
                         let (id, input, output) = &mut self.running[at];
-                        *output += 1;
-                        self.till.delivered(*id, *input, *output).unwrap();
+                        if self.till.may_deliver(*id, *output + 1) == Ok(true) {
+                            *output += 1;
+                            self.till.delivered(*id, *input, *output).unwrap();
+                        }
                     }
                 }
                 Act::Close(n) => {
@@ -773,8 +854,7 @@ mod tests {
                 let owed = world.owed();
                 let crash = matches!(act, Act::Crash);
                 world.act(act);
-                // One token is the grain of a delivery; it may be what crosses the line.
-                let reach = world.till.ceiling().base_units() + world.running.len() as u128 * (STEP + 1);
+                let reach = world.till.ceiling().base_units() + world.running.len() as u128 * STEP;
                 prop_assert!(crash || world.owed() <= reach.max(owed));
                 if crash {
                     prop_assert!(world.owed() <= owed, "a crash must not invent work");

@@ -279,13 +279,18 @@ impl Channel {
         .await
     }
 
-    /// Writes how far an answer has come, without a voucher.
-    pub(crate) async fn progress(&self, request: RequestId) -> Result<(), PaymentError> {
+    /// Writes how far an answer has come, without a voucher. So many tokens
+    /// are now queued for the journal.
+    pub(crate) async fn progress(&self, request: RequestId) -> Result<u32, PaymentError> {
+        let mut journaled = 0;
         let durable = self.record(|held| {
             let event = held.till.progress(request)?;
+            if let TillEvent::Progress { output_tokens, .. } = &event {
+                journaled = *output_tokens;
+            }
             Ok((vec![till_entry(&event)], None, None))
         });
-        durable.await.map(drop)
+        durable.await.map(|_| journaled)
     }
 
     /// Ends an answer: books it, makes that durable, and signs.
