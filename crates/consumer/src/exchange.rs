@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use market::{Address, InputBound, PurseError, RequestId, SignedReceipt, SignedVoucher};
+use market::{
+    Address, InputBound, LedgerError, PurseError, RequestId, SignedReceipt, SignedVoucher,
+};
 use openai::ChatRequest;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
@@ -65,8 +67,12 @@ impl Attempt {
     }
 
     fn unpayable(provider: Address, source: SessionError) -> Self {
+        let gone = matches!(source, SessionError::Ledger(LedgerError::Unreachable(_)));
         let source = Box::new(source);
-        Self::elsewhere(InferError::Payment { provider, source })
+        Self::elsewhere(match gone {
+            true => InferError::ChainGone { provider, source },
+            false => InferError::Payment { provider, source },
+        })
     }
 
     fn failed(provider: Address, problem: impl ToString) -> Self {

@@ -117,6 +117,15 @@ impl Durable {
     }
 }
 
+/// How fresh the escrow of a channel is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Reading {
+    /// When it was last read.
+    pub(crate) at: Option<Instant>,
+    /// When the chain last did not answer for it.
+    pub(crate) failed_at: Option<Instant>,
+}
+
 /// A channel that this provider is paid over.
 pub(crate) struct Channel {
     pub(crate) id: ChannelId,
@@ -125,8 +134,8 @@ pub(crate) struct Channel {
     domain: Domain,
     books: Arc<Books>,
     writes: mpsc::Sender<Write>,
-    /// When its escrow was last read from the chain; one reads at a time.
-    pub(crate) read_at: tokio::sync::Mutex<Option<Instant>>,
+    /// When its escrow was read from the chain; one reads at a time.
+    pub(crate) reading: tokio::sync::Mutex<Reading>,
 }
 
 impl Channel {
@@ -178,7 +187,7 @@ impl Channel {
             domain,
             books,
             writes,
-            read_at: tokio::sync::Mutex::default(),
+            reading: tokio::sync::Mutex::default(),
         };
         (channel, writer)
     }

@@ -7,6 +7,7 @@ mod accounts;
 mod anvil;
 mod backend;
 mod crash;
+mod outage;
 mod process;
 mod refusals;
 mod town;

@@ -23,6 +23,8 @@ const CLAIM_EVERY: &str = "1";
 enum Chain {
     Embedded(Running),
     Anvil(Anvil),
+    /// It was here.
+    Gone(String),
 }
 
 pub(crate) struct Town {
@@ -51,10 +53,42 @@ impl Town {
         }
     }
 
+    /// With the embedded chain, whatever the environment says.
+    pub(crate) async fn start_embedded() -> Self {
+        let mut town = Self::start().await;
+        if let Chain::Anvil(_) = town.chain {
+            let data = town.folder.path().join("chain");
+            let chain = Running::start(&data, &["chain", "--rpc", "127.0.0.1:0"]);
+            town.chain = Chain::Embedded(chain);
+        }
+        town
+    }
+
+    /// `kill -9` for the chain. Where it was.
+    pub(crate) fn chain_dies(&mut self) -> String {
+        let rpc_url = self.rpc_url();
+        let gone = Chain::Gone(rpc_url.clone());
+        match std::mem::replace(&mut self.chain, gone) {
+            Chain::Embedded(running) => running.kill(),
+            Chain::Anvil(_) | Chain::Gone(_) => panic!("there is no embedded chain"),
+        }
+        rpc_url
+    }
+
+    /// It is back where it was, with what it had.
+    pub(crate) fn chain_returns(&mut self) {
+        let rpc_url = self.rpc_url();
+        let address = rpc_url.trim_start_matches("http://");
+        let data = self.folder.path().join("chain");
+        let running = Running::start(&data, &["chain", "--rpc", address]);
+        self.chain = Chain::Embedded(running);
+    }
+
     pub(crate) fn rpc_url(&self) -> String {
         match &self.chain {
             Chain::Embedded(running) => running.said("rpc_url"),
             Chain::Anvil(anvil) => anvil.rpc_url.clone(),
+            Chain::Gone(rpc_url) => rpc_url.clone(),
         }
     }
 
@@ -91,9 +125,14 @@ impl Town {
     }
 
     pub(crate) fn consumer(&self) -> Running {
+        self.consumer_in("consumer")
+    }
+
+    /// A consumer with a folder of this name.
+    pub(crate) fn consumer_in(&self, folder: &str) -> Running {
         let rpc = self.rpc_url();
         Running::start(
-            &self.folder.path().join("consumer"),
+            &self.folder.path().join(folder),
             &["consume", "--rpc-url", &rpc, "--http", "127.0.0.1:0"],
         )
     }
