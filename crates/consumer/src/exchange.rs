@@ -19,7 +19,9 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
-use transport::message::{Ask, Failure, FromConsumer, FromProvider, Infer, Reason, Refusal};
+use transport::message::{
+    Ask, Failure, FromConsumer, FromProvider, Infer, Reason, Refusal, SILENCE_MAX,
+};
 use transport::{NodeAddr, ReceiveHalf, SendHalf, Stream};
 
 use crate::answer::{Answer, Piece, Summary};
@@ -31,10 +33,6 @@ use crate::shell::Inner;
 
 /// Time for a provider to take or refuse a request; it may stand in its queue that long.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Silence within an answer after which it counts as broken. Long prompts
-/// on slow machines take their time before the first token.
-const PIECE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Time for the receipt of an answer that the caller left.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -211,9 +209,10 @@ impl Exchange {
             Ok(Ok(_)) => return Err(failed("it spoke out of turn".into())),
             Ok(Err(error)) => return Err(failed(error.to_string())),
             Err(_) => {
-                return Err(failed(
-                    "it neither took nor refused the request in time".into(),
-                ));
+                let waited = BEGIN_TIMEOUT.as_secs();
+                return Err(failed(format!(
+                    "it neither took nor refused the request within {waited} s"
+                )));
             }
         }
 
@@ -356,13 +355,16 @@ impl Exchange {
 
     /// The next message, metered.
     async fn step(&mut self) -> Result<Step, BrokenError> {
-        let message = match timeout(PIECE_TIMEOUT, self.receive.receive::<FromProvider>()).await {
+        let message = match timeout(SILENCE_MAX, self.receive.receive::<FromProvider>()).await {
             Ok(Ok(Some(message))) => message,
             Ok(Ok(None)) => {
                 return Err(self.broken("the provider closed the stream without a receipt".into()));
             }
             Ok(Err(error)) => return Err(self.broken(error.to_string())),
-            Err(_) => return Err(self.broken("the provider fell silent".into())),
+            Err(_) => {
+                let silence = SILENCE_MAX.as_secs();
+                return Err(self.broken(format!("the provider said nothing for {silence} s")));
+            }
         };
         match message {
             FromProvider::Chunk { tokens, json } => {

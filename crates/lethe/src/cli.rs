@@ -116,6 +116,12 @@ pub(crate) struct Provide {
     /// The model's name at that server, if it has another there.
     #[arg(long, requires = "backend")]
     pub(crate) backend_model: Option<String>,
+    /// The longest that server is waited for, from a request to the first chunk of its answer.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "backend", value_parser = clap::value_parser!(u64).range(1..=90))]
+    pub(crate) first_chunk_within: u64,
+    /// The longest silence of that server within an answer.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "backend", value_parser = clap::value_parser!(u64).range(1..=90))]
+    pub(crate) stall_after: u64,
     /// A GGUF file to serve with the embedded engine; the demonstration model if neither is given.
     #[arg(long, value_name = "FILE")]
     pub(crate) gguf: Option<PathBuf>,

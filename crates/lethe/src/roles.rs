@@ -135,11 +135,14 @@ fn price(text: &str) -> Result<Amount, ParseAmountError> {
 
 async fn backend(args: &cli::Provide) -> Result<(BackendHandle, &'static str), RoleError> {
     if let Some(url) = &args.backend {
-        let backend = OpenAiBackend::new(OpenAiConfig::new(url.clone())).map_err(|source| {
-            RoleError::Backend {
-                url: url.clone(),
-                source,
-            }
+        let config = OpenAiConfig {
+            first_chunk_within: Duration::from_secs(args.first_chunk_within),
+            stall_after: Duration::from_secs(args.stall_after),
+            ..OpenAiConfig::new(url.clone())
+        };
+        let backend = OpenAiBackend::new(config).map_err(|source| RoleError::Backend {
+            url: url.clone(),
+            source,
         })?;
         return Ok((BackendHandle::new(backend), "third-party"));
     }

@@ -416,11 +416,10 @@ impl Ended {
     }
 }
 
-/// What a consumer is told of a backend's failure: not the provider's own affairs.
+/// What a consumer is told of a backend's failure.
 fn told(failure: &BackendFailure) -> String {
     match failure {
-        BackendFailure::Late(BackendError::Request { message }) => message.clone(),
-        BackendFailure::Late(_) => "the provider's backend did not begin".to_owned(),
+        BackendFailure::Late(error) => admit::told(error),
         failure => failure.to_string(),
     }
 }

@@ -10,5 +10,6 @@ mod crash;
 mod outage;
 mod process;
 mod refusals;
+mod silence;
 mod town;
 mod up;

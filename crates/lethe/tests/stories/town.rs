@@ -16,6 +16,8 @@ pub(crate) const MODEL: &str = "counting";
 pub(crate) const LONG: &str = "100000";
 /// Base units per 10^6 tokens, both ways: one unit a token.
 const PRICE: &str = "0.000000000001";
+/// Seconds that a backend is waited for.
+const BACKEND_WITHIN: &str = "1";
 /// Seconds between two claims: some happen during every story.
 const CLAIM_EVERY: &str = "1";
 
@@ -103,6 +105,12 @@ impl Town {
     }
 
     pub(crate) fn provider(&self) -> Running {
+        self.provider_of("provider", &self.backend, PRICE)
+    }
+
+    /// A provider with a folder of this name, in front of this backend, which
+    /// it waits for no longer than a second.
+    pub(crate) fn provider_of(&self, folder: &str, backend: &Counting, price: &str) -> Running {
         let rpc = self.rpc_url();
         let args = [
             "provide",
@@ -111,17 +119,21 @@ impl Town {
             "--model",
             MODEL,
             "--backend",
-            &self.backend.url,
+            &backend.url,
+            "--first-chunk-within",
+            BACKEND_WITHIN,
+            "--stall-after",
+            BACKEND_WITHIN,
             "--endpoint",
             "127.0.0.1:0",
             "--input-price",
-            PRICE,
+            price,
             "--output-price",
-            PRICE,
+            price,
             "--claim-every",
             CLAIM_EVERY,
         ];
-        Running::start(&self.folder.path().join("provider"), &args)
+        Running::start(&self.folder.path().join(folder), &args)
     }
 
     pub(crate) fn consumer(&self) -> Running {
