@@ -13,7 +13,7 @@
 //! the same till, in whatever order they came to stand in the journal; answers
 //! that were running are then closed by [`Till::interrupted`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,12 @@ use crate::{
     Amount, AmountOverflow, ChannelId, ChannelState, ModelId, Outcome, Rates, Receipt, RequestId,
     STEP_TOKENS, SignedVoucher, Timestamp,
 };
+
+/// Ids of ended answers that are remembered, per channel: a request that comes
+/// again is refused as long as its id is among them. What keeps money safe is
+/// not this list but that all receipts stay charged, see
+/// `docs/decisions/005-request-ids-are-forgotten.md`.
+pub(crate) const ENDED_KEPT: usize = 256;
 
 /// What a till remembers over a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,8 +147,8 @@ pub struct Till {
     claimed: Amount,
     sequence: u64,
     running: BTreeMap<RequestId, Running>,
-    /// Every request that ever ended with a receipt.
-    receipted: BTreeSet<RequestId>,
+    /// The last requests that ended with a receipt, latest at the back.
+    ended: VecDeque<RequestId>,
 }
 
 impl Till {
@@ -157,7 +163,7 @@ impl Till {
             claimed: Amount::ZERO,
             sequence: 0,
             running: BTreeMap::new(),
-            receipted: BTreeSet::new(),
+            ended: VecDeque::new(),
         }
     }
 
@@ -183,7 +189,7 @@ impl Till {
                 input_tokens,
                 output_tokens,
             } => {
-                if self.receipted.contains(request) {
+                if self.ended.contains(request) {
                     return;
                 }
                 let running = self.running.entry(*request).or_insert(Running {
@@ -203,7 +209,7 @@ impl Till {
             }
             TillEvent::Receipted { receipt } => {
                 self.running.remove(&receipt.request);
-                self.receipted.insert(receipt.request);
+                self.remember(receipt.request);
                 self.charged = self.charged.max(receipt.charged_total);
                 self.sequence = self.sequence.max(receipt.sequence);
             }
@@ -291,7 +297,7 @@ impl Till {
         rates: Rates,
         input_tokens: u32,
     ) -> Result<TillEvent, TillError> {
-        if self.running.contains_key(&request) || self.receipted.contains(&request) {
+        if self.running.contains_key(&request) || self.ended.contains(&request) {
             return Err(TillError::WrongRequest { request });
         }
         let needed = self.seen()?.plus(rates.cost(input_tokens, STEP_TOKENS)?)?;
@@ -422,7 +428,7 @@ impl Till {
             issued_at: now,
         };
         self.running.remove(&request);
-        self.receipted.insert(request);
+        self.remember(request);
         self.charged = charged_total;
         self.sequence = receipt.sequence;
         Ok(receipt)
@@ -462,6 +468,13 @@ impl Till {
     fn of(&self, request: RequestId) -> Result<&Running, TillError> {
         let running = self.running.get(&request);
         running.ok_or(TillError::WrongRequest { request })
+    }
+
+    fn remember(&mut self, request: RequestId) {
+        if self.ended.len() == ENDED_KEPT {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(request);
     }
 
     /// One step for each running answer.
@@ -660,6 +673,40 @@ mod tests {
         assert_eq!(admit(&mut till, 1, 0), wrong);
         let mut again = Till::replay(CHANNEL, [&TillEvent::receipted(&receipt)]);
         assert_eq!(admit(&mut again, 1, 0), wrong);
+    }
+
+    #[test]
+    fn ids_are_forgotten_in_the_end_but_no_answer_is_had_twice_for_one_price() {
+        let request = |n: u16| {
+            let mut bytes = [0; 16];
+            bytes[..2].copy_from_slice(&n.to_be_bytes());
+            RequestId(FixedBytes(bytes))
+        };
+        const ANSWERS: u16 = 600;
+        assert!(usize::from(ANSWERS) > 2 * ENDED_KEPT);
+        // Each takes one step's price, and the vouchers reach exactly so far.
+        let price = u128::from(ANSWERS) * STEP;
+        let mut till = till(10 * price, price);
+        let mut journal = Vec::new();
+        for n in 0..ANSWERS {
+            till.admit(request(n), MODEL, RATES, 0).unwrap();
+            let closed = till.close(request(n), 0, STEP_TOKENS, Outcome::Complete, NOW);
+            journal.push(TillEvent::receipted(&closed.unwrap()));
+        }
+        let mut again = Till::replay(CHANNEL, &journal);
+        again.funded(funded(10 * price, 0));
+        again.take(&voucher(price)).unwrap();
+        again.count(&voucher(price));
+        for mut till in [till, again] {
+            assert_eq!(till.ended.len(), ENDED_KEPT);
+            let (old, late) = (request(0), request(ANSWERS - 1));
+            let mut came_again = |id| till.admit(id, MODEL, RATES, 1);
+            assert_eq!(
+                came_again(late),
+                Err(TillError::WrongRequest { request: late })
+            );
+            assert!(matches!(came_again(old), Err(TillError::Unpaid { .. })));
+        }
     }
 
     #[test]
