@@ -24,7 +24,7 @@ pub(crate) enum Command {
     /// Run the embedded chain alone.
     Chain(Chain),
     /// Sell answers of one model.
-    Provide(Provide),
+    Provide(Box<Provide>),
     /// Buy answers: the gateway alone.
     Consume(Consume),
 }

@@ -11,11 +11,11 @@ use crate::town::{MODEL, Town};
 const CHEAPER: &str = "0.0000000000001";
 
 fn error_in(raw: &str) -> String {
-    let errors = raw
+    let mut errors = raw
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok())
         .filter_map(|event| event["error"]["message"].as_str().map(str::to_owned));
-    errors.last().unwrap_or_default()
+    errors.next_back().unwrap_or_default()
 }
 
 #[tokio::test(flavor = "multi_thread")]
