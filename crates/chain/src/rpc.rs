@@ -1,7 +1,7 @@
 //! Ethereum's JSON-RPC over HTTP, as little of it as the client needs.
 //!
-//! Every answer is bounded in size and time. Errors never carry the URL: it
-//! often holds an access key.
+//! Every answer is bounded in size and time. Errors name the server and never
+//! the whole URL: that often holds an access key.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,25 +41,31 @@ pub(crate) enum RpcError {
     #[error("no TLS provider is installed in this process")]
     NoTls,
     /// Not sent, or broken off.
-    #[error("no answer to {method}")]
+    #[error("no answer to {method} from {server}")]
     Transport {
         /// Which call.
         method: &'static str,
+        /// Scheme, host and port.
+        server: Arc<str>,
         /// What happened.
         #[source]
         source: reqwest::Error,
     },
     /// Too late.
-    #[error("no answer to {method} within {} s", CALL_TIMEOUT.as_secs())]
+    #[error("no answer to {method} from {server} within {} s", CALL_TIMEOUT.as_secs())]
     Timeout {
         /// Which call.
         method: &'static str,
+        /// Scheme, host and port.
+        server: Arc<str>,
     },
     /// Something else than a JSON-RPC server, or an unwilling one.
-    #[error("{method} was answered with HTTP status {status}")]
+    #[error("{server} answered {method} with HTTP status {status}")]
     Status {
         /// Which call.
         method: &'static str,
+        /// Scheme, host and port.
+        server: Arc<str>,
         /// The status.
         status: u16,
     },
@@ -112,6 +118,8 @@ impl From<RpcError> for LedgerError {
 pub(crate) struct Rpc {
     client: reqwest::Client,
     url: reqwest::Url,
+    /// What errors may tell of it.
+    server: Arc<str>,
     next_id: Arc<AtomicU64>,
 }
 
@@ -213,6 +221,7 @@ impl Rpc {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             return Err(RpcError::NoTls);
         }
+        let server: Arc<str> = url.origin().ascii_serialization().into();
         let client = reqwest::Client::builder()
             .timeout(CALL_TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
@@ -222,11 +231,13 @@ impl Rpc {
             .build()
             .map_err(|source| RpcError::Transport {
                 method: "(set-up)",
+                server: Arc::clone(&server),
                 source: source.without_url(),
             })?;
         Ok(Self {
             client,
             url,
+            server,
             next_id: Arc::default(),
         })
     }
@@ -255,11 +266,13 @@ impl Rpc {
 
     async fn post(&self, method: &'static str, body: &Value) -> Result<Vec<u8>, RpcError> {
         let failed = |source: reqwest::Error| {
+            let server = Arc::clone(&self.server);
             if source.is_timeout() {
-                RpcError::Timeout { method }
+                RpcError::Timeout { method, server }
             } else {
                 RpcError::Transport {
                     method,
+                    server,
                     source: source.without_url(),
                 }
             }
@@ -285,6 +298,7 @@ impl Rpc {
         }
         Err(RpcError::Status {
             method,
+            server: Arc::clone(&self.server),
             status: status.as_u16(),
         })
     }
@@ -512,11 +526,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_error_does_not_tell_the_address() {
+    async fn an_error_tells_the_server_and_not_the_key_in_its_address() {
         let (rpc, mut tasks) = server("", b"", 0).await;
         let error = rpc.chain_id().await.unwrap_err();
         assert!(tasks.join_next().await.is_some());
         assert!(matches!(error, RpcError::Transport { .. }), "{error:?}");
+        assert!(error.to_string().contains("http://127.0.0.1:"), "{error}");
         let told = format!("{:?}", LedgerError::from(error));
         assert!(!told.contains("secret-key"), "{told}");
     }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use market::{
-    Address, ChannelTerms, Domain, Ledger, LedgerError, ModelId, NodeId, Offer, Provider, Record,
-    SignedRecord, Timestamp,
+    Address, Amount, ChannelTerms, Domain, Ledger, LedgerError, ModelId, NodeId, Offer, Provider,
+    Record, SignedRecord, Timestamp,
 };
 use tracing::debug;
 use transport::NodeAddr;
@@ -41,6 +41,8 @@ pub(crate) struct Seller {
     pub(crate) receiver_authorizer: Address,
     /// The shortest withdrawal delay it accepts.
     pub(crate) withdraw_delay_min_s: u64,
+    /// The models that it has a bid on.
+    pub(crate) bids: Vec<ModelId>,
     /// Its offers for models that are registered and that it has a bid on.
     pub(crate) offers: Vec<Offer>,
     /// Why the last fetch failed, if it did.
@@ -136,7 +138,7 @@ pub(crate) async fn refresh(
             let models: Vec<_> = bids.into_iter().map(|bid| bid.model).collect();
             let found = describe(http, &provider, &domain, now).await;
             let last = before.sellers.get(&provider.address);
-            Ok::<_, LedgerError>(seller(&provider, found, last, &models, names, now))
+            Ok::<_, LedgerError>(seller(&provider, found, last, models, names, now))
         }
     };
     let looked: Vec<_> = stream::iter(providers)
@@ -159,11 +161,43 @@ pub(crate) async fn refresh(
     })
 }
 
+/// The descriptors anew, of the providers that the registry had: while the
+/// chain does not answer, quotes go on.
+pub(crate) async fn renew(
+    http: &reqwest::Client,
+    before: &Snapshot,
+    domain: &Domain,
+    now: Timestamp,
+) -> Snapshot {
+    let look = |last: Arc<Seller>| async move {
+        let provider = Provider {
+            address: last.address,
+            endpoint: last.endpoint.clone(),
+            stake: Amount::ZERO,
+        };
+        let found = describe(http, &provider, domain, now).await;
+        let models = last.bids.clone();
+        seller(&provider, found, Some(&last), models, &before.names, now)
+    };
+    let looked: Vec<_> = stream::iter(before.sellers.values().cloned())
+        .map(look)
+        .buffer_unordered(FETCHES)
+        .collect()
+        .await;
+    let sellers = looked
+        .into_iter()
+        .map(|seller| (seller.address, Arc::new(seller)));
+    Snapshot {
+        sellers: sellers.collect(),
+        ..before.clone()
+    }
+}
+
 fn seller(
     provider: &Provider,
     found: Result<Record, DescribeError>,
     last: Option<&Arc<Seller>>,
-    bids: &[ModelId],
+    bids: Vec<ModelId>,
     names: &BTreeMap<ModelId, String>,
     now: Timestamp,
 ) -> Seller {
@@ -185,6 +219,7 @@ fn seller(
             receiver_authorizer: record.receiver_authorizer,
             withdraw_delay_min_s: record.withdraw_delay_min_s,
             offers: record.offers.into_iter().filter(on_offer).collect(),
+            bids,
             problem: None,
         },
         Err(error) => {
@@ -198,6 +233,7 @@ fn seller(
                     addresses: vec![],
                     receiver_authorizer: Address::ZERO,
                     withdraw_delay_min_s: 0,
+                    bids: vec![],
                     offers: vec![],
                     problem: None,
                 },
@@ -205,6 +241,7 @@ fn seller(
             );
             seller.problem = problem;
             seller.offers.retain(on_offer);
+            seller.bids = bids;
             seller
         }
     }

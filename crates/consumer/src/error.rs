@@ -51,6 +51,15 @@ pub enum InferError {
         #[source]
         source: Box<SessionError>,
     },
+    /// The channel has to be read or funded, and nobody answers for the chain.
+    #[error("the channel to provider {provider} has to be funded, and the chain does not answer")]
+    ChainGone {
+        /// To whom.
+        provider: Address,
+        /// What was tried.
+        #[source]
+        source: Box<SessionError>,
+    },
     /// The provider took the request and failed before the first piece.
     #[error("provider {provider} failed: {message}")]
     Provider {

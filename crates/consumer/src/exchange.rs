@@ -11,13 +11,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use market::{Address, InputBound, PurseError, RequestId, SignedReceipt, SignedVoucher};
+use market::{
+    Address, InputBound, LedgerError, PurseError, RequestId, SignedReceipt, SignedVoucher,
+};
 use openai::ChatRequest;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
-use transport::message::{Ask, Failure, FromConsumer, FromProvider, Infer, Reason, Refusal};
+use transport::message::{
+    Ask, Failure, FromConsumer, FromProvider, Infer, Reason, Refusal, SILENCE_MAX,
+};
 use transport::{NodeAddr, ReceiveHalf, SendHalf, Stream};
 
 use crate::answer::{Answer, Piece, Summary};
@@ -30,12 +34,11 @@ use crate::shell::Inner;
 /// Time for a provider to take or refuse a request; it may stand in its queue that long.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Silence within an answer after which it counts as broken. Long prompts
-/// on slow machines take their time before the first token.
-const PIECE_TIMEOUT: Duration = Duration::from_secs(120);
-
 /// Time for the receipt of an answer that the caller left.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Time for the voucher of an answer's last step, after its receipt.
+const LAST_VOUCHER_WITHIN: Duration = Duration::from_secs(2);
 
 /// Pieces on their way to a caller that reads slowly; beyond it the provider waits.
 const PIECES_BUFFERED: usize = 32;
@@ -62,8 +65,12 @@ impl Attempt {
     }
 
     fn unpayable(provider: Address, source: SessionError) -> Self {
+        let gone = matches!(source, SessionError::Ledger(LedgerError::Unreachable(_)));
         let source = Box::new(source);
-        Self::elsewhere(InferError::Payment { provider, source })
+        Self::elsewhere(match gone {
+            true => InferError::ChainGone { provider, source },
+            false => InferError::Payment { provider, source },
+        })
     }
 
     fn failed(provider: Address, problem: impl ToString) -> Self {
@@ -159,6 +166,8 @@ struct Dues {
     /// Tokens read and reckoned with in the purse.
     read_tokens: AtomicU32,
     leaving: CancellationToken,
+    /// The answer has ended.
+    over: CancellationToken,
 }
 
 struct Exchange {
@@ -200,9 +209,10 @@ impl Exchange {
             Ok(Ok(_)) => return Err(failed("it spoke out of turn".into())),
             Ok(Err(error)) => return Err(failed(error.to_string())),
             Err(_) => {
-                return Err(failed(
-                    "it neither took nor refused the request in time".into(),
-                ));
+                let waited = BEGIN_TIMEOUT.as_secs();
+                return Err(failed(format!(
+                    "it neither took nor refused the request within {waited} s"
+                )));
             }
         }
 
@@ -256,11 +266,16 @@ impl Exchange {
             send,
         };
         let inner = Arc::clone(&self.inner);
+        let paying = payer.run();
+        tokio::pin!(paying);
         let last = tokio::select! {
             biased;
             last = self.read(&out, &cancel) => last,
-            error = payer.run() => Some(Err(self.broken(format!("it could not be paid on: {error}")))),
+            Err(error) = &mut paying => {
+                Some(Err(self.broken(format!("it could not be paid on: {error}"))))
+            }
         };
+        self.dues.over.cancel();
         inner.running(provider, -1);
         let failed = matches!(last, Some(Err(_)));
         if self.reserved.is_open() {
@@ -269,9 +284,14 @@ impl Exchange {
         if failed {
             inner.failed(provider);
         }
+        let complete = matches!(last, Some(Ok(_)));
         if let Some(last) = last {
             // The caller may have left meanwhile.
             let _ = out.send(last).await;
+        }
+        if complete {
+            // If it does not get through, the next request brings it.
+            let _ = timeout(LAST_VOUCHER_WITHIN, paying).await;
         }
     }
 
@@ -335,13 +355,16 @@ impl Exchange {
 
     /// The next message, metered.
     async fn step(&mut self) -> Result<Step, BrokenError> {
-        let message = match timeout(PIECE_TIMEOUT, self.receive.receive::<FromProvider>()).await {
+        let message = match timeout(SILENCE_MAX, self.receive.receive::<FromProvider>()).await {
             Ok(Ok(Some(message))) => message,
             Ok(Ok(None)) => {
                 return Err(self.broken("the provider closed the stream without a receipt".into()));
             }
             Ok(Err(error)) => return Err(self.broken(error.to_string())),
-            Err(_) => return Err(self.broken("the provider fell silent".into())),
+            Err(_) => {
+                let silence = SILENCE_MAX.as_secs();
+                return Err(self.broken(format!("the provider said nothing for {silence} s")));
+            }
         };
         match message {
             FromProvider::Chunk { tokens, json } => {
@@ -428,17 +451,22 @@ struct Payer {
 }
 
 impl Payer {
-    /// Ends only when it cannot pay on.
-    async fn run(mut self) -> SessionError {
+    /// Ends when it cannot pay on, or the answer is over and paid.
+    async fn run(mut self) -> Result<(), SessionError> {
+        let channel = Arc::clone(&self.channel);
         loop {
             tokio::select! {
                 biased;
                 () = self.dues.leaving.cancelled() => break,
                 () = self.dues.due.notified() => {}
+                () = channel.raised.notified() => {}
+                () = self.dues.over.cancelled() => {
+                    // A provider that is gone does not wait for it.
+                    let _ = self.send.finish().await;
+                    return Ok(());
+                }
             }
-            if let Err(error) = self.pay().await {
-                return error;
-            }
+            self.pay().await?;
         }
         // A provider that is gone needs no telling; the reader notices.
         let _ = self.send.send(&FromConsumer::Leave).await;

@@ -11,6 +11,7 @@ use market::{
     RequestId, SignedReceipt, SignedVoucher, Voucher, WalletKey,
 };
 use store::{AppendError, Entry, Journal};
+use tokio::sync::Notify;
 use tracing::debug;
 
 /// Why a voucher could not be made or a receipt not be booked.
@@ -38,6 +39,9 @@ pub(crate) struct Channel {
     hot_key: Arc<WalletKey>,
     held: Mutex<Held>,
     journal: Journal,
+    /// A receipt raised the ceiling: whoever pays over this channel sends the
+    /// voucher, because answers that run on may wait for it.
+    pub(crate) raised: Notify,
     /// One deposit or reconciliation at a time.
     pub(crate) upkeep: tokio::sync::Mutex<Upkeep>,
 }
@@ -71,6 +75,7 @@ impl Channel {
                 purse,
             }),
             journal,
+            raised: Notify::new(),
             upkeep: tokio::sync::Mutex::new(Upkeep {
                 funded: false,
                 unreconciled: used,
@@ -123,17 +128,25 @@ impl Channel {
     /// Books the receipt of a running answer, durably.
     async fn receipted(&self, signed: &SignedReceipt) -> Result<(), PaymentError> {
         let events = self.purse(|purse| purse.receipted(signed))?;
-        Ok(self.record(&events).await?)
+        self.booked(&events).await
     }
 
-    /// Books a receipt that came later, durably. Whether it was new.
-    pub(crate) async fn reconciled(&self, signed: &SignedReceipt) -> Result<bool, PaymentError> {
-        let event = self.purse(|purse| purse.reconciled(signed))?;
-        let new = event.is_some();
-        if let Some(event) = event {
-            self.record(&[event]).await?;
+    /// Books a receipt that came later, durably.
+    pub(crate) async fn reconciled(&self, signed: &SignedReceipt) -> Result<(), PaymentError> {
+        let events = self.purse(|purse| purse.reconciled(signed))?;
+        self.booked(&events).await
+    }
+
+    async fn booked(&self, events: &[PurseEvent]) -> Result<(), PaymentError> {
+        if events.is_empty() {
+            return Ok(());
         }
-        Ok(new)
+        self.record(events).await?;
+        let raises = |event: &PurseEvent| matches!(event, PurseEvent::Ceiling { .. });
+        if events.iter().any(raises) {
+            self.raised.notify_one();
+        }
+        Ok(())
     }
 
     async fn record(&self, events: &[PurseEvent]) -> Result<(), AppendError> {
@@ -144,7 +157,7 @@ impl Channel {
                     entry("asked", Some(request.to_string()), payload)
                 }
                 PurseEvent::Ceiling { .. } => entry("ceiling", None, payload),
-                PurseEvent::Receipted { receipt } => {
+                PurseEvent::Receipted { receipt, .. } => {
                     let key = receipt.receipt.request.to_string();
                     entry("receipted", Some(key), payload)
                 }

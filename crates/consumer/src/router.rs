@@ -162,6 +162,7 @@ mod tests {
             addresses: vec!["127.0.0.1:1".parse().unwrap()],
             receiver_authorizer: address,
             withdraw_delay_min_s: 900,
+            bids: vec![ModelId(B256::ZERO)],
             offers: vec![offer],
             problem: None,
         };

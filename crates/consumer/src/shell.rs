@@ -263,22 +263,38 @@ impl Inner {
     async fn watch(self: Arc<Self>) {
         let mut turns = tokio::time::interval(self.policy.refresh);
         turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut unread = false;
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 _ = turns.tick() => {}
             }
-            if let Err(error) = self.refresh().await {
-                warn!(%error, "the market could not be read; the last view of it stays");
+            match self.refresh().await {
+                Ok(()) => unread = false,
+                // Once is enough while it stays so.
+                Err(error) if unread => debug!(%error, "the market still cannot be read"),
+                Err(error) => {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    warn!(%error, cause, "the market could not be read; the last view of it stays");
+                    unread = true;
+                }
             }
         }
     }
 
     async fn refresh(&self) -> Result<(), LedgerError> {
         let before = Arc::clone(&self.snapshot.borrow());
-        let after = catalog::refresh(&*self.ledger, &self.http, &before, self.now()).await?;
+        let read = catalog::refresh(&*self.ledger, &self.http, &before, self.now()).await;
+        let (after, read) = match read {
+            Ok(after) => (after, Ok(())),
+            Err(error) => {
+                let domain = self.ledger.domain();
+                let renewed = catalog::renew(&self.http, &before, &domain, self.now());
+                (renewed.await, Err(error))
+            }
+        };
         self.snapshot.send_replace(Arc::new(after));
-        Ok(())
+        read
     }
 
     fn place(self: &Arc<Self>) -> Result<Place, InferError> {

@@ -31,6 +31,7 @@ pub(crate) fn answer(error: &InferError) -> (StatusCode, &'static str) {
         InferError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "providers_busy"),
         InferError::Refused { .. } => (StatusCode::BAD_REQUEST, "model_refused"),
         InferError::Payment { .. } => (StatusCode::PAYMENT_REQUIRED, "payment_failed"),
+        InferError::ChainGone { .. } => (StatusCode::SERVICE_UNAVAILABLE, "chain_unreachable"),
         InferError::Provider { .. } => (StatusCode::BAD_GATEWAY, "provider_failed"),
         InferError::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
         InferError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
@@ -52,6 +53,10 @@ fn advice(error: &InferError) -> &'static str {
         InferError::Payment { .. } => {
             "check the wallet's balance and the spending limits of this node"
         }
+        InferError::ChainGone { .. } => {
+            "see that the chain's server answers, it is the node's --rpc-url; \
+             channels that are funded already are served meanwhile"
+        }
         InferError::Provider { .. } => "try again; nothing was delivered",
         InferError::Stopping => "try again when the node is back",
     }
@@ -60,9 +65,10 @@ fn advice(error: &InferError) -> &'static str {
 fn retry_after(error: &InferError) -> Option<Duration> {
     match error {
         InferError::Busy { retry_after, .. } => Some(*retry_after),
-        InferError::NobodyThere { .. } | InferError::Overloaded { .. } | InferError::Stopping => {
-            Some(RETRY_SOON)
-        }
+        InferError::NobodyThere { .. }
+        | InferError::ChainGone { .. }
+        | InferError::Overloaded { .. }
+        | InferError::Stopping => Some(RETRY_SOON),
         InferError::BadRequest(_)
         | InferError::UnknownModel { .. }
         | InferError::Refused { .. }

@@ -24,7 +24,7 @@ pub(crate) enum Command {
     /// Run the embedded chain alone.
     Chain(Chain),
     /// Sell answers of one model.
-    Provide(Provide),
+    Provide(Box<Provide>),
     /// Buy answers: the gateway alone.
     Consume(Consume),
 }
@@ -116,6 +116,12 @@ pub(crate) struct Provide {
     /// The model's name at that server, if it has another there.
     #[arg(long, requires = "backend")]
     pub(crate) backend_model: Option<String>,
+    /// The longest that server is waited for, from a request to the first chunk of its answer.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "backend", value_parser = clap::value_parser!(u64).range(1..=90))]
+    pub(crate) first_chunk_within: u64,
+    /// The longest silence of that server within an answer.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "backend", value_parser = clap::value_parser!(u64).range(1..=90))]
+    pub(crate) stall_after: u64,
     /// A GGUF file to serve with the embedded engine; the demonstration model if neither is given.
     #[arg(long, value_name = "FILE")]
     pub(crate) gguf: Option<PathBuf>,
@@ -140,6 +146,9 @@ pub(crate) struct Provide {
     /// The longest answer sold, in tokens.
     #[arg(long, value_name = "TOKENS", default_value_t = 8192)]
     pub(crate) answer_max: u32,
+    /// Between two claims of what was earned.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) claim_every: u64,
     /// Print one line of JSON when ready, and nothing else.
     #[arg(long)]
     pub(crate) json: bool,

@@ -62,7 +62,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Up(args) => Box::pin(up::up(args)).await?,
         Command::Chat(args) => chat::chat(args).await?,
         Command::Chain(args) => Box::pin(roles::chain(args)).await?,
-        Command::Provide(args) => Box::pin(roles::provide(args)).await?,
+        Command::Provide(args) => Box::pin(roles::provide(*args)).await?,
         Command::Consume(args) => Box::pin(roles::consume(args)).await?,
         Command::Where(args) => {
             if !whereabouts::whereabouts(args).await? {

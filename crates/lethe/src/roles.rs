@@ -26,8 +26,6 @@ use crate::signals::stopped;
 
 /// MOR has 18 digits after the point.
 const MOR_DECIMALS: u8 = 18;
-/// Between two claims of a provider.
-const CLAIM_EVERY: Duration = Duration::from_secs(600);
 
 /// Why a role does not run.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +113,7 @@ pub(crate) async fn provide(args: cli::Provide) -> Result<(), RoleError> {
         context_length: None,
         backend,
         upstream,
-        claim_every: CLAIM_EVERY,
+        claim_every: Duration::from_secs(args.claim_every),
     };
     let selling = sell(&place, shop, Some(args.endpoint), args.listen).await?;
     let (address, endpoint) = (selling.address, selling.provider.addr());
@@ -137,11 +135,14 @@ fn price(text: &str) -> Result<Amount, ParseAmountError> {
 
 async fn backend(args: &cli::Provide) -> Result<(BackendHandle, &'static str), RoleError> {
     if let Some(url) = &args.backend {
-        let backend = OpenAiBackend::new(OpenAiConfig::new(url.clone())).map_err(|source| {
-            RoleError::Backend {
-                url: url.clone(),
-                source,
-            }
+        let config = OpenAiConfig {
+            first_chunk_within: Duration::from_secs(args.first_chunk_within),
+            stall_after: Duration::from_secs(args.stall_after),
+            ..OpenAiConfig::new(url.clone())
+        };
+        let backend = OpenAiBackend::new(config).map_err(|source| RoleError::Backend {
+            url: url.clone(),
+            source,
         })?;
         return Ok((BackendHandle::new(backend), "third-party"));
     }

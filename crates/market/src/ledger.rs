@@ -52,7 +52,8 @@ pub struct Bid {
     pub provider: Address,
     /// For what.
     pub model: ModelId,
-    /// MOR base units per second of a session; the most that a quote may come to.
+    /// MOR base units per second of a session, within the market's bounds. What
+    /// tokens cost says the provider's quote; neither follows from the other.
     pub price_per_second: Amount,
 }
 

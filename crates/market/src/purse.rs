@@ -40,6 +40,9 @@ pub enum PurseEvent {
     Receipted {
         /// The receipt.
         receipt: Box<SignedReceipt>,
+        /// It came after a crash had made us forget its answer.
+        #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+        lost: bool,
     },
 }
 
@@ -80,6 +83,14 @@ pub enum PurseError {
         /// What follows from the rest.
         expected: Amount,
     },
+    /// A late receipt for more than vouchers cover, and one step.
+    #[error("late receipt is for {amount} base units, vouchers and one step come to {allowed}")]
+    Unsigned {
+        /// What it is for.
+        amount: Amount,
+        /// What can be owed.
+        allowed: Amount,
+    },
     /// An amount left its range.
     #[error(transparent)]
     Overflow(#[from] AmountOverflow),
@@ -104,11 +115,20 @@ impl Running {
         }
     }
 
-    /// What is delivered, to the step below, and one step more.
+    /// Signed for: what is delivered, to the step below, and one step more.
+    fn signed_tokens(&self) -> u32 {
+        (self.tokens / STEP_TOKENS + 1).saturating_mul(STEP_TOKENS)
+    }
+
     fn allowance(&self) -> Result<Amount, AmountOverflow> {
-        let steps = self.tokens / STEP_TOKENS + 1;
-        self.rates
-            .cost(self.bound.estimate, steps.saturating_mul(STEP_TOKENS))
+        self.rates.cost(self.bound.estimate, self.signed_tokens())
+    }
+
+    /// What its receipt may have beyond what was signed: one step, and what
+    /// the input came to beyond its estimate.
+    fn beyond(&self, receipt: &Receipt) -> Result<Amount, AmountOverflow> {
+        let input = receipt.input_tokens.saturating_sub(self.bound.estimate);
+        self.rates.step()?.plus(self.rates.cost(input, 0)?)
     }
 }
 
@@ -125,10 +145,12 @@ pub struct Purse {
     running: BTreeMap<RequestId, Running>,
     /// Answers that ended without a receipt: what they may still be billed.
     unreceipted: BTreeMap<RequestId, Running>,
-    /// Receipts that came late since the books were last closed.
-    late: u32,
-    /// After a replay: all that was signed away may be owed, until the books close.
-    floor: Amount,
+    /// The same, from before a replay: how far they had come is forgotten.
+    lost: BTreeMap<RequestId, Running>,
+    /// What was signed for those, less their receipts.
+    lost_signed: Amount,
+    /// What their receipts may still come to, and each of them one step more.
+    lost_reach: Amount,
 }
 
 impl Purse {
@@ -138,6 +160,8 @@ impl Purse {
         events: impl IntoIterator<Item = &'a PurseEvent>,
     ) -> Result<Self, PurseError> {
         let mut purse = Self::default();
+        // What can be owed in all: the ceiling, and a step for each late receipt.
+        let mut reach = Amount::ZERO;
         for event in events {
             match event {
                 PurseEvent::Asked {
@@ -147,19 +171,23 @@ impl Purse {
                     ceiling,
                 } => {
                     purse.ceiling = purse.ceiling.max(*ceiling);
-                    purse
-                        .unreceipted
-                        .insert(*request, Running::new(*rates, *bound));
+                    purse.lost.insert(*request, Running::new(*rates, *bound));
                 }
                 PurseEvent::Ceiling { ceiling } => purse.ceiling = purse.ceiling.max(*ceiling),
-                PurseEvent::Receipted { receipt } => {
-                    purse.unreceipted.remove(&receipt.receipt.request);
-                    purse.book(&receipt.receipt)?;
+                PurseEvent::Receipted { receipt, lost } => {
+                    let receipt = &receipt.receipt;
+                    let asked = purse.lost.remove(&receipt.request);
+                    purse.book(receipt)?;
+                    if let Some(asked) = asked.filter(|_| *lost) {
+                        reach = reach.plus(asked.beyond(receipt)?)?;
+                    }
                 }
             }
+            reach = reach.max(purse.ceiling);
         }
-        if !purse.unreceipted.is_empty() {
-            purse.floor = purse.ceiling;
+        if !purse.lost.is_empty() {
+            purse.lost_signed = purse.ceiling.less(purse.charged);
+            purse.lost_reach = reach.less(purse.charged);
         }
         Ok(purse)
     }
@@ -192,7 +220,7 @@ impl Purse {
     /// Whether the provider may hold receipts that we have not seen: an
     /// answer ended without one, or there is a gap.
     pub fn needs_reconciling(&self) -> bool {
-        !self.unreceipted.is_empty() || !self.ahead.is_empty()
+        !(self.unreceipted.is_empty() && self.lost.is_empty() && self.ahead.is_empty())
     }
 
     /// A request is about to be sent. The ceiling covers its input and one step.
@@ -202,7 +230,8 @@ impl Purse {
         rates: Rates,
         bound: InputBound,
     ) -> Result<PurseEvent, PurseError> {
-        if self.running.contains_key(&request) || self.unreceipted.contains_key(&request) {
+        let known = [&self.running, &self.unreceipted, &self.lost];
+        if known.iter().any(|answers| answers.contains_key(&request)) {
             return Err(PurseError::UnknownRequest { request });
         }
         let running = Running::new(rates, bound);
@@ -252,9 +281,9 @@ impl Purse {
         self.raise(needed)
     }
 
-    /// Checks and books the receipt of a running answer. The first event is
-    /// the receipt; a second one means that a last voucher is due, because
-    /// the provider's last step ran ahead of the ceiling.
+    /// Checks and books the receipt of a running answer. A ceiling among the
+    /// events means that a last voucher is due, because the provider's last
+    /// step ran ahead of the one before.
     pub fn receipted(&mut self, signed: &SignedReceipt) -> Result<Vec<PurseEvent>, PurseError> {
         let receipt = &signed.receipt;
         let request = receipt.request;
@@ -277,28 +306,25 @@ impl Purse {
         plausible("output", receipt.output_tokens, running.bytes)?;
         self.book(receipt)?;
         self.running.remove(&request);
-        let mut events = vec![PurseEvent::Receipted {
-            receipt: Box::new(signed.clone()),
-        }];
-        // Without escrow for it there is no last voucher; the receipt stands.
-        events.extend(self.due().ok().flatten());
-        Ok(events)
+        Ok(self.booked(signed, false))
     }
 
     /// Books a receipt that the provider sent later, for an answer that broke
-    /// off. What was delivered is no longer known here, so it is accepted up
-    /// to what was signed away, one step for each such answer, and one for the
-    /// chunk with which it crossed the line. None: there
-    /// is nothing to book, because it is known or about to come by itself.
-    pub fn reconciled(&mut self, signed: &SignedReceipt) -> Result<Option<PurseEvent>, PurseError> {
+    /// off. It may have one step beyond what was signed for that answer, and
+    /// its input up to the bound's ceiling; a provider bills no more than that
+    /// without a voucher, however large its chunks are. Of answers that a crash
+    /// made us forget only what was signed for all of them together is known:
+    /// the same holds for their sum. Events as for [`Self::receipted`]; none
+    /// if it is known already, or about to come by itself.
+    pub fn reconciled(&mut self, signed: &SignedReceipt) -> Result<Vec<PurseEvent>, PurseError> {
         let receipt = &signed.receipt;
         let request = receipt.request;
         if self.is_booked(receipt) || self.running.contains_key(&request) {
-            return Ok(None);
+            return Ok(vec![]);
         }
-        let asked = self
-            .unreceipted
-            .get(&request)
+        let broken = self.unreceipted.get(&request);
+        let asked = broken
+            .or_else(|| self.lost.get(&request))
             .ok_or(PurseError::UnknownRequest { request })?;
         if receipt.rates != asked.rates {
             return Err(PurseError::Mismatch {
@@ -312,28 +338,49 @@ impl Purse {
             receipt.input_tokens,
             u64::from(asked.bound.ceiling),
         )?;
-        let steps = 2 * (self.unreceipted.len() as u128 + u128::from(self.late));
-        let allowed = self.ceiling.plus(receipt.rates.step()?.times(steps)?)?;
-        if receipt.charged_total > allowed {
-            return Err(PurseError::Mismatch {
-                field: "charged_total",
-                got: receipt.charged_total,
-                expected: allowed,
-            });
+        if let Some(broken) = broken {
+            let reach = broken.signed_tokens().saturating_add(STEP_TOKENS);
+            plausible("output", receipt.output_tokens, u64::from(reach))?;
+            self.book(receipt)?;
+            self.unreceipted.remove(&request);
+            return Ok(self.booked(signed, false));
+        }
+        let amount = receipt.amount;
+        let allowed = self.lost_reach.plus(asked.beyond(receipt)?)?;
+        if amount > allowed {
+            return Err(PurseError::Unsigned { amount, allowed });
         }
         self.book(receipt)?;
-        self.unreceipted.remove(&request);
-        self.late = self.late.saturating_add(1);
-        Ok(Some(PurseEvent::Receipted {
+        self.lost.remove(&request);
+        self.lost_signed = self.lost_signed.less(amount);
+        self.lost_reach = allowed.less(amount);
+        if self.lost.is_empty() {
+            self.settle_lost();
+        }
+        Ok(self.booked(signed, true))
+    }
+
+    /// The events of a receipt that was booked: the receipt comes first.
+    fn booked(&mut self, signed: &SignedReceipt, lost: bool) -> Vec<PurseEvent> {
+        // Without escrow for it there is no last voucher; the receipt stands.
+        let raised = self.due().ok().flatten();
+        let receipted = PurseEvent::Receipted {
             receipt: Box::new(signed.clone()),
-        }))
+            lost,
+        };
+        [receipted].into_iter().chain(raised).collect()
     }
 
     /// The provider has nothing more to bill: what was reserved is free again.
     pub fn settled_up(&mut self) {
         self.unreceipted.clear();
-        self.late = 0;
-        self.floor = Amount::ZERO;
+        self.settle_lost();
+    }
+
+    fn settle_lost(&mut self) {
+        self.lost.clear();
+        self.lost_signed = Amount::ZERO;
+        self.lost_reach = Amount::ZERO;
     }
 
     /// A running answer ended without a receipt: what it may cost stays reserved.
@@ -357,8 +404,8 @@ impl Purse {
             let allowances = answers.values().map(Running::allowance);
             Amount::sum(allowances.collect::<Result<Vec<_>, _>>()?)
         };
-        let owed = self.charged.plus(sum(&self.unreceipted)?)?;
-        owed.max(self.floor).plus(sum(&self.running)?)
+        let signed = [sum(&self.unreceipted)?, sum(&self.running)?];
+        Amount::sum([self.charged, self.lost_signed].into_iter().chain(signed))
     }
 
     fn raise(&mut self, needed: Amount) -> Result<Option<PurseEvent>, PurseError> {
@@ -616,28 +663,80 @@ mod tests {
             ceiling(purse.ask(request(2), RATES, BOUND).unwrap()),
             Some(74 + 42)
         );
-        assert!(
-            purse
-                .reconciled(&receipt(1, 1, 10, 40, 50))
-                .unwrap()
-                .is_some()
+        assert_eq!(
+            purse.reconciled(&receipt(1, 1, 10, 40, 50)).unwrap().len(),
+            1
         );
         assert_eq!(
             purse.reconciled(&receipt(1, 1, 10, 40, 50)),
-            Ok(None),
+            Ok(vec![]),
             "it is known by now"
         );
         assert_eq!(purse.charged(), Amount::new(50));
         assert!(!purse.needs_reconciling());
     }
 
-    #[test]
-    fn a_late_receipt_cannot_exceed_what_was_signed_away() {
+    /// Two answers were signed for with 42 units each, and broke off.
+    fn broken() -> (Purse, Vec<PurseEvent>) {
         let mut purse = purse(1000);
-        purse.ask(request(1), RATES, BOUND).unwrap();
-        purse.broken(request(1)).unwrap();
-        assert!(purse.reconciled(&receipt(1, 1, 10, 97, 107)).is_err());
-        assert!(purse.reconciled(&receipt(1, 1, 10, 96, 106)).is_ok());
+        let mut journal = Vec::new();
+        for n in 1..=2 {
+            journal.push(purse.ask(request(n), RATES, BOUND).unwrap());
+            purse.broken(request(n)).unwrap();
+        }
+        (purse, journal)
+    }
+
+    fn crashed(journal: &[PurseEvent]) -> Purse {
+        let mut purse = Purse::replay(journal).unwrap();
+        purse.funded(Amount::new(1000));
+        purse
+    }
+
+    #[test]
+    fn a_late_receipt_may_be_a_step_beyond_what_was_signed() {
+        let (mut purse, _) = broken();
+        let over = purse.reconciled(&receipt(1, 1, 10, 65, 75));
+        assert!(matches!(over, Err(PurseError::Overbilled { .. })));
+        let booked = purse.reconciled(&receipt(1, 1, 10, 64, 74)).unwrap();
+        // Its own 42 units were signed before; the ceiling follows.
+        assert_eq!(ceiling(booked[1].clone()), Some(74 + 42));
+    }
+
+    #[test]
+    fn after_a_crash_late_receipts_may_be_a_step_each_beyond_all_that_was_signed() {
+        let (_, mut journal) = broken();
+        let mut purse = crashed(&journal);
+        let over = purse.reconciled(&receipt(1, 1, 10, 84 + 32 - 9, 117));
+        let (amount, allowed) = (Amount::new(117), Amount::new(116));
+        assert_eq!(over, Err(PurseError::Unsigned { amount, allowed }));
+        // The first takes some of it, the second what is left, and again after a crash.
+        journal.extend(purse.reconciled(&receipt(1, 1, 10, 90, 100)).unwrap());
+        for mut purse in [purse, crashed(&journal)] {
+            assert!(purse.reconciled(&receipt(2, 2, 10, 39, 149)).is_err());
+            assert!(purse.reconciled(&receipt(2, 2, 10, 38, 148)).is_ok());
+            assert!(!purse.needs_reconciling());
+        }
+    }
+
+    #[test]
+    fn a_late_receipt_may_have_more_input_than_was_estimated() {
+        let (known, journal) = broken();
+        for mut purse in [known, crashed(&journal)] {
+            assert!(purse.reconciled(&receipt(1, 1, 41, 64, 105)).is_err());
+            assert!(purse.reconciled(&receipt(1, 1, 40, 64, 104)).is_ok());
+        }
+    }
+
+    #[test]
+    fn what_a_crash_made_us_forget_stays_reserved_beside_what_breaks_off_later() {
+        let (_, journal) = broken();
+        let mut purse = crashed(&journal);
+        for n in 3..=4 {
+            purse.ask(request(n), RATES, BOUND).unwrap();
+            purse.broken(request(n)).unwrap();
+        }
+        assert_eq!(purse.ceiling(), Amount::new(4 * 42));
     }
 
     #[test]
@@ -666,11 +765,9 @@ mod tests {
             Some(74 + 42)
         );
         purse.refused(request(2));
-        assert!(
-            purse
-                .reconciled(&receipt(1, 1, 10, 40, 50))
-                .unwrap()
-                .is_some()
+        assert_eq!(
+            purse.reconciled(&receipt(1, 1, 10, 40, 50)).unwrap().len(),
+            1
         );
         purse.settled_up();
         assert_eq!(
@@ -689,6 +786,6 @@ mod tests {
         };
         assert_eq!(purse.reconciled(&receipt(9, 1, 10, 1, 11)), Err(unknown));
         // One that is still running comes by its own stream.
-        assert_eq!(purse.reconciled(&receipt(1, 1, 10, 1, 11)), Ok(None));
+        assert_eq!(purse.reconciled(&receipt(1, 1, 10, 1, 11)), Ok(vec![]));
     }
 }

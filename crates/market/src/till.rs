@@ -1,15 +1,19 @@
 //! The provider's side of one channel: what it was promised, what it
 //! delivered, and whether it may go on.
 //!
-//! The rule: work at most one step per running answer beyond the best
-//! voucher. A voucher counts once it is in the journal ([`Till::take`], then
-//! the caller writes, then [`Till::count`]); with it goes how far each running
-//! answer has come, so that a crash costs at most one step. Replaying the
-//! events gives the same till, in whatever order they came to stand in the
-//! journal; answers that were running are then closed by
-//! [`Till::interrupted`].
+//! The rule: a chunk goes out only if the answer is then within one step of
+//! what vouchers cover ([`Till::may_deliver`]). One exception, because a chunk
+//! cannot be cut: one that is larger than a step goes out when all before it
+//! is covered. What it is beyond the step is billed only once a voucher covers
+//! it, so a receipt never asks for more than a step that nobody has signed.
+//!
+//! A voucher counts once it is in the journal ([`Till::take`], then the caller
+//! writes, then [`Till::count`]); with it goes how far each running answer has
+//! come, so that a crash costs at most one step. Replaying the events gives
+//! the same till, in whatever order they came to stand in the journal; answers
+//! that were running are then closed by [`Till::interrupted`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +21,12 @@ use crate::{
     Amount, AmountOverflow, ChannelId, ChannelState, ModelId, Outcome, Rates, Receipt, RequestId,
     STEP_TOKENS, SignedVoucher, Timestamp,
 };
+
+/// Ids of ended answers that are remembered, per channel: a request that comes
+/// again is refused as long as its id is among them. What keeps money safe is
+/// not this list but that all receipts stay charged, see
+/// `docs/decisions/005-request-ids-are-forgotten.md`.
+pub(crate) const ENDED_KEPT: usize = 256;
 
 /// What a till remembers over a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,21 +108,28 @@ struct Running {
 }
 
 impl Running {
-    /// Within one step of what its payer's vouchers cover: the step that was
-    /// being read, and the one after it.
-    fn within_a_step(&self) -> bool {
-        let covered = (self.read_tokens / STEP_TOKENS).saturating_add(2);
-        self.output_tokens <= covered.saturating_mul(STEP_TOKENS)
+    /// Up to here its payer's vouchers cover it: what was read, to the end of
+    /// the step that was being read.
+    fn covered(&self) -> u32 {
+        let steps = (self.read_tokens / STEP_TOKENS).saturating_add(1);
+        steps.saturating_mul(STEP_TOKENS)
     }
 
+    /// One step beyond what is covered: it is billed up to here and no further.
+    fn reach(&self) -> u32 {
+        self.covered().saturating_add(STEP_TOKENS)
+    }
+
+    /// What it would be billed now. A chunk larger than a step stands in
+    /// nobody else's way.
     fn cost(&self) -> Result<Amount, AmountOverflow> {
-        self.rates.cost(self.input_tokens, self.output_tokens)
+        let tokens = self.output_tokens.min(self.reach());
+        self.rates.cost(self.input_tokens, tokens)
     }
 
     /// Its cost as far as its payer can have seen it.
     fn seen(&self) -> Result<Amount, AmountOverflow> {
-        let covered = (self.read_tokens / STEP_TOKENS).saturating_add(1);
-        let tokens = covered.saturating_mul(STEP_TOKENS).min(self.output_tokens);
+        let tokens = self.output_tokens.min(self.covered());
         self.rates.cost(self.input_tokens, tokens)
     }
 }
@@ -130,8 +147,8 @@ pub struct Till {
     claimed: Amount,
     sequence: u64,
     running: BTreeMap<RequestId, Running>,
-    /// Every request that ever ended with a receipt.
-    receipted: BTreeSet<RequestId>,
+    /// The last requests that ended with a receipt, latest at the back.
+    ended: VecDeque<RequestId>,
 }
 
 impl Till {
@@ -146,7 +163,7 @@ impl Till {
             claimed: Amount::ZERO,
             sequence: 0,
             running: BTreeMap::new(),
-            receipted: BTreeSet::new(),
+            ended: VecDeque::new(),
         }
     }
 
@@ -172,7 +189,7 @@ impl Till {
                 input_tokens,
                 output_tokens,
             } => {
-                if self.receipted.contains(request) {
+                if self.ended.contains(request) {
                     return;
                 }
                 let running = self.running.entry(*request).or_insert(Running {
@@ -184,13 +201,15 @@ impl Till {
                 });
                 running.input_tokens = running.input_tokens.max(*input_tokens);
                 running.output_tokens = running.output_tokens.max(*output_tokens);
+                // Only what may be billed is written.
+                running.read_tokens = running.output_tokens;
             }
             TillEvent::Refused { request } => {
                 self.running.remove(request);
             }
             TillEvent::Receipted { receipt } => {
                 self.running.remove(&receipt.request);
-                self.receipted.insert(receipt.request);
+                self.remember(receipt.request);
                 self.charged = self.charged.max(receipt.charged_total);
                 self.sequence = self.sequence.max(receipt.sequence);
             }
@@ -278,7 +297,7 @@ impl Till {
         rates: Rates,
         input_tokens: u32,
     ) -> Result<TillEvent, TillError> {
-        if self.running.contains_key(&request) || self.receipted.contains(&request) {
+        if self.running.contains_key(&request) || self.ended.contains(&request) {
             return Err(TillError::WrongRequest { request });
         }
         let needed = self.seen()?.plus(rates.cost(input_tokens, STEP_TOKENS)?)?;
@@ -309,20 +328,20 @@ impl Till {
         }
     }
 
-    /// So much of an answer was metered. Whether to go on without another voucher.
+    /// So much of an answer was metered and goes out.
     pub fn delivered(
         &mut self,
         request: RequestId,
         input_tokens: u32,
         output_tokens: u32,
-    ) -> Result<bool, TillError> {
+    ) -> Result<(), TillError> {
         let running = self
             .running
             .get_mut(&request)
             .ok_or(TillError::WrongRequest { request })?;
         running.input_tokens = input_tokens;
         running.output_tokens = output_tokens;
-        self.may_go_on(request)
+        Ok(())
     }
 
     /// The consumer says, with a voucher, that it has read so many tokens of
@@ -336,24 +355,35 @@ impl Till {
         Ok(())
     }
 
-    /// Whether an answer may go on: it is within one step of what its payer
-    /// has read, so that it does not use up what was signed for others, and
-    /// all together are within one step each of the best voucher.
-    pub fn may_go_on(&self, request: RequestId) -> Result<bool, TillError> {
-        let running = self
-            .running
-            .get(&request)
-            .ok_or(TillError::WrongRequest { request })?;
-        let covered = self.owed()? <= self.ceiling().plus(self.steps()?)?;
-        Ok(covered && running.within_a_step())
+    /// Whether a chunk that takes an answer to so many tokens may go out now:
+    /// the answer is then within one step of what its payer has read, so that
+    /// it does not use up what was signed for others, and all together are
+    /// within one step each of the best voucher. A chunk larger than a step
+    /// may go out when all before it is covered.
+    pub fn may_deliver(&self, request: RequestId, output_tokens: u32) -> Result<bool, TillError> {
+        let running = self.of(request)?;
+        let promised = self.ceiling().plus(self.steps()?)?;
+        if output_tokens <= running.reach() && self.owed_at(request, output_tokens)? <= promised {
+            return Ok(true);
+        }
+        let covered = running.covered();
+        let own_step = running.rates.step()?;
+        Ok(running.output_tokens <= covered
+            && self.owed_at(request, covered)?.plus(own_step)? <= promised)
+    }
+
+    /// Whether vouchers cover all that was delivered of an answer to within a
+    /// step, so that closing it now bills all of it. It is so unless a chunk
+    /// was larger than a step.
+    pub fn is_billable(&self, request: RequestId) -> Result<bool, TillError> {
+        let running = self.of(request)?;
+        let promised = self.ceiling().plus(self.steps()?)?;
+        Ok(running.output_tokens <= running.reach() && self.owed()? <= promised)
     }
 
     /// How far an answer has come, to be written beside the voucher that pays for it.
     pub fn progress(&self, request: RequestId) -> Result<TillEvent, TillError> {
-        let running = self
-            .running
-            .get(&request)
-            .ok_or(TillError::WrongRequest { request })?;
+        let running = self.of(request)?;
         let Running {
             model,
             rates,
@@ -366,11 +396,12 @@ impl Till {
             model,
             rates,
             input_tokens,
-            output_tokens,
+            output_tokens: output_tokens.min(running.reach()),
         })
     }
 
     /// An answer ended: its receipt, to be journalled, then signed, then sent.
+    /// Output beyond one step of what vouchers cover is not billed.
     pub fn close(
         &mut self,
         request: RequestId,
@@ -379,10 +410,8 @@ impl Till {
         outcome: Outcome,
         now: Timestamp,
     ) -> Result<Receipt, TillError> {
-        let running = self
-            .running
-            .get(&request)
-            .ok_or(TillError::WrongRequest { request })?;
+        let running = self.of(request)?;
+        let output_tokens = output_tokens.min(running.reach());
         let amount = running.rates.cost(input_tokens, output_tokens)?;
         let charged_total = self.charged.plus(amount)?;
         let receipt = Receipt {
@@ -399,7 +428,7 @@ impl Till {
             issued_at: now,
         };
         self.running.remove(&request);
-        self.receipted.insert(request);
+        self.remember(request);
         self.charged = charged_total;
         self.sequence = receipt.sequence;
         Ok(receipt)
@@ -436,6 +465,18 @@ impl Till {
             .collect()
     }
 
+    fn of(&self, request: RequestId) -> Result<&Running, TillError> {
+        let running = self.running.get(&request);
+        running.ok_or(TillError::WrongRequest { request })
+    }
+
+    fn remember(&mut self, request: RequestId) {
+        if self.ended.len() == ENDED_KEPT {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(request);
+    }
+
     /// One step for each running answer.
     fn steps(&self) -> Result<Amount, AmountOverflow> {
         let steps = self.running.values().map(|running| running.rates.step());
@@ -449,7 +490,7 @@ impl Till {
         self.charged.plus(running)
     }
 
-    /// Receipted, and delivered by running answers.
+    /// Receipted, and what running answers would be billed now.
     fn owed(&self) -> Result<Amount, AmountOverflow> {
         let running = self
             .running
@@ -457,6 +498,13 @@ impl Till {
             .map(Running::cost)
             .collect::<Result<Vec<_>, _>>()?;
         Amount::sum([self.charged].into_iter().chain(running))
+    }
+
+    /// The same if one of them had come to so many tokens.
+    fn owed_at(&self, request: RequestId, output_tokens: u32) -> Result<Amount, TillError> {
+        let running = self.of(request)?;
+        let then = running.rates.cost(running.input_tokens, output_tokens)?;
+        Ok(self.owed()?.minus(running.cost()?)?.plus(then)?)
     }
 }
 
@@ -541,17 +589,63 @@ mod tests {
         till.take(&voucher(100 + STEP)).unwrap().unwrap();
         admit(&mut till, 1, 100).unwrap();
         assert_eq!(till.ceiling(), Amount::ZERO);
-        assert_eq!(till.delivered(id(1), 100, 1), Ok(false));
+        assert_eq!(till.may_deliver(id(1), 1), Ok(false));
         till.count(&voucher(100 + STEP));
-        assert_eq!(till.may_go_on(id(1)), Ok(true));
+        assert_eq!(till.may_deliver(id(1), 1), Ok(true));
     }
 
     #[test]
     fn work_stops_one_step_beyond_the_voucher() {
         let mut till = till(1000, 10 + STEP);
         admit(&mut till, 1, 10).unwrap();
-        assert_eq!(till.delivered(id(1), 10, 2 * STEP_TOKENS), Ok(true));
-        assert_eq!(till.delivered(id(1), 10, 2 * STEP_TOKENS + 1), Ok(false));
+        till.delivered(id(1), 10, STEP_TOKENS + 1).unwrap();
+        assert_eq!(till.may_deliver(id(1), 2 * STEP_TOKENS), Ok(true));
+        assert_eq!(till.may_deliver(id(1), 2 * STEP_TOKENS + 1), Ok(false));
+    }
+
+    #[test]
+    fn a_chunk_larger_than_a_step_waits_until_all_before_it_is_covered() {
+        const LARGE: u32 = 5 * STEP_TOKENS;
+        let mut till = till(1000, 10 + STEP);
+        admit(&mut till, 1, 10).unwrap();
+        till.delivered(id(1), 10, STEP_TOKENS).unwrap();
+        let to = STEP_TOKENS + LARGE;
+        assert_eq!(till.may_deliver(id(1), to), Ok(true));
+        till.delivered(id(1), 10, STEP_TOKENS + 1).unwrap();
+        let to = to + 1;
+        assert_eq!(till.may_deliver(id(1), to), Ok(false));
+        till.take(&voucher(10 + 2 * STEP)).unwrap();
+        till.count(&voucher(10 + 2 * STEP));
+        assert_eq!(till.may_deliver(id(1), to), Ok(false), "paid, for another");
+        till.read(id(1), STEP_TOKENS).unwrap();
+        assert_eq!(till.may_deliver(id(1), to), Ok(true));
+    }
+
+    #[test]
+    fn a_chunk_larger_than_a_step_is_billed_as_far_as_vouchers_go_and_a_step() {
+        const LARGE: u32 = 5 * STEP_TOKENS;
+        let paid = |pays: bool| {
+            let mut till = till(1000, STEP);
+            let mut journal = vec![admit(&mut till, 1, 0).unwrap()];
+            till.delivered(id(1), 0, LARGE).unwrap();
+            assert_eq!(till.is_billable(id(1)), Ok(false));
+            assert_eq!(till.may_deliver(id(1), LARGE), Ok(false));
+            if pays {
+                till.take(&voucher(6 * STEP)).unwrap();
+                till.count(&voucher(6 * STEP));
+                till.read(id(1), LARGE).unwrap();
+                assert_eq!(till.is_billable(id(1)), Ok(true));
+            }
+            journal.push(till.progress(id(1)).unwrap());
+            let receipt = till.close(id(1), 0, LARGE, Outcome::Complete, NOW);
+            let mut again = Till::replay(CHANNEL, &journal);
+            let after_a_crash = again.interrupted(NOW).unwrap();
+            let billed = receipt.unwrap().output_tokens;
+            assert_eq!(billed, after_a_crash[0].output_tokens);
+            billed
+        };
+        assert_eq!(paid(false), 2 * STEP_TOKENS);
+        assert_eq!(paid(true), LARGE);
     }
 
     #[test]
@@ -582,6 +676,40 @@ mod tests {
     }
 
     #[test]
+    fn ids_are_forgotten_in_the_end_but_no_answer_is_had_twice_for_one_price() {
+        let request = |n: u16| {
+            let mut bytes = [0; 16];
+            bytes[..2].copy_from_slice(&n.to_be_bytes());
+            RequestId(FixedBytes(bytes))
+        };
+        const ANSWERS: u16 = 600;
+        assert!(usize::from(ANSWERS) > 2 * ENDED_KEPT);
+        // Each takes one step's price, and the vouchers reach exactly so far.
+        let price = u128::from(ANSWERS) * STEP;
+        let mut till = till(10 * price, price);
+        let mut journal = Vec::new();
+        for n in 0..ANSWERS {
+            till.admit(request(n), MODEL, RATES, 0).unwrap();
+            let closed = till.close(request(n), 0, STEP_TOKENS, Outcome::Complete, NOW);
+            journal.push(TillEvent::receipted(&closed.unwrap()));
+        }
+        let mut again = Till::replay(CHANNEL, &journal);
+        again.funded(funded(10 * price, 0));
+        again.take(&voucher(price)).unwrap();
+        again.count(&voucher(price));
+        for mut till in [till, again] {
+            assert_eq!(till.ended.len(), ENDED_KEPT);
+            let (old, late) = (request(0), request(ANSWERS - 1));
+            let mut came_again = |id| till.admit(id, MODEL, RATES, 1);
+            assert_eq!(
+                came_again(late),
+                Err(TillError::WrongRequest { request: late })
+            );
+            assert!(matches!(came_again(old), Err(TillError::Unpaid { .. })));
+        }
+    }
+
+    #[test]
     fn a_refused_request_costs_nothing_even_after_a_restart() {
         let mut till = till(1000, 500);
         let admitted = admit(&mut till, 1, 100).unwrap();
@@ -595,13 +723,13 @@ mod tests {
     fn vouchers_beyond_what_a_withdrawal_leaves_are_refused_but_old_ones_still_claim() {
         let mut till = till(100, 80);
         admit(&mut till, 1, 0).unwrap();
-        till.close(id(1), 0, 70, Outcome::Complete, NOW).unwrap();
+        till.close(id(1), 0, 64, Outcome::Complete, NOW).unwrap();
         till.funded(funded(100, 100));
         assert!(matches!(
             till.take(&voucher(81)),
             Err(TillError::BeyondEscrow { .. })
         ));
-        assert_eq!(till.claimable_total(), Amount::new(70));
+        assert_eq!(till.claimable_total(), Amount::new(64));
     }
 
     #[test]
@@ -723,12 +851,12 @@ mod tests {
                     }
                 }
                 Act::Deliver(n) => {
-                    if let Some(at) = self.pick(n)
-                        && self.till.may_go_on(self.running[at].0) == Ok(true)
-                    {
+                    if let Some(at) = self.pick(n) {
                         let (id, input, output) = &mut self.running[at];
-                        *output += 1;
-                        self.till.delivered(*id, *input, *output).unwrap();
+                        if self.till.may_deliver(*id, *output + 1) == Ok(true) {
+                            *output += 1;
+                            self.till.delivered(*id, *input, *output).unwrap();
+                        }
                     }
                 }
                 Act::Close(n) => {
@@ -773,8 +901,7 @@ mod tests {
                 let owed = world.owed();
                 let crash = matches!(act, Act::Crash);
                 world.act(act);
-                // One token is the grain of a delivery; it may be what crosses the line.
-                let reach = world.till.ceiling().base_units() + world.running.len() as u128 * (STEP + 1);
+                let reach = world.till.ceiling().base_units() + world.running.len() as u128 * STEP;
                 prop_assert!(crash || world.owed() <= reach.max(owed));
                 if crash {
                     prop_assert!(world.owed() <= owed, "a crash must not invent work");

@@ -180,10 +180,15 @@ pub(crate) fn backend(error: &BackendError, sale: &Sale) -> Refusal {
         BackendError::Misconfigured { .. }
         | BackendError::Unreachable(_)
         | BackendError::Timeout { .. }
-        | BackendError::Failed { .. } => refusal(
-            Reason::Backend,
-            "the provider's backend does not work at the moment",
-        ),
+        | BackendError::Failed { .. } => refusal(Reason::Backend, told(error)),
+    }
+}
+
+/// What a consumer is told of a backend that did not begin: not the provider's own affairs.
+pub(crate) fn told(error: &BackendError) -> String {
+    match error {
+        BackendError::Misconfigured { .. } => "the backend refuses the provider".to_owned(),
+        error => error.to_string(),
     }
 }
 

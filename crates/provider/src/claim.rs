@@ -74,21 +74,39 @@ fn all_due(inner: &Inner) -> Vec<Due> {
     inner.sessions.all().iter().filter_map(due).collect()
 }
 
+/// Whether the journal knows of something earned that it does not know to be
+/// claimed, whatever the chain was last seen to hold: after a start that is nothing yet.
+fn is_owed(channel: &Arc<Channel>) -> bool {
+    channel.till(|till| till.charged().min(till.ceiling()) > till.claimed())
+}
+
 /// Claims by policy until the provider stops.
 pub(crate) async fn watch(inner: Arc<Inner>) {
     let policy = inner.claims.clone();
     let mut claimed_at = Instant::now();
     let mut watched_at = Instant::now();
     let mut not_before = Instant::now();
+    // The process before may have ended between claim, journal and settlement.
+    let mut behind = true;
     loop {
+        if behind && Instant::now() >= not_before {
+            match catch_up(&inner).await {
+                Ok(()) => behind = false,
+                Err(error) => {
+                    warn!(%error, "claims not compared with the chain yet");
+                    not_before = Instant::now() + RETRY_AFTER;
+                }
+            }
+        }
         let look = tokio::time::sleep_until(watched_at + WATCH_EVERY);
         let by_time = tokio::time::sleep_until((claimed_at + policy.interval).max(not_before));
         tokio::select! {
             () = inner.earned.notified() => tokio::time::sleep(LOOK_PAUSE).await,
             () = look => {
                 watched_at = Instant::now();
-                refresh(&inner, all_due(&inner)).await;
+                refresh(&inner).await;
             }
+            () = tokio::time::sleep_until(not_before), if behind => continue,
             () = by_time => {}
         }
         let dues = all_due(&inner);
@@ -113,10 +131,18 @@ pub(crate) async fn watch(inner: Arc<Inner>) {
             }
             Err(error) => {
                 warn!(%error, "claim put off");
+                behind = true;
                 not_before = Instant::now() + RETRY_AFTER;
             }
         }
     }
+}
+
+/// Takes over what the chain says of earlier claims, and settles what they left.
+async fn catch_up(inner: &Inner) -> Result<(), LedgerError> {
+    let _one_at_a_time = inner.claiming.lock().await;
+    refresh(inner).await;
+    settle(inner).await
 }
 
 /// Whether one token's sum reaches the threshold.
@@ -129,12 +155,17 @@ fn enough(dues: &[Due], threshold: Amount) -> bool {
     sums.values().any(|sum| *sum >= threshold)
 }
 
-/// Reads the chain for these channels, so that no claim is for what is gone.
-async fn refresh(inner: &Inner, dues: Vec<Due>) {
-    let reads = stream::iter(dues).map(|due| async move {
-        if let Err(error) = inner.sessions.read(&due.channel, LOOK_PAUSE).await {
-            debug!(channel = %due.channel.id, %error, "channel not read");
+/// Reads the chain for channels with something to claim, so that no claim is
+/// for what is gone, and none is made twice.
+async fn refresh(inner: &Inner) {
+    let owed = inner.sessions.all().into_iter().filter(is_owed);
+    let reads = stream::iter(owed).map(|channel| async move {
+        if let Err(error) = inner.sessions.read(&channel, LOOK_PAUSE).await {
+            debug!(channel = %channel.id, %error, "channel not read");
+            return;
         }
+        let total = channel.till(|till| till.state().total_claimed);
+        journal_claim(&channel, total).await;
     });
     reads.buffer_unordered(READS).collect::<()>().await;
 }
@@ -142,7 +173,7 @@ async fn refresh(inner: &Inner, dues: Vec<Due>) {
 /// Claims all there is and settles it. One claim at a time.
 pub(crate) async fn claim_all(inner: &Inner) -> Result<Claimed, LedgerError> {
     let _one_at_a_time = inner.claiming.lock().await;
-    refresh(inner, all_due(inner)).await;
+    refresh(inner).await;
     let mut dues = all_due(inner);
     let mut claimed = Claimed::default();
     while !dues.is_empty() {
@@ -196,7 +227,12 @@ async fn book(inner: &Inner, channel: &Channel) {
         Err(error) => return debug!(channel = %channel.id, %error, "channel not read"),
     };
     channel.till(|till| till.funded(state));
-    if let Err(error) = channel.claimed_to(state.total_claimed).await {
+    journal_claim(channel, state.total_claimed).await;
+}
+
+/// Nothing is written if it is known.
+async fn journal_claim(channel: &Channel, total: Amount) {
+    if let Err(error) = channel.claimed_to(total).await {
         warn!(channel = %channel.id, %error, "claim not journaled");
     }
 }

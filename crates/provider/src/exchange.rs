@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream};
-use market::{ChannelId, NodeId, Outcome, RequestId, STEP_TOKENS, TillError};
+use market::{ChannelId, NodeId, Outcome, Receipt, RequestId, STEP_TOKENS, Till, TillError};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, warn};
 use transport::message::{
@@ -146,14 +146,15 @@ async fn infer_on(
         Err(refusal) => return say_no(inner, send, refusal).await,
     };
     let journaled = Arc::new(AtomicU32::new(0));
+    let over = Arc::new(AtomicBool::new(false));
     let reader = Reader {
         inner: Arc::clone(inner),
         channel: Arc::clone(&admitted.channel),
         request: infer.request,
         receive,
         journaled: Arc::clone(&journaled),
+        over: Arc::clone(&over),
     };
-    let over = Arc::new(AtomicBool::new(false));
     let stopped = deaf(send.stopped(), Arc::clone(&over));
     let left = async move {
         tokio::select! {
@@ -179,6 +180,7 @@ async fn infer_on(
         journaled,
         over,
         send,
+        held: None,
         last: None,
         answering: Some(answering),
     };
@@ -334,6 +336,8 @@ struct Reader {
     receive: ReceiveHalf,
     /// So many tokens went to the journal beside a voucher.
     journaled: Arc<AtomicU32>,
+    /// All was said: nothing more is expected than a last voucher.
+    over: Arc<AtomicBool>,
 }
 
 impl Reader {
@@ -342,6 +346,7 @@ impl Reader {
         loop {
             let message = match self.receive.receive::<FromConsumer>().await {
                 Ok(Some(message)) => message,
+                Ok(None) if self.over.load(Ordering::Relaxed) => return Left::Gone,
                 Ok(None) => std::future::pending().await,
                 Err(error) => {
                     debug!(request = %self.request, %error, "the consumer is gone");
@@ -411,11 +416,10 @@ impl Ended {
     }
 }
 
-/// What a consumer is told of a backend's failure: not the provider's own affairs.
+/// What a consumer is told of a backend's failure.
 fn told(failure: &BackendFailure) -> String {
     match failure {
-        BackendFailure::Late(BackendError::Request { message }) => message.clone(),
-        BackendFailure::Late(_) => "the provider's backend did not begin".to_owned(),
+        BackendFailure::Late(error) => admit::told(error),
         failure => failure.to_string(),
     }
 }
@@ -434,6 +438,8 @@ struct Exchange {
     /// All was said; the consumer may stop reading.
     over: Arc<AtomicBool>,
     send: SendHalf,
+    /// A chunk that waits for its voucher.
+    held: Option<BackendChunk>,
     /// How it ends, once what goes before has gone out.
     last: Option<Ended>,
     answering: Option<Answering>,
@@ -452,6 +458,7 @@ impl Exchange {
             _ => Ended::Left(Left::Gone),
         };
         drop(slot);
+        let ended = self.until_billable(ended, left.as_mut()).await;
         self.end(&ended).await;
         drop(self.answering.take());
         if !matches!(ended, Ended::Left(_)) {
@@ -505,38 +512,78 @@ impl Exchange {
         }
     }
 
-    /// Writes how far it has come, if no voucher did that for a step.
-    async fn journal(&self) {
-        let tokens = self.meter.tokens();
-        if tokens
-            < self
-                .journaled
-                .load(Ordering::Relaxed)
-                .saturating_add(STEP_TOKENS)
-        {
-            return;
+    /// A chunk larger than a step is billed once it is paid for; an answer that
+    /// had none is billable as it is.
+    async fn until_billable(
+        &self,
+        ended: Ended,
+        left: Pin<&mut impl Future<Output = Left>>,
+    ) -> Ended {
+        if !matches!(ended, Ended::Complete | Ended::Backend(_)) {
+            return ended;
         }
-        self.journaled.fetch_max(tokens, Ordering::Relaxed);
-        if let Err(error) = self.channel.progress(self.request).await {
-            warn!(channel = %self.channel.id, %error, "progress not journaled");
+        let request = self.request;
+        tokio::select! {
+            biased;
+            left = left => Ended::Left(left),
+            () = self.inner.tasks.stopping().cancelled() => ended,
+            paid = self.paid_for(|till| till.is_billable(request)) => match paid {
+                Ok(()) => ended,
+                Err(unpaid) => unpaid,
+            },
         }
     }
 
-    /// The next chunks: one that is waited for, and what is ready behind it.
+    /// Writes how far it has come, if no voucher did that for a step.
+    async fn journal(&self) {
+        let journaled = self.journaled.load(Ordering::Relaxed);
+        if self.meter.tokens() < journaled.saturating_add(STEP_TOKENS) {
+            return;
+        }
+        match self.channel.progress(self.request).await {
+            Ok(tokens) => {
+                self.journaled.fetch_max(tokens, Ordering::Relaxed);
+            }
+            Err(error) => {
+                warn!(channel = %self.channel.id, %error, "progress not journaled");
+            }
+        }
+    }
+
+    /// The next chunks: one that is waited for, and what is ready behind it. A
+    /// chunk that nobody has paid for is held until its voucher is there.
     async fn batch(&mut self, stream: &mut ChunkStream) -> Result<Vec<FromProvider>, Ended> {
-        self.paid_for().await?;
         let mut batch = Vec::new();
-        let mut next = stream.next().await;
+        let mut next = match self.held.take() {
+            Some(held) => Some(Ok(held)),
+            None => stream.next().await,
+        };
         loop {
             match next {
-                Some(Ok(chunk)) => match self.metered(&chunk) {
-                    Ok(message) => batch.push(message),
-                    Err(ended) => self.last = Some(ended),
-                },
+                Some(Ok(chunk)) => {
+                    let meter = self.meter.with(&chunk.facts);
+                    let (request, tokens) = (self.request, meter.tokens());
+                    let enough = move |till: &Till| till.may_deliver(request, tokens);
+                    if !self
+                        .channel
+                        .till(|till| enough(till))
+                        .map_err(Ended::Books)?
+                    {
+                        if !batch.is_empty() {
+                            self.held = Some(chunk);
+                            break;
+                        }
+                        self.paid_for(enough).await?;
+                    }
+                    match self.metered(&chunk, meter) {
+                        Ok(message) => batch.push(message),
+                        Err(ended) => self.last = Some(ended),
+                    }
+                }
                 Some(Err(failure)) => self.last = Some(Ended::Backend(failure)),
                 None => self.last = Some(Ended::Complete),
             }
-            if self.last.is_some() || batch.len() == CHUNKS_AT_ONCE || !self.may_go_on()? {
+            if self.last.is_some() || batch.len() == CHUNKS_AT_ONCE {
                 break;
             }
             match stream.next().now_or_never() {
@@ -553,10 +600,10 @@ impl Exchange {
     }
 
     /// A chunk as it goes out.
-    fn metered(&mut self, chunk: &BackendChunk) -> Result<FromProvider, Ended> {
+    fn metered(&mut self, chunk: &BackendChunk, meter: Meter) -> Result<FromProvider, Ended> {
         let json = openai::with_identity(&chunk.json, &self.id, &self.sale.config.name)
             .map_err(|error| Ended::Backend(BackendFailure::Garbage(error.into())))?;
-        self.meter.add(&chunk.facts);
+        self.meter = meter;
         let tokens = self.meter.tokens();
         let (request, input) = (self.request, self.meter.input_estimate());
         let delivered = self
@@ -566,22 +613,19 @@ impl Exchange {
         Ok(FromProvider::Chunk { tokens, json })
     }
 
-    fn may_go_on(&self) -> Result<bool, Ended> {
-        let request = self.request;
-        self.channel
-            .till(|till| till.may_go_on(request))
-            .map_err(Ended::Books)
-    }
-
-    /// Waits for the voucher of the next step, if it is not there.
-    async fn paid_for(&self) -> Result<(), Ended> {
+    /// Waits for a voucher that is enough, if it is not there.
+    async fn paid_for(
+        &self,
+        enough: impl Fn(&Till) -> Result<bool, TillError>,
+    ) -> Result<(), Ended> {
         let mut moved = self.channel.moved();
-        if self.may_go_on()? {
+        let is_enough = || self.channel.till(|till| enough(till)).map_err(Ended::Books);
+        if is_enough()? {
             return Ok(());
         }
         count(&self.inner.counters.waits_for_payment);
         let deadline = Instant::now() + self.inner.pay_within;
-        while !self.may_go_on()? {
+        while !is_enough()? {
             if !matches!(timeout_at(deadline, moved.changed()).await, Ok(Ok(()))) {
                 return Err(Ended::Unpaid);
             }
@@ -609,7 +653,11 @@ impl Exchange {
             outcome,
             now: (self.inner.clock)(),
         };
-        self.counted(&closing);
+        count(match closing.outcome {
+            Outcome::Complete => &self.inner.counters.completed,
+            Outcome::Cancelled => &self.inner.counters.cancelled,
+            Outcome::Failed => &self.inner.counters.failed,
+        });
         let receipt = match self.channel.close(closing, &self.inner.node_key).await {
             Ok(receipt) => receipt,
             Err(error) => {
@@ -617,6 +665,7 @@ impl Exchange {
                 return;
             }
         };
+        self.billed(&receipt.receipt);
         self.inner.earned.notify_one();
         if !matches!(ended, Ended::Left(Left::Gone)) {
             let failure = ended.failure();
@@ -625,14 +674,9 @@ impl Exchange {
         }
     }
 
-    fn counted(&self, closing: &Closing) {
+    fn billed(&self, receipt: &Receipt) {
         let counters = &self.inner.counters;
-        count(match closing.outcome {
-            Outcome::Complete => &counters.completed,
-            Outcome::Cancelled => &counters.cancelled,
-            Outcome::Failed => &counters.failed,
-        });
-        add(&counters.input_tokens, closing.input_tokens.into());
-        add(&counters.output_tokens, closing.output_tokens.into());
+        add(&counters.input_tokens, receipt.input_tokens.into());
+        add(&counters.output_tokens, receipt.output_tokens.into());
     }
 }

@@ -32,8 +32,14 @@ impl Meter {
         }
     }
 
-    /// A chunk is about to be delivered.
-    pub(crate) fn add(&mut self, facts: &ChunkFacts) {
+    /// The meter as it will be when a chunk is delivered.
+    pub(crate) fn with(&self, facts: &ChunkFacts) -> Self {
+        let mut meter = self.clone();
+        meter.add(facts);
+        meter
+    }
+
+    fn add(&mut self, facts: &ChunkFacts) {
         if facts.text_bytes > 0 {
             self.chunks = self.chunks.saturating_add(1);
             self.since = self.since.saturating_add(1);

@@ -117,6 +117,15 @@ impl Durable {
     }
 }
 
+/// How fresh the escrow of a channel is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Reading {
+    /// When it was last read.
+    pub(crate) at: Option<Instant>,
+    /// When the chain last did not answer for it.
+    pub(crate) failed_at: Option<Instant>,
+}
+
 /// A channel that this provider is paid over.
 pub(crate) struct Channel {
     pub(crate) id: ChannelId,
@@ -125,8 +134,8 @@ pub(crate) struct Channel {
     domain: Domain,
     books: Arc<Books>,
     writes: mpsc::Sender<Write>,
-    /// When its escrow was last read from the chain; one reads at a time.
-    pub(crate) read_at: tokio::sync::Mutex<Option<Instant>>,
+    /// When its escrow was read from the chain; one reads at a time.
+    pub(crate) reading: tokio::sync::Mutex<Reading>,
 }
 
 impl Channel {
@@ -178,7 +187,7 @@ impl Channel {
             domain,
             books,
             writes,
-            read_at: tokio::sync::Mutex::default(),
+            reading: tokio::sync::Mutex::default(),
         };
         (channel, writer)
     }
@@ -279,13 +288,18 @@ impl Channel {
         .await
     }
 
-    /// Writes how far an answer has come, without a voucher.
-    pub(crate) async fn progress(&self, request: RequestId) -> Result<(), PaymentError> {
+    /// Writes how far an answer has come, without a voucher. So many tokens
+    /// are now queued for the journal.
+    pub(crate) async fn progress(&self, request: RequestId) -> Result<u32, PaymentError> {
+        let mut journaled = 0;
         let durable = self.record(|held| {
             let event = held.till.progress(request)?;
+            if let TillEvent::Progress { output_tokens, .. } = &event {
+                journaled = *output_tokens;
+            }
             Ok((vec![till_entry(&event)], None, None))
         });
-        durable.await.map(drop)
+        durable.await.map(|_| journaled)
     }
 
     /// Ends an answer: books it, makes that durable, and signs.

@@ -12,9 +12,12 @@ use market::{
 use store::{Entry, Journal, LoadError, Store};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use tracing::warn;
 use transport::message::MAX_RECEIPTS;
 
-use crate::payment::{CHANNEL, Channel, Opened, PEER, RECEIPTED, UsedBy, receipt_in, till_entry};
+use crate::payment::{
+    CHANNEL, Channel, Opened, PEER, RECEIPTED, Reading, UsedBy, receipt_in, till_entry,
+};
 use crate::tasks::Tasks;
 
 /// The journals of channels are named after them.
@@ -29,6 +32,14 @@ const READ_PAUSE: Duration = Duration::from_secs(1);
 /// An escrow that is older than this is read again before the channel is used:
 /// its payer may have begun to withdraw.
 const STALE_AFTER: Duration = Duration::from_secs(60);
+
+/// While the chain does not answer, an escrow that was read so long ago is
+/// still good: a payer's withdrawal takes at least three times as long
+/// ([`market::WITHDRAW_DELAY_MIN_S`]), and claims are our own.
+const GOOD_FOR: Duration = Duration::from_secs(300);
+
+/// Between two tries to read the chain when it does not answer.
+const TRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Reads of the chain at a time.
 const CHAIN_READS: usize = 8;
@@ -156,7 +167,7 @@ impl Sessions {
     ) -> Result<Arc<Channel>, SessionError> {
         let id = config.id(&self.ledger.domain());
         if let Some(channel) = self.find(id) {
-            self.read(&channel, STALE_AFTER).await?;
+            self.keep_fresh(&channel).await?;
             return Ok(channel);
         }
         if self
@@ -204,7 +215,7 @@ impl Sessions {
             known.insert(id, Arc::clone(&channel));
             channel
         };
-        *channel.read_at.lock().await = Some(Instant::now());
+        channel.reading.lock().await.at = Some(Instant::now());
         Ok(channel)
     }
 
@@ -230,7 +241,7 @@ impl Sessions {
     /// Reads a channel's escrow anew after a voucher that it does not cover:
     /// waits its turn rather than to do it too often.
     pub(crate) async fn reread(&self, channel: &Channel) -> Result<(), SessionError> {
-        let last = *channel.read_at.lock().await;
+        let last = channel.reading.lock().await.at;
         if let Some(last) = last {
             tokio::time::sleep_until(last + READ_PAUSE).await;
         }
@@ -243,16 +254,43 @@ impl Sessions {
         channel: &Channel,
         fresh: Duration,
     ) -> Result<(), SessionError> {
-        let mut read_at = channel.read_at.lock().await;
-        if read_at.is_some_and(|at| at.elapsed() < fresh) {
+        let mut reading = channel.reading.lock().await;
+        if reading.is_within(fresh, Instant::now()) {
             return Ok(());
         }
-        let state = {
+        self.read_now(channel, &mut reading).await
+    }
+
+    /// Reads a channel's escrow if it is stale. When the chain is gone, work
+    /// goes on with what was read last, for a while.
+    async fn keep_fresh(&self, channel: &Channel) -> Result<(), SessionError> {
+        let mut reading = channel.reading.lock().await;
+        let now = Instant::now();
+        if !reading.is_due(now) {
+            return Ok(());
+        }
+        match self.read_now(channel, &mut reading).await {
+            Err(SessionError::Ledger(LedgerError::Unreachable(error))) if reading.is_good(now) => {
+                warn!(channel = %channel.id, %error, "escrow not read; it is trusted as it was");
+                Ok(())
+            }
+            read => read,
+        }
+    }
+
+    async fn read_now(&self, channel: &Channel, reading: &mut Reading) -> Result<(), SessionError> {
+        let read = {
             let _one_of_few = self.chain_reads.acquire().await;
-            self.ledger.channel(channel.id).await?
+            self.ledger.channel(channel.id).await
         };
-        channel.till(|till| till.funded(state));
-        *read_at = Some(Instant::now());
+        if read.is_err() {
+            reading.failed_at = Some(Instant::now());
+        }
+        channel.till(|till| read.map(|state| till.funded(state)))?;
+        *reading = Reading {
+            at: Some(Instant::now()),
+            failed_at: None,
+        };
         Ok(())
     }
 
@@ -288,6 +326,26 @@ impl Sessions {
 
     fn empty(&self) -> MutexGuard<'_, HashMap<ChannelId, Instant>> {
         self.empty.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reading {
+    fn is_within(&self, age: Duration, now: Instant) -> bool {
+        self.at.is_some_and(|at| now.duration_since(at) < age)
+    }
+
+    /// Whether work may go on with it while the chain does not answer.
+    fn is_good(&self, now: Instant) -> bool {
+        self.is_within(GOOD_FOR, now)
+    }
+
+    /// Whether the chain is to be asked before the channel is used.
+    fn is_due(&self, now: Instant) -> bool {
+        let asked = self
+            .failed_at
+            .is_some_and(|at| now.duration_since(at) < TRY_AFTER);
+        let rests = asked && self.is_good(now);
+        !(rests || self.is_within(STALE_AFTER, now))
     }
 }
 
@@ -329,4 +387,43 @@ fn replay(name: &str, entries: &[Entry], domain: &market::Domain) -> Result<Repl
         till: Till::replay(id, &events),
         peers,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether an escrow is read again, and trusted if the chain is gone, so
+    /// many seconds after it was read and after the chain was last asked in vain.
+    fn verdict(read_s: Option<u64>, failed_s: Option<u64>) -> (bool, bool) {
+        let start = Instant::now();
+        let now = start + Duration::from_secs(10_000);
+        let ago = |seconds: u64| now - Duration::from_secs(seconds);
+        let reading = Reading {
+            at: read_s.map(ago),
+            failed_at: failed_s.map(ago),
+        };
+        (reading.is_due(now), reading.is_good(now))
+    }
+
+    #[test]
+    fn an_escrow_is_trusted_for_a_while_when_the_chain_is_gone() {
+        for (read_s, failed_s, due, good) in [
+            (None, None, true, false),
+            (None, Some(1), true, false),
+            (Some(59), None, false, true),
+            (Some(60), None, true, true),
+            (Some(60), Some(1), false, true),
+            (Some(60), Some(5), true, true),
+            (Some(300), Some(1), true, false),
+        ] {
+            assert_eq!(
+                verdict(read_s, failed_s),
+                (due, good),
+                "{read_s:?} {failed_s:?}"
+            );
+        }
+        let delay = Duration::from_secs(market::WITHDRAW_DELAY_MIN_S);
+        assert!(3 * GOOD_FOR <= delay, "a withdrawal could be over by then");
+    }
 }

@@ -9,6 +9,8 @@
 //! backend wrote them; nobody on the way parses them. A later version puts
 //! sealed cells where [`Infer::body`] and [`FromProvider::Chunk`] carry text.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use market::{ChannelConfig, ChannelId, ModelId, Rates, RequestId, SignedReceipt, SignedVoucher};
 use serde::{Deserialize, Serialize};
@@ -21,6 +23,10 @@ pub const MAX_MESSAGE_BYTES: usize = 20 * 1024 * 1024;
 
 /// The longest request body within it.
 pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+
+/// The longest that a consumer waits for the next message of a running answer.
+/// A provider that waits for somebody itself gives up before that, and says so.
+pub const SILENCE_MAX: Duration = Duration::from_secs(120);
 
 /// The most receipts in one answer to [`Ask::Receipts`].
 pub const MAX_RECEIPTS: usize = 256;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use consumer::{InferError, SessionError};
 use gateway::{Limits, Settings};
-use market::{Address, Amount};
+use market::{Address, Amount, LedgerError};
 use openai::BadRequest;
 use serde_json::{Value, json};
 
@@ -161,6 +161,7 @@ async fn what_fails_before_the_first_chunk_has_a_status() {
             "",
         ),
         (unpaid(), 402, "payment_failed", ""),
+        (without_chain(), 503, "chain_unreachable", "1"),
         (
             InferError::Provider {
                 provider: Address::ZERO,
@@ -205,6 +206,14 @@ fn unpaid() -> InferError {
     }
 }
 
+fn without_chain() -> InferError {
+    let source = LedgerError::Unreachable("no answer from http://127.0.0.1:8545".into());
+    InferError::ChainGone {
+        provider: Address::ZERO,
+        source: Box::new(source.into()),
+    }
+}
+
 /// The same failure once more; it cannot be cloned.
 fn again(error: &InferError) -> InferError {
     match error {
@@ -229,6 +238,7 @@ fn again(error: &InferError) -> InferError {
         },
         InferError::Overloaded { running } => InferError::Overloaded { running: *running },
         InferError::Payment { .. } => unpaid(),
+        InferError::ChainGone { .. } => without_chain(),
         InferError::Stopping => InferError::Stopping,
     }
 }

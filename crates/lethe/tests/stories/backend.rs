@@ -1,5 +1,5 @@
 //! An OpenAI-compatible server that counts to a number, slowly enough to be
-//! interrupted.
+//! interrupted, or falls silent on the way.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -39,6 +39,11 @@ impl Drop for Open {
 
 impl Counting {
     pub(crate) async fn start() -> Self {
+        Self::silent_after(u32::MAX).await
+    }
+
+    /// Says nothing any more after so many chunks; after none: never answers at all.
+    pub(crate) async fn silent_after(chunks: u32) -> Self {
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))
             .await
             .unwrap();
@@ -50,7 +55,7 @@ impl Counting {
                 get(|| async { axum::Json(json!({ "data": [{ "id": "counting" }] })) }),
             )
             .route("/v1/chat/completions", post(count))
-            .with_state(Arc::clone(&running));
+            .with_state((Arc::clone(&running), chunks));
         let mut task = JoinSet::new();
         task.spawn(async move { axum::serve(listener, routes).await.unwrap() });
         Self {
@@ -68,7 +73,7 @@ impl Counting {
 
 /// Counts up to the number that the last message is.
 async fn count(
-    State(running): State<Arc<AtomicUsize>>,
+    State((running, silent_after)): State<(Arc<AtomicUsize>, u32)>,
     axum::Json(body): axum::Json<Value>,
 ) -> impl IntoResponse {
     let last = body["messages"]
@@ -82,7 +87,13 @@ async fn count(
         .unwrap_or(3);
     running.fetch_add(1, Ordering::SeqCst);
     let open = Open(running);
+    if silent_after == 0 {
+        std::future::pending::<()>().await;
+    }
     let lines = futures_util::stream::unfold((0, open), move |(at, open)| async move {
+        if at == silent_after {
+            std::future::pending::<()>().await;
+        }
         tokio::time::sleep(GAP).await;
         let line = line(at, to)?;
         Some((Ok::<_, Infallible>(line), (at + 1, open)))

@@ -3,9 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
 
+mod accounts;
 mod anvil;
 mod backend;
 mod crash;
+mod outage;
 mod process;
 mod refusals;
+mod silence;
+mod town;
 mod up;

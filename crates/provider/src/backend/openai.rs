@@ -16,7 +16,8 @@ use openai::ErrorBody;
 use openai::sse::Decoder;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
+use transport::message::SILENCE_MAX;
 
 use super::{Backend, BackendChunk, BackendError, BackendFailure, ChunkStream, shortened};
 
@@ -25,7 +26,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time until the first chunk, where nothing else is said. Servers load a
 /// model on first use, and long prompts take their time.
-const FIRST_CHUNK_TIMEOUT: Duration = Duration::from_secs(300);
+const FIRST_CHUNK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The longest that a server is waited for: a consumer gives an answer up
+/// after [`SILENCE_MAX`], and should hear before that what is wrong.
+const PATIENCE_MAX: Duration = Duration::from_secs(SILENCE_MAX.as_secs() * 3 / 4);
 
 /// Silence within an answer that counts as its end, where nothing else is said.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -55,7 +60,7 @@ pub struct OpenAiConfig {
     pub url: String,
     /// Sent as `Authorization: Bearer …`.
     pub api_key: Option<String>,
-    /// Time until the first chunk.
+    /// Time from the request to the first chunk.
     pub first_chunk_within: Duration,
     /// Silence within an answer that counts as its end.
     pub stall_after: Duration,
@@ -97,6 +102,14 @@ pub enum OpenAiConfigError {
         "the backend's key holds characters that a header cannot have (allowed: visible ASCII)"
     )]
     Key,
+    /// Longer than a consumer would wait, or no time at all.
+    #[error("{field} is {} s, allowed is more than 0 and at most {} s", .value.as_secs(), PATIENCE_MAX.as_secs())]
+    Patience {
+        /// The field, as in [`OpenAiConfig`].
+        field: &'static str,
+        /// What it says.
+        value: Duration,
+    },
     /// No HTTP client can be made.
     #[error("no HTTP client")]
     Client(#[source] reqwest::Error),
@@ -115,6 +128,14 @@ pub struct OpenAiBackend {
 impl OpenAiBackend {
     /// Prepares to speak to it; does not connect yet.
     pub fn new(config: OpenAiConfig) -> Result<Self, OpenAiConfigError> {
+        for (field, value) in [
+            ("first_chunk_within", config.first_chunk_within),
+            ("stall_after", config.stall_after),
+        ] {
+            if value.is_zero() || value > PATIENCE_MAX {
+                return Err(OpenAiConfigError::Patience { field, value });
+            }
+        }
         let base = base_url(&config.url).ok_or(OpenAiConfigError::Url { url: config.url })?;
         let mut headers = HeaderMap::new();
         if let Some(key) = &config.api_key {
@@ -152,7 +173,8 @@ impl Backend for OpenAiBackend {
             .header(CONTENT_TYPE, "application/json")
             .body(body);
         let waited = self.first_chunk_within;
-        let response = timeout(waited, request.send())
+        let deadline = Instant::now() + waited;
+        let response = timeout_at(deadline, request.send())
             .await
             .map_err(|_| BackendError::Timeout { waited })?
             .map_err(unreachable)?;
@@ -162,7 +184,8 @@ impl Backend for OpenAiBackend {
         let reader = Reader {
             response,
             decoder: Decoder::with_limit(EVENT_BYTES_MAX),
-            patience: self.first_chunk_within,
+            waited,
+            deadline,
             stall_after: self.stall_after,
         };
         Ok(try_unfold(reader, Reader::next).boxed())
@@ -182,8 +205,9 @@ impl Backend for OpenAiBackend {
 struct Reader {
     response: Response,
     decoder: Decoder,
-    /// Time for the next piece.
-    patience: Duration,
+    /// The next chunk has to be there by then; it was then waited for so long.
+    deadline: Instant,
+    waited: Duration,
     stall_after: Duration,
 }
 
@@ -201,11 +225,12 @@ impl Reader {
                     continue;
                 }
                 let chunk = BackendChunk::read(event.data)?;
-                self.patience = self.stall_after;
+                self.waited = self.stall_after;
+                self.deadline = Instant::now() + self.stall_after;
                 return Ok(Some((chunk, self)));
             }
-            let waited = self.patience;
-            let piece = timeout(waited, self.response.chunk())
+            let waited = self.waited;
+            let piece = timeout_at(self.deadline, self.response.chunk())
                 .await
                 .map_err(|_| BackendFailure::Stalled { waited })?
                 .map_err(|error| BackendFailure::Broken(error.without_url().into()))?;

@@ -224,6 +224,54 @@ async fn a_server_that_is_not_there_or_does_not_answer_is_named() {
     ));
 }
 
+/// A server may not use the time for its head and then the same again for its first chunk.
+#[tokio::test]
+async fn the_first_chunk_has_one_limit_from_the_request_on() {
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", server.local_addr().unwrap());
+    let backend = backend(&url);
+    let begun = tokio::time::Instant::now();
+    let slow = async {
+        let (mut stream, _) = server.accept().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        stream.write_all(events(&[]).as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        // Until the client goes.
+        let _ = stream.read_to_end(&mut rest).await;
+    };
+    let asking = async {
+        let (chunks, failure) = chat(&backend).await.unwrap();
+        assert_eq!(chunks, 0);
+        assert!(
+            matches!(failure, Some(BackendFailure::Stalled { .. })),
+            "{failure:?}"
+        );
+    };
+    tokio::join!(slow, asking);
+    let waited = begun.elapsed();
+    assert!(waited < Duration::from_millis(500), "{waited:?}");
+}
+
+#[test]
+fn no_server_is_waited_for_longer_than_a_consumer_waits() {
+    for (seconds, taken) in [(0, false), (1, true), (90, true), (91, false)] {
+        let config = OpenAiConfig {
+            first_chunk_within: Duration::from_secs(seconds),
+            ..OpenAiConfig::new("http://127.0.0.1:1")
+        };
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let backend = OpenAiBackend::new(config);
+        assert_eq!(backend.is_ok(), taken, "{seconds} s");
+        if let Err(error) = backend {
+            let told = error.to_string();
+            assert!(
+                told.contains("first_chunk_within") && told.contains("90 s"),
+                "{told}"
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_dropped_answer_closes_the_connection() {
     let server = Server::says(events(&[CHUNK, "\n\n"]), true).await;

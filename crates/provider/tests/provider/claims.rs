@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use market::{Amount, Ledger};
+use market::{Amount, Claim, Ledger};
 use provider::{Claimed, Script, ScriptedBackend};
 
 use crate::world::{Buyer, STEP, Selling, World, input, until};
@@ -147,4 +147,43 @@ async fn what_was_claimed_is_known_after_a_restart() {
         again.provider.status().money[0].claimable == Amount::ZERO
     })
     .await;
+}
+
+/// A start has not read any channel yet; what the last process earned is claimed all the same.
+#[tokio::test]
+async fn what_was_earned_before_a_restart_is_claimed_after_it() {
+    let (world, selling, _buyer) = world_that_earned(|_| {}).await;
+    let before = world.money().await;
+    selling.crashes().await;
+    let backend = Arc::new(ScriptedBackend::new(Script::default()));
+    let again = world.sells(backend, |_| {}).await;
+    again.provider.claim_now().await.unwrap();
+    assert_eq!(world.money().await, before + EARNED);
+}
+
+/// The process ended after its claim was on chain and before it was settled or in the journal.
+#[tokio::test]
+async fn a_claim_that_was_cut_short_is_seen_through_at_the_next_start() {
+    let (world, selling, buyer) = world_that_earned(|_| {}).await;
+    let before = world.money().await;
+    let voucher = buyer.voucher(input() + STEP);
+    selling.crashes().await;
+    let claim = Claim {
+        config: buyer.channel,
+        voucher,
+        total: Amount::new(EARNED),
+    };
+    let seller = world.ledger.of(world.seller());
+    seller.claim(vec![claim]).await.unwrap();
+    let (again, _) = world.sells_script(Script::default()).await;
+    let seen_through = async {
+        while world.money().await != before + EARNED
+            || again.provider.status().money[0].claimed != Amount::new(EARNED)
+        {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(crate::world::PATIENCE, seen_through)
+        .await
+        .expect("settled and journaled");
 }

@@ -1,0 +1,244 @@
+//! The books after a story: both journals and the chain, compared claim by
+//! claim and to the base unit.
+
+use std::path::Path;
+use std::time::Duration;
+
+use alloy_primitives::keccak256;
+use market::{
+    Address, Amount, ChannelId, ChannelState, Ledger, Purse, PurseEvent, STEP_TOKENS, Till,
+    TillEvent,
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use store::Store;
+
+use crate::backend::INPUT_TOKENS;
+use crate::process::{PATIENCE, Running};
+use crate::town::Town;
+
+/// Between two looks at the chain when nothing may be missed.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// What both wallets held before the first answer.
+pub(crate) struct Opening {
+    provider: Address,
+    payer: Address,
+    provider_wallet: Amount,
+    payer_wallet: Amount,
+}
+
+impl Opening {
+    pub(crate) async fn of(town: &Town, provider: &Running, consumer: &Running) -> Self {
+        let address = |text: String| text.parse::<Address>().unwrap();
+        let (provider, payer) = (
+            address(provider.said("provider")),
+            address(consumer.said("payer")),
+        );
+        Self {
+            provider,
+            payer,
+            provider_wallet: wallet(town, provider).await,
+            payer_wallet: wallet(town, payer).await,
+        }
+    }
+
+    /// All that the provider claimed on chain.
+    pub(crate) async fn claimed(&self, town: &Town) -> Amount {
+        let ledger = town.ledger().await;
+        let receiver = ledger.receiver(self.provider, ledger.mor()).await.unwrap();
+        receiver.total_claimed
+    }
+
+    /// Returns as soon as it claimed more than this.
+    pub(crate) async fn claimed_beyond(&self, town: &Town, before: Amount) {
+        let ledger = town.ledger().await;
+        let claimed = async || {
+            let receiver = ledger.receiver(self.provider, ledger.mor()).await.unwrap();
+            receiver.total_claimed
+        };
+        until("claimed", async || claimed().await > before).await;
+    }
+
+    async fn settled(&self, town: &Town, total: Amount) {
+        let ledger = town.ledger().await;
+        let settled = async || {
+            let receiver = ledger.receiver(self.provider, ledger.mor()).await.unwrap();
+            receiver.total_settled == total
+        };
+        until("settled", settled).await;
+    }
+}
+
+async fn until(what: &str, holds: impl AsyncFn() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < deadline, "never {what}");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn wallet(town: &Town, owner: Address) -> Amount {
+    let ledger = town.ledger().await;
+    ledger.balance(ledger.mor(), owner).await.unwrap()
+}
+
+/// The events of the one journal whose name starts like this.
+async fn journal<E: DeserializeOwned>(file: &Path, prefix: &str) -> Vec<E> {
+    let store = Store::open(file).unwrap();
+    let names = store.journals(prefix).await.unwrap();
+    assert_eq!(names.len(), 1, "one channel was enough: {names:?}");
+    let entries = store.journal(&names[0]).load().await.unwrap();
+    store.close().await;
+    // The first entry of a till says which channel it is; that is no event.
+    entries
+        .iter()
+        .filter_map(|entry| serde_json::from_slice(&entry.payload).ok())
+        .collect()
+}
+
+/// Both sides' books, from their journals.
+struct Books {
+    channel: ChannelId,
+    purse: Purse,
+    till: Till,
+    /// The totals of the claims that the provider knows of, in their order.
+    claims: Vec<Amount>,
+}
+
+impl Books {
+    async fn of(town: &Town) -> Self {
+        let purse: Vec<PurseEvent> = journal(&town.consumer_journal(), "consumer/purse/").await;
+        let till: Vec<TillEvent> = journal(&town.provider_journal(), "till/").await;
+        let channel = till.iter().find_map(|event| match event {
+            TillEvent::Receipted { receipt } => Some(receipt.channel),
+            _ => None,
+        });
+        let channel = channel.unwrap();
+        let claims = till.iter().filter_map(|event| match event {
+            TillEvent::Claimed { total } => Some(*total),
+            _ => None,
+        });
+        Self {
+            channel,
+            claims: claims.collect(),
+            till: Till::replay(channel, &till),
+            purse: Purse::replay(&purse).unwrap(),
+        }
+    }
+}
+
+/// What the contract's events say of a channel's claims: each one's amount,
+/// and the total after it.
+async fn claims_on_chain(town: &Town, channel: ChannelId) -> Vec<(Amount, Amount)> {
+    let ledger = town.ledger().await;
+    let filter = json!({
+        "address": ledger.domain().settlement,
+        "topics": [keccak256("Claimed(bytes32,address,uint128,uint128)"), channel],
+        "fromBlock": "0x0",
+        "toBlock": "latest",
+    });
+    let request = json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_getLogs", "params": [filter] });
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let response = client.post(town.rpc_url()).json(&request).send().await;
+    let answer: Value = response.unwrap().json().await.unwrap();
+    let logs = answer["result"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{answer}"));
+    let words = |log: &Value| {
+        let data = log["data"].as_str().unwrap().trim_start_matches("0x");
+        let word = |at: usize| u128::from_str_radix(&data[at * 64..(at + 1) * 64], 16).unwrap();
+        (Amount::new(word(0)), Amount::new(word(1)))
+    };
+    logs.iter().map(words).collect()
+}
+
+fn step() -> Amount {
+    Amount::new(u128::from(STEP_TOKENS))
+}
+
+/// Nothing runs any more: both journals tell the same, and what is signed is
+/// no more than a step and an input ahead of what is charged. Then the
+/// provider claims what is left, and the chain tells the same, too.
+pub(crate) async fn agree(town: &Town, opening: &Opening, answers: u64) {
+    let Books { purse, till, .. } = Books::of(town).await;
+    assert_eq!(
+        purse.charged(),
+        till.charged(),
+        "what one side bills the other side books"
+    );
+    assert_eq!(purse.sequence(), till.sequence());
+    assert!(
+        till.sequence() >= answers,
+        "an answer without a receipt: {}",
+        till.sequence()
+    );
+    assert!(till.ceiling() <= purse.ceiling());
+    let short = till.charged().less(till.ceiling());
+    assert!(short.is_zero(), "the provider is {short} short");
+
+    // The first voucher reckons with the request's bytes; the rest is the step.
+    let input_estimate = Amount::new(200);
+    let ahead = purse.ceiling().less(purse.charged());
+    assert!(
+        ahead <= step().plus(input_estimate).unwrap(),
+        "{ahead} signed ahead"
+    );
+    let inputs = u128::from(INPUT_TOKENS) * u128::from(till.sequence());
+    assert!(purse.charged() >= Amount::new(inputs));
+
+    let earned = till.charged().min(till.ceiling());
+    let provider = town.provider();
+    opening.settled(town, earned).await;
+    provider.stop();
+    claims_agree(town, opening, earned).await;
+}
+
+/// The chain against the provider's journal claim by claim, and against the
+/// wallets and the escrow, to the base unit.
+async fn claims_agree(town: &Town, opening: &Opening, earned: Amount) {
+    let Books {
+        channel,
+        purse,
+        till,
+        claims,
+    } = Books::of(town).await;
+    let on_chain = claims_on_chain(town, channel).await;
+    assert!(on_chain.len() > 1, "no claim during the story");
+    let mut total = Amount::ZERO;
+    for (amount, after) in &on_chain {
+        total = total.plus(*amount).unwrap();
+        assert_eq!(total, *after, "{on_chain:?}");
+    }
+    assert_eq!(total, earned);
+    assert_eq!(till.claimed(), earned, "the journal's last word on claims");
+    // A claim that a kill kept out of the journal is in the total of the next entry.
+    for journaled in &claims {
+        assert!(
+            on_chain.iter().any(|(_, after)| after == journaled),
+            "{journaled} is in the journal, on chain is {on_chain:?}"
+        );
+    }
+
+    let ledger = town.ledger().await;
+    let mor = ledger.mor();
+    let ChannelState {
+        balance: deposits,
+        total_claimed,
+        withdrawal,
+    } = ledger.channel(channel).await.unwrap();
+    assert_eq!((total_claimed, withdrawal), (earned, None));
+    assert!(purse.ceiling() <= deposits, "signed for what is not there");
+    let receiver = ledger.receiver(opening.provider, mor).await.unwrap();
+    assert_eq!(
+        (receiver.total_claimed, receiver.total_settled),
+        (earned, earned)
+    );
+
+    let gained = wallet(town, opening.provider).await;
+    assert_eq!(gained.minus(opening.provider_wallet), Ok(earned));
+    let left = wallet(town, opening.payer).await;
+    assert_eq!(opening.payer_wallet.minus(left), Ok(deposits));
+    let escrow = ledger.balance(mor, ledger.domain().settlement).await;
+    assert_eq!(escrow.unwrap(), deposits.minus(earned).unwrap());
+}
