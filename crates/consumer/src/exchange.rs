@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use market::{Address, InputBound, PurseError, RequestId, SignedReceipt, SignedVoucher};
+use market::{
+    Address, InputBound, PurseError, RequestId, STEP_TOKENS, SignedReceipt, SignedVoucher,
+};
 use openai::ChatRequest;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
@@ -159,6 +161,15 @@ struct Dues {
     /// Tokens read and reckoned with in the purse.
     read_tokens: AtomicU32,
     leaving: CancellationToken,
+}
+
+impl Dues {
+    /// Whether a step was read that the provider was not told of. It waits for
+    /// that even where an old voucher reaches far enough, as after an answer
+    /// that cost less than was reserved for it.
+    fn lag(&self, tokens: u32) -> bool {
+        tokens / STEP_TOKENS > self.read_tokens.load(Ordering::Relaxed) / STEP_TOKENS
+    }
 }
 
 struct Exchange {
@@ -364,8 +375,8 @@ impl Exchange {
             .channel
             .purse(|purse| purse.delivered(request, tokens, meter.bytes))
         {
-            Ok(None) => Ok(()),
-            Ok(Some(_)) | Err(PurseError::Escrow { .. }) => {
+            Ok(None) if !self.dues.lag(tokens) => Ok(()),
+            Ok(_) | Err(PurseError::Escrow { .. }) => {
                 self.dues.read_tokens.store(tokens, Ordering::Relaxed);
                 self.dues.due.notify_one();
                 Ok(())

@@ -13,7 +13,7 @@ use crate::anvil::Anvil;
 use crate::backend::{Counting, INPUT_TOKENS};
 use crate::process::{Client, PATIENCE, Running};
 
-const MODEL: &str = "counting";
+pub(crate) const MODEL: &str = "counting";
 /// Base units per 10^6 tokens, both ways: one unit a token.
 const PRICE: &str = "0.000000000001";
 const LONG: &str = "100000";
@@ -26,14 +26,14 @@ enum Chain {
     Anvil(Anvil),
 }
 
-struct Town {
+pub(crate) struct Town {
     folder: tempfile::TempDir,
     backend: Counting,
     chain: Chain,
 }
 
 impl Town {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let backend = Counting::start().await;
         let chain = match std::env::var_os("LETHE_STORIES_ANVIL") {
@@ -70,7 +70,7 @@ impl Town {
         ledger.balance(ledger.mor(), settlement).await.unwrap()
     }
 
-    fn provider(&self) -> Running {
+    pub(crate) fn provider(&self) -> Running {
         let rpc = self.rpc_url();
         let args = [
             "provide",
@@ -90,7 +90,7 @@ impl Town {
         Running::start(&self.folder.path().join("provider"), &args)
     }
 
-    fn consumer(&self) -> Running {
+    pub(crate) fn consumer(&self) -> Running {
         let rpc = self.rpc_url();
         Running::start(
             &self.folder.path().join("consumer"),

@@ -6,6 +6,7 @@
 mod anvil;
 mod backend;
 mod crash;
+mod paying;
 mod process;
 mod refusals;
 mod up;
