@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use market::{
-    Address, InputBound, LedgerError, PurseError, RequestId, SignedReceipt, SignedVoucher,
+    Address, InputBound, LedgerError, PurseError, RequestId, STEP_TOKENS, SignedReceipt,
+    SignedVoucher,
 };
 use openai::ChatRequest;
 use tokio::sync::{Notify, mpsc};
@@ -168,6 +169,15 @@ struct Dues {
     leaving: CancellationToken,
     /// The answer has ended.
     over: CancellationToken,
+}
+
+impl Dues {
+    /// Whether a step was read that the provider was not told of. It waits for
+    /// that even where an old voucher reaches far enough, as after an answer
+    /// that cost less than was reserved for it.
+    fn lag(&self, tokens: u32) -> bool {
+        tokens / STEP_TOKENS > self.read_tokens.load(Ordering::Relaxed) / STEP_TOKENS
+    }
 }
 
 struct Exchange {
@@ -387,8 +397,8 @@ impl Exchange {
             .channel
             .purse(|purse| purse.delivered(request, tokens, meter.bytes))
         {
-            Ok(None) => Ok(()),
-            Ok(Some(_)) | Err(PurseError::Escrow { .. }) => {
+            Ok(None) if !self.dues.lag(tokens) => Ok(()),
+            Ok(_) | Err(PurseError::Escrow { .. }) => {
                 self.dues.read_tokens.store(tokens, Ordering::Relaxed);
                 self.dues.due.notify_one();
                 Ok(())

@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -26,6 +27,10 @@ use crate::metrics::Ending;
 
 /// So much goes out in one write if so much is ready.
 const BATCH_BYTES: usize = 32 * 1024;
+
+/// What a usage holds that is there.
+static COUNTED: LazyLock<memmem::Finder<'static>> =
+    LazyLock::new(|| memmem::Finder::new(b"\"prompt_tokens\""));
 
 /// The events of one answer.
 pub(crate) struct Events<A> {
@@ -109,8 +114,9 @@ fn put_receipt(summary: &Summary, out: &mut BytesMut) {
 /// Whether a chunk is the last one that only carries the usage. Backends are
 /// always asked for it; clients that did not ask may not expect it.
 fn is_only_usage(json: &[u8]) -> bool {
-    // The search is a tenth of the scan, and says no for all but one chunk.
-    memmem::find(json, b"\"usage\"").is_some()
+    // The search is a tenth of the scan, and says no for all but one chunk:
+    // many backends write `"usage":null` into each.
+    COUNTED.find(json).is_some()
         && openai::scan(json).is_ok_and(|facts| facts.no_choices && facts.usage.is_some())
 }
 

@@ -78,6 +78,15 @@ impl Amount {
         amounts.into_iter().try_fold(Self::ZERO, Self::plus)
     }
 
+    /// The sum of many that have yet to be reckoned; the first that cannot be is the error.
+    pub fn try_sum(
+        amounts: impl IntoIterator<Item = Result<Self, AmountOverflow>>,
+    ) -> Result<Self, AmountOverflow> {
+        amounts
+            .into_iter()
+            .try_fold(Self::ZERO, |sum, amount| sum.plus(amount?))
+    }
+
     /// As a decimal number of whole tokens, `decimals` digits after the point
     /// at most, trailing zeros left out: `1.5` for 1500000 at 6 decimals.
     pub fn to_decimal(self, decimals: u8) -> String {
@@ -233,6 +242,23 @@ mod tests {
         assert!(Amount::ZERO.minus(Amount(1)).is_err());
         assert!(max.times(2).is_err());
         assert_eq!(Amount(3).less(Amount(5)), Amount::ZERO);
+    }
+
+    #[test]
+    fn a_sum_is_all_or_the_first_error() {
+        let max = Amount(u128::MAX);
+        assert_eq!(
+            Amount::try_sum([Ok(Amount(1)), Ok(Amount(2))]),
+            Ok(Amount(3))
+        );
+        assert_eq!(
+            Amount::try_sum([Ok(Amount(1)), max.times(2), max.times(3)]),
+            max.times(2)
+        );
+        assert_eq!(
+            Amount::try_sum([Ok(max), Ok(Amount(1))]),
+            max.plus(Amount(1))
+        );
     }
 
     proptest! {

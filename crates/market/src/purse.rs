@@ -401,8 +401,7 @@ impl Purse {
     /// How far the ceiling would have to reach for all that is running or unsettled.
     fn target(&self) -> Result<Amount, AmountOverflow> {
         let sum = |answers: &BTreeMap<_, Running>| {
-            let allowances = answers.values().map(Running::allowance);
-            Amount::sum(allowances.collect::<Result<Vec<_>, _>>()?)
+            Amount::try_sum(answers.values().map(Running::allowance))
         };
         let signed = [sum(&self.unreceipted)?, sum(&self.running)?];
         Amount::sum([self.charged, self.lost_signed].into_iter().chain(signed))

@@ -479,25 +479,19 @@ impl Till {
 
     /// One step for each running answer.
     fn steps(&self) -> Result<Amount, AmountOverflow> {
-        let steps = self.running.values().map(|running| running.rates.step());
-        Amount::sum(steps.collect::<Result<Vec<_>, _>>()?)
+        Amount::try_sum(self.running.values().map(|running| running.rates.step()))
     }
 
     /// Receipted, and of running answers what the payer's vouchers reckon with.
     fn seen(&self) -> Result<Amount, AmountOverflow> {
-        let running = self.running.values().map(Running::seen);
-        let running = Amount::sum(running.collect::<Result<Vec<_>, _>>()?)?;
+        let running = Amount::try_sum(self.running.values().map(Running::seen))?;
         self.charged.plus(running)
     }
 
     /// Receipted, and what running answers would be billed now.
     fn owed(&self) -> Result<Amount, AmountOverflow> {
-        let running = self
-            .running
-            .values()
-            .map(Running::cost)
-            .collect::<Result<Vec<_>, _>>()?;
-        Amount::sum([self.charged].into_iter().chain(running))
+        let running = Amount::try_sum(self.running.values().map(Running::cost))?;
+        self.charged.plus(running)
     }
 
     /// The same if one of them had come to so many tokens.

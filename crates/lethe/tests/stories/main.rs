@@ -8,6 +8,7 @@ mod anvil;
 mod backend;
 mod crash;
 mod outage;
+mod paying;
 mod process;
 mod refusals;
 mod silence;
