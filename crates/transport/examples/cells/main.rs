@@ -27,12 +27,20 @@ const CELL_BYTES: usize = 200;
 
 const ROUND_TRIPS: usize = 2_000;
 
-const FLAT_OUT_CELLS: u32 = 100_000;
+const FLAT_OUT_CELLS: u32 = 50_000;
 
 /// Cells per second.
 const PACES: [u32; 3] = [50, 400, 1_000];
 
-const PACED: Duration = Duration::from_secs(5);
+const PACED: Duration = Duration::from_secs(3);
+
+/// The forms take turns, so that all of them meet the same machine.
+const ROUNDS: usize = 5;
+
+/// Of a round; all but the first are processor time per cell.
+const FIGURES: [&str; 5] = ["round trip", "flat out", "50/s", "400/s", "1000/s"];
+
+type Row = [f64; FIGURES.len()];
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -58,16 +66,29 @@ async fn main() -> Result<(), Failure> {
     let any_port = "127.0.0.1:0".parse()?;
     let near = Node::quic(&keys[0], any_port).await?;
     let far = Node::quic(&keys[1], any_port).await?;
-    let (here, there) = stream(&near, &far).await?;
-    measure("iroh", here, there).await?;
-
-    let (here, there) = plain::stream().await?;
-    measure("quinn", here, there).await?;
-
     let network = MemoryNetwork::new();
-    let [near, far] = keys.map(|key| Node::memory(&network, key.id()));
-    let (here, there) = stream(&near, &far).await?;
-    measure("memory", here, there).await
+    let [near_memory, far_memory] = keys.map(|key| Node::memory(&network, key.id()));
+
+    let mut iroh = stream(&near, &far).await?;
+    let mut quinn = plain::stream().await?;
+    let mut memory = stream(&near_memory, &far_memory).await?;
+    let mut rows = [const { Vec::new() }; 3];
+    for _ in 0..ROUNDS {
+        rows[0].push(measure(&mut iroh.0, &mut iroh.1).await?);
+        rows[1].push(measure(&mut quinn.0, &mut quinn.1).await?);
+        rows[2].push(measure(&mut memory.0, &mut memory.1).await?);
+    }
+    println!("microseconds, median of {ROUNDS}:");
+    for (form, rows) in ["iroh", "quinn", "memory"].into_iter().zip(&rows) {
+        print!("{form:8}");
+        for (at, name) in FIGURES.iter().enumerate() {
+            let mut column: Vec<f64> = rows.iter().map(|row| row[at]).collect();
+            column.sort_by(f64::total_cmp);
+            print!("{name} {:.2}  ", column[ROUNDS / 2]);
+        }
+        println!();
+    }
+    Ok(())
 }
 
 async fn stream(near: &Node, far: &Node) -> Result<(Stream, Stream), Failure> {
@@ -78,11 +99,24 @@ async fn stream(near: &Node, far: &Node) -> Result<(Stream, Stream), Failure> {
     Ok((here, there))
 }
 
-async fn measure(form: &str, mut here: impl End, mut there: impl End) -> Result<(), Failure> {
+/// The [`FIGURES`] of one round.
+async fn measure(here: &mut impl End, there: &mut impl End) -> Result<Row, Failure> {
+    let round_trip = round_trip(here, there).await?.as_secs_f64() * 1e6;
+    let flat_out = cost(here, there, FLAT_OUT_CELLS, None).await?;
+    let mut row = [round_trip, flat_out, 0.0, 0.0, 0.0];
+    for (paced, pace) in row[2..].iter_mut().zip(PACES) {
+        let cells = pace * u32::try_from(PACED.as_secs())?;
+        *paced = cost(here, there, cells, Some(pace)).await?;
+    }
+    Ok(row)
+}
+
+/// The median time of one cell there and back.
+async fn round_trip(here: &mut impl End, there: &mut impl End) -> Result<Duration, Failure> {
     let mut round_trips = Vec::with_capacity(ROUND_TRIPS);
     for n in 0..ROUND_TRIPS {
-        let sent = Instant::now();
         let question = cell(u32::try_from(n)?);
+        let sent = Instant::now();
         let (echoed, answered) = tokio::join!(
             async {
                 let heard = there.hear().await?;
@@ -98,24 +132,7 @@ async fn measure(form: &str, mut here: impl End, mut there: impl End) -> Result<
         round_trips.push(sent.elapsed());
     }
     round_trips.sort_unstable();
-    println!(
-        "{form:8} round trip p50 {:?} p99 {:?}",
-        at(&round_trips, 50),
-        at(&round_trips, 99)
-    );
-
-    let began = Instant::now();
-    let us = cost(&mut here, &mut there, FLAT_OUT_CELLS, None).await?;
-    let per_second = f64::from(FLAT_OUT_CELLS) / began.elapsed().as_secs_f64();
-    println!(
-        "{form:8} flat out: {us:6.2} µs of processor time per cell of {CELL_BYTES} bytes, {per_second:.0} cells/s"
-    );
-    for pace in PACES {
-        let cells = pace * u32::try_from(PACED.as_secs())?;
-        let us = cost(&mut here, &mut there, cells, Some(pace)).await?;
-        println!("{form:8} {pace:5}/s: {us:7.2} µs of processor time per cell");
-    }
-    Ok(())
+    Ok(round_trips[ROUND_TRIPS / 2])
 }
 
 /// Microseconds of processor time per cell, for so many that go one way.
@@ -164,8 +181,4 @@ fn cell(tokens: u32) -> FromProvider {
         tokens,
         json: Bytes::from(vec![b'x'; CELL_BYTES]),
     }
-}
-
-fn at(sorted: &[Duration], percent: usize) -> Duration {
-    sorted[sorted.len() * percent / 100]
 }
