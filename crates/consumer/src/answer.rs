@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use market::{Address, Amount, Outcome, RequestId};
+use market::{Address, Amount, Labels, Outcome, RequestId};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::DropGuard;
@@ -43,12 +43,15 @@ pub struct Summary {
     pub ttft_ms: u64,
     /// From the request to the end.
     pub duration_ms: u64,
+    /// What is proved about its privacy.
+    pub labels: Labels,
 }
 
 /// A running answer. Dropping it stops the provider and its backend.
 pub struct Answer {
     pub(crate) request: RequestId,
     pub(crate) provider: Address,
+    pub(crate) labels: Labels,
     pub(crate) first: Option<Result<Piece, BrokenError>>,
     pub(crate) rest: mpsc::Receiver<Result<Piece, BrokenError>>,
     /// Cancels the exchange when this is dropped.
@@ -71,6 +74,11 @@ impl Answer {
     /// Who answers.
     pub fn provider(&self) -> Address {
         self.provider
+    }
+
+    /// What is proved about its privacy.
+    pub fn labels(&self) -> Labels {
+        self.labels
     }
 }
 

@@ -1,30 +1,26 @@
-//! What is on offer: the registry's providers, each with the descriptor that
-//! its endpoint serves, checked, as one snapshot that readers share.
+//! What is on offer: the registry's providers, each with what it says of
+//! itself, checked, as one snapshot that readers share.
 //!
-//! A provider whose descriptor cannot be had keeps its last offers until they
-//! expire, marked with the problem, and is asked again at the next refresh.
+//! A provider whose description cannot be had keeps its last offers until they
+//! expire, marked with the problem, and is asked for again at the next refresh.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use market::{
-    Address, Amount, ChannelTerms, Domain, Ledger, LedgerError, ModelId, NodeId, Offer, Provider,
-    Record, SignedRecord, Timestamp,
+    Address, ChannelTerms, Domain, Ledger, LedgerError, ModelId, NodeId, Offer, Provider,
+    Timestamp, Upstream,
 };
+use seal::EpochKey;
 use tracing::debug;
 use transport::NodeAddr;
 
-/// The longest descriptor that is read: a record, its signature, and JSON's escapes.
-pub const MAX_DESCRIPTOR_BYTES: usize = 2 * market::MAX_RECORD_BYTES;
+use crate::paths::{Known, Paths};
 
-/// Time for one provider to answer for its descriptor.
-const DESCRIPTOR_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Descriptors fetched at a time.
-const FETCHES: usize = 16;
+/// Bids read at a time.
+const READS: usize = 16;
 
 /// A provider that can be asked: registered, described, checked.
 #[derive(Debug, Clone)]
@@ -41,11 +37,11 @@ pub(crate) struct Seller {
     pub(crate) receiver_authorizer: Address,
     /// The shortest withdrawal delay it accepts.
     pub(crate) withdraw_delay_min_s: u64,
-    /// The models that it has a bid on.
-    pub(crate) bids: Vec<ModelId>,
+    /// What requests to it are sealed to; none while that is not certain.
+    pub(crate) key: Option<Arc<EpochKey>>,
     /// Its offers for models that are registered and that it has a bid on.
     pub(crate) offers: Vec<Offer>,
-    /// Why the last fetch failed, if it did.
+    /// Why it cannot be asked, or what it says is old, if so.
     pub(crate) problem: Option<String>,
 }
 
@@ -69,9 +65,27 @@ impl Seller {
     }
 }
 
+/// Who makes the tokens of an offer, as declared.
+pub(crate) fn upstream(offer: &Offer) -> Upstream {
+    Upstream::declared(offer.upstream.as_deref())
+}
+
+/// What the registry has.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    /// Names of models.
+    names: BTreeMap<ModelId, String>,
+    /// Everybody, those who only relay included.
+    providers: Vec<Provider>,
+    /// The models that each has a bid on.
+    bids: BTreeMap<Address, Vec<ModelId>>,
+}
+
 /// All that is known to be on offer at one moment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshot {
+    /// The registry, as last read.
+    pub(crate) registry: Arc<Registry>,
     /// Names of registered models.
     pub(crate) names: BTreeMap<ModelId, String>,
     /// When a model's name was first seen here.
@@ -114,202 +128,118 @@ impl Snapshot {
     }
 }
 
-/// Reads the registry and all descriptors anew. What could not be fetched is
-/// taken over from `before`.
-pub(crate) async fn refresh(
-    ledger: &dyn Ledger,
-    http: &reqwest::Client,
-    before: &Snapshot,
-    now: Timestamp,
-) -> Result<Snapshot, LedgerError> {
-    let names: BTreeMap<_, _> = ledger
-        .models()
-        .await?
-        .into_iter()
-        .map(|model| (model.id, model.name))
-        .collect();
+/// Reads the registry.
+pub(crate) async fn read(ledger: &dyn Ledger) -> Result<Registry, LedgerError> {
+    let models = ledger.models().await?.into_iter();
+    let names = models.map(|model| (model.id, model.name)).collect();
     let providers = ledger.providers().await?;
-    let domain = ledger.domain();
-
-    let look = |provider: Provider| {
-        let names = &names;
-        async move {
-            let bids = ledger.bids(provider.address).await?;
-            let models: Vec<_> = bids.into_iter().map(|bid| bid.model).collect();
-            let found = describe(http, &provider, &domain, now).await;
-            let last = before.sellers.get(&provider.address);
-            Ok::<_, LedgerError>(seller(&provider, found, last, models, names, now))
-        }
+    let bids = |address: Address| async move {
+        let bids = ledger.bids(address).await?;
+        let models: Vec<_> = bids.into_iter().map(|bid| bid.model).collect();
+        Ok::<_, LedgerError>((address, models))
     };
-    let looked: Vec<_> = stream::iter(providers)
-        .map(look)
-        .buffer_unordered(FETCHES)
-        .collect()
-        .await;
-
-    let mut sellers = BTreeMap::new();
-    for seller in looked {
-        let seller = seller?;
-        sellers.insert(seller.address, Arc::new(seller));
-    }
-    let seen = |id: &ModelId| (*id, before.seen_at.get(id).copied().unwrap_or(now));
-    let seen_at = names.keys().map(seen).collect();
-    Ok(Snapshot {
+    let addresses: Vec<_> = providers.iter().map(|provider| provider.address).collect();
+    let bids = stream::iter(addresses)
+        .map(bids)
+        .buffer_unordered(READS)
+        .try_collect()
+        .await?;
+    Ok(Registry {
         names,
-        seen_at,
-        sellers,
+        providers,
+        bids,
     })
 }
 
-/// The descriptors anew, of the providers that the registry had: while the
-/// chain does not answer, quotes go on.
-pub(crate) async fn renew(
-    http: &reqwest::Client,
+/// Reads all descriptions anew. What could not be had is taken over from `before`.
+pub(crate) async fn look(
+    registry: Arc<Registry>,
+    paths: &Paths,
     before: &Snapshot,
     domain: &Domain,
     now: Timestamp,
 ) -> Snapshot {
-    let look = |last: Arc<Seller>| async move {
-        let provider = Provider {
-            address: last.address,
-            endpoint: last.endpoint.clone(),
-            stake: Amount::ZERO,
+    let Registry {
+        names,
+        providers,
+        bids,
+    } = &*registry;
+    // Who has no bid sells nothing: to be seen dialling it tells nothing.
+    let sells = |provider: &&Provider| bids.get(&provider.address).is_some_and(|b| !b.is_empty());
+    let relays = providers.iter().filter(|provider| !sells(provider));
+    let relays: Vec<_> = relays.cloned().collect();
+    let mut described = paths.describe(providers, &relays, domain, now).await;
+
+    let mut sellers = BTreeMap::new();
+    for provider in providers.iter().filter(sells) {
+        let address = provider.address;
+        let found = described
+            .remove(&address)
+            .unwrap_or_else(|| Err("no description of it is to be had".to_owned()));
+        let on_offer = |offer: &Offer| {
+            bids[&address].contains(&offer.model)
+                && names.contains_key(&offer.model)
+                && now < offer.quote.expires_at
         };
-        let found = describe(http, &provider, domain, now).await;
-        let models = last.bids.clone();
-        seller(&provider, found, Some(&last), models, &before.names, now)
-    };
-    let looked: Vec<_> = stream::iter(before.sellers.values().cloned())
-        .map(look)
-        .buffer_unordered(FETCHES)
-        .collect()
-        .await;
-    let sellers = looked
-        .into_iter()
-        .map(|seller| (seller.address, Arc::new(seller)));
+        let last = before.sellers.get(&address);
+        let mut seller = seller(provider, found, last.map(Arc::as_ref));
+        seller.offers.retain(on_offer);
+        sellers.insert(address, Arc::new(seller));
+    }
+    let seen = |id: &ModelId| (*id, before.seen_at.get(id).copied().unwrap_or(now));
+    let (names, seen_at) = (names.clone(), names.keys().map(seen).collect());
     Snapshot {
-        sellers: sellers.collect(),
-        ..before.clone()
+        registry,
+        names,
+        seen_at,
+        sellers,
     }
 }
 
-fn seller(
-    provider: &Provider,
-    found: Result<Record, DescribeError>,
-    last: Option<&Arc<Seller>>,
-    bids: Vec<ModelId>,
-    names: &BTreeMap<ModelId, String>,
-    now: Timestamp,
-) -> Seller {
-    let on_offer = |offer: &Offer| {
-        bids.contains(&offer.model)
-            && names.contains_key(&offer.model)
-            && now < offer.quote.expires_at
-    };
+fn seller(provider: &Provider, found: Result<Known, String>, last: Option<&Seller>) -> Seller {
     match found {
-        Ok(record) => Seller {
-            address: provider.address,
-            endpoint: provider.endpoint.clone(),
-            node: record.node,
-            addresses: record
-                .addresses
-                .iter()
-                .filter_map(|text| text.parse().ok())
-                .collect(),
-            receiver_authorizer: record.receiver_authorizer,
-            withdraw_delay_min_s: record.withdraw_delay_min_s,
-            offers: record.offers.into_iter().filter(on_offer).collect(),
-            bids,
-            problem: None,
-        },
-        Err(error) => {
-            let problem = Some(reason(&error));
-            debug!(provider = %provider.address, problem, "no descriptor");
-            let mut seller = last.map_or_else(
-                || Seller {
-                    address: provider.address,
-                    endpoint: provider.endpoint.clone(),
-                    node: NodeId(market::B256::ZERO),
-                    addresses: vec![],
-                    receiver_authorizer: Address::ZERO,
-                    withdraw_delay_min_s: 0,
-                    bids: vec![],
-                    offers: vec![],
-                    problem: None,
-                },
-                |last| Seller::clone(last),
-            );
-            seller.problem = problem;
-            seller.offers.retain(on_offer);
-            seller.bids = bids;
+        Ok(Known { opened, doubt }) => {
+            let record = &opened.record;
+            let addresses = record.addresses.iter();
+            // A key that was certain stays so until it is over: relays hear of
+            // a new one at different times.
+            let kept = || last.filter(|last| last.node == record.node)?.key.clone();
+            let key = match &doubt {
+                None => opened
+                    .epoch
+                    .as_ref()
+                    .and_then(|key| key.as_ref().ok())
+                    .cloned(),
+                Some(_) => kept(),
+            };
+            Seller {
+                address: provider.address,
+                endpoint: provider.endpoint.clone(),
+                node: record.node,
+                addresses: addresses.filter_map(|text| text.parse().ok()).collect(),
+                receiver_authorizer: record.receiver_authorizer,
+                withdraw_delay_min_s: record.withdraw_delay_min_s,
+                offers: record.offers.clone(),
+                problem: doubt.filter(|_| key.is_none()),
+                key,
+            }
+        }
+        Err(problem) => {
+            debug!(provider = %provider.address, problem, "no description");
+            let unknown = || Seller {
+                address: provider.address,
+                endpoint: provider.endpoint.clone(),
+                node: NodeId(market::B256::ZERO),
+                addresses: vec![],
+                receiver_authorizer: Address::ZERO,
+                withdraw_delay_min_s: 0,
+                key: None,
+                offers: vec![],
+                problem: None,
+            };
+            let mut seller = last.cloned().unwrap_or_else(unknown);
+            seller.problem = Some(problem);
             seller
         }
     }
-}
-
-/// Why a provider's descriptor is not to be had.
-#[derive(Debug, thiserror::Error)]
-enum DescribeError {
-    #[error("its endpoint {endpoint:?} is not host:port")]
-    Endpoint { endpoint: String },
-    #[error("its endpoint does not answer")]
-    Fetch(#[source] reqwest::Error),
-    #[error("its endpoint answers with status {status}")]
-    Status { status: u16 },
-    #[error("its descriptor is longer than {MAX_DESCRIPTOR_BYTES} bytes")]
-    TooLong,
-    #[error("its descriptor is not JSON of the right form")]
-    Malformed(#[source] serde_json::Error),
-    #[error("its descriptor is not believed")]
-    Disbelieved(#[source] market::DescriptorError),
-}
-
-/// An error and its causes in one line.
-fn reason(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
-async fn describe(
-    http: &reqwest::Client,
-    provider: &Provider,
-    domain: &Domain,
-    now: Timestamp,
-) -> Result<Record, DescribeError> {
-    let endpoint = &provider.endpoint;
-    let plain = !endpoint.contains(['/', '@', '?', '#', ' ']) && endpoint.contains(':');
-    if !plain {
-        return Err(DescribeError::Endpoint {
-            endpoint: endpoint.clone(),
-        });
-    }
-    let url = format!("http://{endpoint}/.well-known/lethe");
-    let response = http.get(url).timeout(DESCRIPTOR_TIMEOUT).send().await;
-    let mut response = response.map_err(|error| DescribeError::Fetch(error.without_url()))?;
-    if !response.status().is_success() {
-        return Err(DescribeError::Status {
-            status: response.status().as_u16(),
-        });
-    }
-    let mut body = Vec::new();
-    while let Some(piece) = response
-        .chunk()
-        .await
-        .map_err(|e| DescribeError::Fetch(e.without_url()))?
-    {
-        if body.len() + piece.len() > MAX_DESCRIPTOR_BYTES {
-            return Err(DescribeError::TooLong);
-        }
-        body.extend_from_slice(&piece);
-    }
-    let signed: SignedRecord = serde_json::from_slice(&body).map_err(DescribeError::Malformed)?;
-    signed
-        .open(provider.address, domain, now)
-        .map_err(DescribeError::Disbelieved)
 }

@@ -68,6 +68,25 @@ pub enum InferError {
         /// What happened.
         message: String,
     },
+    /// The way to the provider broke, before anything came that it sealed:
+    /// nobody can tell whose fault that is.
+    #[error("the path to provider {provider} failed: {problem}")]
+    Path {
+        /// To whom.
+        provider: Address,
+        /// What happened.
+        problem: String,
+    },
+    /// Nobody who sells it meets what the request demands.
+    #[error("no provider of model {model:?} meets {demanded}; there is only {offered}")]
+    Demand {
+        /// What was asked for.
+        model: String,
+        /// What is demanded.
+        demanded: &'static str,
+        /// What there is instead.
+        offered: &'static str,
+    },
     /// Too many requests are running here.
     #[error("{running} requests are running, which is the limit here")]
     Overloaded {

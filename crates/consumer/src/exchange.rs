@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use market::{
-    Address, InputBound, LedgerError, PurseError, RequestId, STEP_TOKENS, SignedReceipt,
+    Address, InputBound, Labels, LedgerError, PurseError, RequestId, STEP_TOKENS, SignedReceipt,
     SignedVoucher,
 };
 use openai::ChatRequest;
@@ -23,9 +23,10 @@ use tracing::{debug, warn};
 use transport::message::{
     Ask, Failure, FromConsumer, FromProvider, Infer, Reason, Refusal, SILENCE_MAX,
 };
-use transport::{NodeAddr, ReceiveHalf, SendHalf, Stream};
+use transport::{ReceiveError, ReceiveHalf, SendHalf, Stream};
 
 use crate::answer::{Answer, Piece, Summary};
+use crate::catalog::Seller;
 use crate::error::{BrokenError, InferError};
 use crate::payment::{Channel, PaymentError, Reserved};
 use crate::router::Candidate;
@@ -34,6 +35,9 @@ use crate::shell::Inner;
 
 /// Time for a provider to take or refuse a request; it may stand in its queue that long.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A provider that is there gives a sign of life several times a second.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// Time for the receipt of an answer that the caller left.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -74,9 +78,16 @@ impl Attempt {
         })
     }
 
+    /// The provider said so.
     fn failed(provider: Address, problem: impl ToString) -> Self {
         let message = problem.to_string();
         Self::elsewhere(InferError::Provider { provider, message })
+    }
+
+    /// Something on the way, or at its end: nobody signed for it.
+    fn lost(provider: Address, problem: &dyn std::error::Error) -> Self {
+        let problem = chain(problem);
+        Self::elsewhere(InferError::Path { provider, problem })
     }
 }
 
@@ -88,12 +99,13 @@ pub(crate) async fn begin(
     started: Instant,
 ) -> Result<Answer, Attempt> {
     let provider = candidate.seller.address;
-    let to = candidate.seller.node_addr();
-    let terms = candidate.seller.terms(&candidate.offer);
-    let (channel, stream) = tokio::join!(inner.sessions.acquire(&terms), inner.node.open(&to));
+    let seller = &candidate.seller;
+    let terms = seller.terms(&candidate.offer);
+    let opening = inner.paths.open(seller, inner.now());
+    let (channel, stream) = tokio::join!(inner.sessions.acquire(&terms), opening);
     let channel = channel.map_err(|error| Attempt::unpayable(provider, error))?;
-    let stream = stream.map_err(|error| Attempt::failed(provider, error))?;
-    if let Err(error) = reconcile(&inner.node, &to, &channel).await {
+    let stream = stream.map_err(|error| Attempt::lost(provider, &error))?;
+    if let Err(error) = reconcile(&inner.paths, seller, &channel, inner.now()).await {
         debug!(%error, "not reconciled yet");
     }
 
@@ -102,8 +114,16 @@ pub(crate) async fn begin(
     let id = inner.new_request_id();
     let reserved = reserve(inner, &channel, id, candidate, bound).await;
     let (reserved, voucher) = reserved.map_err(|error| Attempt::unpayable(provider, error))?;
+    let debt = Debt {
+        inner: Arc::clone(inner),
+        seller: Arc::clone(seller),
+        channel: Arc::clone(&channel),
+        reserved,
+    };
+    let signed = Infer::signed_text(id, channel.id);
     let infer = Infer {
         request: id,
+        signature: channel.hot_key().sign_message(signed.as_bytes()),
         channel: channel.config,
         voucher,
         model: candidate.offer.model,
@@ -112,14 +132,14 @@ pub(crate) async fn begin(
     };
     let Stream { mut send, receive } = stream;
     let asked = send.send(&Ask::Infer(Box::new(infer))).await;
-    asked.map_err(|error| Attempt::failed(provider, error))?;
+    asked.map_err(|error| Attempt::lost(provider, &error))?;
 
     let exchange = Exchange {
         inner: Arc::clone(inner),
-        to,
+        labels: inner.labels(candidate),
         candidate: candidate.clone(),
         channel,
-        reserved,
+        debt,
         request: id,
         started,
         receive,
@@ -180,12 +200,37 @@ impl Dues {
     }
 }
 
-struct Exchange {
+/// What a request may come to. Dropped before its receipt was booked, it asks
+/// for that in the background.
+struct Debt {
     inner: Arc<Inner>,
-    to: NodeAddr,
-    candidate: Candidate,
+    seller: Arc<Seller>,
     channel: Arc<Channel>,
     reserved: Reserved,
+}
+
+impl Drop for Debt {
+    fn drop(&mut self) {
+        if !self.reserved.is_open() {
+            return;
+        }
+        let (inner, seller, channel) = (
+            Arc::clone(&self.inner),
+            Arc::clone(&self.seller),
+            Arc::clone(&self.channel),
+        );
+        self.inner
+            .tasks
+            .spawn(async move { inner.mend(&seller, &channel).await });
+    }
+}
+
+struct Exchange {
+    inner: Arc<Inner>,
+    labels: Labels,
+    candidate: Candidate,
+    channel: Arc<Channel>,
+    debt: Debt,
     request: RequestId,
     started: Instant,
     receive: ReceiveHalf,
@@ -204,20 +249,20 @@ impl Exchange {
     async fn begun(mut self, send: SendHalf) -> Result<Answer, Attempt> {
         let provider = self.candidate.seller.address;
         let failed = |message: String| Attempt::failed(provider, message);
-        let opening = timeout(BEGIN_TIMEOUT, self.receive.receive::<FromProvider>()).await;
-        match opening {
-            Ok(Ok(Some(FromProvider::Begin))) => {}
+        let opening = self.receive.receive_alive::<FromProvider>(SILENCE);
+        match timeout(BEGIN_TIMEOUT, opening).await {
+            Ok(Ok(Some(FromProvider::Begin { tokens }))) => {
+                self.inner.paths.keep(provider, tokens);
+            }
             Ok(Ok(Some(FromProvider::Refused(refusal)))) => {
-                let Self {
-                    reserved,
-                    candidate,
-                    ..
-                } = self;
-                reserved.refused();
-                return Err(refused(refusal, &candidate));
+                self.debt.reserved.refused();
+                return Err(refused(refusal, &self.candidate));
             }
             Ok(Ok(_)) => return Err(failed("it spoke out of turn".into())),
-            Ok(Err(error)) => return Err(failed(error.to_string())),
+            Ok(Err(error)) => {
+                self.inner.paths.broke();
+                return Err(Attempt::lost(provider, &error));
+            }
             Err(_) => {
                 let waited = BEGIN_TIMEOUT.as_secs();
                 return Err(failed(format!(
@@ -230,13 +275,14 @@ impl Exchange {
             Ok(Step::Chunk(json)) => Ok(Piece::Chunk(json)),
             Ok(Step::End(receipt, None)) => self.finish(&receipt).await.map(Piece::End),
             Ok(Step::End(receipt, Some(failure))) => {
-                if let Err(error) = self.reserved.receipted(&receipt).await {
+                if let Err(error) = self.debt.reserved.receipted(&receipt).await {
                     warn!(%error, "receipt of a failed answer not booked");
                 }
                 return Err(failed(failure.message));
             }
             Err(problem) => return Err(failed(problem.problem)),
         };
+        let labels = self.labels;
         let ended = !matches!(first, Ok(Piece::Chunk(_)));
         let ttft = self.started.elapsed();
         self.meter.ttft = Some(ttft);
@@ -253,6 +299,7 @@ impl Exchange {
         Ok(Answer {
             request,
             provider,
+            labels,
             first: Some(first),
             rest,
             _guard: guard,
@@ -288,9 +335,6 @@ impl Exchange {
         self.dues.over.cancel();
         inner.running(provider, -1);
         let failed = matches!(last, Some(Err(_)));
-        if self.reserved.is_open() {
-            self.mend();
-        }
         if failed {
             inner.failed(provider);
         }
@@ -365,12 +409,19 @@ impl Exchange {
 
     /// The next message, metered.
     async fn step(&mut self) -> Result<Step, BrokenError> {
-        let message = match timeout(SILENCE_MAX, self.receive.receive::<FromProvider>()).await {
+        let receiving = self.receive.receive_alive::<FromProvider>(SILENCE);
+        let message = match timeout(SILENCE_MAX, receiving).await {
             Ok(Ok(Some(message))) => message,
             Ok(Ok(None)) => {
                 return Err(self.broken("the provider closed the stream without a receipt".into()));
             }
-            Ok(Err(error)) => return Err(self.broken(error.to_string())),
+            Ok(Err(ReceiveError::Late { .. })) => {
+                self.inner.paths.broke();
+                return Err(self.broken("the path failed: nothing is heard any more".into()));
+            }
+            Ok(Err(error)) => {
+                return Err(self.broken(format!("the path failed: {}", chain(&error))));
+            }
             Err(_) => {
                 let silence = SILENCE_MAX.as_secs();
                 return Err(self.broken(format!("the provider said nothing for {silence} s")));
@@ -410,9 +461,10 @@ impl Exchange {
     /// Checks the receipt and books it.
     async fn finish(&mut self, signed: &SignedReceipt) -> Result<Summary, BrokenError> {
         signed
-            .verify(self.to.id)
+            .verify(self.candidate.seller.node)
             .map_err(|error| self.broken(error.to_string()))?;
-        self.reserved
+        self.debt
+            .reserved
             .receipted(signed)
             .await
             .map_err(|error| self.broken(error.to_string()))?;
@@ -427,21 +479,10 @@ impl Exchange {
             outcome: receipt.outcome,
             ttft_ms: millis(self.meter.ttft.unwrap_or_else(|| self.started.elapsed())),
             duration_ms: millis(self.started.elapsed()),
+            labels: self.labels,
         };
         self.inner.remember(&summary, &self.candidate).await;
         Ok(summary)
-    }
-
-    /// The receipt did not come: asks for it in the background.
-    fn mend(&self) {
-        let (inner, to, channel) = (
-            Arc::clone(&self.inner),
-            self.to.clone(),
-            Arc::clone(&self.channel),
-        );
-        self.inner
-            .tasks
-            .spawn(async move { inner.mend(&to, &channel).await });
     }
 
     fn broken(&self, problem: String) -> BrokenError {
@@ -533,6 +574,18 @@ fn refused(refusal: Refusal, candidate: &Candidate) -> Attempt {
         | Reason::Unavailable
         | Reason::Protocol => Attempt::elsewhere(InferError::Provider { provider, message }),
     }
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 fn millis(duration: Duration) -> u64 {

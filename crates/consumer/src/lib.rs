@@ -10,6 +10,8 @@ mod answer;
 mod catalog;
 mod error;
 mod exchange;
+mod guards;
+mod paths;
 mod payment;
 mod router;
 mod session;
@@ -17,8 +19,8 @@ mod shell;
 mod view;
 
 pub use answer::{Answer, Piece, Summary};
-pub use catalog::MAX_DESCRIPTOR_BYTES;
 pub use error::{BrokenError, InferError, StartError};
+pub use paths::PathError;
 pub use payment::PaymentError;
 pub use session::{MoneyError, SessionError};
 pub use shell::{Clock, Consumer, Deps, Policy};

@@ -83,6 +83,11 @@ impl Channel {
         }
     }
 
+    /// Signs for this channel.
+    pub(crate) fn hot_key(&self) -> &WalletKey {
+        &self.hot_key
+    }
+
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -191,7 +196,7 @@ impl Reserved {
     }
 
     /// The provider did nothing: nothing is owed.
-    pub(crate) fn refused(mut self) {
+    pub(crate) fn refused(&mut self) {
         self.open = false;
         self.channel.purse(|purse| purse.refused(self.request));
     }

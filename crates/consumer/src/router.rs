@@ -97,7 +97,7 @@ pub(crate) fn choose(
     let none = Load::default();
     let output = output_tokens_max.unwrap_or(TYPICAL_OUTPUT_TOKENS);
     let reachable = |(seller, offer): &(Arc<Seller>, Offer)| {
-        !seller.addresses.is_empty() && now < offer.quote.expires_at
+        seller.key.is_some() && now < offer.quote.expires_at
     };
     let priced = |(seller, offer): (Arc<Seller>, Offer)| {
         let estimate = offer.quote.rates.cost(bound.estimate, output).ok()?;
@@ -131,11 +131,26 @@ pub(crate) fn choose(
 
 #[cfg(test)]
 mod tests {
-    use market::{B256, ModelId, NodeId, Quote, Rates};
+    use market::{B256, Domain, ModelId, NodeId, NodeKey, Quote, Rates};
+    use seal::{EpochKey, EpochKeys, Identity};
 
     use super::*;
 
     const NOW: Timestamp = Timestamp(1000);
+
+    fn key(provider: Address) -> Arc<EpochKey> {
+        let domain = Domain {
+            chain_id: 1,
+            settlement: Address::ZERO,
+        };
+        let node = NodeKey::from_bytes(&[1; 32]);
+        let keys = EpochKeys::new(Identity { domain, provider }, &node, NOW);
+        Arc::new(
+            keys.record()
+                .open(node.id(), provider, &domain, NOW)
+                .unwrap(),
+        )
+    }
 
     fn seller(n: u8, price: u128) -> (Address, Arc<Seller>) {
         let address = Address::repeat_byte(n);
@@ -159,10 +174,10 @@ mod tests {
             address,
             endpoint: String::new(),
             node: NodeId(B256::ZERO),
+            key: Some(key(address)),
             addresses: vec!["127.0.0.1:1".parse().unwrap()],
             receiver_authorizer: address,
             withdraw_delay_min_s: 900,
-            bids: vec![ModelId(B256::ZERO)],
             offers: vec![offer],
             problem: None,
         };
@@ -171,6 +186,7 @@ mod tests {
 
     fn chosen(loads: &[(u8, Load)], now: Timestamp) -> Vec<u8> {
         let snapshot = Snapshot {
+            registry: Arc::default(),
             names: [(ModelId(B256::ZERO), "m".to_owned())].into(),
             seen_at: BTreeMap::new(),
             sellers: [

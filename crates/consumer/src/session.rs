@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use market::{
     Address, Amount, B256, ChannelConfig, ChannelTerms, Ledger, LedgerError, Purse, PurseEvent,
-    U256, WalletKey,
+    Timestamp, U256, WalletKey,
 };
 use serde::{Deserialize, Serialize};
 use store::{AppendError, Entry, Store};
-use transport::message::{Ask, FromProvider, MAX_RECEIPTS};
-use transport::{Node, NodeAddr};
+use transport::message::{Ask, FromProvider, MAX_RECEIPTS, ReceiptsAsk};
 
 use crate::StartError;
+use crate::catalog::Seller;
+use crate::paths::{PathError, Paths};
 use crate::payment::{Channel, PaymentError, entry};
 use crate::shell::Policy;
 use crate::view::ChannelView;
@@ -297,17 +298,22 @@ async fn entries<T: serde::de::DeserializeOwned>(
 /// Fetches the receipts that the provider holds and we do not. Once it says
 /// that nothing runs any more, nothing is reserved for lost answers.
 pub(crate) async fn reconcile(
-    node: &Node,
-    to: &NodeAddr,
+    paths: &Paths,
+    seller: &Seller,
     channel: &Channel,
+    now: Timestamp,
 ) -> Result<(), ReconcileError> {
     let mut upkeep = channel.upkeep.lock().await;
     if !upkeep.unreconciled {
         return Ok(());
     }
-    tokio::time::timeout(RECONCILE_TIMEOUT, fetch(node, to, channel))
+    tokio::time::timeout(RECONCILE_TIMEOUT, fetch(paths, seller, channel, now))
         .await
         .map_err(|_| ReconcileError::Timeout)??;
+    // A provider may notice later than we do that the way to us broke.
+    if channel.purse(|purse| purse.needs_reconciling()) {
+        return Err(ReconcileError::Running);
+    }
     upkeep.unreconciled = false;
     Ok(())
 }
@@ -318,36 +324,38 @@ pub(crate) enum ReconcileError {
     #[error("the provider did not send its receipts in time")]
     Timeout,
     #[error("the provider cannot be reached")]
-    Open(#[from] transport::OpenError),
+    Open(#[from] PathError),
     #[error("the stream broke")]
     Send(#[from] transport::SendError),
     #[error("the stream broke")]
     Receive(#[from] transport::ReceiveError),
     #[error("the provider answered with something else")]
     Unexpected,
+    #[error("the provider still works on an answer that is lost here")]
+    Running,
     #[error("a receipt does not hold")]
     Receipt(#[from] market::ReceiptError),
     #[error("a receipt cannot be booked")]
     Payment(#[from] PaymentError),
 }
 
-async fn fetch(node: &Node, to: &NodeAddr, channel: &Channel) -> Result<(), ReconcileError> {
+async fn fetch(
+    paths: &Paths,
+    seller: &Seller,
+    channel: &Channel,
+    now: Timestamp,
+) -> Result<(), ReconcileError> {
     for _ in 0..RECONCILE_ROUNDS {
-        let mut stream = node.open(to).await?;
+        let mut stream = paths.open(seller, now).await?;
         let after = channel.purse(|purse| purse.sequence());
-        stream
-            .send
-            .send(&Ask::Receipts {
-                channel: channel.id,
-                after,
-            })
-            .await?;
+        let ask = ReceiptsAsk::sign(channel.id, after, channel.hot_key());
+        stream.send.send(&Ask::Receipts(ask)).await?;
         let Some(FromProvider::Receipts { receipts, running }) = stream.receive.receive().await?
         else {
             return Err(ReconcileError::Unexpected);
         };
         for receipt in &receipts {
-            receipt.verify(to.id)?;
+            receipt.verify(seller.node)?;
             channel.reconciled(receipt).await?;
         }
         if receipts.len() < MAX_RECEIPTS {

@@ -7,21 +7,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use market::{
-    Address, Amount, ChannelId, InputBound, Ledger, LedgerError, RequestId, Timestamp, WalletKey,
+    Address, Amount, ChannelId, Demand, InputBound, Labels, Ledger, LedgerError, Network, Payer,
+    RequestId, Timestamp, WalletKey,
 };
 use openai::ChatRequest;
+use seal::Pacing;
 use store::Store;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
-use transport::{Node, NodeAddr};
+use transport::Endpoints;
 
 use crate::answer::{Answer, Summary};
-use crate::catalog::{self, Snapshot};
+use crate::catalog::{self, Seller, Snapshot};
 use crate::error::{InferError, StartError};
 use crate::exchange::{Attempt, begin};
+use crate::paths::Paths;
 use crate::payment::{Channel, entry};
 use crate::router::{Candidate, Load, choose};
 use crate::session::{MoneyError, Sessions, reconcile};
@@ -57,14 +60,18 @@ pub struct Policy {
     pub refresh: Duration,
     /// Requests running at a time.
     pub running_max: usize,
+    /// How requests travel.
+    pub network: Network,
+    /// How their answers are paced.
+    pub pacing: Pacing,
 }
 
 /// What a consumer is made of.
 pub struct Deps {
     /// The chain, as the payer.
     pub ledger: Arc<dyn Ledger>,
-    /// The wire.
-    pub node: Node,
+    /// Where the wire's ends are made.
+    pub endpoints: Endpoints,
     /// The journal.
     pub store: Store,
     /// Signs vouchers; not the payer's key.
@@ -77,12 +84,11 @@ pub struct Deps {
 
 pub(crate) struct Inner {
     ledger: Arc<dyn Ledger>,
-    pub(crate) node: Node,
+    pub(crate) paths: Paths,
     pub(crate) sessions: Sessions,
     store: Store,
     policy: Policy,
     clock: Clock,
-    http: reqwest::Client,
     snapshot: watch::Sender<Arc<Snapshot>>,
     loads: Mutex<BTreeMap<Address, Load>>,
     recent: Mutex<VecDeque<AnswerView>>,
@@ -102,7 +108,7 @@ impl Consumer {
     pub async fn start(deps: Deps) -> Result<Self, StartError> {
         let Deps {
             ledger,
-            node,
+            endpoints,
             store,
             hot_key,
             policy,
@@ -111,20 +117,18 @@ impl Consumer {
         let sessions =
             Sessions::load(Arc::clone(&ledger), store.clone(), hot_key, policy.clone()).await?;
         let recent = recent_answers(&store).await?;
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .tcp_nodelay(true)
-            .build()
-            .map_err(StartError::Http)?;
+        let http = transport::describe::http_client().map_err(StartError::Http)?;
+        let (network, pacing) = (policy.network, policy.pacing);
+        let paths = Paths::load(endpoints, network, pacing, store.clone(), http)
+            .await
+            .map_err(|error| StartError::Journal(error.into()))?;
         let inner = Arc::new(Inner {
             ledger,
-            node,
+            paths,
             sessions,
             store,
             policy,
             clock,
-            http,
             snapshot: watch::Sender::new(Arc::default()),
             loads: Mutex::default(),
             recent: Mutex::new(recent),
@@ -137,30 +141,22 @@ impl Consumer {
     }
 
     /// Buys one answer. Returns once its first piece is there.
-    pub async fn infer(&self, request: ChatRequest) -> Result<Answer, InferError> {
+    /// `demand`: what it insists on; with less it fails.
+    pub async fn infer(&self, request: ChatRequest, demand: Demand) -> Result<Answer, InferError> {
         let inner = &self.inner;
         if inner.stop.is_cancelled() {
             return Err(InferError::Stopping);
         }
         let place = inner.place()?;
         let started = Instant::now();
-        let candidates = inner.candidates(&request)?;
-
-        let mut best: Option<InferError> = None;
-        for candidate in candidates.iter().take(ATTEMPTS) {
-            match begin(inner, candidate, &request, started).await {
-                Ok(answer) => return Ok(answer.holding(place)),
-                Err(Attempt::Final(error)) => return Err(error),
-                Err(Attempt::Elsewhere { error, busy }) => {
-                    debug!(provider = %candidate.seller.address, %error, "no answer from here");
-                    inner.missed(candidate.seller.address, busy);
-                    best = Some(nearer(best, error));
-                }
+        match inner.ask_around(&request, &demand, started).await {
+            // Somebody may have new keys or another address since the last look.
+            Err(InferError::Path { .. }) if inner.refresh().await.is_ok() => {
+                let answer = inner.ask_around(&request, &demand, started).await?;
+                Ok(answer.holding(place))
             }
+            answered => Ok(answered?.holding(place)),
         }
-        Err(best.unwrap_or_else(|| InferError::NobodyThere {
-            model: request.model().to_owned(),
-        }))
     }
 
     /// Reads registry and descriptors now instead of at the next turn.
@@ -193,10 +189,10 @@ impl Consumer {
             .values()
             .cloned()
             .collect();
+        let inner = &self.inner;
         for seller in sellers {
-            let to = seller.node_addr();
-            for channel in self.inner.sessions.of(seller.address) {
-                if let Err(error) = reconcile(&self.inner.node, &to, &channel).await {
+            for channel in inner.sessions.of(seller.address) {
+                if let Err(error) = reconcile(&inner.paths, &seller, &channel, inner.now()).await {
                     debug!(%error, provider = %seller.address, "not reconciled");
                 }
             }
@@ -213,6 +209,16 @@ impl Consumer {
         self.inner.sessions.finish_withdraw(channel).await
     }
 
+    /// What crossed this consumer's own sockets so far.
+    pub fn counters(&self) -> transport::Counters {
+        self.inner.paths.counters()
+    }
+
+    /// The accounts of the relays in use, the one that carries first.
+    pub fn guards(&self) -> Vec<Address> {
+        self.inner.paths.guards()
+    }
+
     /// The account that pays.
     pub fn payer(&self) -> Address {
         self.inner.ledger.account()
@@ -223,6 +229,7 @@ impl Consumer {
         self.inner.stop.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
+        self.inner.paths.close().await;
     }
 }
 
@@ -284,15 +291,14 @@ impl Inner {
 
     async fn refresh(&self) -> Result<(), LedgerError> {
         let before = Arc::clone(&self.snapshot.borrow());
-        let read = catalog::refresh(&*self.ledger, &self.http, &before, self.now()).await;
-        let (after, read) = match read {
-            Ok(after) => (after, Ok(())),
-            Err(error) => {
-                let domain = self.ledger.domain();
-                let renewed = catalog::renew(&self.http, &before, &domain, self.now());
-                (renewed.await, Err(error))
-            }
+        let registry = catalog::read(&*self.ledger).await;
+        let (registry, read) = match registry {
+            Ok(registry) => (Arc::new(registry), Ok(())),
+            // While the chain does not answer, quotes go on.
+            Err(error) => (Arc::clone(&before.registry), Err(error)),
         };
+        let domain = self.ledger.domain();
+        let after = catalog::look(registry, &self.paths, &before, &domain, self.now()).await;
         self.snapshot.send_replace(Arc::new(after));
         read
     }
@@ -306,12 +312,53 @@ impl Inner {
         Ok(place)
     }
 
-    fn candidates(&self, request: &ChatRequest) -> Result<Vec<Candidate>, InferError> {
+    /// Asks one after the other until somebody begins to answer.
+    async fn ask_around(
+        self: &Arc<Self>,
+        request: &ChatRequest,
+        demand: &Demand,
+        started: Instant,
+    ) -> Result<Answer, InferError> {
+        let mut best: Option<InferError> = None;
+        for candidate in self.candidates(request, demand)?.iter().take(ATTEMPTS) {
+            match begin(self, candidate, request, started).await {
+                Ok(answer) => return Ok(answer),
+                Err(Attempt::Final(error)) => return Err(error),
+                Err(Attempt::Elsewhere { error, busy }) => {
+                    debug!(provider = %candidate.seller.address, %error, "no answer from here");
+                    self.missed(candidate.seller.address, busy);
+                    best = Some(nearer(best, error));
+                }
+            }
+        }
+        Err(best.unwrap_or_else(|| InferError::NobodyThere {
+            model: request.model().to_owned(),
+        }))
+    }
+
+    fn candidates(
+        &self,
+        request: &ChatRequest,
+        demand: &Demand,
+    ) -> Result<Vec<Candidate>, InferError> {
         let snapshot = Arc::clone(&self.snapshot.borrow());
         let model = request.model();
         let bound = InputBound::of_body(request.body().len());
         let output = request.max_output_tokens();
-        let candidates = choose(&snapshot, &self.loads(), model, bound, output, self.now());
+        let mut candidates = choose(&snapshot, &self.loads(), model, bound, output, self.now());
+        let unmet = |candidate: &Candidate| demand.unmet(&self.labels(candidate));
+        if let Some(fallen_short) = candidates.iter().find_map(unmet) {
+            candidates.retain(|candidate| unmet(candidate).is_none());
+            if candidates.is_empty() {
+                let (demanded, offered) = fallen_short;
+                let model = model.to_owned();
+                return Err(InferError::Demand {
+                    model,
+                    demanded,
+                    offered,
+                });
+            }
+        }
         if !candidates.is_empty() {
             return Ok(candidates);
         }
@@ -326,7 +373,16 @@ impl Inner {
         })
     }
 
-    fn now(&self) -> Timestamp {
+    /// What is proved about an answer by this offer.
+    pub(crate) fn labels(&self, candidate: &Candidate) -> Labels {
+        Labels {
+            network: self.paths.network(),
+            payer: Payer::Wallet,
+            upstream: catalog::upstream(&candidate.offer),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
         (self.clock)()
     }
 
@@ -385,6 +441,7 @@ impl Inner {
             outcome: Some(summary.outcome),
             ttft_ms: summary.ttft_ms,
             duration_ms: summary.duration_ms,
+            labels: Some(summary.labels),
         };
         let payload = serde_json::to_vec(&view).expect("a view has only string keys");
         {
@@ -401,14 +458,14 @@ impl Inner {
     }
 
     /// Asks for a missing receipt until it comes, or the next request does it.
-    pub(crate) async fn mend(&self, to: &NodeAddr, channel: &Channel) {
+    pub(crate) async fn mend(&self, seller: &Seller, channel: &Channel) {
         channel.upkeep.lock().await.unreconciled = true;
         for wait in MEND_AFTER {
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
             }
-            match reconcile(&self.node, to, channel).await {
+            match reconcile(&self.paths, seller, channel, self.now()).await {
                 Ok(()) => return,
                 Err(error) => debug!(%error, "receipt still missing"),
             }

@@ -1,7 +1,8 @@
 //! What the market looks like from here, for people and for `/v1/models`.
 
 use market::{
-    Address, Amount, ChannelConfig, ChannelId, ModelId, Outcome, Rates, RequestId, Timestamp,
+    Address, Amount, ChannelConfig, ChannelId, Labels, ModelId, Outcome, Rates, RequestId,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +78,9 @@ pub struct AnswerView {
     pub ttft_ms: u64,
     /// To the end.
     pub duration_ms: u64,
+    /// What is proved about its privacy; none in records of before there were labels.
+    #[serde(default)]
+    pub labels: Option<Labels>,
 }
 
 /// A channel and the money in it.

@@ -7,7 +7,7 @@ use std::future::Future;
 
 use consumer::{Answer, BrokenError, Consumer, InferError, ModelView, Piece};
 use futures_util::Stream;
-use market::{Address, RequestId};
+use market::{Address, Demand, Labels, RequestId};
 use openai::ChatRequest;
 
 /// Who answers requests.
@@ -15,10 +15,12 @@ pub trait Market: Send + Sync + 'static {
     /// A running answer. Dropping it must stop all work behind it.
     type Answer: Running;
 
-    /// Starts an answer. Dropping the future must stop all work behind it.
+    /// Starts an answer that meets `demand`. Dropping the future must stop all
+    /// work behind it.
     fn infer(
         &self,
         request: ChatRequest,
+        demand: Demand,
     ) -> impl Future<Output = Result<Self::Answer, InferError>> + Send;
 
     /// What is on offer.
@@ -32,13 +34,16 @@ pub trait Running: Stream<Item = Result<Piece, BrokenError>> + Send + Unpin + 's
 
     /// Who answers.
     fn provider(&self) -> Address;
+
+    /// What is proved about its privacy.
+    fn labels(&self) -> Labels;
 }
 
 impl Market for Consumer {
     type Answer = Answer;
 
-    async fn infer(&self, request: ChatRequest) -> Result<Answer, InferError> {
-        Self::infer(self, request).await
+    async fn infer(&self, request: ChatRequest, demand: Demand) -> Result<Answer, InferError> {
+        Self::infer(self, request, demand).await
     }
 
     fn models(&self) -> Vec<ModelView> {
@@ -53,5 +58,9 @@ impl Running for Answer {
 
     fn provider(&self) -> Address {
         Self::provider(self)
+    }
+
+    fn labels(&self) -> Labels {
+        Self::labels(self)
     }
 }

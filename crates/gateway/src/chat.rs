@@ -13,7 +13,8 @@ use bytes::Bytes;
 use consumer::{BrokenError, Piece, Summary};
 use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use market::{Demand, DemandError};
 use openai::{Aggregate, AggregateError, ChatRequest};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -27,6 +28,10 @@ use crate::stream::Events;
 
 const REQUEST: HeaderName = HeaderName::from_static("x-lethe-request");
 const PROVIDER: HeaderName = HeaderName::from_static("x-lethe-provider");
+/// What is proved about the answer's privacy.
+const LABELS: HeaderName = HeaderName::from_static("x-lethe-labels");
+/// What of that the client insists on.
+const DEMAND: HeaderName = HeaderName::from_static("x-lethe-demand");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// A body up to this length is parsed in well under a millisecond.
@@ -39,6 +44,7 @@ pub(crate) async fn complete<M: Market>(
 ) -> Result<Response, Fault> {
     let front = &shop.front;
     let begun = Instant::now();
+    let demand = demand(request.headers())?;
     let (body, place) =
         body::read(request.into_body(), &front.room, &front.settings.limits).await?;
     let request = parse(body).await?;
@@ -50,7 +56,7 @@ pub(crate) async fn complete<M: Market>(
     let begin = async {
         let mut answer = shop
             .market
-            .infer(request)
+            .infer(request, demand)
             .await
             .map_err(|error| Fault::from(&error))?;
         let first = answer.next().await.unwrap_or_else(|| Err(silent()));
@@ -65,6 +71,7 @@ pub(crate) async fn complete<M: Market>(
     let names = [
         (REQUEST, header(answer.request())),
         (PROVIDER, header(answer.provider())),
+        (LABELS, header(answer.labels())),
     ];
     if stream {
         let events = Events::new(answer, first, include_usage, delivery);
@@ -89,6 +96,22 @@ async fn parse(body: Bytes) -> Result<ChatRequest, Fault> {
     parsed.map_err(|bad| Fault::from(&bad))
 }
 
+/// What the client insists on; several headers count together.
+fn demand(headers: &HeaderMap) -> Result<Demand, Fault> {
+    let bad = |problem: String| {
+        let message = format!("header {DEMAND}: {problem}");
+        Fault::new(StatusCode::BAD_REQUEST, "invalid_request", message)
+    };
+    let mut text = String::new();
+    for value in headers.get_all(&DEMAND) {
+        let value = value.to_str().map_err(|_| bad("not text".to_owned()))?;
+        text.push_str(value);
+        text.push(',');
+    }
+    text.parse()
+        .map_err(|error: DemandError| bad(error.to_string()))
+}
+
 fn too_many(front: &Front) -> Fault {
     let limit = front.settings.limits.answers;
     Fault::overloaded(format!(
@@ -105,7 +128,7 @@ pub(crate) fn silent() -> BrokenError {
 }
 
 fn header(value: impl std::fmt::Display) -> HeaderValue {
-    HeaderValue::try_from(value.to_string()).expect("hex digits fit a header")
+    HeaderValue::try_from(value.to_string()).expect("hex digits and plain words fit a header")
 }
 
 fn streamed<A: Running>(events: Events<A>) -> Response {

@@ -33,6 +33,8 @@ pub(crate) fn answer(error: &InferError) -> (StatusCode, &'static str) {
         InferError::Payment { .. } => (StatusCode::PAYMENT_REQUIRED, "payment_failed"),
         InferError::ChainGone { .. } => (StatusCode::SERVICE_UNAVAILABLE, "chain_unreachable"),
         InferError::Provider { .. } => (StatusCode::BAD_GATEWAY, "provider_failed"),
+        InferError::Path { .. } => (StatusCode::BAD_GATEWAY, "path_failed"),
+        InferError::Demand { .. } => (StatusCode::PRECONDITION_FAILED, "demand_not_met"),
         InferError::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
         InferError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
     }
@@ -57,7 +59,10 @@ fn advice(error: &InferError) -> &'static str {
             "see that the chain's server answers, it is the node's --rpc-url; \
              channels that are funded already are served meanwhile"
         }
-        InferError::Provider { .. } => "try again; nothing was delivered",
+        InferError::Provider { .. } | InferError::Path { .. } => "try again; nothing was delivered",
+        InferError::Demand { .. } => {
+            "demand less in the header x-lethe-demand, choose another model, or change how this node runs"
+        }
         InferError::Stopping => "try again when the node is back",
     }
 }
@@ -68,11 +73,13 @@ fn retry_after(error: &InferError) -> Option<Duration> {
         InferError::NobodyThere { .. }
         | InferError::ChainGone { .. }
         | InferError::Overloaded { .. }
+        | InferError::Path { .. }
         | InferError::Stopping => Some(RETRY_SOON),
         InferError::BadRequest(_)
         | InferError::UnknownModel { .. }
         | InferError::Refused { .. }
         | InferError::Payment { .. }
+        | InferError::Demand { .. }
         | InferError::Provider { .. } => None,
     }
 }

@@ -21,7 +21,6 @@ use serde::Serialize;
 use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use transport::Node;
 
 use crate::money::{Holders, Money, MoneyError};
 
@@ -91,9 +90,8 @@ pub(crate) struct Dashboard {
     pub(crate) base_url: String,
     pub(crate) rpc_url: String,
     pub(crate) consumer: Consumer,
-    /// The consumer's.
-    pub(crate) node: Node,
     pub(crate) providers: Vec<(String, Arc<Provider>)>,
+    pub(crate) relays: Vec<(String, relay::Watch)>,
     pub(crate) holders: Holders,
     pub(crate) demonstration: bool,
     pub(crate) shown: watch::Sender<Bytes>,
@@ -158,6 +156,7 @@ impl Dashboard {
         let ledger = &self.holders.ledger;
         let network = ledger.network();
         let block = ledger.block_number().await.ok();
+        let wire = self.consumer.counters();
         Shown {
             version: env!("CARGO_PKG_VERSION"),
             demonstration: self.demonstration,
@@ -178,8 +177,8 @@ impl Dashboard {
             answers: self.consumer.recent(),
             money: self.money().await.ok(),
             wire: WireShown {
-                bytes_sent: self.node.counters().bytes_sent,
-                bytes_received: self.node.counters().bytes_received,
+                bytes_sent: wire.bytes_sent,
+                bytes_received: wire.bytes_received,
             },
         }
     }
@@ -214,7 +213,23 @@ impl Dashboard {
                 detail: problem.unwrap_or(detail),
             }
         });
-        [chain, gateway].into_iter().chain(providers).collect()
+        let relays = self.relays.iter().map(|(name, relay)| {
+            let counts = relay.counts();
+            Part {
+                name: name.clone(),
+                kind: "relay",
+                running: true,
+                detail: format!(
+                    "{} streams carried, {} running",
+                    counts.carried, counts.running
+                ),
+            }
+        });
+        [chain, gateway]
+            .into_iter()
+            .chain(relays)
+            .chain(providers)
+            .collect()
     }
 
     /// Where the money is; counted again if it moved meanwhile.

@@ -1,14 +1,15 @@
 //! A consumer with all that belongs to it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chain::EvmLedger;
 use consumer::{Consumer, Policy};
-use market::{Amount, Ledger, LedgerError};
+use market::{Amount, Ledger, LedgerError, Network};
+use seal::Pacing;
 use store::Store;
-use transport::Node;
+use transport::Endpoints;
 
 use crate::clock;
 use crate::place::{Place, PlaceError};
@@ -22,8 +23,6 @@ const FIRST_MOR: Amount = Amount::new(100 * ONE_MOR);
 pub(crate) enum BuyError {
     #[error(transparent)]
     Place(#[from] PlaceError),
-    #[error("the node cannot listen")]
-    Bind(#[from] transport::BindError),
     #[error("the chain does not answer")]
     Ledger(#[from] LedgerError),
     #[error("the consumer did not start")]
@@ -34,12 +33,11 @@ pub(crate) enum BuyError {
 pub(crate) struct Buying {
     pub(crate) consumer: Consumer,
     pub(crate) ledger: EvmLedger,
-    pub(crate) node: Node,
     store: Store,
 }
 
 /// What the owner of the money allows, if nothing else is said.
-fn policy(local: bool) -> Policy {
+fn policy(local: bool, wishes: Wishes) -> Policy {
     // On one machine a look costs nothing, and a provider that was just
     // started is found at once.
     let refresh = if local {
@@ -53,26 +51,48 @@ fn policy(local: bool) -> Policy {
         withdraw_delay_s: market::WITHDRAW_DELAY_MIN_S,
         refresh,
         running_max: 4096,
+        network: wishes.network,
+        pacing: wishes.pacing,
+    }
+}
+
+/// What a buyer may want otherwise.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wishes {
+    pub(crate) network: Network,
+    pub(crate) pacing: Pacing,
+}
+
+impl Default for Wishes {
+    fn default() -> Self {
+        Self {
+            network: Network::Oblivious,
+            pacing: Pacing::Fast,
+        }
     }
 }
 
 /// Opens the consumer's journal and keys and begins to watch the market.
-pub(crate) async fn buy(place: &Place) -> Result<Buying, BuyError> {
+pub(crate) async fn buy(place: &Place, wishes: Wishes) -> Result<Buying, BuyError> {
     let payer = Arc::new(place.keys.wallet("payer").map_err(PlaceError::from)?);
     let hot_key = Arc::new(place.keys.wallet("hot").map_err(PlaceError::from)?);
-    let node_key = place.keys.node("consumer").map_err(PlaceError::from)?;
     let store = place.store("consumer")?;
     if let Some(treasury) = place.treasury().await? {
         treasury.fund(payer.address(), FIRST_MOR).await?;
     }
     let ledger = place.ledger(payer, &store, "payer").await?;
-    let node = Node::quic(&node_key, SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    // It only dials out; on a chain of this machine there is nobody elsewhere.
+    let bind = match place.network.is_local() && place.rpc_url.contains("127.0.0.1") {
+        true => Ipv4Addr::LOCALHOST,
+        false => Ipv4Addr::UNSPECIFIED,
+    };
+    let endpoints = Endpoints::Quic(SocketAddr::from((bind, 0)));
     let deps = consumer::Deps {
         ledger: Arc::new(ledger.clone()),
-        node: node.clone(),
+        endpoints,
         store: store.clone(),
         hot_key,
-        policy: policy(place.network.is_local()),
+        policy: policy(place.network.is_local(), wishes),
         clock: clock::wall(),
     };
     let consumer = Consumer::start(deps).await?;
@@ -80,7 +100,6 @@ pub(crate) async fn buy(place: &Place) -> Result<Buying, BuyError> {
     Ok(Buying {
         consumer,
         ledger,
-        node,
         store,
     })
 }
@@ -94,7 +113,6 @@ impl Buying {
     /// Ends what runs.
     pub(crate) async fn stop(self) {
         self.consumer.stop().await;
-        self.node.close().await;
         self.store.close().await;
     }
 }

@@ -1,17 +1,17 @@
 //! `lethe chat`: a chat on the terminal that shows who answered, how fast, and
-//! for how much. Nothing of it is kept.
+//! for how much. Nothing of it is kept, unless `--keep` says so; see `history`.
 
 use std::io::BufRead;
 
-use market::Amount;
+use market::{Amount, Labels};
 use openai::sse::Decoder;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::cli;
 use crate::client::{Client, ClientError, json as parsed};
-use crate::output;
+use crate::history::{self, Chats, Conversation, HistoryError, Id, Kept, Key, Message, Role};
+use crate::{cli, clock, output};
 
 /// What the gateway says at the end of a stream, in a comment.
 #[derive(Debug, Deserialize)]
@@ -19,33 +19,122 @@ struct Tail {
     provider: String,
     cost: Amount,
     output_tokens: u32,
+    labels: Labels,
 }
 
 /// What marks it.
 const TAIL: &str = ": lethe ";
 
+/// Why a chat ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChatError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    #[error("{flag} encrypts what is kept, and nothing is kept here; add --keep or --continue ID")]
+    NothingKept { flag: &'static str },
+}
+
+/// Where a conversation is kept.
+struct Keeping {
+    chats: Chats,
+    kept: Kept,
+    key: Key,
+}
+
 /// Chats until the input ends, or answers the one question.
-pub(crate) async fn chat(args: cli::Chat) -> Result<(), ClientError> {
-    let client = Client::of(args.data.folder)?;
-    let model = match args.model {
-        Some(model) => model,
-        None => first_model(&client).await?,
-    };
+pub(crate) async fn chat(args: cli::Chat) -> Result<(), ChatError> {
+    let client = Client::of(args.data.folder.clone())?;
+    let (mut conversation, mut keeping) = conversation(&client, &args).await?;
     if let Some(question) = args.question {
-        answer(&client, &model, &mut vec![user(&question)]).await?;
-        return Ok(());
+        return turn(&client, &mut conversation, &mut keeping, question).await;
     }
-    output::line(format!("{model}. An empty line or Ctrl-D ends."));
-    let mut messages = Vec::new();
+    output::line(format!(
+        "{}. An empty line or Ctrl-D ends.",
+        conversation.model
+    ));
+    for message in &conversation.messages {
+        output::line(said(message));
+    }
     while let Some(question) = ask().await {
-        messages.push(user(&question));
-        answer(&client, &model, &mut messages).await?;
+        turn(&client, &mut conversation, &mut keeping, question).await?;
     }
     Ok(())
 }
 
-fn user(question: &str) -> Value {
-    json!({ "role": "user", "content": question })
+/// The one to go on with, or a new one; and where it is kept, if it is.
+async fn conversation(
+    client: &Client,
+    args: &cli::Chat,
+) -> Result<(Conversation, Option<Keeping>), ChatError> {
+    let chats = Chats::in_folder(client.chats.clone());
+    if let Some(id) = &args.resume {
+        let id = id.parse::<Id>().map_err(HistoryError::from)?;
+        let key = history::unlocked(&chats, &args.unlock)?;
+        let (mut conversation, kept) = chats.open(&id, &key)?;
+        if let Some(model) = &args.model {
+            conversation.model.clone_from(model);
+        }
+        return Ok((conversation, Some(Keeping { chats, kept, key })));
+    }
+    let keeping = match args.keep {
+        true => {
+            let key = history::unlocked_or_new(&chats, &args.unlock)?;
+            let kept = chats.begin();
+            Some(Keeping { chats, kept, key })
+        }
+        false => None,
+    };
+    if keeping.is_none()
+        && let Some(flag) = args.unlock.flag()
+    {
+        return Err(ChatError::NothingKept { flag });
+    }
+    let model = match &args.model {
+        Some(model) => model.clone(),
+        None => first_model(client).await?,
+    };
+    Ok((Conversation::begin(model, clock::now()), keeping))
+}
+
+/// One question, its answer, and both kept if that is wanted.
+async fn turn(
+    client: &Client,
+    conversation: &mut Conversation,
+    keeping: &mut Option<Keeping>,
+    question: String,
+) -> Result<(), ChatError> {
+    conversation.messages.push(Message {
+        role: Role::User,
+        content: question,
+    });
+    let content = answer(client, &conversation.model, &conversation.messages).await?;
+    conversation.messages.push(Message {
+        role: Role::Assistant,
+        content,
+    });
+    conversation.changed = clock::now();
+    if let Some(Keeping { chats, kept, key }) = keeping {
+        let first = kept.is_new();
+        chats.save(conversation, kept, key)?;
+        if first {
+            let id = &conversation.id;
+            output::line(format!(
+                "  [kept as {id}; `lethe chat --continue {id}` goes on]"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A message as the terminal shows it.
+pub(crate) fn said(message: &Message) -> String {
+    let text = output::plain(&message.content);
+    match message.role {
+        Role::User => format!("> {text}"),
+        Role::Assistant => text,
+    }
 }
 
 async fn first_model(client: &Client) -> Result<String, ClientError> {
@@ -66,11 +155,7 @@ async fn ask() -> Option<String> {
 }
 
 /// Prints one answer as it comes, and what it was.
-async fn answer(
-    client: &Client,
-    model: &str,
-    messages: &mut Vec<Value>,
-) -> Result<(), ClientError> {
+async fn answer(client: &Client, model: &str, messages: &[Message]) -> Result<String, ClientError> {
     let body = json!({ "model": model, "stream": true, "messages": messages });
     let started = Instant::now();
     let mut response = client.chat(&body).await?;
@@ -95,15 +180,14 @@ async fn answer(
             }
             if let Some(delta) = chunk["choices"][0]["delta"]["content"].as_str() {
                 ttft.get_or_insert_with(|| started.elapsed());
-                output::text(delta);
+                output::text(output::plain(delta));
                 text.push_str(delta);
             }
         }
     }
     output::line("");
-    messages.push(json!({ "role": "assistant", "content": text }));
     report(&raw, started, ttft);
-    Ok(())
+    Ok(text)
 }
 
 fn report(raw: &str, started: Instant, ttft: Option<std::time::Duration>) {
@@ -115,10 +199,11 @@ fn report(raw: &str, started: Instant, ttft: Option<std::time::Duration>) {
     let seconds = started.elapsed().saturating_sub(ttft).as_secs_f64();
     let speed = f64::from(tail.output_tokens.saturating_sub(1)) / seconds.max(1e-6);
     output::line(format!(
-        "  [{} · first token {} ms · {speed:.0} tokens/s · {} tokens · {} MOR]",
+        "  [{} · first token {} ms · {speed:.0} tokens/s · {} tokens · {} MOR · {}]",
         tail.provider,
         ttft.as_millis(),
         tail.output_tokens,
         tail.cost.to_decimal(18),
+        tail.labels,
     ));
 }

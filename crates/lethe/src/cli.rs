@@ -21,12 +21,16 @@ pub(crate) enum Command {
     Where(Where),
     /// Chat on the terminal, showing provider, time to first token, speed and cost.
     Chat(Chat),
+    /// List the kept conversations, show one, or forget one.
+    Chats(Chats),
     /// Run the embedded chain alone.
     Chain(Chain),
     /// Sell answers of one model.
     Provide(Box<Provide>),
     /// Buy answers: the gateway alone.
     Consume(Consume),
+    /// Carry sealed requests to registered nodes, so that they do not see who asks.
+    Relay(Relay),
 }
 
 /// Where a command keeps its state.
@@ -71,8 +75,44 @@ pub(crate) struct Chat {
     /// The model; the first on offer if not given.
     #[arg(long)]
     pub(crate) model: Option<String>,
+    /// Keep the conversation in the data folder, encrypted; without this nothing is written.
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Go on with a kept conversation; `lethe chats` lists them.
+    #[arg(long = "continue", value_name = "ID")]
+    pub(crate) resume: Option<String>,
+    #[command(flatten)]
+    pub(crate) unlock: Unlock,
     /// Ask this one question and end.
     pub(crate) question: Option<String>,
+}
+
+/// What kept conversations are encrypted with; a passphrase that is asked for, if nothing is said.
+#[derive(Debug, Args)]
+pub(crate) struct Unlock {
+    /// Encrypt kept conversations to this file's age identity in place of a passphrase.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) identity: Option<PathBuf>,
+    /// Take the passphrase from the first line of this file in place of asking for it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Chats {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    #[command(flatten)]
+    pub(crate) unlock: Unlock,
+    /// Print this conversation.
+    #[arg(long, value_name = "ID")]
+    pub(crate) show: Option<String>,
+    /// Delete this conversation; no passphrase is needed for it.
+    #[arg(long, value_name = "ID", conflicts_with = "show")]
+    pub(crate) forget: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -155,6 +195,23 @@ pub(crate) struct Provide {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Relay {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    #[command(flatten)]
+    pub(crate) network: Network,
+    /// Where the description is served; registered on chain as the relay's endpoint.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3334")]
+    pub(crate) endpoint: SocketAddr,
+    /// Where the node listens (QUIC, UDP).
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub(crate) listen: SocketAddr,
+    /// Print one line of JSON when ready, and nothing else.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Consume {
     #[command(flatten)]
     pub(crate) data: Data,
@@ -163,6 +220,14 @@ pub(crate) struct Consume {
     /// Where the gateway listens.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8082")]
     pub(crate) http: SocketAddr,
+    /// Let requests go straight to providers, which then see this machine's
+    /// address; without it they go through a relay.
+    #[arg(long)]
+    pub(crate) direct: bool,
+    /// Ask for answers in a fixed rhythm and of padded length: slower, and
+    /// their times and sizes tell less.
+    #[arg(long)]
+    pub(crate) paced: bool,
     /// Print one line of JSON when ready, and nothing else.
     #[arg(long)]
     pub(crate) json: bool,

@@ -34,6 +34,8 @@ pub(crate) enum ClientError {
 pub(crate) struct Client {
     http: reqwest::Client,
     pub(crate) running: Running,
+    /// Where conversations are kept, if they are.
+    pub(crate) chats: PathBuf,
     key: String,
 }
 
@@ -51,7 +53,12 @@ impl Client {
                 url: running.base_url.clone(),
                 source,
             })?;
-        Ok(Self { http, running, key })
+        Ok(Self {
+            http,
+            running,
+            chats: folder.join("chats"),
+            key,
+        })
     }
 
     /// Gets from a path of the node.

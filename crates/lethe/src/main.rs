@@ -4,18 +4,22 @@
 mod admin;
 mod buying;
 mod chat;
+mod chats;
 mod cli;
 mod client;
 mod clock;
 mod folder;
+mod history;
 mod keystore;
 mod listen;
 mod local;
+mod logging;
 mod model;
 mod money;
 mod output;
 mod place;
 mod progress;
+mod relaying;
 mod roles;
 mod selling;
 mod signals;
@@ -28,7 +32,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use cli::{Cli, Command};
-use tracing_subscriber::EnvFilter;
 
 /// Something went wrong; the text says what.
 const FAILED: u8 = 1;
@@ -37,7 +40,7 @@ const INCOMPLETE: u8 = 3;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    logging();
+    logging::start(&cli.command);
     if rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .is_err()
@@ -61,9 +64,11 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Up(args) => Box::pin(up::up(args)).await?,
         Command::Chat(args) => chat::chat(args).await?,
+        Command::Chats(args) => chats::chats(args)?,
         Command::Chain(args) => Box::pin(roles::chain(args)).await?,
         Command::Provide(args) => Box::pin(roles::provide(*args)).await?,
         Command::Consume(args) => Box::pin(roles::consume(args)).await?,
+        Command::Relay(args) => Box::pin(roles::relay(args)).await?,
         Command::Where(args) => {
             if !whereabouts::whereabouts(args).await? {
                 return Ok(ExitCode::from(INCOMPLETE));
@@ -71,19 +76,6 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Warnings to standard error; `LETHE_LOG` says more or less.
-fn logging() {
-    let filter = EnvFilter::builder()
-        .with_env_var("LETHE_LOG")
-        .with_default_directive(tracing::level_filters::LevelFilter::WARN.into())
-        .from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(std::io::stderr)
-        .init();
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {

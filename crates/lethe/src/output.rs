@@ -15,6 +15,12 @@ pub(crate) fn text(text: impl AsRef<str>) {
     let _ = out.flush();
 }
 
+/// Text that somebody else wrote, without what would move the terminal's cursor.
+pub(crate) fn plain(text: &str) -> String {
+    let harmless = |character: &char| !character.is_control() || matches!(character, '\n' | '\t');
+    text.chars().filter(harmless).collect()
+}
+
 /// Prints a value as one line of JSON.
 pub(crate) fn json(value: &impl serde::Serialize) {
     line(serde_json::to_string(value).expect("what we print has only string keys"));

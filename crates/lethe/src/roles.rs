@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::buying::{BuyError, buy};
+use crate::buying::{BuyError, Wishes, buy};
 use crate::cli;
 use crate::folder::{Folder, FolderError, Running};
 use crate::keystore::{KeystoreError, bearer};
@@ -21,6 +21,7 @@ use crate::local::{self, LocalError};
 use crate::model::{self, ModelError};
 use crate::output;
 use crate::place::{Place, PlaceError};
+use crate::relaying::{RelayError, carry};
 use crate::selling::{SellError, Shop, engine_backend, sell};
 use crate::signals::stopped;
 
@@ -48,6 +49,8 @@ pub(crate) enum RoleError {
     Sell(#[from] SellError),
     #[error(transparent)]
     Buy(#[from] BuyError),
+    #[error(transparent)]
+    Relay(#[from] RelayError),
     #[error("{flag} is not a price in MOR")]
     Price {
         flag: &'static str,
@@ -121,7 +124,7 @@ pub(crate) async fn provide(args: cli::Provide) -> Result<(), RoleError> {
         true => output::json(&json!({ "provider": address, "endpoint": endpoint })),
         false => output::line(format!(
             "Selling as {address}; descriptor at http://{endpoint}{}",
-            provider::DESCRIPTOR_PATH
+            transport::door::DESCRIPTOR_PATH
         )),
     }
     stopped().await;
@@ -150,6 +153,25 @@ async fn backend(args: &cli::Provide) -> Result<(BackendHandle, &'static str), R
     Ok((engine_backend(&engine), "own-engine"))
 }
 
+/// `lethe relay`.
+pub(crate) async fn relay(args: cli::Relay) -> Result<(), RoleError> {
+    let network = Network::by_name(&args.network.network, args.network.unaudited)?;
+    let folder = Folder::take(args.data.folder)?;
+    let place = Place::new(folder, network, args.network.rpc_url)?;
+    let relaying = carry(&place, "relay", Some(args.endpoint), args.listen).await?;
+    let (address, endpoint) = (relaying.address, relaying.endpoint);
+    match args.json {
+        true => output::json(&json!({ "relay": address, "endpoint": endpoint.to_string() })),
+        false => output::line(format!(
+            "Relaying as {address}; description at http://{endpoint}{}",
+            transport::door::DESCRIPTOR_PATH
+        )),
+    }
+    stopped().await;
+    relaying.stop().await;
+    Ok(())
+}
+
 /// `lethe consume`.
 pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
     let network = Network::by_name(&args.network.network, args.network.unaudited)?;
@@ -162,7 +184,17 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         source,
     })?;
     let place = Place::new(folder, network, args.network.rpc_url)?;
-    let buying = buy(&place).await?;
+    let wishes = Wishes {
+        network: match args.direct {
+            true => market::Network::Direct,
+            false => market::Network::Oblivious,
+        },
+        pacing: match args.paced {
+            true => seal::Pacing::Paced,
+            false => seal::Pacing::Fast,
+        },
+    };
+    let buying = buy(&place, wishes).await?;
     let settings = Settings {
         keys: vec![api_key],
         ..Settings::default()

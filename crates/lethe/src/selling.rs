@@ -91,10 +91,7 @@ pub(crate) async fn sell(
         treasury.fund(address, FIRST_MOR).await?;
     }
     let ledger = place.ledger(Arc::clone(&wallet), &store, &name).await?;
-    let (listener, bound) = match endpoint {
-        Some(endpoint) => listen(endpoint, "--endpoint").await?,
-        None => listen_as_before(&ledger).await?,
-    };
+    let (listener, bound) = listen_for(endpoint, &ledger).await?;
     let node = Node::quic(&node_key, bind).await?;
     let config = config(shop, bound, &ledger).await?;
     let deps = provider::Deps {
@@ -123,9 +120,15 @@ pub(crate) async fn sell(
     })
 }
 
-async fn listen_as_before(
+/// Listens where a registered node's description is to be served; if nothing
+/// is said, where it was before, if that is free.
+pub(crate) async fn listen_for(
+    endpoint: Option<SocketAddr>,
     ledger: &EvmLedger,
 ) -> Result<(tokio::net::TcpListener, SocketAddr), SellError> {
+    if let Some(endpoint) = endpoint {
+        return Ok(listen(endpoint, "--endpoint").await?);
+    }
     let providers = ledger.providers().await?;
     let own = providers
         .iter()

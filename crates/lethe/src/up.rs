@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Dashboard;
-use crate::buying::{BuyError, Buying, buy};
+use crate::buying::{BuyError, Buying, Wishes, buy};
 use crate::cli;
 use crate::folder::{Folder, FolderError, Running};
 use crate::keystore::{KeystoreError, bearer};
@@ -24,6 +24,7 @@ use crate::model::{self, ModelError};
 use crate::money::Holders;
 use crate::place::{Place, PlaceError};
 use crate::progress::Progress;
+use crate::relaying::{RelayError, Relaying, carry};
 use crate::selling::{SellError, Selling, Shop, engine_backend, sell};
 use crate::signals::stopped;
 use crate::summary;
@@ -54,6 +55,8 @@ pub(crate) enum UpError {
     Sell(#[from] SellError),
     #[error(transparent)]
     Buy(#[from] BuyError),
+    #[error(transparent)]
+    Relay(#[from] RelayError),
     #[error("the chain does not answer")]
     Ledger(#[from] LedgerError),
     #[error("the key in {path:?} cannot be used as an API key; remove the file to get a new one")]
@@ -105,9 +108,13 @@ const SPECS: [Spec; 3] = [
     },
 ];
 
+/// The demonstration's relays: one carries, the other confirms what it tells.
+const RELAYS: [&str; 2] = ["dogwood", "elder"];
+
 /// Everything that runs.
 struct Market {
     place: Place,
+    relaying: Vec<Relaying>,
     selling: Vec<Selling>,
     buying: Buying,
     chain_stop: CancellationToken,
@@ -187,10 +194,19 @@ impl Market {
             let bind = SocketAddr::from(([127, 0, 0, 1], 0));
             selling.push(sell(&place, shop, None, bind).await?);
         }
+        let mut relaying = Vec::new();
+        for name in RELAYS {
+            progress.step(&format!("relay {name}"));
+            let bind = SocketAddr::from(([127, 0, 0, 1], 0));
+            let relay = carry(&place, name, None, bind).await?;
+            relay.relay.refresh().await?;
+            relaying.push(relay);
+        }
         progress.step("the consumer");
-        let buying = buy(&place).await?;
+        let buying = buy(&place, Wishes::default()).await?;
         Ok(Self {
             place,
+            relaying,
             selling,
             buying,
             chain_stop,
@@ -199,14 +215,21 @@ impl Market {
     }
 
     fn dashboard(&self, key: &str, running: &Running) -> Dashboard {
-        let named = |selling: &Selling| (selling.address, selling.name.clone());
-        let providers: BTreeMap<_, _> = self.selling.iter().map(named).collect();
+        let selling = self.selling.iter();
+        let providers = selling.map(|selling| (selling.address, selling.name.clone()));
+        let relaying = self.relaying.iter();
+        let relays = relaying.map(|relaying| (relaying.address, relaying.name.clone()));
+        let providers: BTreeMap<_, _> = providers.chain(relays).collect();
         Dashboard {
             key: key.to_owned(),
             base_url: running.base_url.clone(),
             rpc_url: running.rpc_url.clone(),
             consumer: self.buying.consumer.clone(),
-            node: self.buying.node.clone(),
+            relays: self
+                .relaying
+                .iter()
+                .map(|relaying| (relaying.name.clone(), relaying.relay.watch()))
+                .collect(),
             providers: self
                 .selling
                 .iter()
@@ -226,6 +249,9 @@ impl Market {
     /// Buyers first, so that what runs ends well; the chain last.
     async fn stop(self) {
         self.buying.stop().await;
+        for relaying in self.relaying {
+            relaying.stop().await;
+        }
         for selling in self.selling {
             selling.stop().await;
         }

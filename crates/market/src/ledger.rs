@@ -257,3 +257,22 @@ pub struct Stakes {
     /// The highest.
     pub price_per_second_max: Amount,
 }
+
+/// Sees that the account is registered with this endpoint; pays only what of
+/// the stake is missing. Whether anything was written.
+pub async fn register_endpoint(
+    ledger: &dyn Ledger,
+    endpoint: &str,
+    stakes: &Stakes,
+) -> Result<bool, LedgerError> {
+    let providers = ledger.providers().await?;
+    let me = ledger.account();
+    let known = providers.iter().find(|provider| provider.address == me);
+    if known.is_some_and(|known| known.endpoint == endpoint) {
+        return Ok(false);
+    }
+    let staked = known.map_or(Amount::ZERO, |known| known.stake);
+    let stake = stakes.provider_min.less(staked);
+    ledger.register_provider(stake, endpoint.to_owned()).await?;
+    Ok(true)
+}

@@ -11,6 +11,7 @@ mod channel;
 mod descriptor;
 mod ids;
 mod key;
+mod labels;
 mod ledger;
 mod memory;
 mod purse;
@@ -27,9 +28,10 @@ pub use channel::{
 pub use descriptor::{DescriptorError, MAX_RECORD_BYTES, Offer, Record, SignedRecord};
 pub use ids::{BidId, ChannelId, ModelId, NodeId, RequestId};
 pub use key::{KeyError, NodeKey, WalletKey};
+pub use labels::{Demand, DemandError, Labels, Network, Payer, Upstream};
 pub use ledger::{
     Bid, BoxFuture, ChannelState, Claim, Ledger, LedgerError, Model, Provider, Receiver, Stakes,
-    TxHash, Withdrawal,
+    TxHash, Withdrawal, register_endpoint,
 };
 pub use memory::MemoryLedger;
 pub use purse::{Purse, PurseError, PurseEvent};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use market::{ChannelTerms, InputBound, NodeId, TillError};
+use market::{ChannelTerms, InputBound, TillError};
 use openai::ChatRequest;
 use transport::message::{Infer, MAX_BODY_BYTES, Reason, Refusal};
 
@@ -26,7 +26,7 @@ pub(crate) struct Admitted {
 }
 
 /// Asks all questions that can be asked before there is a slot.
-pub(crate) async fn admit(inner: &Inner, infer: &Infer, peer: NodeId) -> Result<Admitted, Refusal> {
+pub(crate) async fn admit(inner: &Inner, infer: &Infer) -> Result<Admitted, Refusal> {
     if inner.tasks.stopping().is_cancelled() || inner.is_closing() {
         return Err(refusal(
             Reason::Unavailable,
@@ -69,7 +69,7 @@ pub(crate) async fn admit(inner: &Inner, infer: &Infer, peer: NodeId) -> Result<
         .acquire(&infer.channel)
         .await
         .map_err(|error| session(&error))?;
-    pay_first(inner, &channel, infer, peer).await?;
+    pay_first(inner, &channel, infer).await?;
     Ok(Admitted {
         sale: Arc::clone(sale),
         place,
@@ -81,13 +81,8 @@ pub(crate) async fn admit(inner: &Inner, infer: &Infer, peer: NodeId) -> Result<
 
 /// Takes the voucher. One that the escrow as we know it does not cover may
 /// come right after a deposit.
-async fn pay_first(
-    inner: &Inner,
-    channel: &Channel,
-    infer: &Infer,
-    peer: NodeId,
-) -> Result<(), Refusal> {
-    match channel.pay_first(&infer.voucher, peer).await {
+async fn pay_first(inner: &Inner, channel: &Channel, infer: &Infer) -> Result<(), Refusal> {
+    match channel.pay_first(infer).await {
         Ok(()) => Ok(()),
         Err(PaymentError::Till(TillError::BeyondEscrow { .. })) => {
             inner
@@ -95,7 +90,7 @@ async fn pay_first(
                 .reread(channel)
                 .await
                 .map_err(|error| session(&error))?;
-            let paid = channel.pay_first(&infer.voucher, peer).await;
+            let paid = channel.pay_first(infer).await;
             paid.map_err(|error| payment(&error))
         }
         Err(error) => Err(payment(&error)),

@@ -28,6 +28,8 @@ pub struct Counted {
     pub refused_other: u64,
     /// Times that an answer had to wait for its consumer's voucher.
     pub waits_for_payment: u64,
+    /// Streams that were no sealed request, or that were not opened.
+    pub unopened: u64,
 }
 
 /// The same, while it is counted.
@@ -43,6 +45,7 @@ pub(crate) struct Counters {
     pub(crate) refused_payment: AtomicU64,
     pub(crate) refused_other: AtomicU64,
     pub(crate) waits_for_payment: AtomicU64,
+    pub(crate) unopened: AtomicU64,
 }
 
 /// One more.
@@ -83,6 +86,7 @@ impl Counters {
             refused_payment: of(&self.refused_payment),
             refused_other: of(&self.refused_other),
             waits_for_payment: of(&self.waits_for_payment),
+            unopened: of(&self.unopened),
         }
     }
 }

@@ -9,7 +9,9 @@ use bytes::Bytes;
 use market::{
     Domain, ModelId, NodeId, Offer as RecordOffer, Quote, Rates, Record, Timestamp, WalletKey,
 };
+use seal::SignedEpoch;
 use tokio::sync::watch;
+use transport::describe::Described;
 
 use crate::config::{Config, OfferConfig};
 use crate::quotes::Quotes;
@@ -90,21 +92,26 @@ impl Descriptor {
         Some(offer.quotes.current())
     }
 
-    /// Renews the quotes and signs, if half of a quote's time is over.
-    pub(crate) fn refresh(&self, wallet: &WalletKey, now: Timestamp) {
-        if self.listed().iter().any(|offer| offer.quotes.ages(now)) {
-            for offer in self.listed().iter_mut() {
+    /// Renews the quotes, if half of a quote's time is over. Whether it was.
+    pub(crate) fn renew(&self, now: Timestamp) -> bool {
+        let mut listed = self.listed();
+        let ages = listed.iter().any(|offer| offer.quotes.ages(now));
+        if ages {
+            for offer in listed.iter_mut() {
                 offer.quotes.renew(now);
             }
-            self.sign(wallet, now);
         }
+        ages
     }
 
-    /// Signs the record as it is now, and serves it from now on.
-    pub(crate) fn sign(&self, wallet: &WalletKey, now: Timestamp) {
-        let signed = self.record(wallet, now).sign(wallet);
-        let text = serde_json::to_vec(&signed).expect("a signed record has only string keys");
-        self.served.send_replace(text.into());
+    /// Signs the record as it is now, and serves it from now on, beside the
+    /// record of the epoch's key.
+    pub(crate) fn sign(&self, wallet: &WalletKey, epoch: SignedEpoch, now: Timestamp) {
+        let described = Described {
+            descriptor: self.record(wallet, now).sign(wallet),
+            epoch: Some(epoch),
+        };
+        self.served.send_replace(described.to_text().into());
     }
 
     fn record(&self, wallet: &WalletKey, now: Timestamp) -> Record {

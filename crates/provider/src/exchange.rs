@@ -12,17 +12,19 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream};
-use market::{ChannelId, NodeId, Outcome, Receipt, RequestId, STEP_TOKENS, Till, TillError};
-use tokio::time::{Instant, timeout, timeout_at};
+use market::{Outcome, Receipt, RequestId, STEP_TOKENS, Till, TillError};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, warn};
 use transport::message::{
-    Ask, Failure, FailureKind, FromConsumer, FromProvider, Infer, Reason, Refusal,
+    Ask, Failure, FailureKind, FromConsumer, FromProvider, Hello, Infer, Reason, ReceiptsAsk,
+    Refusal,
 };
-use transport::{Incoming, ReceiveHalf, SendHalf, Stream};
+use transport::{Incoming, ReceiveError, ReceiveHalf, SendError, SendHalf, Stream};
 
 use crate::admit::{self, Admitted, refusal};
 use crate::backend::{BackendChunk, BackendError, BackendFailure, ChunkStream};
 use crate::counters::{add, count};
+use crate::desk::DeskError;
 use crate::meter::Meter;
 use crate::payment::{Channel, Closing, PaymentError};
 use crate::sale::{Sale, Slot};
@@ -41,29 +43,72 @@ const END_WITHIN: Duration = Duration::from_secs(5);
 /// for: the consumer is told that work began.
 const BEGIN_AFTER: Duration = Duration::from_secs(10);
 
+/// A stream on which there is nothing to say carries a sign of life this often.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_millis(200);
+
+/// The longest that an answer may take: the private key that opened its
+/// request lives as long as it does.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3600);
+
 /// After the end, time for the voucher that covers the last step.
 const LAST_VOUCHER_WITHIN: Duration = Duration::from_secs(2);
 
 /// Chunks that are ready together go out in one write; no more than this.
 const CHUNKS_AT_ONCE: usize = 16;
 
-/// Serves one stream.
+/// Serves one stream. What is not a sealed request gets no answer: nothing is
+/// ever said in the clear.
 pub(crate) async fn serve(inner: Arc<Inner>, incoming: Incoming) {
-    let Incoming { peer, stream } = incoming;
-    let Stream { send, mut receive } = stream;
-    match receive.receive_within::<Ask>(ASK_WITHIN).await {
-        Ok(Some(Ask::Infer(infer))) => {
-            Box::pin(infer_on(&inner, *infer, peer, send, receive)).await
+    let opened = timeout(ASK_WITHIN, open(&inner, incoming.stream)).await;
+    let (ask, stream) = match opened {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(error)) => {
+            count(&inner.counters.unopened);
+            debug!(%error, "no request");
+            return;
         }
-        Ok(Some(Ask::Receipts { channel, after })) => {
-            receipts(&inner, channel, after, peer, send).await;
+        Err(_) => {
+            count(&inner.counters.unopened);
+            debug!("no request in time");
+            return;
         }
-        Ok(None) => {}
-        Err(error) => {
-            debug!(%peer, %error, "no request");
-            say_no(&inner, send, refusal(Reason::Protocol, error.to_string())).await;
-        }
+    };
+    let Stream { send, receive } = stream;
+    match ask {
+        Ask::Infer(infer) => Box::pin(infer_on(&inner, *infer, send, receive)).await,
+        Ask::Receipts(ask) => receipts(&inner, &ask, send).await,
     }
+}
+
+/// Opens a sealed request: cheap questions first, the private key last.
+async fn open(inner: &Inner, mut stream: Stream) -> Result<(Ask, Stream), UnopenedError> {
+    let hello = stream.receive.receive::<Hello>().await?;
+    let Some(Hello::Sealed { token }) = hello else {
+        return Err(UnopenedError::NotSealed);
+    };
+    let now = (inner.clock)();
+    inner.desk.enter(token.as_ref(), now)?;
+    stream.unseal(inner.desk.opener(now));
+    let encapsulated = stream.receive.encapsulated().await?;
+    inner.desk.not_again(&encapsulated)?;
+    let ask = stream.receive.receive::<Ask>().await?;
+    inner.desk.first(encapsulated, now)?;
+    stream.respond()?;
+    let ask = ask.ok_or(UnopenedError::NotSealed)?;
+    Ok((ask, stream))
+}
+
+/// Why a stream brought no request. The other end learns nothing of it.
+#[derive(Debug, thiserror::Error)]
+enum UnopenedError {
+    #[error("the stream is not a sealed request")]
+    NotSealed,
+    #[error(transparent)]
+    Desk(#[from] DeskError),
+    #[error(transparent)]
+    Receive(#[from] ReceiveError),
+    #[error(transparent)]
+    Send(#[from] SendError),
 }
 
 /// Somebody waits for a refusal or a receipt; stopping waits for that.
@@ -82,8 +127,8 @@ impl Drop for Answering {
     }
 }
 
-async fn receipts(inner: &Inner, id: ChannelId, after: u64, peer: NodeId, mut send: SendHalf) {
-    let Some(channel) = inner.sessions.find(id) else {
+async fn receipts(inner: &Inner, ask: &ReceiptsAsk, mut send: SendHalf) {
+    let Some(channel) = inner.sessions.find(ask.channel) else {
         // A channel that was never used has no receipts.
         let receipts = vec![];
         return say_last(
@@ -95,21 +140,21 @@ async fn receipts(inner: &Inner, id: ChannelId, after: u64, peer: NodeId, mut se
         )
         .await;
     };
-    if !channel.knows(peer) {
-        let message = "receipts are for the node that used the channel";
+    if !ask.is_by(channel.config.payer_authorizer) {
+        let message = "receipts are for who may sign the channel's vouchers";
         return say_no(inner, send, refusal(Reason::Payment, message)).await;
     }
     // Counted first: what ends meanwhile is then in both, not in neither.
     let running = channel.till(|till| till.running());
     let running = u32::try_from(running).unwrap_or(u32::MAX);
-    let last = match inner.sessions.receipts(&channel, after).await {
+    let last = match inner.sessions.receipts(&channel, ask.after).await {
         Ok(receipts) => {
             let sign = |receipt: market::Receipt| receipt.sign(&inner.node_key);
             let receipts = receipts.into_iter().map(sign).collect();
             FromProvider::Receipts { receipts, running }
         }
         Err(error) => {
-            warn!(channel = %id, %error, "receipts not read");
+            warn!(channel = %ask.channel, %error, "receipts not read");
             let message = "the provider's journal cannot be read";
             FromProvider::Refused(refusal(Reason::Unavailable, message))
         }
@@ -133,15 +178,9 @@ async fn say_last(send: &mut SendHalf, message: &FromProvider) {
     }
 }
 
-async fn infer_on(
-    inner: &Arc<Inner>,
-    infer: Infer,
-    peer: NodeId,
-    send: SendHalf,
-    receive: ReceiveHalf,
-) {
+async fn infer_on(inner: &Arc<Inner>, infer: Infer, mut send: SendHalf, receive: ReceiveHalf) {
     let answering = Answering::new(inner);
-    let admitted = match admit::admit(inner, &infer, peer).await {
+    let admitted = match alive(&mut send, admit::admit(inner, &infer)).await {
         Ok(admitted) => admitted,
         Err(refusal) => return say_no(inner, send, refusal).await,
     };
@@ -164,7 +203,8 @@ async fn infer_on(
     };
     tokio::pin!(left);
     let started = Instant::now();
-    let (begun, channel) = match begin(inner, &infer, admitted, left.as_mut()).await {
+    let beginning = begin(inner, &infer, admitted, left.as_mut());
+    let (begun, channel) = match alive(&mut send, beginning).await {
         Ok(begun) => begun,
         Err(None) => return,
         Err(Some(refusal)) => return say_no(inner, send, refusal).await,
@@ -180,12 +220,27 @@ async fn infer_on(
         journaled,
         over,
         send,
+        unpaid_since: None,
         held: None,
         last: None,
         answering: Some(answering),
     };
     exchange.run(begun.stream, begun.slot, left.as_mut()).await;
     sale.took(started.elapsed());
+}
+
+/// Waits for it, and says every now and then that somebody is there.
+async fn alive<T>(send: &mut SendHalf, waiting: impl Future<Output = T>) -> T {
+    tokio::pin!(waiting);
+    loop {
+        match timeout(KEEP_ALIVE_EVERY, &mut waiting).await {
+            Ok(done) => return done,
+            Err(_) => {
+                // A consumer that is gone is noticed elsewhere.
+                let _ = timeout(SEND_WITHIN, send.keep_alive()).await;
+            }
+        }
+    }
 }
 
 /// Resolves when the consumer reads no more before all was said.
@@ -386,6 +441,8 @@ enum Ended {
     Left(Left),
     Unpaid,
     Backend(BackendFailure),
+    /// It went on for longer than an epoch's key may be kept for it.
+    TooLong,
     Stopping,
     /// Amounts left their range, or the books do not know the answer.
     Books(TillError),
@@ -396,7 +453,7 @@ impl Ended {
         match self {
             Self::Complete => Outcome::Complete,
             Self::Left(_) | Self::Unpaid => Outcome::Cancelled,
-            Self::Backend(_) | Self::Stopping | Self::Books(_) => Outcome::Failed,
+            Self::Backend(_) | Self::TooLong | Self::Stopping | Self::Books(_) => Outcome::Failed,
         }
     }
 
@@ -409,6 +466,10 @@ impl Ended {
                 "no voucher came for the next step".to_owned(),
             ),
             Self::Backend(failure) => (FailureKind::Backend, told(failure)),
+            Self::TooLong => (
+                FailureKind::Stopping,
+                format!("answers may take {} s", ANSWER_WITHIN.as_secs()),
+            ),
             Self::Stopping => (FailureKind::Stopping, "the provider is stopping".to_owned()),
             Self::Books(error) => (FailureKind::Backend, error.to_string()),
         };
@@ -438,6 +499,8 @@ struct Exchange {
     /// All was said; the consumer may stop reading.
     over: Arc<AtomicBool>,
     send: SendHalf,
+    /// It waits for a voucher since then.
+    unpaid_since: Option<Instant>,
     /// A chunk that waits for its voucher.
     held: Option<BackendChunk>,
     /// How it ends, once what goes before has gone out.
@@ -453,7 +516,9 @@ impl Exchange {
         mut left: Pin<&mut impl Future<Output = Left>>,
     ) {
         count(&self.inner.counters.begun);
-        let ended = match timeout(SEND_WITHIN, self.send.send(&FromProvider::Begin)).await {
+        let tokens = self.inner.desk.tokens((self.inner.clock)());
+        let begin = FromProvider::Begin { tokens };
+        let ended = match timeout(SEND_WITHIN, self.send.send(&begin)).await {
             Ok(Ok(())) => self.pump(stream, left.as_mut()).await,
             _ => Ended::Left(Left::Gone),
         };
@@ -475,12 +540,24 @@ impl Exchange {
         mut left: Pin<&mut impl Future<Output = Left>>,
     ) -> Ended {
         let stopping = self.inner.tasks.stopping().clone();
+        let long = sleep(ANSWER_WITHIN);
+        tokio::pin!(long);
         loop {
-            let batch = tokio::select! {
-                biased;
-                left = &mut left => return Ended::Left(left),
-                () = stopping.cancelled() => return Ended::Stopping,
-                batch = self.batch(&mut stream) => batch,
+            let batch = loop {
+                tokio::select! {
+                    biased;
+                    left = &mut left => return Ended::Left(left),
+                    () = stopping.cancelled() => return Ended::Stopping,
+                    () = &mut long => return Ended::TooLong,
+                    batch = self.batch(&mut stream) => break batch,
+                    () = sleep(KEEP_ALIVE_EVERY) => {}
+                }
+                if !matches!(
+                    timeout(SEND_WITHIN, self.send.keep_alive()).await,
+                    Ok(Ok(()))
+                ) {
+                    return Ended::Left(Left::Gone);
+                }
             };
             let batch = match batch {
                 Ok(batch) => batch,
@@ -515,22 +592,32 @@ impl Exchange {
     /// A chunk larger than a step is billed once it is paid for; an answer that
     /// had none is billable as it is.
     async fn until_billable(
-        &self,
+        &mut self,
         ended: Ended,
-        left: Pin<&mut impl Future<Output = Left>>,
+        mut left: Pin<&mut impl Future<Output = Left>>,
     ) -> Ended {
         if !matches!(ended, Ended::Complete | Ended::Backend(_)) {
             return ended;
         }
         let request = self.request;
-        tokio::select! {
-            biased;
-            left = left => Ended::Left(left),
-            () = self.inner.tasks.stopping().cancelled() => ended,
-            paid = self.paid_for(|till| till.is_billable(request)) => match paid {
-                Ok(()) => ended,
-                Err(unpaid) => unpaid,
-            },
+        let stopping = self.inner.tasks.stopping().clone();
+        loop {
+            tokio::select! {
+                biased;
+                left = &mut left => return Ended::Left(left),
+                () = stopping.cancelled() => return ended,
+                paid = self.paid_for(|till| till.is_billable(request)) => return match paid {
+                    Ok(()) => ended,
+                    Err(unpaid) => unpaid,
+                },
+                () = sleep(KEEP_ALIVE_EVERY) => {}
+            }
+            if !matches!(
+                timeout(SEND_WITHIN, self.send.keep_alive()).await,
+                Ok(Ok(()))
+            ) {
+                return Ended::Left(Left::Gone);
+            }
         }
     }
 
@@ -569,11 +656,14 @@ impl Exchange {
                         .till(|till| enough(till))
                         .map_err(Ended::Books)?
                     {
+                        self.held = Some(chunk);
                         if !batch.is_empty() {
-                            self.held = Some(chunk);
                             break;
                         }
+                        // It may be cut short, for a sign of life; the chunk stays.
                         self.paid_for(enough).await?;
+                        next = self.held.take().map(Ok);
+                        continue;
                     }
                     match self.metered(&chunk, meter) {
                         Ok(message) => batch.push(message),
@@ -615,21 +705,28 @@ impl Exchange {
 
     /// Waits for a voucher that is enough, if it is not there.
     async fn paid_for(
-        &self,
+        &mut self,
         enough: impl Fn(&Till) -> Result<bool, TillError>,
     ) -> Result<(), Ended> {
-        let mut moved = self.channel.moved();
-        let is_enough = || self.channel.till(|till| enough(till)).map_err(Ended::Books);
+        let channel = Arc::clone(&self.channel);
+        let mut moved = channel.moved();
+        let is_enough = || channel.till(|till| enough(till)).map_err(Ended::Books);
         if is_enough()? {
+            self.unpaid_since = None;
             return Ok(());
         }
-        count(&self.inner.counters.waits_for_payment);
-        let deadline = Instant::now() + self.inner.pay_within;
+        if self.unpaid_since.is_none() {
+            count(&self.inner.counters.waits_for_payment);
+        }
+        // A wait that is taken up again has waited before.
+        let since = *self.unpaid_since.get_or_insert_with(Instant::now);
+        let deadline = since + self.inner.pay_within;
         while !is_enough()? {
             if !matches!(timeout_at(deadline, moved.changed()).await, Ok(Ok(()))) {
                 return Err(Ended::Unpaid);
             }
         }
+        self.unpaid_since = None;
         Ok(())
     }
 

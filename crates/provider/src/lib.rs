@@ -14,8 +14,8 @@ mod claim;
 mod config;
 mod counters;
 mod descriptor;
+mod desk;
 mod detect;
-mod door;
 mod exchange;
 mod meter;
 mod payment;
@@ -38,7 +38,6 @@ pub use config::{
 };
 pub use counters::Counted;
 pub use detect::{Found, detect, detect_at};
-pub use door::DESCRIPTOR_PATH;
 pub use register::RegisterError;
 pub use session::ReplayError;
 pub use shell::{Clock, Deps, Provider, RatesError, StartError};

@@ -6,12 +6,11 @@
 //! into one append; only then do its vouchers count, and only then may a
 //! receipt be signed. Nobody who meters tokens ever waits for the disk.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use market::{
-    ChannelConfig, ChannelId, Domain, ModelId, NodeId, NodeKey, Outcome, Rates, Receipt, RequestId,
+    ChannelConfig, ChannelId, Domain, ModelId, NodeKey, Outcome, Rates, Receipt, RequestId,
     SignedReceipt, SignedVoucher, Till, TillError, TillEvent, Timestamp, VoucherError,
 };
 use serde::{Deserialize, Serialize};
@@ -19,6 +18,7 @@ use store::{AppendError, Entry, Journal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, warn};
+use transport::message::Infer;
 
 /// Writes that wait for the disk, per channel; more wait before the till moves.
 const WRITES_QUEUED: usize = 256;
@@ -32,12 +32,8 @@ const DURABLE_WITHIN: Duration = Duration::from_secs(10);
 /// When the disk is full, between two tries.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Nodes that a channel is remembered to be used from; the oldest is forgotten.
-const PEERS_KEPT: usize = 16;
-
 /// The kinds of entries in a channel's journal. The first is always `CHANNEL`.
 pub(crate) const CHANNEL: &str = "channel";
-pub(crate) const PEER: &str = "peer";
 pub(crate) const VOUCHER: &str = "voucher";
 pub(crate) const PROGRESS: &str = "progress";
 pub(crate) const REFUSED: &str = "refused";
@@ -50,12 +46,6 @@ pub(crate) struct Opened {
     pub(crate) config: ChannelConfig,
 }
 
-/// The entry that says who used it.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct UsedBy {
-    pub(crate) peer: NodeId,
-}
-
 /// Why a voucher or a request is not taken, or a receipt not given.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PaymentError {
@@ -65,30 +55,25 @@ pub(crate) enum PaymentError {
     /// The till's rules are against it.
     #[error(transparent)]
     Till(#[from] TillError),
-    /// A voucher that was seen before, from a node that never used the channel:
-    /// claims are public, so anybody could have it.
-    #[error("the voucher is an old one, and this node did not use the channel before")]
+    /// A voucher that was seen before, with a request that its signer did not
+    /// sign: claims are public, so anybody could have it.
+    #[error("the voucher is an old one, and the request is not signed by the channel's authorizer")]
     Stranger,
     /// It could not be made durable.
     #[error("the provider's journal cannot be written")]
     Journal,
 }
 
-struct Held {
-    till: Till,
-    peers: VecDeque<NodeId>,
-}
-
 /// What the writer and the users of a channel share.
 struct Books {
-    held: Mutex<Held>,
+    till: Mutex<Till>,
     /// Says that a voucher counts that did not before.
     moved: watch::Sender<()>,
 }
 
 impl Books {
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn till(&self) -> MutexGuard<'_, Till> {
+        self.till.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -146,7 +131,7 @@ impl Channel {
         journal: Journal,
         till: Till,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (channel, writer) = Self::known(config, domain, journal, till, vec![]);
+        let (channel, writer) = Self::known(config, domain, journal, till);
         let (done, _nobody_waits) = oneshot::channel();
         let first = Write {
             entries: vec![entry(CHANNEL, None, &Opened { config })],
@@ -168,14 +153,9 @@ impl Channel {
         domain: Domain,
         journal: Journal,
         till: Till,
-        peers: Vec<NodeId>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let held = Held {
-            till,
-            peers: peers.into(),
-        };
         let books = Arc::new(Books {
-            held: Mutex::new(held),
+            till: Mutex::new(till),
             moved: watch::Sender::new(()),
         });
         let (writes, queue) = mpsc::channel(WRITES_QUEUED);
@@ -195,7 +175,7 @@ impl Channel {
     /// Looks at the till, or meters with it. What has to be durable goes
     /// through the methods below.
     pub(crate) fn till<T>(&self, act: impl FnOnce(&mut Till) -> T) -> T {
-        act(&mut self.books.held().till)
+        act(&mut self.books.till())
     }
 
     /// Changes whenever a voucher begins to count.
@@ -203,36 +183,15 @@ impl Channel {
         self.books.moved.subscribe()
     }
 
-    /// Whether this node used the channel before.
-    pub(crate) fn knows(&self, peer: NodeId) -> bool {
-        self.books.held().peers.contains(&peer)
-    }
-
-    /// Takes the voucher that comes with a request.
-    pub(crate) async fn pay_first(
-        &self,
-        voucher: &SignedVoucher,
-        peer: NodeId,
-    ) -> Result<(), PaymentError> {
+    /// Takes the voucher that comes with a request. One that is new was seen
+    /// by nobody else; with an old one the request itself has to be signed.
+    pub(crate) async fn pay_first(&self, infer: &Infer) -> Result<(), PaymentError> {
+        let voucher = &infer.voucher;
         self.verify(voucher)?;
-        let durable = self.record(|held| {
-            let knows = held.peers.contains(&peer);
-            let Some(event) = held.till.take(voucher)? else {
-                return if knows {
-                    Ok((vec![], None, None))
-                } else {
-                    Err(PaymentError::Stranger)
-                };
-            };
-            let mut entries = vec![till_entry(&event)];
-            if !knows {
-                held.peers.push_back(peer);
-                if held.peers.len() > PEERS_KEPT {
-                    held.peers.pop_front();
-                }
-                entries.push(entry(PEER, None, &UsedBy { peer }));
-            }
-            Ok((entries, Some(*voucher), None))
+        let durable = self.record(|till| match till.take(voucher)? {
+            Some(event) => Ok((vec![till_entry(&event)], Some(*voucher), None)),
+            None if infer.is_by(self.config.payer_authorizer) => Ok((vec![], None, None)),
+            None => Err(PaymentError::Stranger),
         });
         durable.await.map(drop)
     }
@@ -247,10 +206,10 @@ impl Channel {
     ) -> Result<u32, PaymentError> {
         self.verify(voucher)?;
         let mut journaled = 0;
-        let durable = self.record(|held| {
-            let event = held.till.take(voucher)?;
+        let durable = self.record(|till| {
+            let event = till.take(voucher)?;
             // The answer may have ended meanwhile; its last voucher is still good.
-            let progress = held.till.progress(request).ok();
+            let progress = till.progress(request).ok();
             if let Some(TillEvent::Progress { output_tokens, .. }) = &progress {
                 journaled = *output_tokens;
             }
@@ -272,8 +231,8 @@ impl Channel {
         rates: Rates,
         input_tokens: u32,
     ) -> Result<Durable, PaymentError> {
-        self.record(|held| {
-            let event = held.till.admit(request, model, rates, input_tokens)?;
+        self.record(|till| {
+            let event = till.admit(request, model, rates, input_tokens)?;
             Ok((vec![till_entry(&event)], None, None))
         })
         .await
@@ -281,8 +240,8 @@ impl Channel {
 
     /// Gives a request back: nothing was done.
     pub(crate) async fn refuse(&self, request: RequestId) -> Result<Durable, PaymentError> {
-        self.record(|held| {
-            let event = held.till.refuse(request)?;
+        self.record(|till| {
+            let event = till.refuse(request)?;
             Ok((vec![till_entry(&event)], None, None))
         })
         .await
@@ -292,8 +251,8 @@ impl Channel {
     /// are now queued for the journal.
     pub(crate) async fn progress(&self, request: RequestId) -> Result<u32, PaymentError> {
         let mut journaled = 0;
-        let durable = self.record(|held| {
-            let event = held.till.progress(request)?;
+        let durable = self.record(|till| {
+            let event = till.progress(request)?;
             if let TillEvent::Progress { output_tokens, .. } = &event {
                 journaled = *output_tokens;
             }
@@ -317,10 +276,8 @@ impl Channel {
         } = closing;
         let mut booked = None;
         let durable = self
-            .record(|held| {
-                let receipt =
-                    held.till
-                        .close(request, input_tokens, output_tokens, outcome, now)?;
+            .record(|till| {
+                let receipt = till.close(request, input_tokens, output_tokens, outcome, now)?;
                 let entries = vec![till_entry(&TillEvent::receipted(&receipt))];
                 booked = Some(receipt);
                 Ok((entries, None, None))
@@ -333,8 +290,8 @@ impl Channel {
 
     /// The contract says that so much was claimed.
     pub(crate) async fn claimed_to(&self, total: market::Amount) -> Result<(), PaymentError> {
-        let durable = self.record(|held| {
-            let event = held.till.claimed_to(total);
+        let durable = self.record(|till| {
+            let event = till.claimed_to(total);
             Ok((event.iter().map(till_entry).collect(), None, None))
         });
         durable.await?.wait().await
@@ -351,7 +308,7 @@ impl Channel {
     /// Moves the till and queues what that means, in one go.
     async fn record(
         &self,
-        act: impl FnOnce(&mut Held) -> Result<Move, PaymentError>,
+        act: impl FnOnce(&mut Till) -> Result<Move, PaymentError>,
     ) -> Result<Durable, PaymentError> {
         let place = self
             .writes
@@ -359,8 +316,8 @@ impl Channel {
             .await
             .map_err(|_| PaymentError::Journal)?;
         let (done, durable) = oneshot::channel();
-        let mut held = self.books.held();
-        let (entries, voucher, read) = act(&mut held)?;
+        let mut till = self.books.till();
+        let (entries, voucher, read) = act(&mut till)?;
         place.send(Write {
             entries,
             voucher,
@@ -398,19 +355,19 @@ async fn write(journal: Journal, mut queue: mpsc::Receiver<Write>, books: Arc<Bo
             error!(journal = journal.name(), error = %failure, "channel closed");
             return;
         }
-        let mut held = books.held();
+        let mut till = books.till();
         for write in batch.drain(..) {
             if let Some(voucher) = &write.voucher {
-                held.till.count(voucher);
+                till.count(voucher);
             }
             if let Some((request, tokens)) = write.read {
                 // The answer may have ended meanwhile.
-                let _ = held.till.read(request, tokens);
+                let _ = till.read(request, tokens);
             }
             // Who asked may be gone.
             let _ = write.done.send(());
         }
-        drop(held);
+        drop(till);
         books.moved.send_replace(());
     }
 }

@@ -88,20 +88,14 @@ async fn register_provider(
     endpoint: &str,
     stakes: &Stakes,
 ) -> Result<(), RegisterError> {
-    let providers = ledger.providers().await.map_err(RegisterError::Read)?;
-    let me = ledger.account();
-    let known = providers.iter().find(|provider| provider.address == me);
-    if known.is_some_and(|known| known.endpoint == endpoint) {
-        return Ok(());
-    }
-    let staked = known.map_or(Amount::ZERO, |known| known.stake);
-    let stake = stakes.provider_min.less(staked);
-    let registered = ledger.register_provider(stake, endpoint.to_owned()).await;
-    registered.map_err(|source| RegisterError::Provider {
+    let registered = market::register_endpoint(ledger, endpoint, stakes).await;
+    let is_new = registered.map_err(|source| RegisterError::Provider {
         endpoint: endpoint.to_owned(),
         source,
     })?;
-    info!(endpoint, "provider registered");
+    if is_new {
+        info!(endpoint, "provider registered");
+    }
     Ok(())
 }
 

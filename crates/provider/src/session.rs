@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use market::{
-    ChannelConfig, ChannelId, ChannelState, Ledger, LedgerError, NodeId, Receipt, Till, TillEvent,
+    ChannelConfig, ChannelId, ChannelState, Ledger, LedgerError, Receipt, Till, TillEvent,
     Timestamp,
 };
 use store::{Entry, Journal, LoadError, Store};
@@ -15,9 +15,7 @@ use tokio::time::Instant;
 use tracing::warn;
 use transport::message::MAX_RECEIPTS;
 
-use crate::payment::{
-    CHANNEL, Channel, Opened, PEER, RECEIPTED, Reading, UsedBy, receipt_in, till_entry,
-};
+use crate::payment::{CHANNEL, Channel, Opened, RECEIPTED, Reading, receipt_in, till_entry};
 use crate::tasks::Tasks;
 
 /// The journals of channels are named after them.
@@ -146,14 +144,10 @@ impl Sessions {
             for some in entries.chunks(store::MAX_ENTRIES) {
                 sessions.store.journal(&name).append(some.to_vec()).await?;
             }
-            let Replayed {
-                config,
-                till,
-                peers,
-            } = replayed;
+            let Replayed { config, till } = replayed;
             let domain = sessions.ledger.domain();
             let journal = sessions.store.journal(&name);
-            let (channel, writer) = Channel::known(config, domain, journal, till, peers);
+            let (channel, writer) = Channel::known(config, domain, journal, till);
             sessions.tasks.spawn(writer);
             sessions.known().insert(channel.id, Arc::new(channel));
         }
@@ -352,7 +346,6 @@ impl Reading {
 struct Replayed {
     config: ChannelConfig,
     till: Till,
-    peers: Vec<NodeId>,
 }
 
 fn replay(name: &str, entries: &[Entry], domain: &market::Domain) -> Result<Replayed, ReplayError> {
@@ -372,20 +365,13 @@ fn replay(name: &str, entries: &[Entry], domain: &market::Domain) -> Result<Repl
     if name != format!("{PREFIX}{id}") {
         return Err(headless());
     }
-    let mut peers = Vec::new();
-    let mut events = Vec::with_capacity(rest.len());
-    for entry in rest {
-        if entry.kind == PEER {
-            let UsedBy { peer } = serde_json::from_slice(&entry.payload).map_err(odd)?;
-            peers.push(peer);
-        } else {
-            events.push(serde_json::from_slice::<TillEvent>(&entry.payload).map_err(odd)?);
-        }
-    }
+    let events = rest
+        .iter()
+        .map(|entry| serde_json::from_slice::<TillEvent>(&entry.payload));
+    let events: Vec<_> = events.collect::<Result<_, _>>().map_err(odd)?;
     Ok(Replayed {
         config,
         till: Till::replay(id, &events),
-        peers,
     })
 }
 

@@ -15,13 +15,13 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
-use transport::{Incoming, Node};
+use transport::{Incoming, Node, door};
 
 use crate::claim::{self, Claimed};
 use crate::config::{ClaimPolicy, Config, ConfigError, check_rates};
 use crate::counters::Counters;
 use crate::descriptor::{Descriptor, Identity};
-use crate::door;
+use crate::desk::Desk;
 use crate::exchange;
 use crate::register::{RegisterError, register};
 use crate::sale::Sale;
@@ -120,6 +120,7 @@ pub(crate) struct Inner {
     pub(crate) sales: BTreeMap<ModelId, Arc<Sale>>,
     pub(crate) sessions: Sessions,
     pub(crate) descriptor: Descriptor,
+    pub(crate) desk: Desk,
     /// All but the token, which is the offer's.
     pub(crate) terms: ChannelTerms,
     pub(crate) endpoint: String,
@@ -186,7 +187,8 @@ impl Provider {
             withdraw_delay_min_s: config.withdraw_delay_min_s,
         };
         let descriptor = Descriptor::new(identity, &config, &models, clock());
-        descriptor.sign(&wallet, clock());
+        let desk = Desk::new(ledger.domain(), &wallet, &node_key, clock());
+        descriptor.sign(&wallet, desk.record(), clock());
         let sold = models.iter().zip(&config.offers);
         let sales = sold.map(|(model, offer)| (*model, Arc::new(Sale::new(*model, offer.clone()))));
         let terms = ChannelTerms {
@@ -203,6 +205,7 @@ impl Provider {
             node,
             sessions,
             descriptor,
+            desk,
             terms,
             endpoint: config.endpoint,
             claims: config.claims,
@@ -247,7 +250,9 @@ impl Provider {
         if !inner.descriptor.set_rates(model, rates, now) {
             return Err(RatesError::UnknownModel { model });
         }
-        inner.descriptor.sign(&inner.wallet, now);
+        inner
+            .descriptor
+            .sign(&inner.wallet, inner.desk.record(), now);
         Ok(())
     }
 
@@ -327,7 +332,10 @@ impl Inner {
     async fn keep_quotes(self: Arc<Self>) {
         loop {
             sleep(QUOTES_EVERY).await;
-            self.descriptor.refresh(&self.wallet, (self.clock)());
+            let now = (self.clock)();
+            if self.desk.refresh(&self.node_key, now) || self.descriptor.renew(now) {
+                self.descriptor.sign(&self.wallet, self.desk.record(), now);
+            }
         }
     }
 

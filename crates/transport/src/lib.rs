@@ -2,14 +2,22 @@
 //!
 //! A [`Node`] opens streams to others and accepts theirs. On a stream travel
 //! the messages of [`message`], each in a frame ([`stream`] has the format and
-//! its limits). Both forms of a node speak the same frames through the same
-//! code, so what holds on one in a test holds on the other. Nothing is
-//! discovered and nothing relayed: who dials knows key and address.
+//! its limits), sealed from one end to the other. Both forms of a node speak
+//! the same frames through the same code, so what holds on one in a test holds
+//! on the other. Nothing is discovered: who dials knows key and address, from
+//! what a registered node says of itself ([`describe`], served by [`door`]).
+//! A relay [`carry`]s streams without opening them.
 
+mod carry;
+pub mod describe;
+pub mod door;
 mod memory;
 pub mod message;
 mod queue;
 mod quic;
+mod sealed;
+#[cfg(test)]
+mod sealed_tests;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -21,12 +29,13 @@ use std::time::Duration;
 
 use market::{NodeId, NodeKey};
 
+pub use carry::{Carried, CarryLimits, carry};
 pub use memory::MemoryNetwork;
 pub use quic::{
     ACCEPTED_CONNECTIONS, DIAL_WITHIN, DIALLED_CONNECTIONS, IDLE_TIMEOUT, KEEP_ALIVE,
     STREAMS_PER_CONNECTION,
 };
-pub use stream::{ReceiveError, ReceiveHalf, SendError, SendHalf, Stream};
+pub use stream::{ReceiveError, ReceiveHalf, SendError, SendHalf, Stream, messages_in};
 
 /// Streams that were accepted and wait for [`Node::accept`]. Behind them
 /// waits the peer.
@@ -43,6 +52,26 @@ pub struct Node(Arc<Form>);
 enum Form {
     Quic(quic::Endpoint),
     Memory(memory::Member),
+}
+
+/// Where a process may make nodes, each with a key of its own.
+#[derive(Debug, Clone)]
+pub enum Endpoints {
+    /// On UDP, at this address; with port 0 each at another port.
+    Quic(SocketAddr),
+    /// Within the process.
+    Memory(MemoryNetwork),
+}
+
+impl Endpoints {
+    /// A node whose key nobody has seen before; it is in memory only.
+    pub async fn fresh(&self) -> Result<Node, BindError> {
+        let key = NodeKey::from_bytes(&rand::random());
+        match self {
+            Self::Quic(bind) => Node::quic(&key, *bind).await,
+            Self::Memory(network) => Ok(Node::memory(network, key.id())),
+        }
+    }
 }
 
 /// Who a node is and where it listens.

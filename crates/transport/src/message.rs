@@ -1,18 +1,23 @@
-//! What consumer and provider say to each other, version 1.
+//! What nodes say to each other, version 1.
 //!
-//! One request is one stream. The consumer's first message is an [`Ask`]; for
-//! an answer it goes on with vouchers ([`FromConsumer::Pay`]). The provider
-//! speaks [`FromProvider`]: begin, chunks, at the end a receipt. Whoever
-//! leaves drops the stream, and the other side stops working.
+//! One request is one stream. In the clear, for the node at the other end, is
+//! only a [`Hello`]: carry this on, tell me who there is, or: what follows is
+//! sealed to you. Sealed inside, the consumer's first message is an [`Ask`];
+//! for an answer it goes on with vouchers ([`FromConsumer::Pay`]). The
+//! provider speaks [`FromProvider`]: begin, chunks, at the end a receipt.
+//! Whoever leaves drops the stream, and the other side stops working.
 //!
 //! Answers travel as the JSON text of OpenAI chunks, byte for byte as the
-//! backend wrote them; nobody on the way parses them. A later version puts
-//! sealed cells where [`Infer::body`] and [`FromProvider::Chunk`] carry text.
+//! backend wrote them; nobody on the way parses them.
 
 use std::time::Duration;
 
+use alloy_primitives::Signature;
 use bytes::Bytes;
-use market::{ChannelConfig, ChannelId, ModelId, Rates, RequestId, SignedReceipt, SignedVoucher};
+use market::{
+    Address, B256, ChannelConfig, ChannelId, ModelId, NodeId, Rates, RequestId, SignedReceipt,
+    SignedVoucher, WalletKey,
+};
 use serde::{Deserialize, Serialize};
 
 /// The version that this code speaks; the first byte of every stream.
@@ -31,18 +36,119 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(120);
 /// The most receipts in one answer to [`Ask::Receipts`].
 pub const MAX_RECEIPTS: usize = 256;
 
-/// What a stream is opened for.
+/// The most descriptions in one [`FromRelay::Described`].
+pub const MAX_DESCRIBED: usize = 64;
+
+/// The longest text of one description.
+pub const MAX_DESCRIPTION_BYTES: usize = 2 * market::MAX_RECORD_BYTES;
+
+/// What a stream is opened for, said in the clear to the node at its other end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hello {
+    /// What follows is sealed to this node's epoch key.
+    Sealed {
+        /// Lets it pass before strangers; the node itself gave it out.
+        token: Option<seal::Token>,
+    },
+    /// Carry what follows to that registered node, as it is. Answered by
+    /// [`FromRelay::Carrying`] and then by what that node says.
+    Relay {
+        /// To whom.
+        to: NodeId,
+    },
+    /// Tell the descriptions of all registered nodes. Answered by
+    /// [`FromRelay::Described`], as often as it takes, and
+    /// [`FromRelay::Complete`]; or by [`FromRelay::Unchanged`].
+    Describe {
+        /// What [`FromRelay::Complete`] said before, if anything.
+        known: Option<B256>,
+    },
+}
+
+/// What a relay says, in the clear: its own words, not those of a provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromRelay {
+    /// The way is open; what follows comes from the other node.
+    Carrying,
+    /// It does not carry. The last message.
+    Refused(RelayRefusal),
+    /// Some of what registered nodes say of themselves.
+    Described(Vec<Description>),
+    /// That was all. The last message.
+    Complete {
+        /// Names this state of things.
+        digest: B256,
+    },
+    /// Nothing changed since the digest that was named. The last message.
+    Unchanged,
+}
+
+/// A registered node's description, exactly as its endpoint serves it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// The registered account.
+    pub account: Address,
+    /// The text.
+    pub text: Bytes,
+}
+
+/// Why a relay does not carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum RelayRefusal {
+    /// The node is not in the registry, or has not described itself.
+    #[error("it knows no registered node of that id")]
+    Unknown,
+    /// The node does not answer.
+    #[error("it cannot reach that node")]
+    Unreachable,
+    /// As many streams as it takes, in all or from one peer.
+    #[error("it carries as many streams as it takes")]
+    Busy,
+}
+
+/// What a sealed stream is opened for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ask {
     /// An answer.
     Infer(Box<Infer>),
     /// Receipts of a channel that the consumer has not seen; answered by [`FromProvider::Receipts`].
-    Receipts {
-        /// Of which channel.
-        channel: ChannelId,
-        /// Those numbered above this.
-        after: u64,
-    },
+    Receipts(ReceiptsAsk),
+}
+
+/// A question for receipts, by who may sign the channel's vouchers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptsAsk {
+    /// Of which channel.
+    pub channel: ChannelId,
+    /// Those numbered above this.
+    pub after: u64,
+    /// By the channel's `payerAuthorizer` (EIP-191), over [`ReceiptsAsk::signed_text`].
+    pub signature: Signature,
+}
+
+impl ReceiptsAsk {
+    /// Asks for the receipts numbered above `after`.
+    pub fn sign(channel: ChannelId, after: u64, hot_key: &WalletKey) -> Self {
+        let signature = hot_key.sign_message(Self::signed_text(channel, after).as_bytes());
+        Self {
+            channel,
+            after,
+            signature,
+        }
+    }
+
+    /// Whether `authorizer` asks.
+    pub fn is_by(&self, authorizer: Address) -> bool {
+        let text = Self::signed_text(self.channel, self.after);
+        self.signature
+            .recover_address_from_msg(text.as_bytes())
+            .is_ok_and(|signer| signer == authorizer)
+    }
+
+    /// What is signed.
+    pub fn signed_text(channel: ChannelId, after: u64) -> String {
+        format!("lethe receipts v1\nchannel {channel}\nafter {after}")
+    }
 }
 
 /// A request for an answer, with its payment.
@@ -60,6 +166,24 @@ pub struct Infer {
     pub rates: Rates,
     /// The OpenAI chat request as JSON text.
     pub body: Bytes,
+    /// By the channel's `payerAuthorizer` (EIP-191), over [`Infer::signed_text`]:
+    /// vouchers become public when they are claimed, so one alone proves nothing.
+    pub signature: Signature,
+}
+
+impl Infer {
+    /// What is signed.
+    pub fn signed_text(request: RequestId, channel: ChannelId) -> String {
+        format!("lethe request v1\nrequest {request}\nchannel {channel}")
+    }
+
+    /// Whether `authorizer` asks.
+    pub fn is_by(&self, authorizer: Address) -> bool {
+        let text = Self::signed_text(self.request, self.voucher.voucher.channel);
+        self.signature
+            .recover_address_from_msg(text.as_bytes())
+            .is_ok_and(|signer| signer == authorizer)
+    }
 }
 
 /// What the consumer says while the answer runs.
@@ -88,7 +212,10 @@ pub enum FromProvider {
     /// Nothing was done and nothing is owed.
     Refused(Refusal),
     /// The request is paid and a place is free; work starts.
-    Begin,
+    Begin {
+        /// Each lets one later request pass before strangers.
+        tokens: Vec<seal::Token>,
+    },
     /// A piece of the answer.
     Chunk {
         /// Tokens delivered so far, this piece included.

@@ -143,10 +143,15 @@ impl Endpoint {
 }
 
 impl Drop for Endpoint {
-    /// Without `close` the tasks still end, but nobody waits for them.
+    /// Without `close` everything still ends, but nobody waits for it.
     fn drop(&mut self) {
+        let was_closed = self.stop.is_cancelled();
         self.stop.cancel();
         self.incoming.close();
+        if let (false, Ok(runtime)) = (was_closed, tokio::runtime::Handle::try_current()) {
+            let inner = self.inner.clone();
+            self.tasks.spawn_on(async move { inner.close().await }, &runtime);
+        }
     }
 }
 

@@ -7,18 +7,26 @@
 //!
 //! A direction ends well only by [`SendHalf::finish`]. A half that is dropped
 //! before its end tells the peer so at once: that is how either side leaves.
+//!
+//! From [`Stream::seal`] or [`Stream::unseal`] on, the frames travel in sealed
+//! cells ([`seal`]); from [`Stream::through`] on, the other end is the node
+//! behind the relay, and everything begins anew with the version's byte.
 
 use std::future::Future;
 use std::io;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use market::NodeId;
+use seal::{OpenError, RequestOpener, RequestSealer, ResponseOpener, SealError, Token};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout_at};
 
 use crate::memory::{MemoryReader, MemoryWriter};
-use crate::message::{MAX_MESSAGE_BYTES, VERSION};
+use crate::message::{FromRelay, Hello, MAX_MESSAGE_BYTES, RelayRefusal, VERSION};
 use crate::quic::{QuicReader, QuicWriter};
+use crate::sealed::{Opener, Sealed, Sealer};
 
 /// The bytes of a frame's length.
 const LENGTH_BYTES: usize = 4;
@@ -38,6 +46,9 @@ pub struct Stream {
 pub struct SendHalf {
     pipe: Writer,
     state: Sending,
+    /// Frames that go out with the next message.
+    queued: Vec<u8>,
+    sealer: Option<Sealer>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,8 +71,12 @@ enum Writer {
 #[derive(Debug)]
 pub struct ReceiveHalf {
     pipe: Reader,
+    /// What came and was not taken yet.
     buffer: BytesMut,
     version_seen: bool,
+    /// The next frame is a relay's answer.
+    behind_relay: bool,
+    sealed: Option<Box<Sealed>>,
 }
 
 #[derive(Debug)]
@@ -98,6 +113,9 @@ pub enum SendError {
         #[source]
         source: io::Error,
     },
+    /// The message cannot be sealed.
+    #[error("message cannot be sealed")]
+    Seal(#[from] SealError),
     /// The stream was finished, or an earlier send was cancelled midway.
     #[error("the stream takes no more messages")]
     Spent,
@@ -152,6 +170,15 @@ pub enum ReceiveError {
         #[source]
         source: io::Error,
     },
+    /// The relay in between does not carry on.
+    #[error("the relay does not carry: {0}")]
+    Relay(RelayRefusal),
+    /// A relay that says something else than whether it carries.
+    #[error("the relay spoke out of turn")]
+    RelayOutOfTurn,
+    /// What came is not what the peer sealed, or not all of it.
+    #[error("the sealed stream does not hold")]
+    Seal(#[from] OpenError),
     /// Nothing whole came in time.
     #[error("no message within {within:?}")]
     Late {
@@ -181,13 +208,53 @@ impl Stream {
             send: SendHalf {
                 pipe: send,
                 state: Sending::New,
+                queued: Vec::new(),
+                sealer: None,
             },
             receive: ReceiveHalf {
                 pipe: receive,
                 buffer: BytesMut::new(),
                 version_seen: false,
+                behind_relay: false,
+                sealed: None,
             },
         }
+    }
+
+    /// Asks the relay at the other end to carry on to `to`; from now on the
+    /// other end is that node. Goes out with the next message; whether the
+    /// relay carries is learned at the first [`ReceiveHalf::receive`].
+    pub fn through(&mut self, to: NodeId) -> Result<(), SendError> {
+        self.send.queue(&Hello::Relay { to })?;
+        self.send.state = Sending::New;
+        self.receive.behind_relay = true;
+        Ok(())
+    }
+
+    /// Seals all that follows, both ways, as the one who asks.
+    pub fn seal(
+        &mut self,
+        token: Option<Token>,
+        (request, response): (RequestSealer, ResponseOpener),
+    ) -> Result<(), SendError> {
+        self.send.queue(&Hello::Sealed { token })?;
+        self.send.sealer = Some(Sealer::request(request));
+        self.receive.sealed = Some(Box::new(Sealed::new(Opener::Response(response))));
+        Ok(())
+    }
+
+    /// Opens what follows as the one who is asked. What is said back is sealed
+    /// from the first message on that was received.
+    pub fn unseal(&mut self, opener: RequestOpener) {
+        self.receive.sealed = Some(Box::new(Sealed::new(Opener::Request(opener))));
+    }
+
+    /// Seals what is said back; good once a message was received.
+    pub fn respond(&mut self) -> Result<(), SendError> {
+        let sealed = self.receive.sealed.as_mut();
+        let sealer = sealed.and_then(|sealed| sealed.respond());
+        self.send.sealer = Some(sealer.ok_or(SendError::Spent)?);
+        Ok(())
     }
 }
 
@@ -203,15 +270,48 @@ impl SendHalf {
         &mut self,
         messages: &[T],
     ) -> Result<(), SendError> {
-        let mut bytes = match self.state {
-            Sending::New => vec![VERSION],
-            Sending::Open => Vec::new(),
-            Sending::Midway | Sending::Finished => return Err(SendError::Spent),
-        };
+        let mut frames = Vec::new();
         for message in messages {
-            encode(message, &mut bytes)?;
+            encode(message, &mut frames)?;
+        }
+        let mut bytes = self.begun()?;
+        match &mut self.sealer {
+            Some(sealer) => bytes.extend_from_slice(&sealer.data(&frames)?),
+            None if bytes.is_empty() => bytes = frames,
+            None => bytes.append(&mut frames),
         }
         self.write(bytes.into()).await
+    }
+
+    /// Says that this side is there and has nothing to say yet; only on a
+    /// stream whose answers are sealed.
+    pub async fn keep_alive(&mut self) -> Result<(), SendError> {
+        let mut bytes = self.begun()?;
+        let Some(sealer) = &mut self.sealer else {
+            return Ok(());
+        };
+        bytes.extend_from_slice(&sealer.keep_alive()?);
+        self.write(bytes.into()).await
+    }
+
+    /// What goes out before the next message.
+    fn begun(&mut self) -> Result<Vec<u8>, SendError> {
+        let mut bytes = std::mem::take(&mut self.queued);
+        match self.state {
+            Sending::New => bytes.push(VERSION),
+            Sending::Open => {}
+            Sending::Midway | Sending::Finished => return Err(SendError::Spent),
+        }
+        Ok(bytes)
+    }
+
+    /// Leaves a message to go out with the next one.
+    fn queue<T: Serialize>(&mut self, message: &T) -> Result<(), SendError> {
+        let mut bytes = self.begun()?;
+        encode(message, &mut bytes)?;
+        self.queued = bytes;
+        self.state = Sending::Open;
+        Ok(())
     }
 
     /// Ends this direction: the peer receives all that was sent, then `None`.
@@ -221,6 +321,17 @@ impl SendHalf {
             Sending::Midway => return Err(SendError::Spent),
             Sending::New | Sending::Open => {}
         }
+        if let Some(sealer) = &mut self.sealer {
+            let end = sealer.end()?;
+            let mut bytes = self.begun()?;
+            bytes.extend_from_slice(&end);
+            self.write(bytes.into()).await?;
+        }
+        self.finish_raw().await
+    }
+
+    /// Ends this direction of the bytes, whatever they mean.
+    pub(crate) async fn finish_raw(&mut self) -> Result<(), SendError> {
         let ended = match &mut self.pipe {
             Writer::Quic(pipe) => pipe.finish(),
             Writer::Memory(pipe) => pipe.finish().await,
@@ -247,7 +358,8 @@ impl SendHalf {
         }
     }
 
-    pub(crate) async fn write(&mut self, bytes: Bytes) -> Result<(), SendError> {
+    /// Sends bytes as they are: framed, and perhaps sealed, by somebody before.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<(), SendError> {
         self.state = Sending::Midway;
         match &mut self.pipe {
             Writer::Quic(pipe) => pipe.write(bytes).await,
@@ -274,16 +386,106 @@ impl ReceiveHalf {
     /// The next message; `None` when the peer finished. Safe to cancel: what
     /// came so far is kept. After an error the stream is of no more use.
     pub async fn receive<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ReceiveError> {
+        self.pass_relay().await?;
         loop {
             if let Some(frame) = self.take_frame()? {
                 return decode(&frame).map(Some);
             }
             if !self.fill().await? {
-                return match self.buffer.is_empty() {
-                    true => Ok(None),
-                    false => Err(ReceiveError::Truncated),
-                };
+                return self.ended().map(|()| None);
             }
+        }
+    }
+
+    /// As [`ReceiveHalf::receive`], but a sealed peer of which not even a sign
+    /// of life is heard for `silence` counts as gone.
+    pub async fn receive_alive<T: DeserializeOwned>(
+        &mut self,
+        silence: Duration,
+    ) -> Result<Option<T>, ReceiveError> {
+        let mut cells = self.cells();
+        let mut deadline = Instant::now() + silence;
+        loop {
+            match timeout_at(deadline, self.receive_some()).await {
+                Ok(Ok(Some(frame))) => return decode(&frame).map(Some),
+                Ok(Ok(None)) => return Ok(None),
+                Ok(Err(Waiting::Failed(error))) => return Err(error),
+                Ok(Err(Waiting::More)) => {}
+                Err(_) => return Err(ReceiveError::Late { within: silence }),
+            }
+            if self.cells() != cells {
+                cells = self.cells();
+                deadline = Instant::now() + silence;
+            }
+        }
+    }
+
+    /// A frame if it is there, else whatever comes next of it.
+    async fn receive_some(&mut self) -> Result<Option<Bytes>, Waiting> {
+        self.pass_relay().await?;
+        if let Some(frame) = self.take_frame()? {
+            return Ok(Some(frame));
+        }
+        if !self.fill().await? {
+            self.ended()?;
+            return Ok(None);
+        }
+        match self.take_frame()? {
+            Some(frame) => Ok(Some(frame)),
+            None => Err(Waiting::More),
+        }
+    }
+
+    /// Sealed cells that came so far.
+    fn cells(&self) -> u64 {
+        self.sealed.as_ref().map_or(0, |sealed| sealed.cells())
+    }
+
+    /// The hash of a sealed request's encapsulated key, as soon as it is
+    /// there: nothing was opened for it.
+    pub async fn encapsulated(&mut self) -> Result<[u8; 32], ReceiveError> {
+        loop {
+            self.push_sealed()?;
+            if let Some(hash) = self
+                .sealed
+                .as_ref()
+                .and_then(|sealed| sealed.encapsulated())
+            {
+                return Ok(hash);
+            }
+            if !self.fill().await? {
+                return Err(ReceiveError::Truncated);
+            }
+        }
+    }
+
+    /// Waits for a relay's word that it carries.
+    async fn pass_relay(&mut self) -> Result<(), ReceiveError> {
+        while self.behind_relay {
+            if let Some(frame) = self.take_plain_frame()? {
+                match decode::<FromRelay>(&frame)? {
+                    FromRelay::Carrying => {}
+                    FromRelay::Refused(refusal) => return Err(ReceiveError::Relay(refusal)),
+                    _ => return Err(ReceiveError::RelayOutOfTurn),
+                }
+                self.behind_relay = false;
+                self.version_seen = false;
+            } else if !self.fill().await? {
+                return Err(ReceiveError::Truncated);
+            }
+        }
+        Ok(())
+    }
+
+    /// The peer finished: well, if nothing is missing.
+    fn ended(&mut self) -> Result<(), ReceiveError> {
+        let rest = match &mut self.sealed {
+            Some(sealed) => sealed.ended()?,
+            None => !self.buffer.is_empty(),
+        };
+        match rest {
+            true => Err(ReceiveError::Truncated),
+            false => Ok(()),
         }
     }
 
@@ -300,30 +502,43 @@ impl ReceiveHalf {
 
     /// A whole frame's content, if it is there.
     fn take_frame(&mut self) -> Result<Option<Bytes>, ReceiveError> {
-        if !self.version_seen {
-            match self.buffer.first() {
-                None => return Ok(None),
-                Some(&VERSION) => self.buffer.advance(1),
-                Some(&got) => {
-                    let spoken = VERSION;
-                    return Err(ReceiveError::Version { got, spoken });
-                }
-            }
-            self.version_seen = true;
+        if self.sealed.is_none() {
+            return self.take_plain_frame();
         }
-        let Some(length) = self.buffer.first_chunk::<LENGTH_BYTES>() else {
-            return Ok(None);
+        self.push_sealed()?;
+        match &mut self.sealed {
+            Some(sealed) => cut_frame(sealed.open()?),
+            None => Ok(None),
+        }
+    }
+
+    fn take_plain_frame(&mut self) -> Result<Option<Bytes>, ReceiveError> {
+        take_frame(&mut self.buffer, &mut self.version_seen)
+    }
+
+    /// Gives all that came to the opener.
+    fn push_sealed(&mut self) -> Result<(), ReceiveError> {
+        if version_in(&mut self.buffer, &mut self.version_seen)?
+            && let Some(sealed) = &mut self.sealed
+        {
+            sealed.push(&self.buffer)?;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+
+    /// What came and was not taken, as it came.
+    pub(crate) fn take_buffered(&mut self) -> BytesMut {
+        self.buffer.split()
+    }
+
+    /// Appends what comes next, as it comes; `false` at the end.
+    pub(crate) async fn read_raw(&mut self, bytes: &mut BytesMut) -> Result<bool, ReceiveError> {
+        let read = match &mut self.pipe {
+            Reader::Quic(pipe) => pipe.read(bytes).await,
+            Reader::Memory(pipe) => pipe.read(bytes).await,
         };
-        let size = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
-        if size > MAX_MESSAGE_BYTES {
-            let limit = MAX_MESSAGE_BYTES;
-            return Err(ReceiveError::TooLong { size, limit });
-        }
-        if self.buffer.len() < LENGTH_BYTES + size {
-            return Ok(None);
-        }
-        self.buffer.advance(LENGTH_BYTES);
-        Ok(Some(self.buffer.split_to(size).freeze()))
+        Ok(read?)
     }
 
     /// What was received and not yet taken keeps this much memory.
@@ -340,6 +555,36 @@ impl ReceiveHalf {
         };
         Ok(filled?)
     }
+}
+
+/// Why there is no frame yet.
+enum Waiting {
+    /// More came, but not all.
+    More,
+    Failed(ReceiveError),
+}
+
+impl From<ReceiveError> for Waiting {
+    fn from(error: ReceiveError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// A whole frame's content, if it is there.
+fn cut_frame(buffer: &mut BytesMut) -> Result<Option<Bytes>, ReceiveError> {
+    let Some(length) = buffer.first_chunk::<LENGTH_BYTES>() else {
+        return Ok(None);
+    };
+    let size = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+    if size > MAX_MESSAGE_BYTES {
+        let limit = MAX_MESSAGE_BYTES;
+        return Err(ReceiveError::TooLong { size, limit });
+    }
+    if buffer.len() < LENGTH_BYTES + size {
+        return Ok(None);
+    }
+    buffer.advance(LENGTH_BYTES);
+    Ok(Some(buffer.split_to(size).freeze()))
 }
 
 impl From<Broken> for SendError {
@@ -372,6 +617,49 @@ fn encode<T: Serialize>(message: &T, bytes: &mut Vec<u8>) -> Result<(), SendErro
     };
     bytes[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
     Ok(())
+}
+
+/// The messages of one direction, recorded from its beginning, as
+/// [`ReceiveHalf::receive`] would yield them: for tests, and for looking into
+/// what came.
+pub fn messages_in<T: DeserializeOwned>(direction: &[u8]) -> Result<Vec<T>, ReceiveError> {
+    let mut buffer = BytesMut::from(direction);
+    let mut version_seen = false;
+    let mut messages = Vec::new();
+    while let Some(frame) = take_frame(&mut buffer, &mut version_seen)? {
+        messages.push(decode(&frame)?);
+    }
+    match buffer.is_empty() {
+        true => Ok(messages),
+        false => Err(ReceiveError::Truncated),
+    }
+}
+
+/// A whole frame's content, if it is there, behind the version's byte.
+fn take_frame(
+    buffer: &mut BytesMut,
+    version_seen: &mut bool,
+) -> Result<Option<Bytes>, ReceiveError> {
+    match version_in(buffer, version_seen)? {
+        true => cut_frame(buffer),
+        false => Ok(None),
+    }
+}
+
+/// Whether the peer's version was seen, and is ours.
+fn version_in(buffer: &mut BytesMut, seen: &mut bool) -> Result<bool, ReceiveError> {
+    if !*seen {
+        match buffer.first() {
+            None => return Ok(false),
+            Some(&VERSION) => buffer.advance(1),
+            Some(&got) => {
+                let spoken = VERSION;
+                return Err(ReceiveError::Version { got, spoken });
+            }
+        }
+        *seen = true;
+    }
+    Ok(true)
 }
 
 fn decode<T: DeserializeOwned>(frame: &Bytes) -> Result<T, ReceiveError> {

@@ -172,6 +172,25 @@ async fn what_fails_before_the_first_chunk_has_a_status() {
             "",
         ),
         (
+            InferError::Path {
+                provider: Address::ZERO,
+                problem: "x".into(),
+            },
+            502,
+            "path_failed",
+            "1",
+        ),
+        (
+            InferError::Demand {
+                model: "m".into(),
+                demanded: "payer=pseudonym",
+                offered: "payer=wallet",
+            },
+            412,
+            "demand_not_met",
+            "",
+        ),
+        (
             InferError::Overloaded { running: 9 },
             503,
             "overloaded",
@@ -235,6 +254,19 @@ fn again(error: &InferError) -> InferError {
         InferError::Provider { provider, message } => InferError::Provider {
             provider: *provider,
             message: message.clone(),
+        },
+        InferError::Path { provider, problem } => InferError::Path {
+            provider: *provider,
+            problem: problem.clone(),
+        },
+        InferError::Demand {
+            model,
+            demanded,
+            offered,
+        } => InferError::Demand {
+            model: model.clone(),
+            demanded,
+            offered,
         },
         InferError::Overloaded { running } => InferError::Overloaded { running: *running },
         InferError::Payment { .. } => unpaid(),
@@ -470,4 +502,35 @@ async fn everything_is_counted() {
             "{line} is not in\n{page}"
         );
     }
+}
+
+#[tokio::test]
+async fn what_is_proved_is_told_and_what_is_demanded_is_passed_on() {
+    let town = Town::open().await;
+    let hand = town.plan();
+    let mut wire = town.connect().await;
+    wire.post_with(
+        STREAM,
+        "x-lethe-demand: network=oblivious\r\nX-Lethe-Demand: upstream=own-engine\r\n",
+    )
+    .await;
+    hand.say("a").await;
+    hand.end().await;
+    let head = wire.head().await;
+    assert_eq!(
+        head.header("x-lethe-labels"),
+        "network=oblivious,payer=wallet,upstream=own-engine"
+    );
+    let demand = "network=oblivious,upstream=own-engine".parse().unwrap();
+    assert_eq!(*town.market.demands.lock().unwrap(), [demand]);
+
+    let mut wire = town.connect().await;
+    wire.post_with(ASK, "x-lethe-demand: network=tor\r\n").await;
+    let head = wire.head().await;
+    assert_eq!(head.status, 400);
+    let body = wire.body(&head).await;
+    assert!(
+        body.contains("network=tor") && body.contains("network=oblivious"),
+        "{body}"
+    );
 }

@@ -11,7 +11,10 @@ use bytes::Bytes;
 use consumer::{BrokenError, InferError, ModelView, OfferView, Piece, Summary};
 use futures_util::Stream;
 use gateway::{Gateway, Market, Running, Settings};
-use market::{Address, Amount, ModelId, Outcome, Rates, RequestId, Timestamp};
+use market::{
+    Address, Amount, Demand, Labels, ModelId, Network, Outcome, Payer, Rates, RequestId, Timestamp,
+    Upstream,
+};
 use openai::ChatRequest;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -41,14 +44,16 @@ enum Plan {
 pub(crate) struct Scripted {
     plans: Mutex<VecDeque<Plan>>,
     pub(crate) asked: Mutex<Vec<ChatRequest>>,
+    pub(crate) demands: Mutex<Vec<Demand>>,
     pub(crate) models: Mutex<Vec<ModelView>>,
 }
 
 impl Market for Scripted {
     type Answer = Play;
 
-    async fn infer(&self, request: ChatRequest) -> Result<Play, InferError> {
+    async fn infer(&self, request: ChatRequest, demand: Demand) -> Result<Play, InferError> {
         self.asked.lock().unwrap().push(request);
+        self.demands.lock().unwrap().push(demand);
         let plan = self.plans.lock().unwrap().pop_front();
         match plan.expect("a request that the test did not plan") {
             Plan::Fail(error) => Err(error),
@@ -80,6 +85,10 @@ impl Running for Play {
 
     fn provider(&self) -> Address {
         summary().provider
+    }
+
+    fn labels(&self) -> Labels {
+        LABELS
     }
 }
 
@@ -142,6 +151,12 @@ pub(crate) fn chunk(text: &str) -> String {
 pub(crate) const USAGE: &str =
     r#"{"id":"c","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}"#;
 
+pub(crate) const LABELS: Labels = Labels {
+    network: Network::Oblivious,
+    payer: Payer::Wallet,
+    upstream: Upstream::OwnEngine,
+};
+
 pub(crate) fn summary() -> Summary {
     Summary {
         request: RequestId([7; 16].into()),
@@ -153,6 +168,7 @@ pub(crate) fn summary() -> Summary {
         outcome: Outcome::Complete,
         ttft_ms: 1,
         duration_ms: 2,
+        labels: LABELS,
     }
 }
 

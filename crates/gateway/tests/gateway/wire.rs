@@ -49,6 +49,13 @@ impl Wire {
         self.send(&request(body)).await;
     }
 
+    /// The same with more headers, each with its line's end.
+    pub(crate) async fn post_with(&mut self, body: &str, headers: &str) {
+        let plain = request(body);
+        let (first, rest) = plain.split_once("\r\n").unwrap();
+        self.send(&format!("{first}\r\n{headers}{rest}")).await;
+    }
+
     /// More input; false at its end.
     async fn read(&mut self) -> bool {
         soon("input", self.socket.read_buf(&mut self.ahead))

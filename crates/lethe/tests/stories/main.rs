@@ -7,6 +7,7 @@ mod accounts;
 mod anvil;
 mod backend;
 mod crash;
+mod history;
 mod outage;
 mod paying;
 mod process;

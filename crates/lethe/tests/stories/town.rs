@@ -145,7 +145,14 @@ impl Town {
         let rpc = self.rpc_url();
         Running::start(
             &self.folder.path().join(folder),
-            &["consume", "--rpc-url", &rpc, "--http", "127.0.0.1:0"],
+            &[
+                "consume",
+                "--direct",
+                "--rpc-url",
+                &rpc,
+                "--http",
+                "127.0.0.1:0",
+            ],
         )
     }
 
@@ -174,15 +181,11 @@ impl Town {
 
 /// Reads until so many tokens came.
 pub(crate) async fn read_tokens(response: &mut reqwest::Response, tokens: usize) {
-    let mut came = 0;
+    let (mut came, mut last) = (0, String::new());
     while came < tokens {
-        let piece = response
-            .chunk()
-            .await
-            .unwrap()
-            .expect("the answer ended early");
-        came += String::from_utf8_lossy(&piece)
-            .matches("\"content\"")
-            .count();
+        let piece = response.chunk().await.unwrap();
+        let piece = piece.unwrap_or_else(|| panic!("the answer ended early: {last}"));
+        last = String::from_utf8_lossy(&piece).into_owned();
+        came += last.matches("\"content\"").count();
     }
 }

@@ -48,7 +48,7 @@ async fn a_crash_costs_at_most_a_step_and_the_books_agree_again() {
     let (again, _) = world.sells_script(Script::tokens(20, Duration::ZERO)).await;
     let (receipts, running) = buyer.receipts(&again.to, 0).await.unwrap();
     assert_eq!((receipts.len(), running), (1, 0));
-    receipts[0].verify(again.to.id).unwrap();
+    receipts[0].verify(again.to.addr.id).unwrap();
     let lost = &receipts[0].receipt;
     assert_eq!((lost.sequence, lost.outcome), (1, Outcome::Failed));
     assert!(

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use market::{Amount, Ledger, Rates, Record, SignedRecord};
-use provider::{DESCRIPTOR_PATH, RatesError, Script};
+use provider::{RatesError, Script};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use transport::door::DESCRIPTOR_PATH;
 
 use crate::world::{NOW, RATES, STEP, Selling, World, input};
 
@@ -27,7 +28,7 @@ async fn the_record_is_signed_and_names_what_is_sold() {
     let world = World::new();
     let (selling, _) = world.sells_script(Script::default()).await;
     let record = described(&world, &selling).await;
-    assert_eq!(record.node, selling.to.id);
+    assert_eq!(record.node, selling.to.addr.id);
     assert_eq!(record.receiver_authorizer, world.seller());
     let offer = &record.offers[0];
     assert_eq!((offer.model, offer.name.as_str()), (selling.model, "m"));

@@ -6,5 +6,6 @@ mod backends;
 mod claims;
 mod crashes;
 mod descriptor;
+mod replays;
 mod selling;
 mod world;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use market::{Amount, Outcome, Rates, STEP_TOKENS};
 use provider::{Line, Script, ScriptedBackend};
 use tokio::time::Instant;
-use transport::message::{FailureKind, FromConsumer, FromProvider, Reason};
+use transport::message::{Ask, FailureKind, FromConsumer, FromProvider, Hello, Reason};
 
-use crate::world::{RATES, STEP, World, input, input_ceiling, until};
+use crate::world::{PATIENCE, RATES, STEP, World, input, input_ceiling, until};
 
 /// Time for a backend to be dropped once its consumer left.
 const DROPPED_WITHIN: Duration = Duration::from_millis(20);
@@ -339,7 +339,7 @@ async fn when_the_consumer_is_gone_the_backend_is_dropped_at_once() {
     assert_eq!(receipts.len(), 1);
     assert_eq!(receipts[0].receipt.outcome, Outcome::Cancelled);
     assert_eq!(receipts[0].receipt.output_tokens, 1);
-    receipts[0].verify(selling.to.id).unwrap();
+    receipts[0].verify(selling.to.addr.id).unwrap();
 }
 
 #[tokio::test]
@@ -528,4 +528,35 @@ async fn a_provider_that_cannot_wait_says_so_and_receipts_what_was_delivered() {
     let (_, whole) = tokio::join!(selling.provider.stop(), talk.reads_on(None));
     assert_eq!(whole.failure.unwrap().kind, FailureKind::Stopping);
     assert_eq!(whole.receipt.receipt.output_tokens, 1);
+}
+
+#[tokio::test]
+async fn what_is_not_sealed_gets_no_answer() {
+    let world = World::new();
+    let (selling, backend) = world.sells_script(Script::tokens(3, Duration::ZERO)).await;
+    let buyer = world.buyer(10_000).await;
+    let infer = Box::new(buyer.request(selling.model, input() + 9 * STEP));
+    let hello = Hello::Describe { known: None };
+
+    let mut plain = buyer.node.open(&selling.to.addr).await.unwrap();
+    plain.send.send(&Ask::Infer(infer.clone())).await.unwrap();
+    let mut other = buyer.node.open(&selling.to.addr).await.unwrap();
+    other.send.send(&hello).await.unwrap();
+    let mut bare = buyer.node.open(&selling.to.addr).await.unwrap();
+    bare.send
+        .send(&Hello::Sealed { token: None })
+        .await
+        .unwrap();
+    bare.send.send(&Ask::Infer(infer)).await.unwrap();
+    bare.send.finish().await.unwrap();
+
+    for mut stream in [plain, other, bare] {
+        let heard = tokio::time::timeout(PATIENCE, stream.receive.receive::<FromProvider>()).await;
+        assert!(
+            heard.unwrap().is_err(),
+            "the stream is dropped without a word"
+        );
+    }
+    assert_eq!(backend.started(), 0);
+    assert_eq!(selling.provider.status().counted.unopened, 3);
 }

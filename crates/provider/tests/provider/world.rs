@@ -2,7 +2,7 @@
 //! speaks the messages by hand and may lie.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,10 +15,12 @@ use provider::{
     Backend, BackendHandle, ClaimPolicy, Config, Deps, OfferConfig, Provider, Script,
     ScriptedBackend,
 };
+use seal::{EpochKey, Pacing, Suite};
 use store::Store;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use transport::message::{Ask, Failure, FromConsumer, FromProvider, Infer, Refusal};
+use transport::describe::{Described, fetch, http_client};
+use transport::message::{Ask, Failure, FromConsumer, FromProvider, Infer, ReceiptsAsk, Refusal};
 use transport::{MemoryNetwork, Node, NodeAddr, Stream};
 
 pub(crate) const MOR: Address = Address::repeat_byte(9);
@@ -52,23 +54,33 @@ pub(crate) fn input_ceiling() -> u128 {
 pub(crate) struct World {
     pub(crate) ledger: MemoryLedger,
     network: MemoryNetwork,
-    folder: TempDir,
+    pub(crate) folder: TempDir,
+    clock: Arc<AtomicU64>,
     wallet: Arc<WalletKey>,
     node_key: Arc<NodeKey>,
     buyers: AtomicU8,
+}
+
+/// Where a provider is, and what is sealed to it.
+#[derive(Clone)]
+pub(crate) struct To {
+    pub(crate) addr: NodeAddr,
+    pub(crate) key: Arc<EpochKey>,
 }
 
 /// A provider and what it is made of.
 pub(crate) struct Selling {
     pub(crate) provider: Provider,
     pub(crate) model: ModelId,
-    pub(crate) to: NodeAddr,
+    pub(crate) to: To,
     store: Store,
     node: Node,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
+        // Another test of this process may have been first.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let wallet = Arc::new(WalletKey::from_bytes(&[1; 32]).unwrap());
         let ledger = MemoryLedger::new(DOMAIN, MOR, NOW);
         ledger
@@ -78,10 +90,22 @@ impl World {
             ledger,
             network: MemoryNetwork::new(),
             folder: TempDir::new().unwrap(),
+            clock: Arc::new(AtomicU64::new(NOW.0)),
             wallet,
             node_key: Arc::new(NodeKey::from_bytes(&[2; 32])),
             buyers: AtomicU8::new(10),
         }
+    }
+
+    /// From now on the provider's clock is so much ahead of [`NOW`].
+    pub(crate) fn later(&self, seconds: u64) -> Timestamp {
+        let now = NOW.after_s(seconds);
+        self.clock.store(now.0, Ordering::SeqCst);
+        now
+    }
+
+    pub(crate) fn domain(&self) -> Domain {
+        DOMAIN
     }
 
     pub(crate) fn seller(&self) -> Address {
@@ -99,6 +123,7 @@ impl World {
         let model = ModelId::derive(self.seller(), config.offers[0].base);
         let store = Store::open(&self.folder.path().join("provider.sqlite")).unwrap();
         let node = Node::memory(&self.network, self.node_key.id());
+        let clock = Arc::clone(&self.clock);
         let deps = Deps {
             ledger: Arc::new(self.ledger.of(self.seller())),
             node: node.clone(),
@@ -107,10 +132,16 @@ impl World {
             node_key: Arc::clone(&self.node_key),
             config,
             listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
-            clock: Arc::new(|| NOW),
+            clock: Arc::new(move || Timestamp(clock.load(Ordering::SeqCst))),
         };
         let provider = Provider::start(deps).await.unwrap();
-        let to = node.addr();
+        let text = fetch(&http_client().unwrap(), &provider.addr().to_string()).await;
+        let described = Described::parse(&text.unwrap()).unwrap();
+        let opened = described.open(self.seller(), &DOMAIN, NOW).unwrap();
+        let to = To {
+            addr: node.addr(),
+            key: opened.epoch.unwrap().unwrap(),
+        };
         Selling {
             provider,
             model,
@@ -253,8 +284,11 @@ impl Buyer {
         let n = self.requests.fetch_add(1, Ordering::Relaxed);
         let mut id = [n; 16];
         id[0] = self.channel.payer.0[0];
+        let request = RequestId(id.into());
+        let signed = Infer::signed_text(request, self.id());
         Infer {
-            request: RequestId(id.into()),
+            request,
+            signature: self.hot.sign_message(signed.as_bytes()),
             channel: self.channel,
             voucher: self.voucher(ceiling),
             model,
@@ -263,8 +297,16 @@ impl Buyer {
         }
     }
 
-    pub(crate) async fn send(&self, to: &NodeAddr, infer: Infer) -> Talk<'_> {
-        let mut stream = self.node.open(to).await.unwrap();
+    /// A stream that is sealed to the provider.
+    pub(crate) async fn sealed(&self, to: &To) -> Stream {
+        let mut stream = self.node.open(&to.addr).await.unwrap();
+        let sealed = seal::ask(&to.key, Suite::X25519, Pacing::Fast, NOW).unwrap();
+        stream.seal(None, sealed).unwrap();
+        stream
+    }
+
+    pub(crate) async fn send(&self, to: &To, infer: Infer) -> Talk<'_> {
+        let mut stream = self.sealed(to).await;
         let request = infer.request;
         stream
             .send
@@ -286,16 +328,12 @@ impl Buyer {
     /// All receipts of the channel, and how many answers run.
     pub(crate) async fn receipts(
         &self,
-        to: &NodeAddr,
+        to: &To,
         after: u64,
     ) -> Result<(Vec<SignedReceipt>, u32), Refusal> {
-        let mut stream = self.node.open(to).await.unwrap();
-        let channel = self.id();
-        stream
-            .send
-            .send(&Ask::Receipts { channel, after })
-            .await
-            .unwrap();
+        let ask = ReceiptsAsk::sign(self.id(), after, &self.hot);
+        let mut stream = self.sealed(to).await;
+        stream.send.send(&Ask::Receipts(ask)).await.unwrap();
         match stream.receive.receive().await.unwrap() {
             Some(FromProvider::Receipts { receipts, running }) => Ok((receipts, running)),
             Some(FromProvider::Refused(refusal)) => Err(refusal),
@@ -334,7 +372,10 @@ impl Talk<'_> {
 
     pub(crate) async fn begins(&mut self) {
         let heard = self.hears().await;
-        assert_eq!(heard, Some(FromProvider::Begin));
+        assert!(
+            matches!(heard, Some(FromProvider::Begin { .. })),
+            "{heard:?}"
+        );
     }
 
     pub(crate) async fn refused(mut self) -> Refusal {
@@ -368,7 +409,7 @@ impl Talk<'_> {
         let mut steps = 0;
         loop {
             match self.hears().await {
-                Some(FromProvider::Begin) => {}
+                Some(FromProvider::Begin { .. }) => {}
                 Some(FromProvider::Chunk { tokens, json }) => {
                     let text = text(&json);
                     whole.1 += u32::from(!text.is_empty());

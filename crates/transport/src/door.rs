@@ -1,4 +1,4 @@
-//! The provider's TCP door: its descriptor over HTTP.
+//! A registered node's TCP door: its description over HTTP.
 //!
 //! The port is the one in the registry, and other protocols are to share it
 //! later: the first byte tells them apart. A capital letter begins an HTTP
@@ -41,8 +41,8 @@ const HEAD_BYTES_MAX: usize = 8 * 1024;
 /// After an error of the listener itself, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until it is dropped.
-pub(crate) async fn serve(listener: TcpListener, descriptor: watch::Receiver<Bytes>) {
+/// Serves what `descriptor` holds, always the latest, until it is dropped.
+pub async fn serve(listener: TcpListener, descriptor: watch::Receiver<Bytes>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {

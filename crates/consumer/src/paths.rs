@@ -1,0 +1,596 @@
+//! How this consumer reaches the market: through a guard, or directly.
+//!
+//! Through a guard it dials relays only. They tell what registered nodes say
+//! of themselves, and carry what is sealed to a provider. Each guard knows
+//! this consumer by an endpoint key of its own, made for this run. What one
+//! guard tells of a provider's epoch key counts only once a second guard tells
+//! the same: a key made for one victim would have to fool both.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use market::{Address, B256, Domain, Network, NodeId, Provider, Timestamp};
+use seal::{EpochKey, Pacing, Token};
+use store::Store;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, info};
+use transport::describe::{DescribeError, Described, Opened, fetch};
+use transport::message::{FromRelay, Hello};
+use transport::{Counters, Endpoints, Node, NodeAddr, OpenError, ReceiveError, SendError, Stream};
+
+use crate::catalog::Seller;
+use crate::exchange::chain;
+use crate::guards::{GUARDS, PINNED_MAX, Pin, pick, standing};
+use crate::payment::entry;
+
+/// The journal of pinned guards.
+const JOURNAL: &str = "consumer/guards";
+
+/// Time for a relay to tell all it knows.
+const DESCRIBE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Relays that are measured when guards are chosen.
+const MEASURED_MAX: usize = 16;
+
+/// Fetched or measured at a time.
+const AT_ONCE: usize = 16;
+
+/// The most that a relay's descriptions may come to.
+const TOLD_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A guard that failed is not used for so long, if there is another.
+const SHUN: Duration = Duration::from_secs(20);
+
+/// Tokens kept for one provider.
+const TOKENS_KEPT: usize = 64;
+
+/// Why a provider was not reached. Nobody signed for any of this: it says
+/// nothing about the provider.
+#[derive(Debug, thiserror::Error)]
+pub enum PathError {
+    /// No relay can be used.
+    #[error(
+        "no relay can be reached; see that one is running (`lethe relay`), or let \
+         requests go straight to providers (`--direct`)"
+    )]
+    NoGuard,
+    /// The provider's key is not known for sure.
+    #[error("the provider's epoch key is not confirmed: {problem}")]
+    Key {
+        /// What is missing.
+        problem: String,
+    },
+    /// The next node does not answer.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// No endpoint for it.
+    #[error("no socket to dial from")]
+    Bind(#[from] transport::BindError),
+    /// Nothing went out.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// It cannot be sealed.
+    #[error(transparent)]
+    Seal(#[from] seal::SealError),
+}
+
+/// What is known of a registered node.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) opened: Arc<Opened>,
+    /// Why its key may not be used, if so.
+    pub(crate) doubt: Option<String>,
+}
+
+/// What a guard told, word for word.
+type Told = BTreeMap<Address, Bytes>;
+
+/// A relay in use.
+#[derive(Clone)]
+struct Guard {
+    account: Address,
+    node: Node,
+    addr: NodeAddr,
+    told: Arc<Told>,
+    digest: Option<B256>,
+    shunned_until: Option<Instant>,
+}
+
+struct State {
+    pins: Vec<Pin>,
+    guards: Vec<Guard>,
+    /// Checked before, with the words that were checked.
+    memo: HashMap<Address, (Vec<Bytes>, Known)>,
+}
+
+/// The ways of one consumer.
+pub(crate) struct Paths {
+    endpoints: Endpoints,
+    network: Network,
+    pacing: Pacing,
+    store: Store,
+    http: reqwest::Client,
+    state: Mutex<State>,
+    direct: tokio::sync::OnceCell<Node>,
+    tokens: Mutex<HashMap<Address, VecDeque<Token>>>,
+    /// One look at a time.
+    looking: tokio::sync::Mutex<()>,
+}
+
+impl Paths {
+    pub(crate) async fn load(
+        endpoints: Endpoints,
+        network: Network,
+        pacing: Pacing,
+        store: Store,
+        http: reqwest::Client,
+    ) -> Result<Self, store::LoadError> {
+        let entries = store.journal(JOURNAL).recent("pins", 1).await?;
+        // What an older form wrote is no longer a pin; others are chosen.
+        let pins = entries
+            .first()
+            .map(|entry| serde_json::from_slice(&entry.payload));
+        let pins = pins.and_then(Result::ok).unwrap_or_default();
+        Ok(Self {
+            endpoints,
+            network,
+            pacing,
+            store,
+            http,
+            state: Mutex::new(State {
+                pins,
+                guards: Vec::new(),
+                memo: HashMap::new(),
+            }),
+            direct: tokio::sync::OnceCell::new(),
+            tokens: Mutex::default(),
+            looking: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// How requests travel.
+    pub(crate) fn network(&self) -> Network {
+        self.network
+    }
+
+    /// What crossed this consumer's own sockets.
+    pub(crate) fn counters(&self) -> Counters {
+        let guards = self.state().guards.clone();
+        let nodes = guards
+            .iter()
+            .map(|guard| &guard.node)
+            .chain(self.direct.get());
+        nodes.fold(Counters::default(), |sum, node| {
+            let counters = node.counters();
+            Counters {
+                bytes_sent: sum.bytes_sent + counters.bytes_sent,
+                bytes_received: sum.bytes_received + counters.bytes_received,
+            }
+        })
+    }
+
+    /// The accounts of the relays in use, the one that carries first.
+    pub(crate) fn guards(&self) -> Vec<Address> {
+        self.state()
+            .guards
+            .iter()
+            .map(|guard| guard.account)
+            .collect()
+    }
+
+    /// A stream to a seller, sealed to its key; nothing went out yet.
+    pub(crate) async fn open(&self, seller: &Seller, now: Timestamp) -> Result<Stream, PathError> {
+        let key = seller.key.as_deref().ok_or_else(|| PathError::Key {
+            problem: seller
+                .problem
+                .clone()
+                .unwrap_or_else(|| "it has none".into()),
+        })?;
+        let mut stream = match self.network {
+            Network::Direct => self.direct().await?.open(&seller.node_addr()).await?,
+            Network::Oblivious => self.through_guard(seller.node).await?,
+        };
+        let sealed = seal::ask(key, key.strongest(), self.pacing, now)?;
+        stream.seal(self.token(seller.address), sealed)?;
+        Ok(stream)
+    }
+
+    async fn direct(&self) -> Result<&Node, transport::BindError> {
+        self.direct.get_or_try_init(|| self.endpoints.fresh()).await
+    }
+
+    async fn through_guard(&self, to: NodeId) -> Result<Stream, PathError> {
+        let mut failed = PathError::NoGuard;
+        for guard in self.usable() {
+            match guard.node.open(&guard.addr).await {
+                Ok(mut stream) => {
+                    stream.through(to)?;
+                    return Ok(stream);
+                }
+                Err(error) => {
+                    debug!(%error, "a guard does not answer");
+                    self.shun(guard.account);
+                    failed = error.into();
+                }
+            }
+        }
+        Err(failed)
+    }
+
+    /// Guards in the order in which they are tried.
+    fn usable(&self) -> Vec<Guard> {
+        let mut guards = self.state().guards.clone();
+        let now = Instant::now();
+        guards.sort_by_key(|guard| guard.shunned_until.is_some_and(|until| now < until));
+        guards
+    }
+
+    fn shun(&self, account: Address) {
+        let until = Instant::now() + SHUN;
+        for guard in &mut self.state().guards {
+            if guard.account == account {
+                guard.shunned_until = Some(until);
+            }
+        }
+    }
+
+    /// The way to a provider broke. Whose fault it was nobody can tell: the
+    /// guard that carried is not the first choice for a while.
+    pub(crate) fn broke(&self) {
+        if self.network == Network::Oblivious
+            && let Some(guard) = self.usable().first()
+        {
+            self.shun(guard.account);
+        }
+    }
+
+    fn token(&self, provider: Address) -> Option<Token> {
+        self.tokens().get_mut(&provider)?.pop_front()
+    }
+
+    /// Keeps what a provider gave for later requests.
+    pub(crate) fn keep(&self, provider: Address, tokens: Vec<Token>) {
+        let mut kept = self.tokens();
+        let kept = kept.entry(provider).or_default();
+        kept.extend(tokens);
+        let extra = kept.len().saturating_sub(TOKENS_KEPT);
+        kept.drain(..extra);
+    }
+
+    /// What registered nodes say of themselves. `relays`: those that sell nothing.
+    pub(crate) async fn describe(
+        &self,
+        registered: &[Provider],
+        relays: &[Provider],
+        domain: &Domain,
+        now: Timestamp,
+    ) -> BTreeMap<Address, Result<Known, String>> {
+        let _one = self.looking.lock().await;
+        let told = match self.network {
+            Network::Direct => vec![self.fetch_all(registered).await],
+            Network::Oblivious => self.ask_guards(relays, domain, now).await,
+        };
+        let accounts = registered.iter().map(|provider| provider.address);
+        accounts
+            .map(|account| (account, self.known(account, &told, domain, now)))
+            .collect()
+    }
+
+    fn known(
+        &self,
+        account: Address,
+        told: &[Told],
+        domain: &Domain,
+        now: Timestamp,
+    ) -> Result<Known, String> {
+        let words: Vec<_> = told
+            .iter()
+            .filter_map(|told| told.get(&account).cloned())
+            .collect();
+        if let Some((before, known)) = self.state().memo.get(&account)
+            && *before == words
+            && now < known.opened.record.expires_at
+        {
+            return Ok(known.clone());
+        }
+        let mut problem = "no description of it is to be had".to_owned();
+        let mut opened = Vec::new();
+        for words in &words {
+            match Described::parse(words).and_then(|d| d.open(account, domain, now)) {
+                Ok(found) => opened.push(found),
+                Err(error) => problem = chain(&error),
+            }
+        }
+        let needed = match self.network {
+            Network::Direct => 1,
+            Network::Oblivious => GUARDS,
+        };
+        let doubt = doubt(&opened, needed);
+        let newest = opened
+            .into_iter()
+            .max_by_key(|opened| opened.record.issued_at);
+        let known = Known {
+            opened: Arc::new(newest.ok_or(problem)?),
+            doubt,
+        };
+        self.state().memo.insert(account, (words, known.clone()));
+        Ok(known)
+    }
+
+    /// Straight from everybody.
+    async fn fetch_all(&self, registered: &[Provider]) -> Told {
+        stream::iter(registered.to_vec())
+            .map(|provider| async move {
+                let text = fetch(&self.http, &provider.endpoint).await;
+                if let Err(error) = &text {
+                    debug!(provider = %provider.address, %error, "no description");
+                }
+                text.ok().map(|text| (provider.address, Bytes::from(text)))
+            })
+            .buffer_unordered(AT_ONCE)
+            .filter_map(|told| async { told })
+            .collect()
+            .await
+    }
+
+    /// From the guards; chosen first, where there are too few.
+    async fn ask_guards(&self, relays: &[Provider], domain: &Domain, now: Timestamp) -> Vec<Told> {
+        self.keep_guards(relays, domain, now).await;
+        let guards = self.state().guards.clone();
+        let asked = guards.into_iter().map(|guard| async move {
+            let told = timeout(DESCRIBE_WITHIN, ask(&guard)).await;
+            (guard.account, told.unwrap_or(Err(TellError::Late)))
+        });
+        let asked = futures_util::future::join_all(asked).await;
+        let mut state = self.state();
+        for (account, told) in asked {
+            let Some(guard) = state
+                .guards
+                .iter_mut()
+                .find(|guard| guard.account == account)
+            else {
+                continue;
+            };
+            match told {
+                Ok(Some((told, digest))) => {
+                    guard.told = Arc::new(told);
+                    guard.digest = Some(digest);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    debug!(%error, "a guard tells nothing");
+                    guard.shunned_until = Some(Instant::now() + SHUN);
+                }
+            }
+        }
+        state
+            .guards
+            .iter()
+            .map(|guard| Told::clone(&guard.told))
+            .collect()
+    }
+
+    /// Sees that as many guards as are wanted are in use, those that were
+    /// pinned first.
+    async fn keep_guards(&self, relays: &[Provider], domain: &Domain, now: Timestamp) {
+        let accounts: Vec<_> = relays.iter().map(|relay| relay.address).collect();
+        let (pins, used) = {
+            let mut state = self.state();
+            let pins = standing(&state.pins, &accounts, now);
+            let is_pinned = |account: Address| pins.iter().any(|pin| pin.account == account);
+            state.guards.retain(|guard| is_pinned(guard.account));
+            let shunned = |guard: &Guard| guard.shunned_until.is_some_and(|at| Instant::now() < at);
+            if state.guards.len() >= GUARDS && !state.guards.iter().any(shunned) {
+                return;
+            }
+            state.guards.retain(|guard| !shunned(guard));
+            let used: Vec<_> = state.guards.iter().map(|guard| guard.account).collect();
+            (pins, used)
+        };
+        let pinned: Vec<_> = pins.iter().map(|pin| pin.account).collect();
+        let spare = relays.iter().filter(|relay| !used.contains(&relay.address));
+        let (old, new): (Vec<Provider>, Vec<Provider>) = spare
+            .cloned()
+            .partition(|relay| pinned.contains(&relay.address));
+        let mut found = self.measure(&old, domain, now).await;
+        let missing = GUARDS.saturating_sub(used.len() + found.len());
+        let mut pins = pins;
+        if missing > 0 {
+            let measured = self.measure(&new, domain, now).await;
+            let times: Vec<_> = measured
+                .iter()
+                .map(|(guard, rtt)| (guard.account, *rtt))
+                .collect();
+            let picked = pick(&times, missing, rand::random);
+            pins.extend(
+                picked
+                    .iter()
+                    .map(|&account| Pin::new(account, now, rand::random())),
+            );
+            let is_picked = |(guard, _): &(Guard, Duration)| picked.contains(&guard.account);
+            found.extend(measured.into_iter().filter(is_picked));
+        }
+        self.use_guards(pins, found.into_iter().map(|(guard, _)| guard).collect())
+            .await;
+    }
+
+    async fn use_guards(&self, mut pins: Vec<Pin>, found: Vec<Guard>) {
+        let extra = pins.len().saturating_sub(PINNED_MAX);
+        pins.drain(..extra);
+        let changed = {
+            let mut state = self.state();
+            let order = |account: Address| pins.iter().position(|pin| pin.account == account);
+            state.guards.extend(found);
+            state.guards.sort_by_key(|guard| order(guard.account));
+            state.guards.truncate(GUARDS);
+            let changed = state.pins != pins;
+            state.pins.clone_from(&pins);
+            changed
+        };
+        if !changed {
+            return;
+        }
+        info!(guards = pins.len(), "guards chosen");
+        let payload = serde_json::to_vec(&pins).expect("pins have only string keys");
+        let written = entry("pins", None, payload);
+        if let Err(error) = self.store.journal(JOURNAL).append(vec![written]).await {
+            debug!(%error, "guards not remembered");
+        }
+    }
+
+    /// Dials relays, each with a key of its own, and takes the time of one
+    /// question; those that do not answer are left out.
+    async fn measure(
+        &self,
+        relays: &[Provider],
+        domain: &Domain,
+        now: Timestamp,
+    ) -> Vec<(Guard, Duration)> {
+        let mut relays = relays.to_vec();
+        relays.sort_by_cached_key(|_| rand::random::<u64>());
+        stream::iter(relays.into_iter().take(MEASURED_MAX))
+            .map(|relay| async move {
+                match timeout(DESCRIBE_WITHIN, self.meet(&relay, domain, now)).await {
+                    Ok(Ok(met)) => Some(met),
+                    Ok(Err(error)) => {
+                        debug!(%error, "a relay is of no use");
+                        None
+                    }
+                    Err(_) => None,
+                }
+            })
+            .buffer_unordered(AT_ONCE)
+            .filter_map(|met| async { met })
+            .collect()
+            .await
+    }
+
+    async fn meet(
+        &self,
+        relay: &Provider,
+        domain: &Domain,
+        now: Timestamp,
+    ) -> Result<(Guard, Duration), TellError> {
+        let text = fetch(&self.http, &relay.endpoint).await?;
+        let record = Described::parse(&text)?
+            .open(relay.address, domain, now)?
+            .record;
+        if !record
+            .capabilities
+            .iter()
+            .any(|capability| capability == "relay")
+        {
+            return Err(TellError::NoRelay);
+        }
+        let addresses = record.addresses.iter();
+        let mut guard = Guard {
+            account: relay.address,
+            node: self.endpoints.fresh().await.map_err(PathError::from)?,
+            addr: NodeAddr {
+                id: record.node,
+                addresses: addresses.filter_map(|text| text.parse().ok()).collect(),
+            },
+            told: Arc::default(),
+            digest: None,
+            shunned_until: None,
+        };
+        // Once for the handshake, once for the time.
+        if let Some((told, digest)) = ask(&guard).await? {
+            guard.told = Arc::new(told);
+            guard.digest = Some(digest);
+        }
+        let asked = Instant::now();
+        ask(&guard).await?;
+        Ok((guard, asked.elapsed()))
+    }
+
+    /// Hangs up everywhere.
+    pub(crate) async fn close(&self) {
+        let guards = std::mem::take(&mut self.state().guards);
+        let nodes = guards
+            .iter()
+            .map(|guard| &guard.node)
+            .chain(self.direct.get());
+        futures_util::future::join_all(nodes.map(Node::close)).await;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tokens(&self) -> MutexGuard<'_, HashMap<Address, VecDeque<Token>>> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a relay told nothing.
+#[derive(Debug, thiserror::Error)]
+enum TellError {
+    #[error("it does not say that it is a relay")]
+    NoRelay,
+    #[error("it took too long")]
+    Late,
+    #[error("it spoke out of turn")]
+    OutOfTurn,
+    #[error("it told more than {TOLD_BYTES_MAX} bytes")]
+    TooMuch,
+    #[error(transparent)]
+    Describe(#[from] DescribeError),
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Send(#[from] SendError),
+    #[error(transparent)]
+    Receive(#[from] ReceiveError),
+}
+
+/// Asks a guard for what it knows; none: what it told before still stands.
+async fn ask(guard: &Guard) -> Result<Option<(Told, B256)>, TellError> {
+    let mut stream = guard.node.open(&guard.addr).await?;
+    let known = guard.digest;
+    stream.send.send(&Hello::Describe { known }).await?;
+    stream.send.finish().await?;
+    let (mut told, mut bytes) = (Told::new(), 0);
+    loop {
+        match stream.receive.receive::<FromRelay>().await? {
+            Some(FromRelay::Described(part)) => {
+                bytes += part.iter().map(|one| one.text.len()).sum::<usize>();
+                if bytes > TOLD_BYTES_MAX {
+                    return Err(TellError::TooMuch);
+                }
+                told.extend(part.into_iter().map(|one| (one.account, one.text)));
+            }
+            Some(FromRelay::Complete { digest }) => return Ok(Some((told, digest))),
+            Some(FromRelay::Unchanged) if known.is_some() => return Ok(None),
+            _ => return Err(TellError::OutOfTurn),
+        }
+    }
+}
+
+/// Why the epoch key is not certain, if so.
+fn doubt(told: &[Opened], needed: usize) -> Option<String> {
+    let keys: Vec<&Arc<EpochKey>> = told
+        .iter()
+        .filter_map(|opened| opened.epoch.as_ref()?.as_ref().ok())
+        .collect();
+    let refused = told
+        .iter()
+        .find_map(|opened| opened.epoch.as_ref()?.as_ref().err());
+    let Some(first) = keys.first() else {
+        let none = || "it has no epoch key".to_owned();
+        return Some(refused.map_or_else(none, |error| chain(error)));
+    };
+    if keys.len() < needed {
+        return Some(format!(
+            "its epoch key was told by {} of {needed} relays",
+            keys.len()
+        ));
+    }
+    let same = keys.iter().all(|key| key.hash() == first.hash());
+    (!same).then(|| "the relays tell different epoch keys of it".to_owned())
+}

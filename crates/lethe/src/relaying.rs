@@ -1,0 +1,102 @@
+//! A relay with all that belongs to it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use market::{Address, Amount, Ledger};
+use relay::{Config, Relay, StartError};
+use store::Store;
+use transport::Node;
+
+use crate::clock;
+use crate::place::{Place, PlaceError};
+use crate::selling::{SellError, listen_for};
+
+/// MOR that a demonstration's relay starts with: for its stake.
+const FIRST_MOR: Amount = Amount::new(1_000_000_000_000_000_000);
+
+/// A relay that carries.
+pub(crate) struct Relaying {
+    pub(crate) name: String,
+    pub(crate) address: Address,
+    pub(crate) endpoint: SocketAddr,
+    pub(crate) relay: Relay,
+    node: Node,
+    store: Store,
+}
+
+/// Why a relay does not carry.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RelayError {
+    #[error(transparent)]
+    Sell(#[from] SellError),
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error("the node cannot listen")]
+    Bind(#[from] transport::BindError),
+    #[error("the chain does not answer")]
+    Ledger(#[from] market::LedgerError),
+    #[error("relay {name:?} did not start")]
+    Start {
+        name: String,
+        #[source]
+        source: Box<StartError>,
+    },
+}
+
+/// Opens a relay's keys, registers it, and carries. `endpoint`: where its
+/// description is to be served; none: where it was before, if that is free.
+pub(crate) async fn carry(
+    place: &Place,
+    name: &str,
+    endpoint: Option<SocketAddr>,
+    bind: SocketAddr,
+) -> Result<Relaying, RelayError> {
+    let wallet = Arc::new(place.keys.wallet(name).map_err(PlaceError::from)?);
+    let node_key = Arc::new(place.keys.node(name).map_err(PlaceError::from)?);
+    let address = wallet.address();
+    let store = place.store(name)?;
+    if let Some(treasury) = place.treasury().await? {
+        treasury.fund(address, FIRST_MOR).await?;
+    }
+    let ledger = place.ledger(Arc::clone(&wallet), &store, name).await?;
+    let (listener, bound) = listen_for(endpoint, &ledger).await?;
+    let node = Node::quic(&node_key, bind).await?;
+    let refresh = match place.network.is_local() {
+        true => Duration::from_secs(1),
+        false => Duration::from_secs(15),
+    };
+    let deps = relay::Deps {
+        ledger: Arc::new(ledger) as Arc<dyn Ledger>,
+        node: node.clone(),
+        wallet,
+        node_key,
+        config: Config::at(bound.to_string(), refresh),
+        listener,
+        clock: clock::wall(),
+    };
+    let relay = Relay::start(deps)
+        .await
+        .map_err(|source| RelayError::Start {
+            name: name.to_owned(),
+            source: Box::new(source),
+        })?;
+    Ok(Relaying {
+        name: name.to_owned(),
+        address,
+        endpoint: bound,
+        relay,
+        node,
+        store,
+    })
+}
+
+impl Relaying {
+    /// Ends what runs.
+    pub(crate) async fn stop(self) {
+        self.relay.stop().await;
+        self.node.close().await;
+        self.store.close().await;
+    }
+}

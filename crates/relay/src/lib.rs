@@ -1,0 +1,15 @@
+//! Stands between those who ask and those who answer: carries sealed streams
+//! to registered nodes, so that the one side does not see who asks, and tells
+//! what registered nodes say of themselves, so that nobody has to ask them.
+//!
+//! A relay learns who dials it, which node is meant, and how much is said
+//! when. It cannot open anything, keeps counters and nothing else, and reaches
+//! registered nodes only: it is no way out to anywhere else.
+
+mod counters;
+mod directory;
+mod shell;
+mod stream;
+
+pub use counters::Counts;
+pub use shell::{CAPABILITY, Clock, Config, Deps, Relay, StartError, Watch};

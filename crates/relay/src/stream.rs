@@ -1,0 +1,146 @@
+//! One stream: what it is for, and the answer to that.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use market::NodeId;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+use transport::message::{Description, FromRelay, Hello, MAX_DESCRIBED, RelayRefusal};
+use transport::{Carried, CarryLimits, Incoming, SendError, SendHalf, Stream, carry};
+
+use crate::shell::Inner;
+
+/// Time to say what a stream is for.
+const HELLO_WITHIN: Duration = Duration::from_secs(5);
+
+/// Time for a refusal, or for a part of the descriptions, to be read.
+const SAY_WITHIN: Duration = Duration::from_secs(10);
+
+/// Descriptions go out in parts of about this size.
+const PART_BYTES: usize = 1024 * 1024;
+
+/// Streams at a time that one peer has, by its key.
+#[derive(Debug, Default)]
+pub(crate) struct Peers(Mutex<HashMap<NodeId, usize>>);
+
+/// One of a peer's streams; given back when dropped.
+struct Place {
+    peers: Arc<Peers>,
+    peer: NodeId,
+}
+
+impl Peers {
+    fn place(self: &Arc<Self>, peer: NodeId, limit: usize) -> Option<Place> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(peer).or_default();
+        if *count >= limit {
+            return None;
+        }
+        *count += 1;
+        let peers = Arc::clone(self);
+        Some(Place { peers, peer })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.peers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.peer) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.peer);
+            }
+        }
+    }
+}
+
+/// Serves one stream.
+pub(crate) async fn serve(inner: &Inner, incoming: Incoming, _turn: OwnedSemaphorePermit) {
+    let Incoming { peer, mut stream } = incoming;
+    let hello = stream.receive.receive_within::<Hello>(HELLO_WITHIN).await;
+    match hello {
+        Ok(Some(Hello::Relay { to })) => relay(inner, peer, to, stream).await,
+        Ok(Some(Hello::Describe { known })) => describe(inner, known, stream.send).await,
+        // Nothing is sealed to a relay.
+        Ok(Some(Hello::Sealed { .. }) | None) | Err(_) => inner.counters.malformed(),
+    }
+}
+
+async fn relay(inner: &Inner, peer: NodeId, to: NodeId, mut near: Stream) {
+    let limits = &inner.config;
+    let Some(_place) = inner.peers.place(peer, limits.streams_per_peer) else {
+        return refuse(inner, near.send, RelayRefusal::Busy).await;
+    };
+    let Some(addr) = inner.directory.borrow().find(to).cloned() else {
+        return refuse(inner, near.send, RelayRefusal::Unknown).await;
+    };
+    let Ok(far) = inner.node.open(&addr).await else {
+        return refuse(inner, near.send, RelayRefusal::Unreachable).await;
+    };
+    if near.send.send(&FromRelay::Carrying).await.is_err() {
+        return;
+    }
+    let mut running = Running {
+        inner,
+        carried: Carried::default(),
+    };
+    inner.counters.began();
+    let limits = CarryLimits {
+        bytes: limits.bytes_per_stream,
+        idle: limits.idle,
+    };
+    running.carried = carry(near, far, limits).await;
+}
+
+/// Counts a stream as running until it is dropped, however it ends.
+struct Running<'a> {
+    inner: &'a Inner,
+    carried: Carried,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.inner.counters.ended(self.carried);
+    }
+}
+
+async fn refuse(inner: &Inner, mut send: SendHalf, refusal: RelayRefusal) {
+    inner.counters.refused(refusal);
+    let refused = FromRelay::Refused(refusal);
+    let _ = timeout(SAY_WITHIN, last(&mut send, &refused)).await;
+}
+
+async fn last(send: &mut SendHalf, message: &FromRelay) -> Result<(), SendError> {
+    send.send(message).await?;
+    send.finish().await
+}
+
+async fn describe(inner: &Inner, known: Option<market::B256>, mut send: SendHalf) {
+    inner.counters.described();
+    let (digest, parts) = {
+        let directory = inner.directory.borrow();
+        let digest = directory.digest();
+        match known == Some(digest) {
+            true => (digest, None),
+            false => (digest, Some(directory.parts(MAX_DESCRIBED, PART_BYTES))),
+        }
+    };
+    let Some(parts) = parts else {
+        let _ = timeout(SAY_WITHIN, last(&mut send, &FromRelay::Unchanged)).await;
+        return;
+    };
+    for part in parts {
+        let said = timeout(SAY_WITHIN, tell(&mut send, part)).await;
+        if !matches!(said, Ok(Ok(()))) {
+            return;
+        }
+    }
+    let complete = FromRelay::Complete { digest };
+    let _ = timeout(SAY_WITHIN, last(&mut send, &complete)).await;
+}
+
+async fn tell(send: &mut SendHalf, part: Vec<Description>) -> Result<(), SendError> {
+    send.send(&FromRelay::Described(part)).await
+}

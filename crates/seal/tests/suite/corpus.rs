@@ -1,0 +1,26 @@
+//! What fuzzing kept, through the same functions (`fuzz/`).
+
+#[path = "../../../../fuzz/bodies/seal.rs"]
+mod bodies;
+
+/// Everything in one target's corpus.
+fn replay(target: &str, body: fn(&[u8])) {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/");
+    let files = std::fs::read_dir(format!("{corpus}{target}")).unwrap();
+    let files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    assert!(!files.is_empty(), "no corpus for {target}");
+    for file in files {
+        eprintln!("{}", file.display());
+        body(&std::fs::read(file).unwrap());
+    }
+}
+
+#[test]
+fn what_fuzzing_kept_is_still_handled() {
+    replay("request", bodies::request);
+    replay("request_cells", bodies::request_cells);
+    replay("response", bodies::response);
+    replay("epoch", bodies::epoch);
+    replay("cell", bodies::cell);
+    replay("token", bodies::token);
+}
