@@ -27,6 +27,13 @@ export interface Model {
   offers: Offer[];
 }
 
+/** What is proved about an answer's privacy. */
+export interface Labels {
+  network: "direct" | "oblivious";
+  payer: "wallet" | "pseudonym";
+  upstream: "own-engine" | "third-party";
+}
+
 export interface Answer {
   request: string;
   model: string;
@@ -38,6 +45,8 @@ export interface Answer {
   outcome: string | null;
   ttft_ms: number;
   duration_ms: number;
+  /** Null for answers of versions that had none. */
+  labels: Labels | null;
 }
 
 export interface Place {
