@@ -62,7 +62,7 @@ _, provide = role(
     "provide", *network, "--endpoint", "127.0.0.1:0",
     "--backend", f"{backend}/v1", "--model", "llama", "--backend-model", "tiny",
 )
-_, consume = role("consume", *network, "--http", "127.0.0.1:0")
+_, consume = role("consume", "--direct", *network, "--http", "127.0.0.1:0")
 client = openai.OpenAI(base_url=consume["base_url"], api_key=consume["api_key"], max_retries=0, timeout=30)
 
 

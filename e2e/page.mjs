@@ -82,6 +82,16 @@ await check("page: a new answer appears by itself", async () => {
   }
 });
 
+await check("page: an answer shows three words on its privacy, each explained", async () => {
+  const words = section(page, "Last answers").locator("tbody tr").first().locator(".word");
+  assert.equal(await words.count(), 3);
+  for (const word of await words.all()) assert.match(await word.getAttribute("title"), /\w+ .*\.$/);
+});
+
+await check("page: relays are among what runs", async () => {
+  await section(page, "What runs").getByText("relay", { exact: true }).first().waitFor();
+});
+
 await check("page: wide and light", async () => {
   await page.screenshot({ path: join(out, "dashboard-1280-light.png"), fullPage: true });
 });
@@ -92,6 +102,9 @@ await check("page: 390 wide and dark, without scrolling sideways", async () => {
   await page.screenshot({ path: join(out, "dashboard-390-dark.png"), fullPage: true });
   const wide = await page.evaluate(() => document.documentElement.scrollWidth);
   assert.ok(wide <= 390, `${wide} wide`);
+  for (const table of await page.locator(".wide").all()) {
+    assert.ok(await table.evaluate((box) => box.scrollWidth <= box.clientWidth), "a table hides something");
+  }
 });
 
 await check("page: no errors, nothing against its content policy, nothing from elsewhere", async () => {
