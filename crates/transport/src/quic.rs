@@ -150,7 +150,8 @@ impl Drop for Endpoint {
         self.incoming.close();
         if let (false, Ok(runtime)) = (was_closed, tokio::runtime::Handle::try_current()) {
             let inner = self.inner.clone();
-            self.tasks.spawn_on(async move { inner.close().await }, &runtime);
+            self.tasks
+                .spawn_on(async move { inner.close().await }, &runtime);
         }
     }
 }
