@@ -1,7 +1,8 @@
 """An OpenAI-compatible server that says what it was told to say.
 
 `POST /script {"pieces": [...], "every_ms": N}` sets what it says from now on, a chunk for each piece; `GET /seen` is how
-many answers were asked for. Its first line is its port.
+many answers were asked for. A question that is itself `{"pieces": [...], "gaps_ms": [...], "fingerprint": "..."}` is
+answered with that. Its first line is its port.
 """
 
 import http.server
@@ -12,6 +13,15 @@ import time
 SCRIPT = {"pieces": ["nothing"], "every_ms": 0}
 SEEN = [0]
 LOCK = threading.Lock()
+
+
+def plan(body):
+    """What a question says that its answer is to be."""
+    try:
+        said = json.loads(body["messages"][-1]["content"])
+        return said if "gaps_ms" in said else None
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -30,7 +40,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.say("ok")
         with LOCK:
             SEEN[0] += 1
-        script = dict(SCRIPT)
+        script = plan(body) or dict(SCRIPT)
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.end_headers()
@@ -40,9 +50,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             pass
 
     def stream(self, script):
-        for piece in script["pieces"]:
-            time.sleep(script["every_ms"] / 1000)
-            self.event({"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]})
+        gaps = script.get("gaps_ms") or [script["every_ms"]] * len(script["pieces"])
+        more = {"system_fingerprint": script["fingerprint"]} if "fingerprint" in script else {}
+        for gap, piece in zip(gaps, script["pieces"]):
+            time.sleep(gap / 1000)
+            self.event(more | {"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]})
         self.event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
         tokens = len(script["pieces"])
         usage = {"prompt_tokens": 10, "completion_tokens": tokens, "total_tokens": 10 + tokens}

@@ -1,7 +1,7 @@
 """Captures packets, and reads what was captured.
 
-As a program, `ip netns exec SPACE python3 capture.py FOLDER [SKIPPED_INTERFACE]` writes each interface's packets to
-FOLDER/INTERFACE.pcap until it is told to end; its last line says how many packets there were and how many it missed.
+As a program, `ip netns exec SPACE python3 capture.py FOLDER` writes each interface's packets to FOLDER/INTERFACE.pcap
+until it is told to end; its last line says how many packets there were and how many it missed.
 """
 
 import collections
@@ -13,6 +13,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 
 SOL_PACKET, PACKET_STATISTICS = 263, 6
 SO_RCVBUFFORCE, SO_TIMESTAMPNS = 33, 35
@@ -25,16 +26,15 @@ TCP, UDP = 6, 17
 Packet = collections.namedtuple("Packet", "at ethertype source target protocol ports payload length frame")
 
 
-def capture(folder, skipped):
+def capture(folder):
     catcher = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
     catcher.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
     catcher.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-    files, count, going = {}, 0, True
+    files, count, ends = {}, 0, float("inf")
 
     def stop(*_):
-        nonlocal going
-        going = False
-        catcher.settimeout(0.2)
+        nonlocal ends
+        ends = time.time()
 
     signal.signal(signal.SIGTERM, stop)
     print("ready", flush=True)
@@ -43,12 +43,13 @@ def capture(folder, skipped):
         try:
             frame, told, _, (name, *_) = catcher.recvmsg(PACKET_BYTES_MAX, 64)
         except TimeoutError:
-            if going:
-                continue
-            break
-        if name == skipped:
+            if ends < time.time():
+                break
             continue
         seconds, nanos = struct.unpack("=qq", told[0][2])
+        # What came before the end and still waits is written down.
+        if seconds + nanos / 1e9 > ends:
+            break
         if name not in files:
             files[name] = open(folder / f"{name}.pcap", "wb")
             files[name].write(FILE_HEAD)
@@ -63,10 +64,10 @@ def capture(folder, skipped):
 class Capture:
     """A capture that runs; within `with`."""
 
-    def __init__(self, space, folder, skipped=""):
+    def __init__(self, space, folder):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True)
-        command = ["ip", "netns", "exec", space, sys.executable, __file__, str(self.folder), skipped]
+        command = ["ip", "netns", "exec", space, sys.executable, __file__, str(self.folder)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self):
@@ -128,4 +129,4 @@ def read(at, frame):
 
 
 if __name__ == "__main__":
-    capture(pathlib.Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "")
+    capture(pathlib.Path(sys.argv[1]))
