@@ -158,7 +158,7 @@ def auc(samples):
 def main():
     lethe, each = sys.argv[1], int(sys.argv[2])
     atexit.register(hosts.forget)
-    print(f"| the kinds differ in | in clear | sealed | sealed, `--paced` | streams |\n|---|---|---|---|---|", flush=True)
+    print("| the kinds differ in | in clear | sealed | streams |\n|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory(prefix="lethe-classify-") as folder:
         folder = pathlib.Path(folder)
         hosts.build()
@@ -166,9 +166,9 @@ def main():
         try:
             market.open()
             groups = {}
-            for mode, flags in {"fast": (), "paced": ("--paced",)}.items():
+            for mode in ("fast",):
                 names = [f"{mode}{n}" for n in range(CONSUMERS)]
-                groups[mode] = [market.consumer(name, *flags).live() for name in names]
+                groups[mode] = [market.consumer(name).live() for name in names]
                 for client in groups[mode]:
                     client.ask("hello")  # dials, deposits
             for difference, make in DIFFERENCES.items():
@@ -177,8 +177,8 @@ def main():
                     where = folder / f"{difference} {mode}"
                     row[mode], clear = streams(market, clients, make, each, where)
                     row.setdefault("clear", clear)
-                figures = " | ".join(f"{auc(row[column]):.2f}" for column in ("clear", "fast", "paced"))
-                print(f"| {difference} | {figures} | {len(row['fast'])} + {len(row['paced'])} |", flush=True)
+                figures = " | ".join(f"{auc(row[column]):.2f}" for column in ("clear", "fast"))
+                print(f"| {difference} | {figures} | {len(row['fast'])} |", flush=True)
         finally:
             market.close()
             hosts.remove()

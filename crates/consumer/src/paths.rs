@@ -110,7 +110,6 @@ struct State {
 pub(crate) struct Paths {
     endpoints: Endpoints,
     network: Network,
-    pacing: Pacing,
     store: Store,
     http: reqwest::Client,
     state: Mutex<State>,
@@ -124,7 +123,6 @@ impl Paths {
     pub(crate) async fn load(
         endpoints: Endpoints,
         network: Network,
-        pacing: Pacing,
         store: Store,
         http: reqwest::Client,
     ) -> Result<Self, store::LoadError> {
@@ -137,7 +135,6 @@ impl Paths {
         Ok(Self {
             endpoints,
             network,
-            pacing,
             store,
             http,
             state: Mutex::new(State {
@@ -193,7 +190,7 @@ impl Paths {
             Network::Direct => self.direct().await?.open(&seller.node_addr()).await?,
             Network::Oblivious => self.through_guard(seller.node).await?,
         };
-        let sealed = seal::ask(key, key.strongest(), self.pacing, now)?;
+        let sealed = seal::ask(key, key.strongest(), Pacing::Fast, now)?;
         stream.seal(self.token(seller.address), sealed)?;
         Ok(stream)
     }

@@ -11,7 +11,6 @@ use market::{
     RequestId, Timestamp, WalletKey,
 };
 use openai::ChatRequest;
-use seal::Pacing;
 use store::Store;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -62,8 +61,6 @@ pub struct Policy {
     pub running_max: usize,
     /// How requests travel.
     pub network: Network,
-    /// How their answers are paced.
-    pub pacing: Pacing,
 }
 
 /// What a consumer is made of.
@@ -118,8 +115,7 @@ impl Consumer {
             Sessions::load(Arc::clone(&ledger), store.clone(), hot_key, policy.clone()).await?;
         let recent = recent_answers(&store).await?;
         let http = transport::describe::http_client().map_err(StartError::Http)?;
-        let (network, pacing) = (policy.network, policy.pacing);
-        let paths = Paths::load(endpoints, network, pacing, store.clone(), http)
+        let paths = Paths::load(endpoints, policy.network, store.clone(), http)
             .await
             .map_err(|error| StartError::Journal(error.into()))?;
         let inner = Arc::new(Inner {

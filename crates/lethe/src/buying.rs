@@ -7,7 +7,6 @@ use std::time::Duration;
 use chain::EvmLedger;
 use consumer::{Consumer, Policy};
 use market::{Amount, Ledger, LedgerError, Network};
-use seal::Pacing;
 use store::Store;
 use transport::Endpoints;
 
@@ -37,7 +36,7 @@ pub(crate) struct Buying {
 }
 
 /// What the owner of the money allows, if nothing else is said.
-fn policy(local: bool, wishes: Wishes) -> Policy {
+fn policy(local: bool, network: Network) -> Policy {
     // On one machine a look costs nothing, and a provider that was just
     // started is found at once.
     let refresh = if local {
@@ -51,29 +50,13 @@ fn policy(local: bool, wishes: Wishes) -> Policy {
         withdraw_delay_s: market::WITHDRAW_DELAY_MIN_S,
         refresh,
         running_max: 4096,
-        network: wishes.network,
-        pacing: wishes.pacing,
-    }
-}
-
-/// What a buyer may want otherwise.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Wishes {
-    pub(crate) network: Network,
-    pub(crate) pacing: Pacing,
-}
-
-impl Default for Wishes {
-    fn default() -> Self {
-        Self {
-            network: Network::Oblivious,
-            pacing: Pacing::Fast,
-        }
+        network,
     }
 }
 
 /// Opens the consumer's journal and keys and begins to watch the market.
-pub(crate) async fn buy(place: &Place, wishes: Wishes) -> Result<Buying, BuyError> {
+/// Requests travel `way`.
+pub(crate) async fn buy(place: &Place, way: Network) -> Result<Buying, BuyError> {
     let payer = Arc::new(place.keys.wallet("payer").map_err(PlaceError::from)?);
     let hot_key = Arc::new(place.keys.wallet("hot").map_err(PlaceError::from)?);
     let store = place.store("consumer")?;
@@ -92,7 +75,7 @@ pub(crate) async fn buy(place: &Place, wishes: Wishes) -> Result<Buying, BuyErro
         endpoints,
         store: store.clone(),
         hot_key,
-        policy: policy(place.network.is_local(), wishes),
+        policy: policy(place.network.is_local(), way),
         clock: clock::wall(),
     };
     let consumer = Consumer::start(deps).await?;

@@ -224,10 +224,6 @@ pub(crate) struct Consume {
     /// address; without it they go through a relay.
     #[arg(long)]
     pub(crate) direct: bool,
-    /// Ask for answers in a fixed rhythm and of padded length: slower, and
-    /// their times and sizes tell less.
-    #[arg(long)]
-    pub(crate) paced: bool,
     /// Print one line of JSON when ready, and nothing else.
     #[arg(long)]
     pub(crate) json: bool,

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::buying::{BuyError, Wishes, buy};
+use crate::buying::{BuyError, buy};
 use crate::cli;
 use crate::folder::{Folder, FolderError, Running};
 use crate::keystore::{KeystoreError, bearer};
@@ -184,17 +184,11 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         source,
     })?;
     let place = Place::new(folder, network, args.network.rpc_url)?;
-    let wishes = Wishes {
-        network: match args.direct {
-            true => market::Network::Direct,
-            false => market::Network::Oblivious,
-        },
-        pacing: match args.paced {
-            true => seal::Pacing::Paced,
-            false => seal::Pacing::Fast,
-        },
+    let way = match args.direct {
+        true => market::Network::Direct,
+        false => market::Network::Oblivious,
     };
-    let buying = buy(&place, wishes).await?;
+    let buying = buy(&place, way).await?;
     let settings = Settings {
         keys: vec![api_key],
         ..Settings::default()

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Dashboard;
-use crate::buying::{BuyError, Buying, Wishes, buy};
+use crate::buying::{BuyError, Buying, buy};
 use crate::cli;
 use crate::folder::{Folder, FolderError, Running};
 use crate::keystore::{KeystoreError, bearer};
@@ -203,7 +203,7 @@ impl Market {
             relaying.push(relay);
         }
         progress.step("the consumer");
-        let buying = buy(&place, Wishes::default()).await?;
+        let buying = buy(&place, market::Network::Oblivious).await?;
         Ok(Self {
             place,
             relaying,
