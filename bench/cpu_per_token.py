@@ -52,7 +52,7 @@ class Town:
         market = ["--rpc-url", chain["rpc_url"]]
         backend = ["--model", MODEL, "--backend", f"http://{self.backend}/v1", "--endpoint", "127.0.0.1:0"]
         self.provider, _ = self.role("provide", *market, *backend, "--slots", "64", "--queue", "64")
-        self.consumer, gateway = self.role("consume", *market, "--http", "127.0.0.1:0")
+        self.consumer, gateway = self.role("consume", "--direct", *market, "--http", "127.0.0.1:0")
         self.key, self.gateway_at = gateway["api_key"], gateway["base_url"].split("/")[2]
 
     def start(self, *command):

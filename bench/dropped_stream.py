@@ -137,7 +137,7 @@ def main():
             rpc = ["--rpc-url", roles[0].ready["rpc_url"]]
             sells = ["--model", "drop", "--backend", backend.url, "--endpoint", "127.0.0.1:0"]
             roles.append(Role(binary, data / "provider", "provide", *rpc, *sells))
-            roles.append(Role(binary, data / "consumer", "consume", *rpc, "--http", "127.0.0.1:0"))
+            roles.append(Role(binary, data / "consumer", "consume", "--direct", *rpc, "--http", "127.0.0.1:0"))
             drops(roles[-1].ready, backend, WARM_UP)
             for busy in (False, True):
                 backend.busy = busy
