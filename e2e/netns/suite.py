@@ -299,6 +299,18 @@ with captured("way out"):
                 time.sleep(0.5)
 
 
+@check("netns: in the end, and after all that broke, prompt and answer are still nowhere")
+def _():
+    hits = needles.search_folder(market.folder / "logs", wanted) | needles.search_folder(market.folder / "data", wanted)
+    for name in ("direct", "way out"):
+        for port in captures[name].interfaces():
+            hits[f"{name} {port}"] = needles.search(captures[name].bytes_of(port), wanted)
+    assert not any(hits.values()), hits
+    where = needles.forms_of_address(hosts.ADDRESSES["consumer"])
+    for log in (market.folder / "logs").glob("relay*"):
+        assert not needles.search(log.read_bytes(), where), log
+
+
 @check("netns: nobody sends a packet to anywhere else, or asks for a name")
 def _():
     for name in ("sealed", "direct", "way out"):

@@ -2,7 +2,6 @@
 //! on the disk for those who would rather open it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -57,7 +56,7 @@ fn script() -> Script {
 
 /// All files of the provider, and what is in them.
 fn disk(world: &World) -> BTreeMap<String, Vec<u8>> {
-    let files = std::fs::read_dir(Path::new(world.folder.path())).unwrap();
+    let files = std::fs::read_dir(world.folder.path()).unwrap();
     let read = |entry: std::fs::DirEntry| {
         let name = entry.file_name().to_string_lossy().into_owned();
         (name, std::fs::read(entry.path()).unwrap())
