@@ -194,6 +194,12 @@ fn no_function_is_too_long() -> Result<()> {
             {
                 continue;
             }
+            // A trait's function may have no body.
+            let mut rest = lines[at..].iter();
+            let opens = rest.find(|line| line.ends_with('{') || line.ends_with(';'));
+            if opens.is_none_or(|line| line.ends_with(';')) {
+                continue;
+            }
             let end = format!("{}}}", " ".repeat(indent));
             let Some(length) = lines[at..].iter().position(|line| *line == end) else {
                 continue;
