@@ -45,7 +45,7 @@ contracts() {
   want "$(cast call "$mor" 'symbol()(string)')" '"MOR"'
   want "$(cast call "$mor" 'totalSupply()(uint256)' | cut -d' ' -f1)" 42000000000000000000000000
   want "$(cast call "$registry" 'getToken()(address)')" "$mor"
-  cast call "$registry" 'getActiveProviders(uint256,uint256)(address[],uint256)' 0 10 | grep -qx 3
+  cast call "$registry" 'getActiveProviders(uint256,uint256)(address[],uint256)' 0 10 | grep -qx 5
   want "$(cast call "$SETTLEMENT" 'MIN_WITHDRAW_DELAY()(uint256)')" 900
 }
 
