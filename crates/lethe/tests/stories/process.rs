@@ -81,10 +81,11 @@ impl Running {
 
     /// SIGTERM, and waits for its end.
     pub(crate) fn stop(mut self) {
-        let pid = self.child.id().to_string();
+        // The shell's own `kill`: the program of that name is not everywhere.
+        let command = format!("kill -TERM {}", self.child.id());
         assert!(
-            Command::new("kill")
-                .args(["-TERM", &pid])
+            Command::new("sh")
+                .args(["-c", &command])
                 .status()
                 .unwrap()
                 .success()
