@@ -21,10 +21,13 @@ use crate::directory::{Directory, amount};
 use crate::journal::TxJournal;
 use crate::profile::Network;
 use crate::rpc::{Message, Receipt, Rpc};
-use crate::sender::{Intent, Pace, Sender};
+use crate::sender::{Intent, Pace, Sender, fee_per_gas};
 
 /// Rows of one claim: about 4 million gas.
 pub const CLAIMS_MAX: usize = 100;
+/// Gas that an account gets for a channel: an approval, two deposits and the way
+/// out are about 400,000, and what a rollup pays for its data comes on top.
+const CHANNEL_LIFE_GAS: u128 = 1_000_000;
 /// How long the payer's signature on a deposit is good, from the latest block.
 const DEPOSIT_GOOD_S: u64 = 3600;
 
@@ -122,18 +125,6 @@ impl EvmLedger {
         Ok(self.0.rpc.head().await?.number.to())
     }
 
-    /// Gives tokens of the account away.
-    pub async fn transfer(
-        &self,
-        token: Address,
-        to: Address,
-        amount: Amount,
-    ) -> Result<TxHash, LedgerError> {
-        let call = Call::transfer(token, to, amount);
-        let spending = Spending::outright(token, amount);
-        hash(self.0.spend(call, spending).await)
-    }
-
     /// Gives coins of the account away, in wei.
     pub async fn transfer_coins(&self, to: Address, wei: Amount) -> Result<TxHash, LedgerError> {
         let value = units(wei);
@@ -145,6 +136,16 @@ impl EvmLedger {
             value,
         };
         hash(self.0.sender.send(intent).await)
+    }
+
+    /// Brings an account that has less than half of the gas of a channel's life up to all of it.
+    async fn provide_gas_to(&self, to: Address) -> Result<(), LedgerError> {
+        let (fee, has) = tokio::join!(fee_per_gas(&self.0.rpc), self.coins(to));
+        let (wanted, has) = (Amount::new(fee?.saturating_mul(CHANNEL_LIFE_GAS)), has?);
+        if has.base_units() < wanted.base_units() / 2 {
+            self.transfer_coins(to, wanted.less(has)).await?;
+        }
+        Ok(())
     }
 }
 
@@ -467,6 +468,21 @@ impl Ledger for EvmLedger {
         owner: Address,
     ) -> BoxFuture<'_, Result<Amount, LedgerError>> {
         Box::pin(self.0.balance(token, owner))
+    }
+
+    fn transfer(
+        &self,
+        token: Address,
+        to: Address,
+        amount: Amount,
+    ) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
+        let call = Call::transfer(token, to, amount);
+        let spending = Spending::outright(token, amount);
+        Box::pin(async move { hash(self.0.spend(call, spending).await) })
+    }
+
+    fn provide_gas(&self, to: Address) -> BoxFuture<'_, Result<(), LedgerError>> {
+        Box::pin(self.provide_gas_to(to))
     }
 
     fn providers(&self) -> BoxFuture<'_, Result<Vec<Provider>, LedgerError>> {

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use crate::journal::{Ended, SignedTx, TxJournal};
 use crate::rpc::{Receipt, Rpc};
 use fees::Price;
+pub(crate) use fees::fee_per_gas;
 use follow::{Fate, Handed, follow};
 
 /// Writes that wait for their nonce; more wait with their callers.

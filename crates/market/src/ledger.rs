@@ -160,6 +160,18 @@ pub trait Ledger: Send + Sync + 'static {
     fn balance(&self, token: Address, owner: Address)
     -> BoxFuture<'_, Result<Amount, LedgerError>>;
 
+    /// Gives tokens of the account to somebody.
+    fn transfer(
+        &self,
+        token: Address,
+        to: Address,
+        amount: Amount,
+    ) -> BoxFuture<'_, Result<TxHash, LedgerError>>;
+
+    /// Sees that `to` has coins for the gas of a channel's life: approval,
+    /// deposits, the way out.
+    fn provide_gas(&self, to: Address) -> BoxFuture<'_, Result<(), LedgerError>>;
+
     /// All active providers.
     fn providers(&self) -> BoxFuture<'_, Result<Vec<Provider>, LedgerError>>;
 

@@ -234,6 +234,22 @@ impl Ledger for MemoryLedger {
         self.at_once(|_, book| Ok(book.balance(token, owner)))
     }
 
+    fn transfer(
+        &self,
+        token: Address,
+        to: Address,
+        amount: Amount,
+    ) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
+        self.transact(|this, book| {
+            book.debit(token, this.account, amount)?;
+            book.credit(token, to, amount)
+        })
+    }
+
+    fn provide_gas(&self, _to: Address) -> BoxFuture<'_, Result<(), LedgerError>> {
+        self.at_once(|_, _| Ok(()))
+    }
+
     fn providers(&self) -> BoxFuture<'_, Result<Vec<Provider>, LedgerError>> {
         self.at_once(|_, book| Ok(book.providers.values().cloned().collect()))
     }

@@ -67,6 +67,16 @@ pub(super) async fn price(
     Ok(price)
 }
 
+/// What is paid for one unit of gas now, in wei.
+pub(crate) async fn fee_per_gas(rpc: &Rpc) -> Result<u128, LedgerError> {
+    let (head, tip) = tokio::join!(rpc.head(), rpc.tip());
+    let base = head?
+        .base_fee_per_gas
+        .ok_or_else(|| nonsense("blocks without a base fee"))?;
+    let tip = tip.unwrap_or(U256::from(TIP_PER_GAS_WEI));
+    Ok(bounded(0, base, tip, U256::ZERO)?.fee_per_gas)
+}
+
 /// The estimate with a margin of a quarter, since state moves; twice the base
 /// fee, which covers six full blocks in a row.
 fn bounded(estimate: u64, base: U256, tip: U256, value: U256) -> Result<Price, LedgerError> {
