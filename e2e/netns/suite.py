@@ -199,12 +199,20 @@ def _():
         must_find(search_files("provider", secrets), f"{sorted(secrets.values())} in the provider's log")
 
 
+@check("netns: what the provider keeps does not tell which wallet funds its payer")
+def _():
+    wallet = needles.forms_of_bytes(bytes.fromhex(client.payer[2:]))
+    must_find(search_files("consumer", wallet), "the wallet in the consumer's own folder")
+    hits = search_files("provider", wallet)
+    assert not hits, hits
+
+
 @check("netns: a relay writes down nothing of whom it serves")
 def _():
     channels = [bytes.fromhex(log["topics"][1][2:]) for log in created]
     words = [log["data"][2:][at : at + 64] for log in created for at in (0, 64)]
     accounts = [bytes.fromhex(word[24:]) for word in words]
-    assert bytes.fromhex(client.payer[2:]) in accounts, (client.payer, created)
+    assert bytes.fromhex(client.payer[2:]) not in accounts, "the wallet itself paid"
     public = {}
     for secret in channels + accounts:
         public |= {form: f"{name} of {secret.hex()}" for form, name in needles.forms_of_bytes(secret).items()}

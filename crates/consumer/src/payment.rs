@@ -14,6 +14,8 @@ use store::{AppendError, Entry, Journal};
 use tokio::sync::Notify;
 use tracing::debug;
 
+use crate::payer::PayerNumber;
+
 /// Why a voucher could not be made or a receipt not be booked.
 #[derive(Debug, thiserror::Error)]
 pub enum PaymentError {
@@ -35,6 +37,8 @@ struct Held {
 pub(crate) struct Channel {
     pub(crate) id: ChannelId,
     pub(crate) config: ChannelConfig,
+    /// Whose money is in it.
+    pub(crate) payer: PayerNumber,
     domain: Domain,
     hot_key: Arc<WalletKey>,
     held: Mutex<Held>,
@@ -59,6 +63,7 @@ impl Channel {
     /// The channel that `journal` describes; a new one if it is empty.
     pub(crate) fn new(
         config: ChannelConfig,
+        payer: PayerNumber,
         domain: Domain,
         hot_key: Arc<WalletKey>,
         journal: Journal,
@@ -68,6 +73,7 @@ impl Channel {
         Self {
             id: config.id(&domain),
             config,
+            payer,
             domain,
             hot_key,
             held: Mutex::new(Held {

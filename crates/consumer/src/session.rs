@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use market::{
-    Address, Amount, B256, ChannelConfig, ChannelTerms, Ledger, LedgerError, Purse, PurseEvent,
-    Timestamp, U256, WalletKey,
+    Address, Amount, B256, ChannelConfig, ChannelTerms, LedgerError, Payer, Purse, PurseEvent,
+    Timestamp, U256,
 };
 use serde::{Deserialize, Serialize};
 use store::{AppendError, Entry, Store};
@@ -18,9 +18,10 @@ use transport::message::{Ask, FromProvider, MAX_RECEIPTS, ReceiptsAsk};
 use crate::StartError;
 use crate::catalog::Seller;
 use crate::paths::{PathError, Paths};
+use crate::payer::{PayerKeys, PayerNumber, Payers};
 use crate::payment::{Channel, PaymentError, entry};
 use crate::shell::Policy;
-use crate::view::ChannelView;
+use crate::view::{ChannelView, PseudonymView};
 
 /// The journal that lists the channels.
 const CHANNELS: &str = "consumer/channels";
@@ -40,6 +41,15 @@ pub enum SessionError {
     /// The channel's configuration could not be made durable; nothing was sent.
     #[error("the journal cannot be written")]
     Journal(#[from] AppendError),
+    /// The keys of the account that would pay cannot be had.
+    #[error("payer account {number} has no keys")]
+    Keys {
+        /// Its number.
+        number: u32,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A voucher could not be made.
     #[error(transparent)]
     Payment(#[from] PaymentError),
@@ -73,13 +83,15 @@ pub enum MoneyError {
 #[derive(Serialize, Deserialize)]
 struct Opened {
     config: ChannelConfig,
+    /// Which account pays.
+    #[serde(default)]
+    payer: PayerNumber,
 }
 
 /// All channels of this consumer.
 pub(crate) struct Sessions {
-    ledger: Arc<dyn Ledger>,
+    payers: Payers,
     store: Store,
-    hot_key: Arc<WalletKey>,
     policy: Policy,
     channels: Mutex<Vec<Arc<Channel>>>,
     /// One channel is opened at a time, so that none is opened twice.
@@ -89,40 +101,64 @@ pub(crate) struct Sessions {
 impl Sessions {
     /// What the journal knows.
     pub(crate) async fn load(
-        ledger: Arc<dyn Ledger>,
+        payers: Payers,
         store: Store,
-        hot_key: Arc<WalletKey>,
         policy: Policy,
     ) -> Result<Self, StartError> {
         let sessions = Self {
-            ledger,
+            payers,
             store,
-            hot_key,
             policy,
             channels: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
         };
         for opened in entries::<Opened>(&sessions.store, CHANNELS).await? {
-            let id = opened.config.id(&sessions.ledger.domain());
+            let id = opened.config.id(&sessions.payers.wallet.domain());
             let name = journal_name(&id);
+            let keys = sessions.keys_of(&opened)?;
             let events = entries::<PurseEvent>(&sessions.store, &name).await?;
             let purse = Purse::replay(&events).map_err(|error| StartError::Entry {
                 journal: name,
                 source: error.into(),
             })?;
-            let channel = sessions.channel(opened.config, purse);
+            let channel = sessions.channel(opened, keys, purse);
             sessions.channels().push(channel);
         }
         Ok(sessions)
     }
 
-    fn channel(&self, config: ChannelConfig, purse: Purse) -> Arc<Channel> {
-        let domain = self.ledger.domain();
-        let journal = self.store.journal(&journal_name(&config.id(&domain)));
+    /// The keys of the account that a journalled channel names.
+    fn keys_of(&self, opened: &Opened) -> Result<PayerKeys, StartError> {
+        let (number, payer) = (opened.payer, opened.config.payer);
+        let keys = self
+            .payers
+            .keys(number)
+            .map_err(|source| StartError::Keys {
+                payer,
+                number: number.0,
+                source,
+            })?;
+        let signer = opened.config.payer_authorizer;
+        if keys.account != payer || keys.hot_key.address() != signer {
+            return Err(StartError::OtherKeys {
+                payer,
+                signer,
+                number: number.0,
+            });
+        }
+        Ok(keys)
+    }
+
+    fn channel(&self, opened: Opened, keys: PayerKeys, purse: Purse) -> Arc<Channel> {
+        let domain = self.payers.wallet.domain();
+        let journal = self
+            .store
+            .journal(&journal_name(&opened.config.id(&domain)));
         Arc::new(Channel::new(
-            config,
+            opened.config,
+            opened.payer,
             domain,
-            Arc::clone(&self.hot_key),
+            keys.hot_key,
             journal,
             purse,
         ))
@@ -133,11 +169,26 @@ impl Sessions {
     }
 
     fn find(&self, terms: &ChannelTerms) -> Option<Arc<Channel>> {
-        let signer = self.hot_key.address();
         let suits = |channel: &&Arc<Channel>| {
-            channel.config.suits(terms).is_ok() && channel.config.payer_authorizer == signer
+            channel.config.suits(terms).is_ok() && channel.payer.label() == self.policy.payer
         };
         self.channels().iter().find(suits).cloned()
+    }
+
+    /// Who pays this provider: the wallet, or the account that only it knows.
+    fn payer_for(&self, receiver: Address) -> PayerNumber {
+        if self.policy.payer == Payer::Wallet {
+            return PayerNumber::WALLET;
+        }
+        let channels = self.channels();
+        let known = channels.iter().find(|channel| {
+            channel.config.receiver == receiver && channel.payer != PayerNumber::WALLET
+        });
+        let highest = channels.iter().map(|channel| channel.payer).max();
+        known.map_or_else(
+            || PayerNumber(highest.unwrap_or_default().0 + 1),
+            |channel| channel.payer,
+        )
     }
 
     /// The channel to a provider with these terms, with at least something in
@@ -161,30 +212,36 @@ impl Sessions {
         if let Some(channel) = self.find(terms) {
             return Ok(channel);
         }
+        let payer = self.payer_for(terms.receiver);
+        let number = payer.0;
+        let keys = self.payers.keys(payer);
+        let keys = keys.map_err(|source| SessionError::Keys { number, source })?;
         let config = ChannelConfig {
-            payer: self.ledger.account(),
-            payer_authorizer: self.hot_key.address(),
+            payer: keys.account,
+            payer_authorizer: keys.hot_key.address(),
             receiver: terms.receiver,
             receiver_authorizer: terms.receiver_authorizer,
             token: terms.token,
             withdraw_delay_s: self.policy.withdraw_delay_s.max(terms.withdraw_delay_min_s),
-            salt: self.next_salt(),
+            salt: self.next_salt(payer),
         };
-        let payload =
-            serde_json::to_vec(&Opened { config }).expect("a config has only string keys");
-        let key = Some(config.id(&self.ledger.domain()).to_string());
+        let opened = Opened { config, payer };
+        let payload = serde_json::to_vec(&opened).expect("a config has only string keys");
+        let key = Some(config.id(&self.payers.wallet.domain()).to_string());
         self.store
             .journal(CHANNELS)
             .append(vec![entry("opened", key, payload)])
             .await?;
-        let channel = self.channel(config, Purse::default());
+        let channel = self.channel(opened, keys, Purse::default());
         self.channels().push(Arc::clone(&channel));
         Ok(channel)
     }
 
-    /// Salts count up, so that all channels of a key can be found again.
-    fn next_salt(&self) -> B256 {
-        B256::from(U256::from(self.channels().len()))
+    /// Salts count up, so that all channels of an account can be found again.
+    fn next_salt(&self, payer: PayerNumber) -> B256 {
+        let channels = self.channels();
+        let before = channels.iter().filter(|channel| channel.payer == payer);
+        B256::from(U256::from(before.count()))
     }
 
     /// Pays into a channel what it lacks, or the policy's deposit if that is more.
@@ -207,12 +264,14 @@ impl Sessions {
             .less(escrow)
             .max(self.policy.deposit)
             .min(allowed.less(escrow));
-        self.ledger.deposit(channel.config, amount).await?;
+        let (payer, token) = (channel.payer, channel.config.token);
+        let ledger = self.payers.ledger_with(payer, token, amount).await?;
+        ledger.deposit(channel.config, amount).await?;
         self.read_escrow(channel).await
     }
 
     async fn read_escrow(&self, channel: &Channel) -> Result<(), SessionError> {
-        let state = self.ledger.channel(channel.id).await?;
+        let state = self.payers.wallet.channel(channel.id).await?;
         channel.purse(|purse| purse.funded(state.covered()));
         Ok(())
     }
@@ -222,7 +281,7 @@ impl Sessions {
         let channels = self.channels().clone();
         let mut views = Vec::with_capacity(channels.len());
         for channel in channels {
-            let state = self.ledger.channel(channel.id).await?;
+            let state = self.payers.wallet.channel(channel.id).await?;
             views.push(channel.purse(|purse| ChannelView {
                 id: channel.id,
                 config: channel.config,
@@ -236,6 +295,16 @@ impl Sessions {
         Ok(views)
     }
 
+    /// The accounts beside the wallet.
+    pub(crate) fn pseudonyms(&self) -> Vec<PseudonymView> {
+        let channels = self.channels();
+        let pseudonymous = channels.iter().filter(|c| c.payer != PayerNumber::WALLET);
+        let by_account = pseudonymous.map(|c| (c.config.payer, c.config.receiver));
+        let accounts: std::collections::BTreeMap<_, _> = by_account.collect();
+        let view = |(account, provider)| PseudonymView { account, provider };
+        accounts.into_iter().map(view).collect()
+    }
+
     /// The channels to one provider.
     pub(crate) fn of(&self, provider: Address) -> Vec<Arc<Channel>> {
         let to = |channel: &&Arc<Channel>| channel.config.receiver == provider;
@@ -245,22 +314,27 @@ impl Sessions {
     /// Starts the way out of a channel: all that no voucher covers.
     pub(crate) async fn withdraw(&self, id: market::ChannelId) -> Result<Amount, MoneyError> {
         let channel = self.known(id)?;
-        let state = self.ledger.channel(id).await?;
+        let state = self.payers.wallet.channel(id).await?;
         let free = state.covered().less(
             channel
                 .purse(|purse| purse.ceiling())
                 .max(state.total_claimed),
         );
-        self.ledger.initiate_withdraw(channel.config, free).await?;
+        let (payer, token) = (channel.payer, channel.config.token);
+        let ledger = self.payers.ledger_with(payer, token, Amount::ZERO).await?;
+        ledger.initiate_withdraw(channel.config, free).await?;
         channel.upkeep.lock().await.funded = false;
         Ok(free)
     }
 
-    /// Ends it, after the delay.
+    /// Ends it, after the delay; the money comes back into the wallet.
     pub(crate) async fn finish_withdraw(&self, id: market::ChannelId) -> Result<(), MoneyError> {
         let channel = self.known(id)?;
-        self.ledger.finalize_withdraw(channel.config).await?;
+        let (payer, token) = (channel.payer, channel.config.token);
+        let ledger = self.payers.ledger(payer).await?;
+        ledger.finalize_withdraw(channel.config).await?;
         channel.upkeep.lock().await.funded = false;
+        self.payers.bring_home(payer, token).await?;
         Ok(())
     }
 

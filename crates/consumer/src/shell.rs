@@ -24,10 +24,11 @@ use crate::catalog::{self, Seller, Snapshot};
 use crate::error::{InferError, StartError};
 use crate::exchange::{Attempt, begin};
 use crate::paths::Paths;
+use crate::payer::{Payers, Pseudonyms};
 use crate::payment::{Channel, entry};
 use crate::router::{Candidate, Load, choose};
 use crate::session::{MoneyError, Sessions, reconcile};
-use crate::view::{AnswerView, ChannelView, ModelView, OfferView};
+use crate::view::{AnswerView, ChannelView, ModelView, OfferView, PseudonymView};
 
 /// Wall time, read at the edge.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -61,18 +62,22 @@ pub struct Policy {
     pub running_max: usize,
     /// How requests travel.
     pub network: Network,
+    /// Who pays.
+    pub payer: Payer,
 }
 
 /// What a consumer is made of.
 pub struct Deps {
-    /// The chain, as the payer.
+    /// The chain, as the wallet.
     pub ledger: Arc<dyn Ledger>,
     /// Where the wire's ends are made.
     pub endpoints: Endpoints,
     /// The journal.
     pub store: Store,
-    /// Signs vouchers; not the payer's key.
+    /// Signs vouchers where the wallet pays; not the wallet's key.
     pub hot_key: Arc<WalletKey>,
+    /// The accounts that pay one provider each.
+    pub pseudonyms: Arc<dyn Pseudonyms>,
     /// What is allowed.
     pub policy: Policy,
     /// Wall time.
@@ -108,11 +113,16 @@ impl Consumer {
             endpoints,
             store,
             hot_key,
+            pseudonyms,
             policy,
             clock,
         } = deps;
-        let sessions =
-            Sessions::load(Arc::clone(&ledger), store.clone(), hot_key, policy.clone()).await?;
+        let payers = Payers {
+            wallet: Arc::clone(&ledger),
+            hot_key,
+            pseudonyms,
+        };
+        let sessions = Sessions::load(payers, store.clone(), policy.clone()).await?;
         let recent = recent_answers(&store).await?;
         let http = transport::describe::http_client().map_err(StartError::Http)?;
         let paths = Paths::load(endpoints, policy.network, store.clone(), http)
@@ -200,7 +210,7 @@ impl Consumer {
         self.inner.sessions.withdraw(channel).await
     }
 
-    /// Ends it, after the channel's delay.
+    /// Ends it, after the channel's delay; the money comes back into the wallet.
     pub async fn finish_withdraw(&self, channel: ChannelId) -> Result<(), MoneyError> {
         self.inner.sessions.finish_withdraw(channel).await
     }
@@ -215,7 +225,12 @@ impl Consumer {
         self.inner.paths.guards()
     }
 
-    /// The account that pays.
+    /// The accounts beside the wallet that pay one provider each.
+    pub fn pseudonyms(&self) -> Vec<PseudonymView> {
+        self.inner.sessions.pseudonyms()
+    }
+
+    /// The wallet: where all that is paid comes from.
     pub fn payer(&self) -> Address {
         self.inner.ledger.account()
     }
@@ -373,7 +388,7 @@ impl Inner {
     pub(crate) fn labels(&self, candidate: &Candidate) -> Labels {
         Labels {
             network: self.paths.network(),
-            payer: Payer::Wallet,
+            payer: self.policy.payer,
             upstream: catalog::upstream(&candidate.offer),
         }
     }

@@ -83,6 +83,15 @@ pub struct AnswerView {
     pub labels: Option<Labels>,
 }
 
+/// An account beside the wallet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct PseudonymView {
+    /// The account.
+    pub account: Address,
+    /// The only provider that it pays.
+    pub provider: Address,
+}
+
 /// A channel and the money in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ChannelView {

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use chain::EvmLedger;
 use consumer::{Consumer, Policy};
-use market::{Amount, Ledger, LedgerError, Network};
+use market::{Amount, Ledger, LedgerError, Network, Payer};
 use store::Store;
 use transport::Endpoints;
 
 use crate::clock;
 use crate::place::{Place, PlaceError};
+use crate::pseudonyms::KeptPseudonyms;
 
 const ONE_MOR: u128 = 1_000_000_000_000_000_000;
 /// MOR that a demonstration's payer starts with.
@@ -35,8 +36,15 @@ pub(crate) struct Buying {
     store: Store,
 }
 
+/// How requests go, and who pays for them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way {
+    pub(crate) network: Network,
+    pub(crate) payer: Payer,
+}
+
 /// What the owner of the money allows, if nothing else is said.
-fn policy(local: bool, network: Network) -> Policy {
+fn policy(local: bool, way: Way) -> Policy {
     // On one machine a look costs nothing, and a provider that was just
     // started is found at once.
     let refresh = if local {
@@ -50,13 +58,14 @@ fn policy(local: bool, network: Network) -> Policy {
         withdraw_delay_s: market::WITHDRAW_DELAY_MIN_S,
         refresh,
         running_max: 4096,
-        network,
+        network: way.network,
+        payer: way.payer,
     }
 }
 
 /// Opens the consumer's journal and keys and begins to watch the market.
-/// Requests travel `way`.
-pub(crate) async fn buy(place: &Place, way: Network) -> Result<Buying, BuyError> {
+/// Requests go `way`.
+pub(crate) async fn buy(place: &Place, way: Way) -> Result<Buying, BuyError> {
     let payer = Arc::new(place.keys.wallet("payer").map_err(PlaceError::from)?);
     let hot_key = Arc::new(place.keys.wallet("hot").map_err(PlaceError::from)?);
     let store = place.store("consumer")?;
@@ -64,6 +73,7 @@ pub(crate) async fn buy(place: &Place, way: Network) -> Result<Buying, BuyError>
         treasury.fund(payer.address(), FIRST_MOR).await?;
     }
     let ledger = place.ledger(payer, &store, "payer").await?;
+    let pseudonyms = Arc::new(KeptPseudonyms::new(place, store.clone()));
     // It only dials out; on a chain of this machine there is nobody elsewhere.
     let bind = match place.network.is_local() && place.rpc_url.contains("127.0.0.1") {
         true => Ipv4Addr::LOCALHOST,
@@ -75,6 +85,7 @@ pub(crate) async fn buy(place: &Place, way: Network) -> Result<Buying, BuyError>
         endpoints,
         store: store.clone(),
         hot_key,
+        pseudonyms,
         policy: policy(place.network.is_local(), way),
         clock: clock::wall(),
     };
@@ -88,7 +99,7 @@ pub(crate) async fn buy(place: &Place, way: Network) -> Result<Buying, BuyError>
 }
 
 impl Buying {
-    /// The account that pays.
+    /// The wallet.
     pub(crate) fn payer(&self) -> market::Address {
         self.ledger.account()
     }

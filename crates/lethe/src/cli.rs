@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use market::Payer;
 
 /// The node of a permissionless market for AI compute.
 #[derive(Debug, Parser)]
@@ -41,6 +42,25 @@ pub(crate) struct Data {
     pub(crate) folder: Option<PathBuf>,
 }
 
+/// Whose account providers and the chain see.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum PayerChoice {
+    /// An account for each provider; the chain shows that the wallet puts money into it.
+    #[default]
+    Pseudonym,
+    /// The wallet: the same for all providers, and less gas.
+    Wallet,
+}
+
+impl From<PayerChoice> for Payer {
+    fn from(choice: PayerChoice) -> Self {
+        match choice {
+            PayerChoice::Pseudonym => Self::Pseudonym,
+            PayerChoice::Wallet => Self::Wallet,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Up {
     #[command(flatten)]
@@ -51,6 +71,9 @@ pub(crate) struct Up {
     /// Where the embedded chain listens.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8545")]
     pub(crate) rpc: SocketAddr,
+    /// Who pays: an account for each provider, or the wallet itself.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) payer: PayerChoice,
     /// Print one line of JSON when ready, and nothing else.
     #[arg(long)]
     pub(crate) json: bool,
@@ -224,6 +247,9 @@ pub(crate) struct Consume {
     /// address; without it they go through a relay.
     #[arg(long)]
     pub(crate) direct: bool,
+    /// Who pays: an account for each provider, or the wallet itself.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) payer: PayerChoice,
     /// Print one line of JSON when ready, and nothing else.
     #[arg(long)]
     pub(crate) json: bool,

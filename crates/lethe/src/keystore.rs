@@ -34,6 +34,7 @@ pub(crate) enum KeystoreError {
 }
 
 /// A folder of keys.
+#[derive(Clone)]
 pub(crate) struct Keystore {
     folder: PathBuf,
 }

@@ -19,6 +19,7 @@ mod money;
 mod output;
 mod place;
 mod progress;
+mod pseudonyms;
 mod relaying;
 mod roles;
 mod selling;

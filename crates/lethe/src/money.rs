@@ -69,6 +69,17 @@ impl Holders {
             ledger.balance(mor, consumer.payer()).await?,
             "yours at any time",
         )];
+        let pseudonyms = consumer.pseudonyms();
+        for pseudonym in &pseudonyms {
+            let provider = self.name(pseudonym.provider);
+            let held = ledger.balance(mor, pseudonym.account).await?;
+            places.push(place(
+                format!("your account for {provider}"),
+                "wallet",
+                held,
+                "yours at any time; the next deposit takes it first",
+            ));
+        }
         let channels: Vec<_> = consumer
             .channels()
             .await?
@@ -95,7 +106,9 @@ impl Holders {
                 "of the demonstration",
             ));
         }
-        places.push(self.others(consumer.payer()).await?);
+        let mine = pseudonyms.iter().map(|pseudonym| pseudonym.account);
+        let mine = mine.chain([consumer.payer()]).collect();
+        places.push(self.others(mine).await?);
         places.retain(|place| !place.amount.is_zero());
 
         let supply = ledger.supply(mor).await?;
@@ -217,7 +230,7 @@ impl Holders {
     }
 
     /// What accounts hold that nothing above speaks of, by the token's own log.
-    async fn others(&self, payer: Address) -> Result<Place, MoneyError> {
+    async fn others(&self, mine: Vec<Address>) -> Result<Place, MoneyError> {
         let (ledger, mor) = (&self.ledger, self.ledger.mor());
         let mut seen = self.seen.lock().await;
         let (given, latest) = ledger.recipients(mor, seen.next_block).await?;
@@ -226,7 +239,8 @@ impl Holders {
 
         let mut told: BTreeSet<Address> = self.providers.keys().copied().collect();
         told.extend(&self.treasury);
-        told.extend([payer, ledger.domain().settlement, ledger.network().registry]);
+        told.extend(mine);
+        told.extend([ledger.domain().settlement, ledger.network().registry]);
         let mut sum = Amount::ZERO;
         let mut holders = 0usize;
         for account in seen.accounts.difference(&told) {

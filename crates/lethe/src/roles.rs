@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::buying::{BuyError, buy};
+use crate::buying::{BuyError, Way, buy};
 use crate::cli;
 use crate::folder::{Folder, FolderError, Running};
 use crate::keystore::{KeystoreError, bearer};
@@ -184,9 +184,12 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         source,
     })?;
     let place = Place::new(folder, network, args.network.rpc_url)?;
-    let way = match args.direct {
-        true => market::Network::Direct,
-        false => market::Network::Oblivious,
+    let way = Way {
+        network: match args.direct {
+            true => market::Network::Direct,
+            false => market::Network::Oblivious,
+        },
+        payer: args.payer.into(),
     };
     let buying = buy(&place, way).await?;
     let settings = Settings {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Dashboard;
-use crate::buying::{BuyError, Buying, buy};
+use crate::buying::{BuyError, Buying, Way, buy};
 use crate::cli;
 use crate::folder::{Folder, FolderError, Running};
 use crate::keystore::{KeystoreError, bearer};
@@ -137,7 +137,11 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
         ..Settings::default()
     };
 
-    let market = Market::start(folder, args.rpc, args.model.as_deref(), &progress).await?;
+    let way = Way {
+        network: market::Network::Oblivious,
+        payer: args.payer.into(),
+    };
+    let market = Market::start(folder, args.rpc, args.model.as_deref(), way, &progress).await?;
     let running = Running {
         base_url: format!("http://{http}/v1"),
         rpc_url: market.place.rpc_url.clone(),
@@ -176,6 +180,7 @@ impl Market {
         folder: Folder,
         rpc: SocketAddr,
         model: Option<&std::path::Path>,
+        way: Way,
         progress: &Progress,
     ) -> Result<Self, UpError> {
         let (chain_stop, chain_tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -203,7 +208,7 @@ impl Market {
             relaying.push(relay);
         }
         progress.step("the consumer");
-        let buying = buy(&place, market::Network::Oblivious).await?;
+        let buying = buy(&place, way).await?;
         Ok(Self {
             place,
             relaying,

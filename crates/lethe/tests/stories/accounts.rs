@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use alloy_primitives::keccak256;
 use market::{
-    Address, Amount, ChannelId, ChannelState, Ledger, Purse, PurseEvent, STEP_TOKENS, Till,
-    TillEvent,
+    Address, Amount, ChannelConfig, ChannelId, ChannelState, Ledger, Purse, PurseEvent,
+    STEP_TOKENS, Till, TillEvent,
 };
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use store::Store;
@@ -78,13 +79,19 @@ async fn until(what: &str, holds: impl AsyncFn() -> bool) {
     }
 }
 
-async fn wallet(town: &Town, owner: Address) -> Amount {
+pub(crate) async fn wallet(town: &Town, owner: Address) -> Amount {
     let ledger = town.ledger().await;
     ledger.balance(ledger.mor(), owner).await.unwrap()
 }
 
+/// A channel as the consumer's journal has it.
+#[derive(Deserialize)]
+pub(crate) struct Opened {
+    pub(crate) config: ChannelConfig,
+}
+
 /// The events of the one journal whose name starts like this.
-async fn journal<E: DeserializeOwned>(file: &Path, prefix: &str) -> Vec<E> {
+pub(crate) async fn journal<E: DeserializeOwned>(file: &Path, prefix: &str) -> Vec<E> {
     let store = Store::open(file).unwrap();
     let names = store.journals(prefix).await.unwrap();
     assert_eq!(names.len(), 1, "one channel was enough: {names:?}");
@@ -237,7 +244,9 @@ async fn claims_agree(town: &Town, opening: &Opening, earned: Amount) {
 
     let gained = wallet(town, opening.provider).await;
     assert_eq!(gained.minus(opening.provider_wallet), Ok(earned));
-    let left = wallet(town, opening.payer).await;
+    let opened: Vec<Opened> = journal(&town.consumer_journal(), "consumer/channels").await;
+    let pseudonym = wallet(town, opened[0].config.payer).await;
+    let left = wallet(town, opening.payer).await.plus(pseudonym).unwrap();
     assert_eq!(opening.payer_wallet.minus(left), Ok(deposits));
     let escrow = ledger.balance(mor, ledger.domain().settlement).await;
     assert_eq!(escrow.unwrap(), deposits.minus(earned).unwrap());

@@ -11,6 +11,7 @@ mod history;
 mod outage;
 mod paying;
 mod process;
+mod pseudonyms;
 mod refusals;
 mod silence;
 mod town;

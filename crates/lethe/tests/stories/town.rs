@@ -1,7 +1,7 @@
 //! A market of processes: a chain, a provider with a backend that counts, and
 //! a consumer, each with a folder of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ enum Chain {
 
 pub(crate) struct Town {
     folder: tempfile::TempDir,
-    backend: Counting,
+    pub(crate) backend: Counting,
     chain: Chain,
 }
 
@@ -154,6 +154,11 @@ impl Town {
                 "127.0.0.1:0",
             ],
         )
+    }
+
+    /// Where everybody's folders are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Where the provider's books are.
