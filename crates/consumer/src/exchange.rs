@@ -479,7 +479,11 @@ impl Exchange {
             outcome: receipt.outcome,
             ttft_ms: millis(self.meter.ttft.unwrap_or_else(|| self.started.elapsed())),
             duration_ms: millis(self.started.elapsed()),
-            labels: self.labels,
+            labels: Labels {
+                // The receipt is the provider's last word on it.
+                upstream: self.labels.upstream.max(receipt.upstream),
+                ..self.labels
+            },
         };
         self.inner.remember(&summary, &self.candidate).await;
         Ok(summary)

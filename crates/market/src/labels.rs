@@ -25,12 +25,13 @@ pub enum Payer {
 }
 
 /// Who makes the tokens, as the provider declares it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Upstream {
     /// The provider itself.
     OwnEngine,
     /// Somebody behind the provider, who reads along. Also what is not declared.
+    #[default]
     ThirdParty,
 }
 

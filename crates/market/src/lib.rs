@@ -36,6 +36,6 @@ pub use ledger::{
 pub use memory::MemoryLedger;
 pub use purse::{Purse, PurseError, PurseEvent};
 pub use quote::{InputBound, Quote, Rates, STEP_TOKENS};
-pub use receipt::{Outcome, Receipt, ReceiptError, SignedReceipt};
+pub use receipt::{Outcome, Receipt, ReceiptError, SignedReceipt, Sold};
 pub use till::{Till, TillError, TillEvent};
 pub use voucher::{SignedVoucher, Voucher, VoucherError};

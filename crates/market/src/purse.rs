@@ -487,7 +487,7 @@ mod tests {
     use alloy_primitives::{B256, FixedBytes};
 
     use super::*;
-    use crate::{ChannelId, ModelId, NodeKey, Outcome, Timestamp};
+    use crate::{ChannelId, ModelId, NodeKey, Outcome, Timestamp, Upstream};
 
     /// One unit per token, both ways.
     const RATES: Rates = Rates {
@@ -510,6 +510,7 @@ mod tests {
             sequence,
             model: ModelId(B256::ZERO),
             rates: RATES,
+            upstream: Upstream::ThirdParty,
             input_tokens: input,
             output_tokens: output,
             amount: RATES.cost(input, output).unwrap(),

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Amount, ChannelId, ModelId, NodeId, NodeKey, Rates, RequestId, Timestamp};
+use crate::{Amount, ChannelId, ModelId, NodeId, NodeKey, Rates, RequestId, Timestamp, Upstream};
 
 /// How an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,18 @@ pub enum Outcome {
     Cancelled,
     /// The backend or the provider broke off.
     Failed,
+}
+
+/// What an answer is sold as: agreed at its start, repeated by its receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sold {
+    /// The model.
+    pub model: ModelId,
+    /// What it costs.
+    pub rates: Rates,
+    /// Who makes it, as the provider declares.
+    #[serde(default)]
+    pub upstream: Upstream,
 }
 
 /// What one answer was and cost.
@@ -33,6 +45,9 @@ pub struct Receipt {
     pub model: ModelId,
     /// The rates agreed at the start.
     pub rates: Rates,
+    /// Who made it, as the provider declares.
+    #[serde(default)]
+    pub upstream: Upstream,
     /// Tokens of the request.
     pub input_tokens: u32,
     /// Tokens of the answer that were delivered.
@@ -81,6 +96,10 @@ impl Receipt {
         bytes.extend_from_slice(self.model.0.as_slice());
         bytes.extend_from_slice(&self.rates.input_per_million.base_units().to_be_bytes());
         bytes.extend_from_slice(&self.rates.output_per_million.base_units().to_be_bytes());
+        bytes.push(match self.upstream {
+            Upstream::OwnEngine => 0,
+            Upstream::ThirdParty => 1,
+        });
         bytes.extend_from_slice(&self.input_tokens.to_be_bytes());
         bytes.extend_from_slice(&self.output_tokens.to_be_bytes());
         bytes.extend_from_slice(&self.amount.base_units().to_be_bytes());
@@ -150,6 +169,7 @@ mod tests {
                 input_per_million: Amount::new(5),
                 output_per_million: Amount::new(6),
             },
+            upstream: Upstream::ThirdParty,
             input_tokens: 7,
             output_tokens: 8,
             amount: Amount::new(9),
@@ -165,13 +185,14 @@ mod tests {
         let signed = receipt().sign(&key);
         assert_eq!(signed.verify(key.id()), Ok(()));
 
-        let changes: [fn(&mut Receipt); 12] = [
+        let changes: [fn(&mut Receipt); 13] = [
             |r| r.request = RequestId(FixedBytes([9; 16])),
             |r| r.channel = ChannelId(B256::repeat_byte(9)),
             |r| r.sequence += 1,
             |r| r.model = ModelId(B256::repeat_byte(9)),
             |r| r.rates.input_per_million = Amount::new(9),
             |r| r.rates.output_per_million = Amount::new(9),
+            |r| r.upstream = Upstream::OwnEngine,
             |r| r.input_tokens += 1,
             |r| r.output_tokens += 1,
             |r| r.amount = Amount::new(1),

@@ -18,8 +18,8 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Amount, AmountOverflow, ChannelId, ChannelState, ModelId, Outcome, Rates, Receipt, RequestId,
-    STEP_TOKENS, SignedVoucher, Timestamp,
+    Amount, AmountOverflow, ChannelId, ChannelState, Outcome, Receipt, RequestId, STEP_TOKENS,
+    SignedVoucher, Sold, Timestamp,
 };
 
 /// Ids of ended answers that are remembered, per channel: a request that comes
@@ -41,10 +41,9 @@ pub enum TillEvent {
     Progress {
         /// The request.
         request: RequestId,
-        /// Its model.
-        model: ModelId,
-        /// The rates agreed.
-        rates: Rates,
+        /// What it is.
+        #[serde(flatten)]
+        sold: Sold,
         /// Tokens of the request.
         input_tokens: u32,
         /// Tokens delivered.
@@ -99,8 +98,7 @@ pub enum TillError {
 
 #[derive(Debug, Clone, Copy)]
 struct Running {
-    model: ModelId,
-    rates: Rates,
+    sold: Sold,
     input_tokens: u32,
     output_tokens: u32,
     /// Of these, what the consumer says it has read.
@@ -124,13 +122,13 @@ impl Running {
     /// nobody else's way.
     fn cost(&self) -> Result<Amount, AmountOverflow> {
         let tokens = self.output_tokens.min(self.reach());
-        self.rates.cost(self.input_tokens, tokens)
+        self.sold.rates.cost(self.input_tokens, tokens)
     }
 
     /// Its cost as far as its payer can have seen it.
     fn seen(&self) -> Result<Amount, AmountOverflow> {
         let tokens = self.output_tokens.min(self.covered());
-        self.rates.cost(self.input_tokens, tokens)
+        self.sold.rates.cost(self.input_tokens, tokens)
     }
 }
 
@@ -184,8 +182,7 @@ impl Till {
             TillEvent::Voucher { voucher } => self.count(voucher),
             TillEvent::Progress {
                 request,
-                model,
-                rates,
+                sold,
                 input_tokens,
                 output_tokens,
             } => {
@@ -193,8 +190,7 @@ impl Till {
                     return;
                 }
                 let running = self.running.entry(*request).or_insert(Running {
-                    model: *model,
-                    rates: *rates,
+                    sold: *sold,
                     input_tokens: 0,
                     output_tokens: 0,
                     read_tokens: 0,
@@ -293,15 +289,16 @@ impl Till {
     pub fn admit(
         &mut self,
         request: RequestId,
-        model: ModelId,
-        rates: Rates,
+        sold: Sold,
         input_tokens: u32,
     ) -> Result<TillEvent, TillError> {
         if self.running.contains_key(&request) || self.ended.contains(&request) {
             return Err(TillError::WrongRequest { request });
         }
-        let needed = self.seen()?.plus(rates.cost(input_tokens, STEP_TOKENS)?)?;
-        if needed > self.promised.plus(rates.step()?)? {
+        let needed = self
+            .seen()?
+            .plus(sold.rates.cost(input_tokens, STEP_TOKENS)?)?;
+        if needed > self.promised.plus(sold.rates.step()?)? {
             return Err(TillError::Unpaid {
                 needed,
                 ceiling: self.promised,
@@ -310,8 +307,7 @@ impl Till {
         self.running.insert(
             request,
             Running {
-                model,
-                rates,
+                sold,
                 input_tokens,
                 output_tokens: 0,
                 read_tokens: 0,
@@ -367,7 +363,7 @@ impl Till {
             return Ok(true);
         }
         let covered = running.covered();
-        let own_step = running.rates.step()?;
+        let own_step = running.sold.rates.step()?;
         Ok(running.output_tokens <= covered
             && self.owed_at(request, covered)?.plus(own_step)? <= promised)
     }
@@ -385,16 +381,14 @@ impl Till {
     pub fn progress(&self, request: RequestId) -> Result<TillEvent, TillError> {
         let running = self.of(request)?;
         let Running {
-            model,
-            rates,
+            sold,
             input_tokens,
             output_tokens,
             ..
         } = *running;
         Ok(TillEvent::Progress {
             request,
-            model,
-            rates,
+            sold,
             input_tokens,
             output_tokens: output_tokens.min(running.reach()),
         })
@@ -412,14 +406,15 @@ impl Till {
     ) -> Result<Receipt, TillError> {
         let running = self.of(request)?;
         let output_tokens = output_tokens.min(running.reach());
-        let amount = running.rates.cost(input_tokens, output_tokens)?;
+        let amount = running.sold.rates.cost(input_tokens, output_tokens)?;
         let charged_total = self.charged.plus(amount)?;
         let receipt = Receipt {
             request,
             channel: self.channel,
             sequence: self.sequence + 1,
-            model: running.model,
-            rates: running.rates,
+            model: running.sold.model,
+            rates: running.sold.rates,
+            upstream: running.sold.upstream,
             input_tokens,
             output_tokens,
             amount,
@@ -479,7 +474,11 @@ impl Till {
 
     /// One step for each running answer.
     fn steps(&self) -> Result<Amount, AmountOverflow> {
-        Amount::try_sum(self.running.values().map(|running| running.rates.step()))
+        Amount::try_sum(
+            self.running
+                .values()
+                .map(|running| running.sold.rates.step()),
+        )
     }
 
     /// Receipted, and of running answers what the payer's vouchers reckon with.
@@ -497,7 +496,10 @@ impl Till {
     /// The same if one of them had come to so many tokens.
     fn owed_at(&self, request: RequestId, output_tokens: u32) -> Result<Amount, TillError> {
         let running = self.of(request)?;
-        let then = running.rates.cost(running.input_tokens, output_tokens)?;
+        let then = running
+            .sold
+            .rates
+            .cost(running.input_tokens, output_tokens)?;
         Ok(self.owed()?.minus(running.cost()?)?.plus(then)?)
     }
 }
@@ -517,15 +519,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Voucher, Withdrawal};
+    use crate::{ModelId, Rates, Upstream, Voucher, Withdrawal};
 
     const CHANNEL: ChannelId = ChannelId(B256::repeat_byte(1));
-    const MODEL: ModelId = ModelId(B256::repeat_byte(2));
     const NOW: Timestamp = Timestamp(7);
     /// One base unit a token, both ways.
     const RATES: Rates = Rates {
         input_per_million: Amount::new(1_000_000),
         output_per_million: Amount::new(1_000_000),
+    };
+    const SOLD: Sold = Sold {
+        model: ModelId(B256::repeat_byte(2)),
+        rates: RATES,
+        upstream: Upstream::OwnEngine,
     };
     const STEP: u128 = STEP_TOKENS as u128;
 
@@ -565,7 +571,7 @@ mod tests {
     }
 
     fn admit(till: &mut Till, n: u8, input: u32) -> Result<TillEvent, TillError> {
-        till.admit(id(n), MODEL, RATES, input)
+        till.admit(id(n), SOLD, input)
     }
 
     #[test]
@@ -683,7 +689,7 @@ mod tests {
         let mut till = till(10 * price, price);
         let mut journal = Vec::new();
         for n in 0..ANSWERS {
-            till.admit(request(n), MODEL, RATES, 0).unwrap();
+            till.admit(request(n), SOLD, 0).unwrap();
             let closed = till.close(request(n), 0, STEP_TOKENS, Outcome::Complete, NOW);
             journal.push(TillEvent::receipted(&closed.unwrap()));
         }
@@ -694,7 +700,7 @@ mod tests {
         for mut till in [till, again] {
             assert_eq!(till.ended.len(), ENDED_KEPT);
             let (old, late) = (request(0), request(ANSWERS - 1));
-            let mut came_again = |id| till.admit(id, MODEL, RATES, 1);
+            let mut came_again = |id| till.admit(id, SOLD, 1);
             assert_eq!(
                 came_again(late),
                 Err(TillError::WrongRequest { request: late })
@@ -753,7 +759,7 @@ mod tests {
             input_per_million: Amount::new(u128::MAX),
             output_per_million: Amount::new(u128::MAX),
         };
-        let admitted = till.admit(id(1), MODEL, rates, 2);
+        let admitted = till.admit(id(1), Sold { rates, ..SOLD }, 2);
         assert!(matches!(admitted, Err(TillError::Overflow(_))));
         assert_eq!(till.running(), 0);
     }
@@ -839,7 +845,7 @@ mod tests {
                     }
                 }
                 Act::Ask(n, input) => {
-                    if let Ok(event) = self.till.admit(id(n), MODEL, RATES, input.into()) {
+                    if let Ok(event) = self.till.admit(id(n), SOLD, input.into()) {
                         self.journal.push(event);
                         self.running.push((id(n), input.into(), 0));
                     }

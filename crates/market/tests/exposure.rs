@@ -8,14 +8,19 @@ use std::collections::BTreeMap;
 
 use market::{
     Address, Amount, B256, ChannelConfig, ChannelState, Domain, InputBound, ModelId, NodeKey,
-    Outcome, Purse, PurseEvent, Rates, RequestId, STEP_TOKENS, SignedReceipt, SignedVoucher, Till,
-    TillEvent, Timestamp, Voucher, WalletKey,
+    Outcome, Purse, PurseEvent, Rates, RequestId, STEP_TOKENS, SignedReceipt, SignedVoucher, Sold,
+    Till, TillEvent, Timestamp, Upstream, Voucher, WalletKey,
 };
 use proptest::prelude::*;
 
 const RATES: Rates = Rates {
     input_per_million: Amount::new(300_000),
     output_per_million: Amount::new(1_700_000),
+};
+const SOLD: Sold = Sold {
+    model: ModelId(B256::ZERO),
+    rates: RATES,
+    upstream: Upstream::OwnEngine,
 };
 const BOUND: InputBound = InputBound {
     estimate: 20,
@@ -191,10 +196,7 @@ impl Two {
         self.purse_journal
             .push(self.purse.ask(request, RATES, BOUND).unwrap());
         self.pay();
-        let event = self
-            .till
-            .admit(request, ModelId(B256::ZERO), RATES, BOUND.estimate)
-            .unwrap();
+        let event = self.till.admit(request, SOLD, BOUND.estimate).unwrap();
         self.till_journal.push(event);
         self.running.insert(request, Progress::default());
     }

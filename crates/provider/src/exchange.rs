@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream};
-use market::{Outcome, Receipt, RequestId, STEP_TOKENS, Till, TillError};
+use market::{Outcome, Receipt, RequestId, STEP_TOKENS, Sold, Till, TillError, Upstream};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, warn};
 use transport::message::{
@@ -285,8 +285,11 @@ async fn begin(
     let paid = channel
         .admit(
             infer.request,
-            infer.model,
-            infer.rates,
+            Sold {
+                model: infer.model,
+                rates: infer.rates,
+                upstream: Upstream::declared(sale.config.upstream.as_deref()),
+            },
             meter.input_estimate(),
         )
         .await;

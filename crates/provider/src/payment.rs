@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use market::{
-    ChannelConfig, ChannelId, Domain, ModelId, NodeKey, Outcome, Rates, Receipt, RequestId,
-    SignedReceipt, SignedVoucher, Till, TillError, TillEvent, Timestamp, VoucherError,
+    ChannelConfig, ChannelId, Domain, NodeKey, Outcome, Receipt, RequestId, SignedReceipt,
+    SignedVoucher, Sold, Till, TillError, TillEvent, Timestamp, VoucherError,
 };
 use serde::{Deserialize, Serialize};
 use store::{AppendError, Entry, Journal};
@@ -227,12 +227,11 @@ impl Channel {
     pub(crate) async fn admit(
         &self,
         request: RequestId,
-        model: ModelId,
-        rates: Rates,
+        sold: Sold,
         input_tokens: u32,
     ) -> Result<Durable, PaymentError> {
         self.record(|till| {
-            let event = till.admit(request, model, rates, input_tokens)?;
+            let event = till.admit(request, sold, input_tokens)?;
             Ok((vec![till_entry(&event)], None, None))
         })
         .await
