@@ -30,6 +30,8 @@ from market import Market
 CONSUMERS = 6
 # As many pieces, if the kinds do not differ in that; their mean distance; and how long every question is made.
 PIECES, GAP_MS, QUESTION_BYTES = 40, 10.0, 4000
+# The flags of a consumer, what is looked at behind its answer's last word, and the most streams of each kind.
+MODES = {"fast": ((), 0.0, 10_000), "paced": (("--paced",), 3.5, 60)}
 # Between two answers of a consumer.
 REST_S = 0.03
 SEED = 1
@@ -90,7 +92,7 @@ def features(seen):
     return [len(sizes), sizes.sum(), times[-1] - times[0], *spread(sizes), *spread(between), *spread(long), *histogram]
 
 
-def streams(market, clients, make, each, folder):
+def streams(market, clients, make, each, behind, folder):
     """Runs the streams; features and kinds, from the consumer's cable and from behind the provider."""
     kinds = [0, 1] * each
     chance.shuffle(kinds)
@@ -111,7 +113,7 @@ def streams(market, clients, make, each, folder):
                 errors.append(error)
                 return
             done.append((begun, time.time(), ports, kind))
-            time.sleep(REST_S)
+            time.sleep(behind + REST_S)
 
     with Capture(hosts.space(hosts.ROUTER), folder / "wire") as wire:
         with Capture(hosts.space("provider"), folder / "inside") as inside:
@@ -129,7 +131,7 @@ def streams(market, clients, make, each, folder):
             flows.setdefault(packet.ports[1], []).append((packet.at, packet.length))
     sealed = []
     for begun, ended, ports, kind in done:
-        seen = [one for port in ports for one in flows.get(port, []) if begun <= one[0] <= ended]
+        seen = [one for port in ports for one in flows.get(port, []) if begun <= one[0] <= ended + behind]
         sealed.append((features(sorted(seen)), kind))
 
     clear, kind_of = {}, {}
@@ -158,7 +160,7 @@ def auc(samples):
 def main():
     lethe, each = sys.argv[1], int(sys.argv[2])
     atexit.register(hosts.forget)
-    print("| the kinds differ in | in clear | sealed | streams |\n|---|---|---|---|", flush=True)
+    print("| the kinds differ in | in clear | sealed | sealed, `--paced` | streams |\n|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory(prefix="lethe-classify-") as folder:
         folder = pathlib.Path(folder)
         hosts.build()
@@ -166,19 +168,20 @@ def main():
         try:
             market.open()
             groups = {}
-            for mode in ("fast",):
+            for mode, (flags, _, _) in MODES.items():
                 names = [f"{mode}{n}" for n in range(CONSUMERS)]
-                groups[mode] = [market.consumer(name).live() for name in names]
+                groups[mode] = [market.consumer(name, *flags).live() for name in names]
                 for client in groups[mode]:
                     client.ask("hello")  # dials, deposits
             for difference, make in DIFFERENCES.items():
                 row = {}
                 for mode, clients in groups.items():
+                    _, behind, most = MODES[mode]
                     where = folder / f"{difference} {mode}"
-                    row[mode], clear = streams(market, clients, make, each, where)
+                    row[mode], clear = streams(market, clients, make, min(each, most), behind, where)
                     row.setdefault("clear", clear)
-                figures = " | ".join(f"{auc(row[column]):.2f}" for column in ("clear", "fast"))
-                print(f"| {difference} | {figures} | {len(row['fast'])} |", flush=True)
+                figures = " | ".join(f"{auc(row[column]):.2f}" for column in ("clear", "fast", "paced"))
+                print(f"| {difference} | {figures} | {len(row['fast'])} + {len(row['paced'])} |", flush=True)
         finally:
             market.close()
             hosts.remove()

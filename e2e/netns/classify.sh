@@ -14,4 +14,4 @@ cmp -s "$here/requirements.txt" "$VENV/installed" || {
   "$VENV/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
   cp "$here/requirements.txt" "$VENV/installed"
 }
-exec timeout 1800 "$VENV/bin/python" "$here/classify.py" "$(realpath "$1")" "${2:-200}"
+exec timeout 3000 "$VENV/bin/python" "$here/classify.py" "$(realpath "$1")" "${2:-200}"

@@ -16,6 +16,7 @@ use market::{
     SignedVoucher,
 };
 use openai::ChatRequest;
+use seal::Pacing;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -44,6 +45,9 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Time for the voucher of an answer's last step, after its receipt.
 const LAST_VOUCHER_WITHIN: Duration = Duration::from_secs(2);
+
+/// Time for the padding behind the last word.
+const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Pieces on their way to a caller that reads slowly; beyond it the provider waits.
 const PIECES_BUFFERED: usize = 32;
@@ -256,7 +260,9 @@ impl Exchange {
             }
             Ok(Ok(Some(FromProvider::Refused(refusal)))) => {
                 self.debt.reserved.refused();
-                return Err(refused(refusal, &self.candidate));
+                let refused = refused(refusal, &self.candidate);
+                self.linger(send);
+                return Err(refused);
             }
             Ok(Ok(_)) => return Err(failed("it spoke out of turn".into())),
             Ok(Err(error)) => {
@@ -292,9 +298,12 @@ impl Exchange {
         let cancel = self.inner.stop.child_token();
         let guard = cancel.clone().drop_guard();
         let request = self.request;
-        if !ended {
-            let inner = Arc::clone(&self.inner);
-            inner.tasks.spawn(self.run(send, out, cancel));
+        match ended {
+            true => self.linger(send),
+            false => {
+                let inner = Arc::clone(&self.inner);
+                inner.tasks.spawn(self.run(send, out, cancel));
+            }
         }
         Ok(Answer {
             request,
@@ -305,6 +314,20 @@ impl Exchange {
             _guard: guard,
             place: None,
         })
+    }
+
+    /// Stays on a paced stream until its padding ended, so that an answer of one
+    /// word looks like any other.
+    fn linger(self, send: SendHalf) {
+        if self.inner.pacing() == Pacing::Fast {
+            return;
+        }
+        let inner = Arc::clone(&self.inner);
+        inner.tasks.spawn(async move {
+            let mut receive = self.receive;
+            drained(&mut receive).await;
+            drop(send);
+        });
     }
 
     /// Reads to the end, or until the caller leaves.
@@ -332,7 +355,6 @@ impl Exchange {
                 Some(Err(self.broken(format!("it could not be paid on: {error}"))))
             }
         };
-        self.dues.over.cancel();
         inner.running(provider, -1);
         let failed = matches!(last, Some(Err(_)));
         if failed {
@@ -343,7 +365,15 @@ impl Exchange {
             // The caller may have left meanwhile.
             let _ = out.send(last).await;
         }
-        if complete {
+        let outlives = match complete {
+            true => tokio::select! {
+                () = drained(&mut self.receive) => true,
+                _ = &mut paying => false,
+            },
+            false => false,
+        };
+        self.dues.over.cancel();
+        if outlives {
             // If it does not get through, the next request brings it.
             let _ = timeout(LAST_VOUCHER_WITHIN, paying).await;
         }
@@ -495,6 +525,11 @@ impl Exchange {
             problem,
         }
     }
+}
+
+/// Reads what comes behind the last word: padding, at most.
+async fn drained(receive: &mut ReceiveHalf) {
+    let _ = timeout(DRAIN_WITHIN, receive.receive::<FromProvider>()).await;
 }
 
 /// Signs and sends what is due, in its own time.

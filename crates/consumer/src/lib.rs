@@ -24,6 +24,7 @@ pub use error::{BrokenError, InferError, StartError};
 pub use paths::PathError;
 pub use payer::{PayerKeys, Pseudonyms};
 pub use payment::PaymentError;
+pub use seal::Pacing;
 pub use session::{MoneyError, SessionError};
 pub use shell::{Clock, Consumer, Deps, Policy};
 pub use view::{AnswerView, ChannelView, ModelView, OfferView, PseudonymView};

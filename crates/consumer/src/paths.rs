@@ -110,6 +110,7 @@ struct State {
 pub(crate) struct Paths {
     endpoints: Endpoints,
     network: Network,
+    pacing: Pacing,
     store: Store,
     http: reqwest::Client,
     state: Mutex<State>,
@@ -122,7 +123,7 @@ pub(crate) struct Paths {
 impl Paths {
     pub(crate) async fn load(
         endpoints: Endpoints,
-        network: Network,
+        (network, pacing): (Network, Pacing),
         store: Store,
         http: reqwest::Client,
     ) -> Result<Self, store::LoadError> {
@@ -135,6 +136,7 @@ impl Paths {
         Ok(Self {
             endpoints,
             network,
+            pacing,
             store,
             http,
             state: Mutex::new(State {
@@ -190,7 +192,7 @@ impl Paths {
             Network::Direct => self.direct().await?.open(&seller.node_addr()).await?,
             Network::Oblivious => self.through_guard(seller.node).await?,
         };
-        let sealed = seal::ask(key, key.strongest(), Pacing::Fast, now)?;
+        let sealed = seal::ask(key, key.strongest(), self.pacing, now)?;
         stream.seal(self.token(seller.address), sealed)?;
         Ok(stream)
     }

@@ -11,6 +11,7 @@ use market::{
     RequestId, Timestamp, WalletKey,
 };
 use openai::ChatRequest;
+use seal::Pacing;
 use store::Store;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -62,6 +63,8 @@ pub struct Policy {
     pub running_max: usize,
     /// How requests travel.
     pub network: Network,
+    /// How sealed streams go: as soon as there is something, or at a steady beat.
+    pub pacing: Pacing,
     /// Who pays.
     pub payer: Payer,
 }
@@ -125,9 +128,14 @@ impl Consumer {
         let sessions = Sessions::load(payers, store.clone(), policy.clone()).await?;
         let recent = recent_answers(&store).await?;
         let http = transport::describe::http_client().map_err(StartError::Http)?;
-        let paths = Paths::load(endpoints, policy.network, store.clone(), http)
-            .await
-            .map_err(|error| StartError::Journal(error.into()))?;
+        let paths = Paths::load(
+            endpoints,
+            (policy.network, policy.pacing),
+            store.clone(),
+            http,
+        )
+        .await
+        .map_err(|error| StartError::Journal(error.into()))?;
         let inner = Arc::new(Inner {
             ledger,
             paths,
@@ -391,6 +399,10 @@ impl Inner {
             payer: self.policy.payer,
             upstream: catalog::upstream(&candidate.offer),
         }
+    }
+
+    pub(crate) fn pacing(&self) -> Pacing {
+        self.policy.pacing
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chain::EvmLedger;
-use consumer::{Consumer, Policy};
+use consumer::{Consumer, Pacing, Policy};
 use market::{Amount, Ledger, LedgerError, Network, Payer};
 use store::Store;
 use transport::Endpoints;
@@ -40,6 +40,7 @@ pub(crate) struct Buying {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Way {
     pub(crate) network: Network,
+    pub(crate) pacing: Pacing,
     pub(crate) payer: Payer,
 }
 
@@ -59,6 +60,7 @@ fn policy(local: bool, way: Way) -> Policy {
         refresh,
         running_max: 4096,
         network: way.network,
+        pacing: way.pacing,
         payer: way.payer,
     }
 }

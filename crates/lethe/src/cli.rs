@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use consumer::Pacing;
 use market::Payer;
 
 /// The node of a permissionless market for AI compute.
@@ -52,6 +53,14 @@ pub(crate) enum PayerChoice {
     Wallet,
 }
 
+/// What `--paced` means.
+pub(crate) fn pacing(paced: bool) -> Pacing {
+    match paced {
+        true => Pacing::Paced,
+        false => Pacing::Fast,
+    }
+}
+
 impl From<PayerChoice> for Payer {
     fn from(choice: PayerChoice) -> Self {
         match choice {
@@ -71,6 +80,9 @@ pub(crate) struct Up {
     /// Where the embedded chain listens.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8545")]
     pub(crate) rpc: SocketAddr,
+    /// Send and be answered at a steady beat, padded in the end: slower, and times and sizes tell less.
+    #[arg(long)]
+    pub(crate) paced: bool,
     /// Who pays: an account for each provider, or the wallet itself.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) payer: PayerChoice,
@@ -247,6 +259,9 @@ pub(crate) struct Consume {
     /// address; without it they go through a relay.
     #[arg(long)]
     pub(crate) direct: bool,
+    /// Send and be answered at a steady beat, padded in the end: slower, and times and sizes tell less.
+    #[arg(long)]
+    pub(crate) paced: bool,
     /// Who pays: an account for each provider, or the wallet itself.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) payer: PayerChoice,

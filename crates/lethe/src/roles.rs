@@ -189,6 +189,7 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
             true => market::Network::Direct,
             false => market::Network::Oblivious,
         },
+        pacing: cli::pacing(args.paced),
         payer: args.payer.into(),
     };
     let buying = buy(&place, way).await?;

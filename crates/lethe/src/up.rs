@@ -139,6 +139,7 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
 
     let way = Way {
         network: market::Network::Oblivious,
+        pacing: cli::pacing(args.paced),
         payer: args.payer.into(),
     };
     let market = Market::start(folder, args.rpc, args.model.as_deref(), way, &progress).await?;

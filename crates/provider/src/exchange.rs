@@ -43,6 +43,10 @@ const END_WITHIN: Duration = Duration::from_secs(5);
 /// for: the consumer is told that work began.
 const BEGIN_AFTER: Duration = Duration::from_secs(10);
 
+/// Chunks are sealed in as many cells as if their text had so many bytes, where
+/// it has fewer: a word's length does not show.
+const TEXT_ROOM_BYTES: usize = 64;
+
 /// A stream on which there is nothing to say carries a sign of life this often.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_millis(200);
 
@@ -438,6 +442,14 @@ impl Reader {
     }
 }
 
+/// Chunks that go out together.
+#[derive(Default)]
+struct Batch {
+    messages: Vec<FromProvider>,
+    /// What their texts leave of their room.
+    room: usize,
+}
+
 /// How an answer ended.
 enum Ended {
     Complete,
@@ -567,7 +579,8 @@ impl Exchange {
                 Err(ended) => return ended,
             };
             {
-                let sending = timeout(SEND_WITHIN, self.send.send_many(&batch));
+                let sending = self.send.send_many_in(&batch.messages, batch.room);
+                let sending = timeout(SEND_WITHIN, sending);
                 tokio::pin!(sending);
                 tokio::select! {
                     biased;
@@ -642,8 +655,8 @@ impl Exchange {
 
     /// The next chunks: one that is waited for, and what is ready behind it. A
     /// chunk that nobody has paid for is held until its voucher is there.
-    async fn batch(&mut self, stream: &mut ChunkStream) -> Result<Vec<FromProvider>, Ended> {
-        let mut batch = Vec::new();
+    async fn batch(&mut self, stream: &mut ChunkStream) -> Result<Batch, Ended> {
+        let mut batch = Batch::default();
         let mut next = match self.held.take() {
             Some(held) => Some(Ok(held)),
             None => stream.next().await,
@@ -660,7 +673,7 @@ impl Exchange {
                         .map_err(Ended::Books)?
                     {
                         self.held = Some(chunk);
-                        if !batch.is_empty() {
+                        if !batch.messages.is_empty() {
                             break;
                         }
                         // It may be cut short, for a sign of life; the chunk stays.
@@ -669,14 +682,17 @@ impl Exchange {
                         continue;
                     }
                     match self.metered(&chunk, meter) {
-                        Ok(message) => batch.push(message),
+                        Ok(message) => {
+                            batch.messages.push(message);
+                            batch.room += TEXT_ROOM_BYTES.saturating_sub(chunk.facts.text_bytes);
+                        }
                         Err(ended) => self.last = Some(ended),
                     }
                 }
                 Some(Err(failure)) => self.last = Some(Ended::Backend(failure)),
                 None => self.last = Some(Ended::Complete),
             }
-            if self.last.is_some() || batch.len() == CHUNKS_AT_ONCE {
+            if self.last.is_some() || batch.messages.len() == CHUNKS_AT_ONCE {
                 break;
             }
             match stream.next().now_or_never() {
@@ -684,7 +700,7 @@ impl Exchange {
                 None => break,
             }
         }
-        if batch.is_empty()
+        if batch.messages.is_empty()
             && let Some(ended) = self.last.take()
         {
             return Err(ended);

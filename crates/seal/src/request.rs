@@ -98,6 +98,11 @@ pub fn ask(
 }
 
 impl RequestSealer {
+    /// How the answer is wanted.
+    pub fn pacing(&self) -> Pacing {
+        self.pacing
+    }
+
     /// The front of the request, padded up the ladder.
     pub fn opening(&mut self, data: &[u8]) -> Result<Bytes, SealError> {
         self.must_be(Stage::New)?;

@@ -13,6 +13,9 @@ pub mod describe;
 pub mod door;
 mod memory;
 pub mod message;
+mod paced;
+#[cfg(test)]
+mod paced_tests;
 mod queue;
 mod quic;
 mod sealed;
@@ -31,6 +34,7 @@ use market::{NodeId, NodeKey};
 
 pub use carry::{Carried, CarryLimits, carry};
 pub use memory::MemoryNetwork;
+pub use paced::{ANSWER_CELLS, ASK_CELLS, TICK};
 pub use quic::{
     ACCEPTED_CONNECTIONS, DIAL_WITHIN, DIALLED_CONNECTIONS, IDLE_TIMEOUT, KEEP_ALIVE,
     STREAMS_PER_CONNECTION,

@@ -3,8 +3,11 @@
 
 use bytes::{Bytes, BytesMut};
 use seal::{
-    Cell, OpenError, RequestOpener, RequestSealer, ResponseOpener, ResponseSealer, SealError,
+    CELL_DATA_BYTES, Cell, OpenError, Pacing, RequestOpener, RequestSealer, ResponseOpener,
+    ResponseSealer, SealError,
 };
+
+use crate::paced::{ANSWER_CELLS, ASK_CELLS};
 
 /// Seals what is said.
 pub(crate) enum Sealer {
@@ -24,6 +27,8 @@ pub(crate) struct Sealed {
     /// Opened, and not taken yet.
     plain: BytesMut,
     cells: u64,
+    /// How the answer is wanted, once that was read.
+    pacing: Pacing,
 }
 
 impl Sealer {
@@ -49,6 +54,42 @@ impl Sealer {
         }
     }
 
+    /// As [`Sealer::data`], in no fewer cells than `room` bytes more would take.
+    pub(crate) fn data_in(&mut self, frames: &[u8], room: usize) -> Result<Bytes, SealError> {
+        let cells = |bytes: usize| bytes.div_ceil(CELL_DATA_BYTES);
+        let padding = cells(frames.len() + room) - cells(frames.len());
+        let data = self.data(frames)?;
+        if padding == 0 {
+            return Ok(data);
+        }
+        let padding = self.pad(padding)?;
+        Ok([data, padding].concat().into())
+    }
+
+    /// Cells that say nothing.
+    pub(crate) fn pad(&mut self, cells: usize) -> Result<Bytes, SealError> {
+        match self {
+            Self::Request { sealer, .. } => sealer.pad(cells),
+            Self::Response(sealer) => sealer.pad(cells),
+        }
+    }
+
+    /// Cells that still hide how much was said. The side that asks ends when
+    /// the answer has ended, which hides its own length.
+    pub(crate) fn padding_due(&self) -> usize {
+        match self {
+            Self::Request { .. } => 0,
+            Self::Response(sealer) => sealer.padding_due(),
+        }
+    }
+
+    pub(crate) fn cells_each_tick(&self) -> usize {
+        match self {
+            Self::Request { .. } => ASK_CELLS,
+            Self::Response(_) => ANSWER_CELLS,
+        }
+    }
+
     pub(crate) fn keep_alive(&mut self) -> Result<Bytes, SealError> {
         match self {
             Self::Request { .. } => Ok(Bytes::new()),
@@ -70,6 +111,7 @@ impl Sealed {
             opener,
             plain: BytesMut::new(),
             cells: 0,
+            pacing: Pacing::Fast,
         }
     }
 
@@ -89,7 +131,10 @@ impl Sealed {
         while let Some(cell) = self.next()? {
             self.cells += 1;
             match cell {
-                Cell::Opening(opening) => self.plain.extend_from_slice(&opening.data),
+                Cell::Opening(opening) => {
+                    self.pacing = opening.pacing;
+                    self.plain.extend_from_slice(&opening.data);
+                }
                 Cell::Data(data) => self.plain.extend_from_slice(&data),
                 Cell::KeepAlive | Cell::Pad | Cell::End => {}
             }
@@ -122,10 +167,14 @@ impl Sealed {
         }
     }
 
-    /// What seals the answer to this request.
-    pub(crate) fn respond(&mut self) -> Option<Sealer> {
+    /// What seals the answer to this request, and how it is wanted.
+    pub(crate) fn respond(&mut self) -> Option<(Sealer, Pacing)> {
+        let pacing = self.pacing;
         match &mut self.opener {
-            Opener::Request(opener) => opener.respond().map(Sealer::Response),
+            Opener::Request(opener) => {
+                let sealer = opener.respond()?;
+                Some((Sealer::Response(sealer), pacing))
+            }
             Opener::Response(_) => None,
         }
     }

@@ -20,7 +20,7 @@ const LIMITS: CarryLimits = CarryLimits {
 };
 
 /// A consumer, a relay and a provider that know each other.
-struct Three {
+pub(crate) struct Three {
     network: MemoryNetwork,
     consumer: Node,
     relay: Node,
@@ -30,7 +30,7 @@ struct Three {
 }
 
 impl Three {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let network = MemoryNetwork::new();
         let node_key = |seed: u8| NodeKey::from_bytes(&[seed; 32]);
         let node = |seed: u8| Node::memory(&network, node_key(seed).id());
@@ -55,8 +55,12 @@ impl Three {
         }
     }
 
-    fn sealed(&self, mut stream: Stream) -> Stream {
-        let sealed = seal::ask(&self.key, Suite::X25519, Pacing::Fast, NOW).unwrap();
+    fn sealed(&self, stream: Stream) -> Stream {
+        self.sealed_at(stream, Pacing::Fast)
+    }
+
+    fn sealed_at(&self, mut stream: Stream, pacing: Pacing) -> Stream {
+        let sealed = seal::ask(&self.key, Suite::X25519, pacing, NOW).unwrap();
         stream.seal(None, sealed).unwrap();
         stream
     }
@@ -66,13 +70,23 @@ impl Three {
     }
 
     async fn through(&self) -> Stream {
+        self.through_at(Pacing::Fast).await
+    }
+
+    pub(crate) async fn through_at(&self, pacing: Pacing) -> Stream {
         let mut stream = self.consumer.open(&self.relay.addr()).await.unwrap();
         stream.through(self.provider.id()).unwrap();
-        self.sealed(stream)
+        self.sealed_at(stream, pacing)
     }
 
     /// Carries one stream to wherever it wants to go.
     async fn carries(&self) {
+        let (stream, far) = self.introduced().await;
+        carry(stream, far, LIMITS).await;
+    }
+
+    /// Both sides of a stream that the relay is to carry.
+    pub(crate) async fn introduced(&self) -> (Stream, Stream) {
         let Incoming { mut stream, .. } = self.relay.accept().await.unwrap();
         let hello = stream.receive.receive().await.unwrap();
         assert_eq!(
@@ -83,11 +97,11 @@ impl Three {
         );
         let far = self.relay.open(&self.provider.addr()).await.unwrap();
         stream.send.send(&FromRelay::Carrying).await.unwrap();
-        carry(stream, far, LIMITS).await;
+        (stream, far)
     }
 
     /// The provider's end of the next stream, and the request on it.
-    async fn asked(&self) -> (Stream, String) {
+    pub(crate) async fn asked(&self) -> (Stream, String) {
         let Incoming { mut stream, .. } = self.provider.accept().await.unwrap();
         let hello = stream.receive.receive().await.unwrap();
         assert_eq!(hello, Some(Hello::Sealed { token: None }));

@@ -18,13 +18,14 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use market::NodeId;
-use seal::{OpenError, RequestOpener, RequestSealer, ResponseOpener, SealError, Token};
+use seal::{OpenError, Pacing, RequestOpener, RequestSealer, ResponseOpener, SealError, Token};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
 use crate::memory::{MemoryReader, MemoryWriter};
 use crate::message::{FromRelay, Hello, MAX_MESSAGE_BYTES, RelayRefusal, VERSION};
+use crate::paced::Paced;
 use crate::quic::{QuicReader, QuicWriter};
 use crate::sealed::{Opener, Sealed, Sealer};
 
@@ -49,6 +50,8 @@ pub struct SendHalf {
     /// Frames that go out with the next message.
     queued: Vec<u8>,
     sealer: Option<Sealer>,
+    /// How it is to go on behind the request's opening.
+    pacing: Pacing,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,10 +64,13 @@ enum Sending {
     Finished,
 }
 
+/// Where bytes go.
 #[derive(Debug)]
-enum Writer {
+pub(crate) enum Writer {
     Quic(QuicWriter),
     Memory(MemoryWriter),
+    /// To a task that has the pipe, and beats.
+    Paced(Paced),
 }
 
 /// The receiving half. Dropped, it tells the peer to stop sending.
@@ -210,6 +216,7 @@ impl Stream {
                 state: Sending::New,
                 queued: Vec::new(),
                 sealer: None,
+                pacing: Pacing::Fast,
             },
             receive: ReceiveHalf {
                 pipe: receive,
@@ -238,6 +245,7 @@ impl Stream {
         (request, response): (RequestSealer, ResponseOpener),
     ) -> Result<(), SendError> {
         self.send.queue(&Hello::Sealed { token })?;
+        self.send.pacing = request.pacing();
         self.send.sealer = Some(Sealer::request(request));
         self.receive.sealed = Some(Box::new(Sealed::new(Opener::Response(response))));
         Ok(())
@@ -253,8 +261,12 @@ impl Stream {
     pub fn respond(&mut self) -> Result<(), SendError> {
         let sealed = self.receive.sealed.as_mut();
         let sealer = sealed.and_then(|sealed| sealed.respond());
-        self.send.sealer = Some(sealer.ok_or(SendError::Spent)?);
-        Ok(())
+        let (sealer, pacing) = sealer.ok_or(SendError::Spent)?;
+        self.send.sealer = Some(sealer);
+        match pacing {
+            Pacing::Fast => Ok(()),
+            Pacing::Paced => self.send.pace(),
+        }
     }
 }
 
@@ -270,23 +282,57 @@ impl SendHalf {
         &mut self,
         messages: &[T],
     ) -> Result<(), SendError> {
+        self.send_many_in(messages, 0).await
+    }
+
+    /// The same, sealed in no fewer cells than `room` bytes more would take:
+    /// what is shorter by up to so much looks the same.
+    pub async fn send_many_in<T: Serialize + Sync>(
+        &mut self,
+        messages: &[T],
+        room: usize,
+    ) -> Result<(), SendError> {
         let mut frames = Vec::new();
         for message in messages {
             encode(message, &mut frames)?;
         }
         let mut bytes = self.begun()?;
+        if let Writer::Paced(paced) = &mut self.pipe {
+            return paced.say(frames).await;
+        }
         match &mut self.sealer {
-            Some(sealer) => bytes.extend_from_slice(&sealer.data(&frames)?),
+            Some(sealer) => bytes.extend_from_slice(&sealer.data_in(&frames, room)?),
             None if bytes.is_empty() => bytes = frames,
             None => bytes.append(&mut frames),
         }
-        self.write(bytes.into()).await
+        self.write(bytes.into()).await?;
+        match (self.pacing, &self.sealer) {
+            // The opening is out; what follows is on the beat.
+            (Pacing::Paced, Some(_)) => self.pace(),
+            _ => Ok(()),
+        }
+    }
+
+    /// From now on cells go out at a steady beat, whatever is said.
+    fn pace(&mut self) -> Result<(), SendError> {
+        let front = self.begun()?;
+        let sealer = self.sealer.take().ok_or(SendError::Spent)?;
+        self.state = Sending::Open;
+        let (paced, beginning) = Paced::new();
+        let pipe = std::mem::replace(&mut self.pipe, Writer::Paced(paced));
+        if let Writer::Paced(paced) = &mut self.pipe {
+            paced.start(beginning, pipe, sealer, front);
+        }
+        Ok(())
     }
 
     /// Says that this side is there and has nothing to say yet; only on a
     /// stream whose answers are sealed.
     pub async fn keep_alive(&mut self) -> Result<(), SendError> {
         let mut bytes = self.begun()?;
+        if let Writer::Paced(paced) = &mut self.pipe {
+            return paced.is_alive().await;
+        }
         let Some(sealer) = &mut self.sealer else {
             return Ok(());
         };
@@ -332,11 +378,7 @@ impl SendHalf {
 
     /// Ends this direction of the bytes, whatever they mean.
     pub(crate) async fn finish_raw(&mut self) -> Result<(), SendError> {
-        let ended = match &mut self.pipe {
-            Writer::Quic(pipe) => pipe.finish(),
-            Writer::Memory(pipe) => pipe.finish().await,
-        };
-        ended.map_err(SendError::from)?;
+        self.pipe.finish().await?;
         self.state = Sending::Finished;
         Ok(())
     }
@@ -345,28 +387,60 @@ impl SendHalf {
     /// stream, or its connection is gone; after [`SendHalf::finish`] also when
     /// it has everything.
     pub fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
-        let (quic, memory) = match &self.pipe {
-            Writer::Quic(pipe) => (Some(pipe.stopped()), None),
-            Writer::Memory(pipe) => (None, Some(pipe.stopped())),
-        };
-        async move {
-            match (quic, memory) {
-                (Some(stopped), _) => stopped.await,
-                (_, Some(stopped)) => stopped.await,
-                (None, None) => {}
-            }
-        }
+        self.pipe.stopped()
     }
 
     /// Sends bytes as they are: framed, and perhaps sealed, by somebody before.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), SendError> {
         self.state = Sending::Midway;
-        match &mut self.pipe {
-            Writer::Quic(pipe) => pipe.write(bytes).await,
-            Writer::Memory(pipe) => pipe.write(&bytes).await,
-        }?;
+        self.pipe.write(bytes).await?;
         self.state = Sending::Open;
         Ok(())
+    }
+}
+
+impl Writer {
+    pub(crate) async fn write(&mut self, bytes: Bytes) -> Result<(), SendError> {
+        match self {
+            Self::Quic(pipe) => pipe.write(bytes).await?,
+            Self::Memory(pipe) => pipe.write(&bytes).await?,
+            Self::Paced(_) => return Err(SendError::Spent),
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn finish(&mut self) -> Result<(), SendError> {
+        match self {
+            Self::Quic(pipe) => pipe.finish()?,
+            Self::Memory(pipe) => pipe.finish().await?,
+            Self::Paced(paced) => paced.finish().await?,
+        }
+        Ok(())
+    }
+
+    pub(crate) fn reset(&mut self) {
+        match self {
+            Self::Quic(pipe) => pipe.reset(),
+            Self::Memory(pipe) => pipe.reset(),
+            // Its task resets the pipe when it is dropped.
+            Self::Paced(_) => {}
+        }
+    }
+
+    pub(crate) fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (quic, memory, paced) = match self {
+            Self::Quic(pipe) => (Some(pipe.stopped()), None, None),
+            Self::Memory(pipe) => (None, Some(pipe.stopped()), None),
+            Self::Paced(paced) => (None, None, Some(paced.stopped())),
+        };
+        async move {
+            match (quic, memory, paced) {
+                (Some(stopped), _, _) => stopped.await,
+                (_, Some(stopped), _) => stopped.await,
+                (_, _, Some(stopped)) => stopped.await,
+                (None, None, None) => {}
+            }
+        }
     }
 }
 
@@ -375,10 +449,7 @@ impl Drop for SendHalf {
         if self.state == Sending::Finished {
             return;
         }
-        match &mut self.pipe {
-            Writer::Quic(pipe) => pipe.reset(),
-            Writer::Memory(pipe) => pipe.reset(),
-        }
+        self.pipe.reset();
     }
 }
 
