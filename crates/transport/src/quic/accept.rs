@@ -6,6 +6,7 @@ use std::time::Duration;
 use iroh::endpoint::Connection;
 use market::NodeId;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +19,15 @@ use crate::queue::Queue;
 /// Fewer free places than this are a crowd.
 const CROWDED: usize = ACCEPTED_CONNECTIONS / 4;
 
+/// Handshakes a second with peers that have not proved to receive at their
+/// address. Beyond that they are asked for the proof first, and nothing is kept
+/// of them until then: it costs them a round trip, and one who only begins
+/// handshakes costs us little. Each leaves some 25 kB behind for a while.
+const UNPROVEN_PER_SECOND: f64 = 32.0;
+
+/// As many may come at once after a quiet time.
+const UNPROVEN_AT_ONCE: f64 = 64.0;
+
 /// How long a connection without streams keeps its place in a crowd.
 const KEEP_UNUSED_CROWDED: Duration = Duration::from_secs(10);
 
@@ -29,12 +39,19 @@ pub(super) async fn run(
     stop: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(ACCEPTED_CONNECTIONS));
+    let mut unproven = Allowance::new(Instant::now());
     loop {
         let dialled = tokio::select! {
             () = stop.cancelled() => return,
             dialled = endpoint.accept() => dialled,
         };
         let Some(dialled) = dialled else { return };
+        if !dialled.remote_addr_validated() && !unproven.take(Instant::now()) {
+            if let Err(error) = dialled.retry() {
+                tracing::debug!(%error, "no proof could be asked for");
+            }
+            continue;
+        }
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             tracing::debug!(
                 limit = ACCEPTED_CONNECTIONS,
@@ -56,6 +73,33 @@ pub(super) async fn run(
                 serve(link, &incoming, &places, &stop).await;
             }
         });
+    }
+}
+
+/// Handshakes that may begin without a proof.
+struct Allowance {
+    left: f64,
+    since: Instant,
+}
+
+impl Allowance {
+    fn new(now: Instant) -> Self {
+        Self {
+            left: UNPROVEN_AT_ONCE,
+            since: now,
+        }
+    }
+
+    /// Takes one, if there is one.
+    fn take(&mut self, now: Instant) -> bool {
+        let earned = (now - self.since).as_secs_f64() * UNPROVEN_PER_SECOND;
+        self.since = now;
+        self.left = (self.left + earned).min(UNPROVEN_AT_ONCE);
+        if self.left < 1.0 {
+            return false;
+        }
+        self.left -= 1.0;
+        true
     }
 }
 
@@ -114,4 +158,21 @@ async fn pass_on(link: &Link, incoming: &Queue<Incoming>) {
 
 fn peer_id(connection: &Connection) -> NodeId {
     NodeId((*connection.remote_id().as_bytes()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_handshakes_is_soon_asked_for_proofs() {
+        let start = Instant::now();
+        let mut unproven = Allowance::new(start);
+        let taken = |unproven: &mut Allowance, at: Duration| {
+            (0..1000).filter(|_| unproven.take(start + at)).count()
+        };
+        assert_eq!(taken(&mut unproven, Duration::ZERO), 64);
+        assert_eq!(taken(&mut unproven, Duration::from_secs(1)), 32);
+        assert_eq!(taken(&mut unproven, Duration::from_secs(60)), 64);
+    }
 }

@@ -165,6 +165,33 @@ async fn a_silent_address_costs_all_who_wait_one_dial() {
     assert!(asked.elapsed() < DIAL_WITHIN * 2, "{:?}", asked.elapsed());
 }
 
+/// More than may come without a proof: who is asked for one gives it.
+#[tokio::test]
+async fn a_crowd_of_new_peers_gets_in() {
+    const PEERS: u8 = 100;
+    let far = node(1).await;
+    let dialled = join_all((2..2 + PEERS).map(|seed| {
+        let far = &far;
+        async move {
+            let near = node(seed).await;
+            let mut here = near.open(&address(far)).await.unwrap();
+            here.send.send(&seed).await.unwrap();
+            (near, here)
+        }
+    }));
+    let heard = async {
+        let mut heard = Vec::new();
+        for _ in 0..PEERS {
+            let mut there = far.accept().await.unwrap().stream;
+            heard.push(there.receive.receive::<u8>().await.unwrap().unwrap());
+        }
+        heard.sort_unstable();
+        heard
+    };
+    let (_open, heard) = tokio::join!(dialled, heard);
+    assert_eq!(heard, (2..2 + PEERS).collect::<Vec<_>>());
+}
+
 #[tokio::test]
 async fn streams_on_a_connection_are_limited() {
     let (near, far) = (node(1).await, node(2).await);
