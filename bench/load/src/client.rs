@@ -36,14 +36,32 @@ pub(crate) async fn run(asked: Asked) -> io::Result<Value> {
     for turn in 0..asked.streams {
         streams.spawn(stream(asked.clone(), turn));
     }
+    let mut gaps = Vec::new();
     let mut tokens = 0;
     while let Some(ended) = streams.join_next().await {
-        tokens += ended.map_err(io::Error::other)??;
+        let came = ended.map_err(io::Error::other)??;
+        tokens += came.tokens;
+        gaps.extend(came.gaps_ms);
     }
-    Ok(json!({ "tokens": tokens, "wall_s": began.elapsed().as_secs_f64() }))
+    gaps.sort_unstable_by(f64::total_cmp);
+    let gap = |share: usize| gaps.get(gaps.len() * share / 1000);
+    Ok(json!({
+        "tokens": tokens,
+        "wall_s": began.elapsed().as_secs_f64(),
+        "gap_p50_ms": gap(500),
+        "gap_p99_ms": gap(990),
+        "gap_max_ms": gaps.last(),
+    }))
 }
 
-async fn stream(asked: Asked, turn: u32) -> io::Result<u32> {
+/// What came of one stream.
+struct Came {
+    tokens: u32,
+    /// Between a token and the next.
+    gaps_ms: Vec<f64>,
+}
+
+async fn stream(asked: Asked, turn: u32) -> io::Result<Came> {
     if let Some(period) = Duration::from_secs(1).checked_div(asked.per_second) {
         sleep(period * turn / asked.streams).await;
     }
@@ -59,6 +77,7 @@ async fn stream(asked: Asked, turn: u32) -> io::Result<u32> {
         return Err(io::Error::other(format!("the answer is {status:?}")));
     }
     let (mut tokens, mut line, mut last) = (0, Vec::new(), Vec::new());
+    let (mut gaps_ms, mut token_at) = (Vec::new(), None::<Instant>);
     loop {
         if line.starts_with(b"data: ") {
             last.clone_from(&line);
@@ -71,6 +90,10 @@ async fn stream(asked: Asked, turn: u32) -> io::Result<u32> {
         }
         if line.starts_with(b"data: {") && contains(&line, b"\"content\":\"") {
             tokens += 1;
+            let now = Instant::now();
+            if let Some(before) = token_at.replace(now) {
+                gaps_ms.push(1e3 * (now - before).as_secs_f64());
+            }
         }
         if line.starts_with(b"data: [DONE]") {
             break;
@@ -82,7 +105,7 @@ async fn stream(asked: Asked, turn: u32) -> io::Result<u32> {
             asked.tokens
         )));
     }
-    Ok(tokens)
+    Ok(Came { tokens, gaps_ms })
 }
 
 fn request(asked: &Asked) -> Vec<u8> {

@@ -9,6 +9,7 @@ mod backend;
 mod crash;
 mod history;
 mod outage;
+mod paced;
 mod paying;
 mod process;
 mod pseudonyms;

@@ -142,18 +142,22 @@ impl Town {
 
     /// A consumer with a folder of this name.
     pub(crate) fn consumer_in(&self, folder: &str) -> Running {
+        self.consumer_with(folder, &[])
+    }
+
+    /// The same, with more flags.
+    pub(crate) fn consumer_with(&self, folder: &str, flags: &[&str]) -> Running {
         let rpc = self.rpc_url();
-        Running::start(
-            &self.folder.path().join(folder),
-            &[
-                "consume",
-                "--direct",
-                "--rpc-url",
-                &rpc,
-                "--http",
-                "127.0.0.1:0",
-            ],
-        )
+        let usual = [
+            "consume",
+            "--direct",
+            "--rpc-url",
+            &rpc,
+            "--http",
+            "127.0.0.1:0",
+        ];
+        let args = [&usual[..], flags].concat();
+        Running::start(&self.folder.path().join(folder), &args)
     }
 
     /// Where everybody's folders are.
