@@ -11,6 +11,8 @@
 mod carry;
 pub mod describe;
 pub mod door;
+#[cfg(test)]
+mod hostile_tests;
 mod memory;
 pub mod message;
 mod paced;
