@@ -183,16 +183,6 @@ impl RequestOpener {
         self.encapsulated
     }
 
-    /// How many bytes of data the opening will have, once its first cell was
-    /// opened and until it is whole: who wants no more than so many drops it
-    /// here. Memory grows with what came, not with this.
-    pub fn announced(&self) -> Option<u32> {
-        match &self.stage {
-            RequestStage::Opening(_, gathering) => Some(gathering.head.total),
-            _ => None,
-        }
-    }
-
     /// The next cell; `None` until more comes, and behind the end.
     #[expect(
         clippy::should_implement_trait,

@@ -92,22 +92,17 @@ fn a_request_is_opened_once_then_goes_on_then_ends() {
 }
 
 #[test]
-fn how_long_an_opening_will_be_is_known_from_its_first_chunk() {
+fn nobody_answers_half_an_opening() {
     let keys = keys();
     let (mut sealer, _) = asked(&keys, Suite::X25519);
     let bytes = sealer.opening(&[1; 50_000]).unwrap();
     let mut opener = RequestOpener::new(&keys, NOW);
-    opener.push(&bytes[..16_000]).unwrap();
-    assert_eq!((opener.next(), opener.announced()), (Ok(None), None));
-    opener.push(&bytes[16_000..17_000]).unwrap();
-    assert_eq!(
-        (opener.next(), opener.announced()),
-        (Ok(None), Some(50_000))
-    );
+    opener.push(&bytes[..17_000]).unwrap();
+    assert_eq!(opener.next(), Ok(None));
     assert!(opener.respond().is_none());
     opener.push(&bytes[17_000..]).unwrap();
     assert!(opener.next().unwrap().is_some());
-    assert_eq!(opener.announced(), None);
+    assert!(opener.respond().is_some());
 }
 
 #[test]
