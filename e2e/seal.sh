@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Sealing, against the second implementation in docs/protocol: published exchanges, and live ones both ways.
-# usage: seal.sh PROGRAM   (the example `vectors` of the crate `seal`; Python 3.11 is there)
+# usage: seal.sh PROGRAM MESSAGES   (the examples `vectors` of the crate `seal` and `messages` of `transport`)
 set -euo pipefail
 
 program=$(realpath "$1")
-readonly program
+messages=$(realpath "$2")
+readonly program messages
 cd "$(dirname "${BASH_SOURCE[0]}")/../docs/protocol"
 readonly VENV=../../target/protocol-venv
 export PYTHONDONTWRITEBYTECODE=1
@@ -17,6 +18,8 @@ cmp -s requirements.txt "$VENV/installed" || {
 
 "$VENV/bin/python" client.py vectors vectors
 "$VENV/bin/python" client.py exchange "$program"
+"$messages" | diff messages.json - || { echo "messages.json is not what is sent"; exit 1; }
+"$VENV/bin/python" messages.py messages.json
 
 # What the program writes anew opens as well.
 fresh=$(mktemp -d -t lethe-vectors-XXXXXX)
