@@ -136,14 +136,6 @@ async fn a_longer_answer_only_shows_as_a_longer_class() {
 async fn who_leaves_a_paced_stream_is_felt_at_once() {
     let three = Three::new();
     let mut near = three.through_at(Pacing::Paced).await;
-    let carrying = async {
-        let (near, far) = three.introduced().await;
-        let limits = crate::CarryLimits {
-            bytes: 1_000_000,
-            idle: Duration::from_secs(60),
-        };
-        crate::carry(near, far, limits).await;
-    };
     let leaving = async {
         near.send.send(&"question").await.unwrap();
         let (mut far, _) = three.asked().await;
@@ -157,21 +149,13 @@ async fn who_leaves_a_paced_stream_is_felt_at_once() {
         sleep(TICK).await;
         far.send.send(&"to nobody").await.unwrap_err();
     };
-    tokio::join!(leaving, carrying);
+    tokio::join!(leaving, three.carries());
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_cut_within_its_padding_is_not_whole() {
     let three = Three::new();
     let mut near = three.through_at(Pacing::Paced).await;
-    let carrying = async {
-        let (near, far) = three.introduced().await;
-        let limits = crate::CarryLimits {
-            bytes: 1_000_000,
-            idle: Duration::from_secs(60),
-        };
-        crate::carry(near, far, limits).await;
-    };
     let cutting = async {
         near.send.send(&"question").await.unwrap();
         let (mut far, _) = three.asked().await;
@@ -182,5 +166,5 @@ async fn an_answer_cut_within_its_padding_is_not_whole() {
         let end = near.receive.receive::<String>().await;
         assert!(matches!(end, Err(ReceiveError::Left)), "{end:?}");
     };
-    tokio::join!(cutting, carrying);
+    tokio::join!(cutting, three.carries());
 }

@@ -80,7 +80,7 @@ impl Three {
     }
 
     /// Carries one stream to wherever it wants to go.
-    async fn carries(&self) {
+    pub(crate) async fn carries(&self) {
         let (stream, far) = self.introduced().await;
         carry(stream, far, LIMITS).await;
     }
