@@ -11,8 +11,8 @@
 use std::error::Error;
 
 use market::{
-    Address, Amount, B256, ChannelConfig, Domain, ModelId, NodeKey, Outcome, Rates, Receipt,
-    RequestId, Timestamp, Upstream, Voucher, WalletKey,
+    Address, Amount, B256, ChannelConfig, ChannelId, Domain, ModelId, NodeKey, Outcome, Rates,
+    Receipt, RequestId, Timestamp, Upstream, Voucher, WalletKey,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -22,6 +22,9 @@ use transport::message::{
 
 const HOT_KEY: [u8; 32] = [7; 32];
 const NODE_KEY: [u8; 32] = [1; 32];
+
+/// Receipts up to this one are there.
+const RECEIPTS_AFTER: u64 = 2;
 
 const RATES: Rates = Rates {
     input_per_million: Amount::new(400_000_000_000_000_000),
@@ -39,126 +42,141 @@ fn hex(bytes: &[u8]) -> String {
     alloy_primitives::hex::encode_prefixed(bytes)
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let hot_key = WalletKey::from_bytes(&HOT_KEY)?;
-    let node_key = NodeKey::from_bytes(&NODE_KEY);
-    let domain = Domain {
-        chain_id: 31_337,
-        settlement: Address::repeat_byte(0x40),
-    };
-    let channel = ChannelConfig {
-        payer: Address::repeat_byte(0x11),
-        payer_authorizer: hot_key.address(),
-        receiver: Address::repeat_byte(0x22),
-        receiver_authorizer: Address::repeat_byte(0x23),
-        token: Address::repeat_byte(0x33),
-        withdraw_delay_s: 900,
-        salt: B256::with_last_byte(5),
-    };
-    let id = channel.id(&domain);
-    let request = RequestId([0x55; 16].into());
-    let voucher = Voucher {
-        channel: id,
-        ceiling: Amount::new(123_456_789_000_000),
-    };
-    let voucher = voucher.sign(&domain, &hot_key);
-    let receipt = Receipt {
-        request,
-        channel: id,
-        sequence: 3,
-        model: MODEL,
-        rates: RATES,
-        upstream: Upstream::OwnEngine,
-        input_tokens: 13,
-        output_tokens: 12,
-        amount: RATES.cost(13, 12)?,
-        charged_total: Amount::new(99_000_000_000_000),
-        outcome: Outcome::Complete,
-        issued_at: Timestamp(1_800_000_000),
-    };
-    let signed = hex(&receipt.signing_bytes());
-    let receipt = receipt.sign(&node_key);
-    let request_text = Infer::signed_text(request, id);
-    let infer = Infer {
-        request,
-        channel,
-        voucher,
-        model: MODEL,
-        rates: RATES,
-        body: br#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#
-            .to_vec()
-            .into(),
-        signature: hot_key.sign_message(request_text.as_bytes()),
-    };
-    let receipts = ReceiptsAsk::sign(id, 2, &hot_key);
-    let token = |byte: u8| postcard::from_bytes(&[byte; 40]);
-    let refusal = Refusal {
-        reason: Reason::Busy,
-        message: "all slots are taken".into(),
-        retry_after_ms: Some(1500),
-    };
-    let failure = Failure {
-        kind: FailureKind::Backend,
-        message: "it fell silent".into(),
-    };
-    let chunk = br#"{"choices":[{"delta":{"content":"ice"}}]}"#.to_vec();
-    let messages = [
-        message("consumer", &Ask::Infer(Box::new(infer)))?,
-        message("consumer", &Ask::Receipts(receipts))?,
-        message(
-            "consumer",
-            &FromConsumer::Pay {
-                voucher,
-                read_tokens: 64,
+/// Who speaks, and over which channel.
+struct Scene {
+    hot_key: WalletKey,
+    node_key: NodeKey,
+    domain: Domain,
+    channel: ChannelConfig,
+    request: RequestId,
+}
+
+impl Scene {
+    fn new() -> Result<Self, Box<dyn Error>> {
+        let hot_key = WalletKey::from_bytes(&HOT_KEY)?;
+        Ok(Self {
+            channel: ChannelConfig {
+                payer: Address::repeat_byte(0x11),
+                payer_authorizer: hot_key.address(),
+                receiver: Address::repeat_byte(0x22),
+                receiver_authorizer: Address::repeat_byte(0x23),
+                token: Address::repeat_byte(0x33),
+                withdraw_delay_s: 900,
+                salt: B256::with_last_byte(5),
             },
-        )?,
-        message("consumer", &FromConsumer::Leave)?,
-        message("provider", &FromProvider::Refused(refusal))?,
-        message(
-            "provider",
-            &FromProvider::Begin {
+            hot_key,
+            node_key: NodeKey::from_bytes(&NODE_KEY),
+            domain: Domain {
+                chain_id: 31_337,
+                settlement: Address::repeat_byte(0x40),
+            },
+            request: RequestId([0x55; 16].into()),
+        })
+    }
+
+    fn id(&self) -> ChannelId {
+        self.channel.id(&self.domain)
+    }
+
+    fn receipt(&self) -> Result<Receipt, Box<dyn Error>> {
+        Ok(Receipt {
+            request: self.request,
+            channel: self.id(),
+            sequence: 3,
+            model: MODEL,
+            rates: RATES,
+            upstream: Upstream::OwnEngine,
+            input_tokens: 13,
+            output_tokens: 12,
+            amount: RATES.cost(13, 12)?,
+            charged_total: Amount::new(99_000_000_000_000),
+            outcome: Outcome::Complete,
+            issued_at: Timestamp(1_800_000_000),
+        })
+    }
+
+    fn of_consumer(&self) -> Result<Vec<Value>, Box<dyn Error>> {
+        let voucher = Voucher {
+            channel: self.id(),
+            ceiling: Amount::new(123_456_789_000_000),
+        };
+        let voucher = voucher.sign(&self.domain, &self.hot_key);
+        let body = br#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
+        let text = Infer::signed_text(self.request, self.id());
+        let infer = Infer {
+            request: self.request,
+            channel: self.channel,
+            voucher,
+            model: MODEL,
+            rates: RATES,
+            body: body.to_vec().into(),
+            signature: self.hot_key.sign_message(text.as_bytes()),
+        };
+        let receipts = ReceiptsAsk::sign(self.id(), RECEIPTS_AFTER, &self.hot_key);
+        let pay = FromConsumer::Pay {
+            voucher,
+            read_tokens: 64,
+        };
+        Ok(vec![
+            message("consumer", &Ask::Infer(Box::new(infer)))?,
+            message("consumer", &Ask::Receipts(receipts))?,
+            message("consumer", &pay)?,
+            message("consumer", &FromConsumer::Leave)?,
+        ])
+    }
+
+    fn of_provider(&self) -> Result<Vec<Value>, Box<dyn Error>> {
+        let token = |byte: u8| postcard::from_bytes(&[byte; 40]);
+        let receipt = self.receipt()?.sign(&self.node_key);
+        let messages = [
+            FromProvider::Refused(Refusal {
+                reason: Reason::Busy,
+                message: "all slots are taken".into(),
+                retry_after_ms: Some(1500),
+            }),
+            FromProvider::Begin {
                 tokens: vec![token(0x61)?, token(0x62)?],
             },
-        )?,
-        message(
-            "provider",
-            &FromProvider::Chunk {
+            FromProvider::Chunk {
                 tokens: 7,
-                json: chunk.into(),
+                json: br#"{"choices":[{"delta":{"content":"ice"}}]}"#.to_vec().into(),
             },
-        )?,
-        message(
-            "provider",
-            &FromProvider::End {
+            FromProvider::End {
                 receipt: receipt.clone(),
                 failure: None,
             },
-        )?,
-        message(
-            "provider",
-            &FromProvider::End {
+            FromProvider::End {
                 receipt: receipt.clone(),
-                failure: Some(failure),
+                failure: Some(Failure {
+                    kind: FailureKind::Backend,
+                    message: "it fell silent".into(),
+                }),
             },
-        )?,
-        message(
-            "provider",
-            &FromProvider::Receipts {
+            FromProvider::Receipts {
                 receipts: vec![receipt],
                 running: 1,
             },
-        )?,
-    ];
+        ];
+        messages
+            .iter()
+            .map(|said| message("provider", said))
+            .collect()
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let scene = Scene::new()?;
+    let messages = [scene.of_consumer()?, scene.of_provider()?].concat();
     let published = json!({
         "hotKey": hex(&HOT_KEY),
         "nodeKey": hex(&NODE_KEY),
-        "nodeId": node_key.id(),
-        "chainId": domain.chain_id,
-        "settlement": domain.settlement,
-        "channelId": id,
-        "requestText": request_text,
-        "receiptsText": ReceiptsAsk::signed_text(id, 2),
-        "receiptBytes": signed,
+        "nodeId": scene.node_key.id(),
+        "chainId": scene.domain.chain_id,
+        "settlement": scene.domain.settlement,
+        "channelId": scene.id(),
+        "requestText": Infer::signed_text(scene.request, scene.id()),
+        "receiptsText": ReceiptsAsk::signed_text(scene.id(), RECEIPTS_AFTER),
+        "receiptBytes": hex(&scene.receipt()?.signing_bytes()),
         "messages": messages,
     });
     println!("{}", serde_json::to_string_pretty(&published)?);
