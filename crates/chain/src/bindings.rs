@@ -7,7 +7,7 @@ use alloy::sol;
 
 sol! {
     /// Payment channels: x402 `batch-settlement`.
-    #[derive(Debug)]
+    #[derive(Debug, PartialEq)]
     interface Settlement {
         struct ChannelConfig {
             address payer;

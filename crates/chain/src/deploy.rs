@@ -23,6 +23,7 @@ use crate::profile::{
     ALLOWANCE_COLLECTOR, CALL_AGGREGATOR, EIP3009_COLLECTOR, LOCAL_CHAIN_ID, Network, SETTLEMENT,
 };
 use crate::rpc::{Rpc, RpcError};
+use crate::sender::machine::Policy;
 use crate::sender::{Intent, Pace, Sender};
 
 /// 42 million MOR, as many as there will ever be.
@@ -135,7 +136,7 @@ pub async fn place_code(rpc_url: &str) -> Result<(), DeployError> {
 pub async fn deploy(rpc_url: &str, market: &LocalMarket) -> Result<Deployment, DeployError> {
     let rpc = local(rpc_url).await?;
     let plan = plan(market);
-    let done = rpc.transactions_of(DEPLOYER.address, "latest").await?;
+    let done = rpc.transactions_of(DEPLOYER.address).await?;
     let sender = Sender::start(
         rpc.clone(),
         LOCAL_CHAIN_ID,
@@ -160,7 +161,7 @@ pub async fn deploy(rpc_url: &str, market: &LocalMarket) -> Result<Deployment, D
         ("dollar", deployment.usd),
     ] {
         if rpc.code(address).await?.is_empty() {
-            let nonce = rpc.transactions_of(DEPLOYER.address, "latest").await?;
+            let nonce = rpc.transactions_of(DEPLOYER.address).await?;
             return Err(DeployError::Spoilt {
                 contract,
                 address,
@@ -173,12 +174,15 @@ pub async fn deploy(rpc_url: &str, market: &LocalMarket) -> Result<Deployment, D
 
 /// Somebody waits for a local chain to come up.
 const DEPLOY_PACE: Pace = Pace {
-    poll_min: Duration::from_millis(10),
+    policy: Policy {
+        poll_min: Duration::from_millis(10),
+        ..Pace::LOCAL.policy
+    },
     ..Pace::LOCAL
 };
 
 async fn local(rpc_url: &str) -> Result<Rpc, DeployError> {
-    let rpc = Rpc::new(rpc_url)?;
+    let rpc = Rpc::new(&rpc_url.into(), None)?;
     let chain_id = rpc.chain_id().await?;
     if chain_id != LOCAL_CHAIN_ID {
         return Err(DeployError::NotLocal { chain_id });

@@ -20,7 +20,7 @@ use crate::directory::{Directory, amount};
 use crate::journal::TxJournal;
 use crate::logs::{self, Query};
 use crate::profile::Network;
-use crate::rpc::{Message, Receipt, Rpc};
+use crate::rpc::{At, Endpoints, Message, Receipt, Rpc, RpcError};
 use crate::sender::{Intent, Pace, Sender, fee_per_gas};
 
 /// Rows of one claim: about 4 million gas.
@@ -48,10 +48,10 @@ struct Inner {
 }
 
 impl EvmLedger {
-    /// Connects, and checks that the chain is the one that `network` says,
+    /// Connects to a chain's JSON-RPC, at one URL or several, and checks that the chain is the one that `network` says,
     /// with its contracts where it says. Then goes after what `journal` has open.
     pub async fn connect(
-        rpc_url: &str,
+        endpoints: impl Into<Endpoints>,
         network: Network,
         key: Arc<WalletKey>,
         journal: Arc<dyn TxJournal>,
@@ -61,7 +61,7 @@ impl EvmLedger {
             .map_err(|error| LedgerError::Refused {
                 reason: error.to_string(),
             })?;
-        let rpc = Rpc::new(rpc_url)?;
+        let rpc = Rpc::new(&endpoints.into(), Some(network.chain_id))?;
         verify(&rpc, &network).await?;
         let pace = if network.is_local() {
             Pace::LOCAL
@@ -81,6 +81,10 @@ impl EvmLedger {
             sender,
             turn: Semaphore::new(1),
         })))
+    }
+
+    pub(crate) fn rpc(&self) -> &Rpc {
+        &self.0.rpc
     }
 
     /// Where it is.
@@ -264,7 +268,7 @@ impl Inner {
             data: &call.data,
             value: U256::ZERO,
         };
-        let tried = self.rpc.call(message, "latest").await;
+        let tried = self.rpc.call(message, At::Latest).await;
         match tried.map_err(LedgerError::from) {
             Err(LedgerError::Refused { reason }) if about_allowance(&reason) => {}
             Err(error) if !matches!(&error, LedgerError::Refused { reason } if about_balance(reason)) =>
@@ -361,12 +365,20 @@ impl Inner {
     }
 
     async fn channel(&self, id: ChannelId) -> Result<ChannelState, LedgerError> {
-        let channel = Settlement::channelsCall { channelId: id.0 };
-        let pending = Settlement::pendingWithdrawalsCall { channelId: id.0 };
-        let (channel, pending) = tokio::try_join!(
-            self.rpc.view(self.network.settlement, &channel),
-            self.rpc.view(self.network.settlement, &pending),
-        )?;
+        let settlement = self.network.settlement;
+        let (channel, pending) = self
+            .rpc
+            .decided("a channel", move |endpoint, at| {
+                let channel = Settlement::channelsCall { channelId: id.0 };
+                let pending = Settlement::pendingWithdrawalsCall { channelId: id.0 };
+                Box::pin(async move {
+                    tokio::try_join!(
+                        endpoint.view(settlement, &channel, at),
+                        endpoint.view(settlement, &pending, at),
+                    )
+                })
+            })
+            .await?;
         let initiated_at: u64 = pending.initiatedAt.to();
         Ok(ChannelState {
             balance: Amount::new(channel.balance),
@@ -397,7 +409,7 @@ impl Inner {
                     self.network.name, config.token
                 ),
             })?;
-        let now: u64 = self.rpc.head().await?.timestamp.to();
+        let now: u64 = self.rpc.decided_head().await?.timestamp.to();
         let channel = config.id(&self.network.domain());
         let agreement = Agreement {
             chain_id: self.network.chain_id,
@@ -445,12 +457,14 @@ fn hash(receipt: Result<Receipt, LedgerError>) -> Result<TxHash, LedgerError> {
 /// Whether the chain is what the profile says.
 async fn verify(rpc: &Rpc, network: &Network) -> Result<(), LedgerError> {
     let nonsense = |problem: String| Err(LedgerError::Nonsense { problem });
-    let chain_id = rpc.chain_id().await?;
-    if chain_id != network.chain_id {
-        return nonsense(format!(
-            "the node is on chain {chain_id}, network {:?} is chain {}; check the RPC address",
-            network.name, network.chain_id
-        ));
+    match rpc.check_chains().await {
+        Err(RpcError::WrongChain { got, expected, .. }) => {
+            return nonsense(format!(
+                "the node is on chain {got}, network {:?} is chain {expected}; check the RPC address",
+                network.name
+            ));
+        }
+        checked => checked?,
     }
     let contracts = [
         ("settlement", Some(network.settlement)),
@@ -493,7 +507,7 @@ impl Ledger for EvmLedger {
     }
 
     fn now(&self) -> BoxFuture<'_, Result<Timestamp, LedgerError>> {
-        Box::pin(async move { Ok(Timestamp(self.0.rpc.head().await?.timestamp.to())) })
+        Box::pin(async move { Ok(Timestamp(self.0.rpc.decided_head().await?.timestamp.to())) })
     }
 
     fn balance(
@@ -573,8 +587,15 @@ impl Ledger for EvmLedger {
         token: Address,
     ) -> BoxFuture<'_, Result<Receiver, LedgerError>> {
         Box::pin(async move {
-            let call = Settlement::receiversCall { receiver, token };
-            let owed = self.0.rpc.view(self.0.network.settlement, &call).await?;
+            let settlement = self.0.network.settlement;
+            let owed = self
+                .0
+                .rpc
+                .decided("a receiver", move |endpoint, at| {
+                    let call = Settlement::receiversCall { receiver, token };
+                    Box::pin(async move { endpoint.view(settlement, &call, at).await })
+                })
+                .await?;
             Ok(Receiver {
                 total_claimed: Amount::new(owed.totalClaimed),
                 total_settled: Amount::new(owed.totalSettled),

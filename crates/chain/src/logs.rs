@@ -78,7 +78,7 @@ async fn ask(rpc: &Rpc, query: Query, (from, to): (u64, u64)) -> Result<Vec<Log>
         "fromBlock": U64::from(from),
         "toBlock": U64::from(to),
     });
-    rpc.request("eth_getLogs", json!([filter])).await
+    rpc.logs(filter, to).await
 }
 
 /// Whether a smaller range may be answered. Servers have no common code or
@@ -87,13 +87,12 @@ fn may_be_too_much(error: &RpcError) -> bool {
     match error {
         RpcError::TooLong { .. } | RpcError::Timeout { .. } => true,
         RpcError::Status { status, .. } => matches!(status, 400 | 413 | 500 | 502..=504),
-        RpcError::Answer { message, .. } => {
-            let lower = message.to_ascii_lowercase();
-            let hurried = ["rate limit", "too many requests", "compute units"];
-            !hurried.iter().any(|words| lower.contains(words))
-        }
+        RpcError::Answer { .. } => true,
         RpcError::Address { .. }
         | RpcError::NoTls
+        | RpcError::Limited { .. }
+        | RpcError::WrongChain { .. }
+        | RpcError::Disputed(_)
         | RpcError::Transport { .. }
         | RpcError::Malformed { .. }
         | RpcError::Reverted { .. } => false,
@@ -172,27 +171,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn a_server_in_a_hurry_is_told_from_a_range_too_large() {
-        let answer = |message: &str| RpcError::Answer {
-            method: "eth_getLogs",
-            code: -32_005,
-            message: message.to_owned(),
-        };
-        for words in [
-            "query returned more than 10000 results",
-            "exceed maximum block range: 5000",
-            "Log response size exceeded",
-            "eth_getLogs is limited to a 10,000 range",
-            "block range is too wide",
-        ] {
-            assert!(may_be_too_much(&answer(words)), "{words}");
-        }
-        for words in ["daily rate limit reached", "Too Many Requests"] {
-            assert!(!may_be_too_much(&answer(words)), "{words}");
-        }
-    }
 
     #[test]
     fn a_log_that_was_not_asked_for_is_not_taken() {

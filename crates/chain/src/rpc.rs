@@ -1,309 +1,477 @@
-//! Ethereum's JSON-RPC over HTTP, as little of it as the client needs.
+//! Ethereum's JSON-RPC, as little of it as the client needs, from one server
+//! or several.
 //!
-//! Every answer is bounded in size and time. Errors name the server and never
-//! the whole URL: that often holds an access key.
+//! * An ordinary read is answered by the first server that can: one that
+//!   fails, is behind or wants to rest is passed over.
+//! * A signed transaction is handed to all.
+//! * What decides money ([`Rpc::decided`]) is what two servers say alike of the
+//!   same block; of two servers both. With one server there is only its word:
+//!   who wants more names three of different operators.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+mod endpoint;
+mod health;
+mod quorum;
+
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use alloy::primitives::{Address, B256, Bytes, U64, U256};
+use alloy::primitives::{Address, B256, Bytes, LogData, U64, U256};
 use alloy::rpc::types::Log;
 use alloy::sol_types::SolCall;
-use market::LedgerError;
-use serde::Deserialize;
+use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use market::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::refusal;
+use crate::sender::words::{Said, understood};
+pub(crate) use endpoint::{At, Endpoint, Head, Message, Receipt, RpcError};
+use health::{Came, Health, Seen};
+pub use quorum::Disagreement;
 
-/// The longest answer that is read: a page of a registry is a few kilobytes.
-const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How long one call may take.
-const CALL_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long it may take to connect.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How much of a server's own words is shown.
-const SERVER_TEXT_MAX: usize = 200;
-/// "Execution reverted", as geth numbers it.
-const REVERTED_CODE: i64 = 3;
+/// Servers that are used; more add nothing but traffic.
+const ENDPOINTS_MAX: usize = 8;
+/// How often what servers contradict each other on is asked again at once: a
+/// block may be taken back between two answers.
+const DECIDE_ATTEMPTS: u32 = 3;
+/// Between those.
+const DECIDE_PAUSE: Duration = Duration::from_millis(300);
+/// How long a server is waited for where others can answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// How much of a server's word is shown in a disagreement.
+const SAID_MAX: usize = 160;
 
-/// Why a call was not answered.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RpcError {
-    /// The URL is not one, or not HTTP.
-    #[error("{url_scheme:?} is not a JSON-RPC address (allowed: http://… or https://…)")]
-    Address {
-        /// What was before the colon.
-        url_scheme: String,
-    },
-    /// The process has not chosen how to encrypt.
-    #[error("no TLS provider is installed in this process")]
-    NoTls,
-    /// Not sent, or broken off.
-    #[error("no answer to {method} from {server}")]
-    Transport {
-        /// Which call.
-        method: &'static str,
-        /// Scheme, host and port.
-        server: Arc<str>,
-        /// What happened.
-        #[source]
-        source: reqwest::Error,
-    },
-    /// Too late.
-    #[error("no answer to {method} from {server} within {} s", CALL_TIMEOUT.as_secs())]
-    Timeout {
-        /// Which call.
-        method: &'static str,
-        /// Scheme, host and port.
-        server: Arc<str>,
-    },
-    /// Something else than a JSON-RPC server, or an unwilling one.
-    #[error("{server} answered {method} with HTTP status {status}")]
-    Status {
-        /// Which call.
-        method: &'static str,
-        /// Scheme, host and port.
-        server: Arc<str>,
-        /// The status.
-        status: u16,
-    },
-    /// Cut off before it filled the memory.
-    #[error("the answer to {method} is longer than {ANSWER_BYTES_MAX} bytes")]
-    TooLong {
-        /// Which call.
-        method: &'static str,
-    },
-    /// Not what the method returns.
-    #[error("the answer to {method} cannot be read: {problem}")]
-    Malformed {
-        /// Which call.
-        method: &'static str,
-        /// Where it is wrong.
-        problem: String,
-    },
-    /// The server's own error.
-    #[error("{method} was refused by the server: {message} (code {code})")]
-    Answer {
-        /// Which call.
-        method: &'static str,
-        /// Its number.
-        code: i64,
-        /// Its words.
-        message: String,
-    },
-    /// The contract reverted.
-    #[error("the contract reverted: {}", refusal::reason(data))]
-    Reverted {
-        /// What it returned.
-        data: Bytes,
-    },
-}
+/// Where a chain's JSON-RPC is: one URL, or several of the same chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoints(Vec<String>);
 
-impl From<RpcError> for LedgerError {
-    fn from(error: RpcError) -> Self {
-        match error {
-            RpcError::Reverted { data } => refusal::refused(&data),
-            RpcError::Malformed { .. } | RpcError::TooLong { .. } => Self::Nonsense {
-                problem: error.to_string(),
-            },
-            unanswered => Self::Unreachable(Box::new(unanswered)),
-        }
+impl Endpoints {
+    /// The URLs, as the user named them.
+    pub fn urls(&self) -> &[String] {
+        &self.0
     }
 }
 
-/// A chain's JSON-RPC endpoint. Cheap to clone.
+impl From<&str> for Endpoints {
+    fn from(url: &str) -> Self {
+        Self(vec![url.to_owned()])
+    }
+}
+
+impl From<String> for Endpoints {
+    fn from(url: String) -> Self {
+        Self(vec![url])
+    }
+}
+
+impl From<&String> for Endpoints {
+    fn from(url: &String) -> Self {
+        Self(vec![url.clone()])
+    }
+}
+
+impl From<Vec<String>> for Endpoints {
+    fn from(urls: Vec<String>) -> Self {
+        Self(urls)
+    }
+}
+
+impl From<&Endpoints> for Endpoints {
+    fn from(endpoints: &Endpoints) -> Self {
+        endpoints.clone()
+    }
+}
+
+/// A chain's JSON-RPC. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Rpc {
-    client: reqwest::Client,
-    url: reqwest::Url,
-    /// What errors may tell of it.
-    server: Arc<str>,
-    next_id: Arc<AtomicU64>,
+pub(crate) struct Rpc(Arc<Inner>);
+
+struct Inner {
+    endpoints: Vec<Endpoint>,
+    /// The chain that all must be on. None: whichever.
+    chain_id: Option<u64>,
+    health: Mutex<Health>,
+    started: Instant,
 }
 
-/// The head of the chain.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Head {
-    /// Which.
-    pub(crate) number: U64,
-    /// Unix seconds.
-    pub(crate) timestamp: U64,
-    /// Wei per gas; absent before EIP-1559.
-    pub(crate) base_fee_per_gas: Option<U256>,
-}
-
-/// What became of a transaction.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Receipt {
-    /// Which.
-    pub(crate) transaction_hash: B256,
-    /// In which block.
-    pub(crate) block_number: U64,
-    /// 1: it succeeded.
-    pub(crate) status: U64,
-    /// What it emitted.
-    pub(crate) logs: Vec<Log>,
-}
-
-/// A message call that is not sent as a transaction.
-#[derive(Clone, Copy)]
-pub(crate) struct Message<'a> {
-    /// Who asks.
-    pub(crate) from: Option<Address>,
-    /// Whom; None: a contract is created.
-    pub(crate) to: Option<Address>,
-    /// What.
-    pub(crate) data: &'a Bytes,
-    /// With how many coins.
-    pub(crate) value: U256,
-}
-
-impl Message<'_> {
-    fn json(&self) -> Value {
-        let mut message = serde_json::Map::new();
-        if let Some(from) = self.from {
-            message.insert("from".into(), json!(from));
-        }
-        if let Some(to) = self.to {
-            message.insert("to".into(), json!(to));
-        }
-        if !self.value.is_zero() {
-            message.insert("value".into(), json!(self.value));
-        }
-        message.insert("data".into(), json!(self.data));
-        Value::Object(message)
-    }
-}
-
-#[derive(Deserialize)]
-struct Reply {
-    #[serde(default)]
-    result: Option<Box<serde_json::value::RawValue>>,
-    #[serde(default)]
-    error: Option<ServerError>,
-}
-
-#[derive(Deserialize)]
-struct ServerError {
-    #[serde(default)]
-    code: i64,
-    #[serde(default)]
-    message: String,
-    #[serde(default)]
-    data: Value,
-}
-
-impl ServerError {
-    /// What the contract returned: servers put it into `data`, plainly or one level down.
-    fn revert_data(&self) -> Option<Bytes> {
-        let plain = self.data.as_str();
-        let nested = self.data.get("data").and_then(Value::as_str);
-        plain.or(nested)?.parse().ok()
-    }
+/// What several said to one question.
+enum Tally<T> {
+    Agreed(T),
+    Split {
+        said: Vec<(String, String)>,
+        /// The first that did not answer, if nobody did.
+        error: Option<RpcError>,
+    },
 }
 
 impl Rpc {
-    /// Speaks to the server at `url`. Nothing is sent yet.
-    pub(crate) fn new(url: &str) -> Result<Self, RpcError> {
-        let url: reqwest::Url = url.parse().map_err(|_| RpcError::Address {
-            url_scheme: String::new(),
-        })?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(RpcError::Address {
-                url_scheme: url.scheme().to_owned(),
-            });
+    /// Speaks to these servers. Nothing is sent yet.
+    pub(crate) fn new(endpoints: &Endpoints, chain_id: Option<u64>) -> Result<Self, RpcError> {
+        let urls = endpoints.0.iter().take(ENDPOINTS_MAX);
+        let endpoints: Vec<Endpoint> = urls
+            .map(|url| Endpoint::new(url))
+            .collect::<Result<_, _>>()?;
+        if endpoints.is_empty() {
+            let url_scheme = String::new();
+            return Err(RpcError::Address { url_scheme });
         }
-        // The client would panic without one, even for plain HTTP.
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            return Err(RpcError::NoTls);
-        }
-        let server: Arc<str> = url.origin().ascii_serialization().into();
-        let client = reqwest::Client::builder()
-            .timeout(CALL_TIMEOUT)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .tcp_nodelay(true)
-            .build()
-            .map_err(|source| RpcError::Transport {
-                method: "(set-up)",
-                server: Arc::clone(&server),
-                source: source.without_url(),
-            })?;
-        Ok(Self {
-            client,
-            url,
-            server,
-            next_id: Arc::default(),
-        })
+        Ok(Self(Arc::new(Inner {
+            health: Mutex::new(Health::new(endpoints.len())),
+            endpoints,
+            chain_id,
+            started: Instant::now(),
+        })))
     }
 
-    /// One call.
+    fn health(&self) -> MutexGuard<'_, Health> {
+        let locked = self.0.health.lock();
+        locked.unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn note(&self, endpoint: usize, came: Came) {
+        let now = self.0.started.elapsed();
+        self.health().note(endpoint, came, now);
+    }
+
+    /// Those to ask, best first.
+    fn order(&self) -> Vec<usize> {
+        let now = self.0.started.elapsed();
+        self.health().order(now)
+    }
+
+    /// How many must agree on what decides money.
+    fn need(&self) -> usize {
+        quorum::need(self.0.endpoints.len())
+    }
+
+    /// Asks one server, once it is known to be on the right chain.
+    async fn ask<T, F>(&self, number: usize, ask: impl FnOnce(Endpoint) -> F) -> Result<T, RpcError>
+    where
+        F: Future<Output = Result<T, RpcError>>,
+    {
+        let answer = match self.check_chain(number).await {
+            Ok(()) => ask(self.0.endpoints[number].clone()).await,
+            Err(error) => Err(error),
+        };
+        let came = match &answer {
+            Ok(_) | Err(RpcError::Reverted { .. } | RpcError::Answer { .. }) => Came::Answer,
+            Err(RpcError::Limited { retry_after, .. }) => Came::Limited {
+                retry_after: *retry_after,
+            },
+            Err(RpcError::WrongChain { .. }) => Came::Chain { right: false },
+            Err(_) => Came::Failure,
+        };
+        self.note(number, came);
+        answer
+    }
+
+    /// The same, but not for long where others can answer.
+    async fn ask_soon<T, F>(
+        &self,
+        number: usize,
+        ask: impl FnOnce(Endpoint) -> F,
+    ) -> Result<T, RpcError>
+    where
+        F: Future<Output = Result<T, RpcError>>,
+    {
+        if self.0.endpoints.len() == 1 {
+            return self.ask(number, ask).await;
+        }
+        match tokio::time::timeout(ANSWER_WITHIN, self.ask(number, ask)).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.note(number, Came::Failure);
+                Err(RpcError::Timeout {
+                    method: "(a call that others can answer)",
+                    server: Arc::clone(self.0.endpoints[number].server()),
+                })
+            }
+        }
+    }
+
+    async fn check_chain(&self, number: usize) -> Result<(), RpcError> {
+        let Some(expected) = self.0.chain_id else {
+            return Ok(());
+        };
+        if self.health().is_checked(number) {
+            return Ok(());
+        }
+        let endpoint = &self.0.endpoints[number];
+        let got = endpoint.chain_id().await?;
+        if got != expected {
+            let server = Arc::clone(endpoint.server());
+            return Err(RpcError::WrongChain {
+                server,
+                got,
+                expected,
+            });
+        }
+        self.note(number, Came::Chain { right: true });
+        Ok(())
+    }
+
+    /// Asks all for their chain: fails if none is on the right one.
+    pub(crate) async fn check_chains(&self) -> Result<(), RpcError> {
+        let all =
+            (0..self.0.endpoints.len()).map(|number| self.ask_soon(number, |_| async { Ok(()) }));
+        let mut errors = Vec::new();
+        let mut right = false;
+        for checked in join_all(all).await {
+            match checked {
+                Ok(()) => right = true,
+                Err(error) => errors.push(error),
+            }
+        }
+        if right {
+            for error in errors {
+                tracing::warn!(%error, "an RPC endpoint is not used");
+            }
+            return Ok(());
+        }
+        // That one is on another chain says more than that one is away.
+        let wrong = |error: &RpcError| matches!(error, RpcError::WrongChain { .. });
+        let telling = errors.iter().position(wrong).unwrap_or_default();
+        Err(errors.swap_remove(telling))
+    }
+
+    /// One call, of the first server that answers.
     pub(crate) async fn request<T: DeserializeOwned>(
         &self,
         method: &'static str,
         params: Value,
     ) -> Result<T, RpcError> {
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let body = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
-        let answer = self.post(method, &body).await?;
-        let malformed = |error: serde_json::Error| RpcError::Malformed {
-            method,
-            problem: error.to_string(),
-        };
-        let reply: Reply = serde_json::from_slice(&answer).map_err(malformed)?;
-        if let Some(error) = reply.error {
-            return Err(refused_by_server(method, &error));
+        let mut failed = None;
+        for number in self.order() {
+            let params = params.clone();
+            let asked = self.ask_soon(number, move |endpoint| async move {
+                endpoint.request(method, params).await
+            });
+            match asked.await {
+                // The contract's own word: another server would say the same.
+                Err(error @ RpcError::Reverted { .. }) => return Err(error),
+                Err(error) => {
+                    tracing::debug!(%error, method, "another endpoint is asked");
+                    failed.get_or_insert(error);
+                }
+                answered => return answered,
+            }
         }
-        // A missing result is the null that JSON-RPC servers mean by it.
-        let result = reply.result.as_deref().map_or("null", |raw| raw.get());
-        serde_json::from_str(result).map_err(malformed)
+        Err(failed.unwrap_or_else(|| self.all_rest()))
     }
 
-    async fn post(&self, method: &'static str, body: &Value) -> Result<Vec<u8>, RpcError> {
-        let failed = |source: reqwest::Error| {
-            let server = Arc::clone(&self.server);
-            if source.is_timeout() {
-                RpcError::Timeout { method, server }
-            } else {
-                RpcError::Transport {
-                    method,
-                    server,
-                    source: source.without_url(),
+    /// Nobody may be asked now.
+    fn all_rest(&self) -> RpcError {
+        let now = self.0.started.elapsed();
+        let rested_at = self.health().rested_at();
+        RpcError::Limited {
+            server: Arc::clone(self.0.endpoints[0].server()),
+            retry_after: rested_at.map(|at| at.saturating_sub(now)),
+        }
+    }
+
+    /// What enough servers say alike of the same block: the newest that enough
+    /// of them have. `ask` is given that block.
+    pub(crate) async fn decided<'a, T, F>(&self, what: &'static str, ask: F) -> Result<T, RpcError>
+    where
+        T: PartialEq + Debug,
+        F: Fn(Endpoint, At) -> BoxFuture<'a, Result<T, RpcError>>,
+    {
+        let need = self.need();
+        if need < 2 {
+            return self.of_the_only(&ask).await;
+        }
+        let mut last = Vec::new();
+        for attempt in 0..DECIDE_ATTEMPTS {
+            if attempt > 0 {
+                tokio::time::sleep(DECIDE_PAUSE).await;
+            }
+            let heads = self.heads().await;
+            let numbers = heads.iter().map(|(_, seen)| seen.number);
+            let Some(block) = quorum::common_block(numbers, need) else {
+                last = vec![("the others".to_owned(), "nothing".to_owned())];
+                continue;
+            };
+            let have = heads.iter().filter(|(_, seen)| seen.number >= block);
+            let have = have.map(|(number, _)| *number).collect();
+            match self.tally(have, need, At::Number(block), &ask).await {
+                Tally::Agreed(value) => return Ok(value),
+                Tally::Split { said, .. } => last = said,
+            }
+        }
+        let said = last;
+        Err(RpcError::Disputed(Disagreement { what, need, said }))
+    }
+
+    async fn of_the_only<'a, T, F>(&self, ask: &F) -> Result<T, RpcError>
+    where
+        F: Fn(Endpoint, At) -> BoxFuture<'a, Result<T, RpcError>>,
+    {
+        if self.order().is_empty() {
+            return Err(self.all_rest());
+        }
+        self.ask(0, |endpoint| ask(endpoint, At::Latest)).await
+    }
+
+    /// Asks these until enough say the same.
+    async fn tally<'a, T, F>(&self, of: Vec<usize>, need: usize, at: At, ask: &F) -> Tally<T>
+    where
+        T: PartialEq + Debug,
+        F: Fn(Endpoint, At) -> BoxFuture<'a, Result<T, RpcError>>,
+    {
+        let mut asked: FuturesUnordered<_> = of
+            .into_iter()
+            .map(|number| {
+                let answer = self.ask_soon(number, |endpoint| ask(endpoint, at));
+                answer.map(move |answer| (number, answer))
+            })
+            .collect();
+        let (mut values, mut said, mut first_error) = (Vec::new(), Vec::new(), None);
+        while let Some((number, answer)) = asked.next().await {
+            let server = self.0.endpoints[number].server().to_string();
+            match answer {
+                Ok(value) => {
+                    said.push((server, refusal::printable(&format!("{value:?}"), SAID_MAX)));
+                    values.push(value);
+                    if let Some(value) = quorum::agreed(&values, need) {
+                        let place = values.iter().position(|other| other == value);
+                        return Tally::Agreed(values.swap_remove(place.unwrap_or_default()));
+                    }
+                }
+                Err(error) => {
+                    said.push((server, format!("nothing ({error})")));
+                    first_error.get_or_insert(error);
                 }
             }
-        };
-        let mut response = self
-            .client
-            .post(self.url.clone())
-            .json(body)
-            .send()
-            .await
-            .map_err(failed)?;
-        let mut answer = Vec::new();
-        while let Some(piece) = response.chunk().await.map_err(failed)? {
-            if answer.len() + piece.len() > ANSWER_BYTES_MAX {
-                return Err(RpcError::TooLong { method });
-            }
-            answer.extend_from_slice(&piece);
         }
-        // Some servers say in the body of an error status what is wrong.
-        let status = response.status();
-        if status.is_success() || serde_json::from_slice::<Reply>(&answer).is_ok_and(says_why) {
-            return Ok(answer);
-        }
-        Err(RpcError::Status {
-            method,
-            server: Arc::clone(&self.server),
-            status: status.as_u16(),
-        })
+        let error = first_error;
+        Tally::Split { said, error }
     }
 
-    /// A contract's view function.
+    /// The heads of all that answer in time, compared.
+    async fn heads(&self) -> Vec<(usize, Seen)> {
+        let all = self.order().into_iter().map(|number| async move {
+            let head = self.ask_soon(
+                number,
+                |endpoint| async move { endpoint.head(At::Latest).await },
+            );
+            Some((number, seen(&head.await.ok()?)))
+        });
+        let heads: Vec<_> = join_all(all).await.into_iter().flatten().collect();
+        self.health().heads(&heads);
+        let fresh = self.order();
+        heads
+            .into_iter()
+            .filter(|(number, _)| fresh.contains(number))
+            .collect()
+    }
+
+    /// Gives a signed transaction to all; what they say to it together.
+    pub(crate) async fn hand_in(&self, raw: &Bytes) -> Said {
+        let all = self.order().into_iter().map(|number| async move {
+            let handed = self.ask(
+                number,
+                |endpoint| async move { endpoint.hand_in(raw).await },
+            );
+            match handed.await {
+                Ok(()) => Said::Taken,
+                Err(RpcError::Answer { message, .. }) => understood(message),
+                Err(error) => {
+                    tracing::warn!(%error, "not sure that the node has a transaction");
+                    Said::Unknown
+                }
+            }
+        });
+        Said::together(join_all(all).await)
+    }
+
+    /// What became of a transaction, as enough servers say; None: it is not
+    /// included (yet).
+    pub(crate) async fn receipt(&self, hash: B256) -> Result<Option<Receipt>, RpcError> {
+        self.decided("the receipt of a transaction", move |endpoint, _| {
+            Box::pin(async move { endpoint.receipt(hash).await })
+        })
+        .await
+    }
+
+    /// A block's head, as enough servers say: the newest that they have.
+    pub(crate) async fn decided_head(&self) -> Result<Head, RpcError> {
+        self.decided("the head of the chain", |endpoint, at| {
+            Box::pin(async move { endpoint.head(at).await })
+        })
+        .await
+    }
+
+    /// Logs up to block `to`, as enough servers say.
+    pub(crate) async fn logs(&self, filter: Value, to: u64) -> Result<Vec<Log>, RpcError> {
+        let need = self.need();
+        if need < 2 {
+            return self.request("eth_getLogs", json!([filter])).await;
+        }
+        let heads = self.heads().await;
+        let have = heads.iter().filter(|(_, seen)| seen.number >= to);
+        let have = have.map(|(number, _)| *number).collect();
+        let ask = |endpoint: Endpoint, _: At| -> BoxFuture<'_, Result<Vec<Log>, RpcError>> {
+            let filter = filter.clone();
+            Box::pin(async move {
+                let mut logs: Vec<Log> = endpoint.request("eth_getLogs", json!([filter])).await?;
+                // Not every server tells it.
+                logs.iter_mut().for_each(|log| log.block_timestamp = None);
+                Ok(logs)
+            })
+        };
+        match self.tally(have, need, At::Number(to), &ask).await {
+            Tally::Agreed(logs) => Ok(logs),
+            // Less may be answered by all.
+            Tally::Split {
+                error: Some(error), ..
+            } => Err(error),
+            Tally::Split { said, error: None } => Err(RpcError::Disputed(Disagreement {
+                what: "the logs of a contract",
+                need,
+                said,
+            })),
+        }
+    }
+
+    /// The number that enough servers reach or exceed. One whose server lies
+    /// upwards is not followed.
+    async fn vouched<F>(&self, ask: impl Fn(Endpoint) -> F) -> Result<u64, RpcError>
+    where
+        F: Future<Output = Result<u64, RpcError>>,
+    {
+        let all = self
+            .order()
+            .into_iter()
+            .map(|number| self.ask_soon(number, &ask));
+        let (mut numbers, mut failed) = (Vec::new(), None);
+        for answer in join_all(all).await {
+            match answer {
+                Ok(number) => numbers.push(number),
+                Err(error) => failed = Some(error),
+            }
+        }
+        // Some may be away: those that are there count.
+        let need = self.need().min(numbers.len());
+        quorum::vouched(numbers, need).ok_or_else(|| failed.unwrap_or_else(|| self.all_rest()))
+    }
+
+    /// How many transactions of the account there are, with those that wait.
+    pub(crate) async fn pending_of(&self, account: Address) -> Result<u64, RpcError> {
+        self.vouched(|endpoint| async move { endpoint.transactions_of(account, At::Pending).await })
+            .await
+    }
+
+    /// The number of the latest block that stays, where the chain tells.
+    pub(crate) async fn finalized(&self) -> Result<u64, RpcError> {
+        self.vouched(|endpoint| async move { Ok(endpoint.head(At::Finalized).await?.number.to()) })
+            .await
+    }
+
+    /// A contract's view function, of the latest block of one server.
     pub(crate) async fn view<C: SolCall>(
         &self,
         to: Address,
@@ -316,16 +484,12 @@ impl Rpc {
             data: &data,
             value: U256::ZERO,
         };
-        let answer = self.call(message, "latest").await?;
-        C::abi_decode_returns(&answer).map_err(|error| RpcError::Malformed {
-            method: "eth_call",
-            problem: format!("{}: {error}", C::SIGNATURE),
-        })
+        endpoint::decoded::<C>(&self.call(message, At::Latest).await?)
     }
 
     /// What a message call would return, or its revert.
-    pub(crate) async fn call(&self, message: Message<'_>, block: &str) -> Result<Bytes, RpcError> {
-        self.request("eth_call", json!([message.json(), block]))
+    pub(crate) async fn call(&self, message: Message<'_>, at: At) -> Result<Bytes, RpcError> {
+        self.request("eth_call", json!([message.json(), at.json()]))
             .await
     }
 
@@ -343,7 +507,7 @@ impl Rpc {
         Ok(id.to())
     }
 
-    /// The latest block's head.
+    /// The latest block's head, of one server.
     pub(crate) async fn head(&self) -> Result<Head, RpcError> {
         self.request("eth_getBlockByNumber", json!(["latest", false]))
             .await
@@ -361,14 +525,10 @@ impl Rpc {
             .await
     }
 
-    /// How many transactions of the account are included (`latest`) or at least known (`pending`).
-    pub(crate) async fn transactions_of(
-        &self,
-        account: Address,
-        block: &str,
-    ) -> Result<u64, RpcError> {
+    /// How many transactions of the account are included.
+    pub(crate) async fn transactions_of(&self, account: Address) -> Result<u64, RpcError> {
         let count: U64 = self
-            .request("eth_getTransactionCount", json!([account, block]))
+            .request("eth_getTransactionCount", json!([account, "latest"]))
             .await?;
         Ok(count.to())
     }
@@ -377,162 +537,31 @@ impl Rpc {
     pub(crate) async fn tip(&self) -> Result<U256, RpcError> {
         self.request("eth_maxPriorityFeePerGas", json!([])).await
     }
+}
 
-    /// Hands in a signed transaction.
-    pub(crate) async fn send_raw(&self, raw: &Bytes) -> Result<B256, RpcError> {
-        self.request("eth_sendRawTransaction", json!([raw])).await
-    }
-
-    /// What became of it; None: it is not included (yet).
-    pub(crate) async fn receipt(&self, hash: B256) -> Result<Option<Receipt>, RpcError> {
-        self.request("eth_getTransactionReceipt", json!([hash]))
-            .await
+fn seen(head: &Head) -> Seen {
+    Seen {
+        number: head.number.to(),
+        timestamp: head.timestamp.to(),
     }
 }
 
-fn says_why(reply: Reply) -> bool {
-    reply.error.is_some()
-}
-
-fn refused_by_server(method: &'static str, error: &ServerError) -> RpcError {
-    let reverted = error.code == REVERTED_CODE || error.message.contains("revert");
-    // A transaction that is handed in is not executed: what a server then says is its own view.
-    if reverted && method != "eth_sendRawTransaction" {
-        return RpcError::Reverted {
-            data: error.revert_data().unwrap_or_default(),
+/// Servers write the same receipt in more or fewer words.
+impl PartialEq for Receipt {
+    fn eq(&self, other: &Self) -> bool {
+        let place = |receipt: &Self| {
+            (
+                receipt.transaction_hash,
+                receipt.block_hash,
+                receipt.block_number,
+                receipt.status,
+            )
         };
-    }
-    RpcError::Answer {
-        method,
-        code: error.code,
-        message: refusal::printable(&error.message, SERVER_TEXT_MAX),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use alloy::primitives::hex;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-    use tokio::task::JoinSet;
-
-    use super::*;
-
-    fn payload(json: &str) -> ServerError {
-        serde_json::from_str(json).unwrap()
-    }
-
-    #[test]
-    fn a_revert_is_told_from_a_servers_own_error() {
-        let reverted = payload(
-            r#"{"code":3,"message":"execution reverted: custom error","data":"0xdeadbeef"}"#,
-        );
-        match refused_by_server("eth_call", &reverted) {
-            RpcError::Reverted { data } => assert_eq!(data[..], hex!("deadbeef")),
-            other => panic!("taken for {other}"),
-        }
-        let nested = payload(
-            r#"{"code":-32000,"message":"VM Exception: revert","data":{"data":"0x01020304"}}"#,
-        );
-        assert!(matches!(
-            refused_by_server("eth_estimateGas", &nested),
-            RpcError::Reverted { data } if data[..] == [1, 2, 3, 4]
-        ));
-        let limited = payload(r#"{"code":-32005,"message":"rate limit exceeded"}"#);
-        assert!(matches!(
-            refused_by_server("eth_call", &limited),
-            RpcError::Answer { code: -32005, .. }
-        ));
-    }
-
-    #[test]
-    fn only_http_addresses_are_taken() {
-        for url in ["ws://localhost:1", "not a url", "file:///etc/passwd"] {
-            assert!(
-                matches!(Rpc::new(url), Err(RpcError::Address { .. })),
-                "{url} was taken"
-            );
-        }
-    }
-
-    /// A server that answers the first request with `head` and then `body` again and again.
-    async fn server(head: &'static str, body: &'static [u8], times: usize) -> (Rpc, JoinSet<()>) {
-        // A second test of the process finds it installed.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            let (mut socket, _) = listener.accept().await.unwrap();
-            let mut request = [0; 4096];
-            assert!(socket.read(&mut request).await.unwrap() > 0);
-            socket.write_all(head.as_bytes()).await.unwrap();
-            for _ in 0..times {
-                // The client may have had enough.
-                if socket.write_all(body).await.is_err() {
-                    return;
-                }
-            }
-        });
-        let rpc = Rpc::new(&format!("http://127.0.0.1:{port}/secret-key")).unwrap();
-        (rpc, tasks)
-    }
-
-    const OK: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
-
-    #[tokio::test]
-    async fn an_endless_answer_is_cut_off() {
-        let (rpc, _server) = server(OK, &[b' '; 65536], usize::MAX).await;
-        let outcome = rpc.chain_id().await;
-        assert!(
-            matches!(outcome, Err(RpcError::TooLong { .. })),
-            "{outcome:?}"
-        );
-    }
-
-    #[tokio::test]
-    async fn strange_answers_are_told_apart() {
-        let (rpc, _server) = server(OK, br#"{"result":"0x7a69"}"#, 1).await;
-        assert_eq!(rpc.chain_id().await.unwrap(), 31_337);
-
-        let (rpc, _server) = server(OK, b"<html>", 1).await;
-        let outcome = rpc.chain_id().await;
-        assert!(
-            matches!(outcome, Err(RpcError::Malformed { .. })),
-            "{outcome:?}"
-        );
-
-        let moved =
-            "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\nconnection: close\r\n\r\n";
-        let (rpc, _server) = server(moved, b"", 0).await;
-        let outcome = rpc.chain_id().await;
-        assert!(
-            matches!(outcome, Err(RpcError::Status { status: 302, .. })),
-            "{outcome:?}"
-        );
-
-        let limited = "HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\n\r\n";
-        let (rpc, _server) = server(
-            limited,
-            br#"{"error":{"code":-32005,"message":"slow down"}}"#,
-            1,
-        )
-        .await;
-        let outcome = rpc.chain_id().await;
-        assert!(
-            matches!(outcome, Err(RpcError::Answer { code: -32005, .. })),
-            "{outcome:?}"
-        );
-    }
-
-    #[tokio::test]
-    async fn an_error_tells_the_server_and_not_the_key_in_its_address() {
-        let (rpc, mut tasks) = server("", b"", 0).await;
-        let error = rpc.chain_id().await.unwrap_err();
-        assert!(tasks.join_next().await.is_some());
-        assert!(matches!(error, RpcError::Transport { .. }), "{error:?}");
-        assert!(error.to_string().contains("http://127.0.0.1:"), "{error}");
-        let told = format!("{:?}", LedgerError::from(error));
-        assert!(!told.contains("secret-key"), "{told}");
+        let logs = |receipt: &Self| -> Vec<(Address, LogData)> {
+            let logs = receipt.logs.iter();
+            logs.map(|log| (log.address(), log.inner.data.clone()))
+                .collect()
+        };
+        place(self) == place(other) && logs(self) == logs(other)
     }
 }

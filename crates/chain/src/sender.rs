@@ -1,69 +1,116 @@
 //! The one owner of an account's nonce.
 //!
-//! Writes queue up here, each gets the next nonce, is journalled, then sent,
-//! then followed to its end while the next is on its way. A wish whose
-//! transaction was signed is never signed for again before that transaction's
-//! end is known and told: the same bytes are sent again, and who repeats the
-//! wish is given what became of the first.
+//! What is to be done when is decided by [`machine::Machine`], which is pure;
+//! here its effects are carried out and its events come in: signing, the
+//! journal, the nodes, the callers.
 //!
 //! There must be one [`Sender`] for each account of a chain. Another program
 //! with the same key is noticed (its transactions take nonces), not planned for.
 
-mod fees;
-mod follow;
+pub mod fees;
+pub mod machine;
+mod price;
+mod sight;
+pub mod words;
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use alloy::consensus::{SignableTransaction, TxEip1559, TxEnvelope};
-use alloy::eips::Encodable2718;
+use alloy::eips::{Decodable2718, Encodable2718};
 use alloy::primitives::{Address, B256, Bytes, TxKind, U256};
 use market::{LedgerError, TxHash, WalletKey};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::journal::{Ended, SignedTx, TxJournal};
+use crate::journal::{SignedTx, TxJournal};
 use crate::rpc::{Receipt, Rpc};
-use fees::Price;
-pub(crate) use fees::fee_per_gas;
-use follow::{Fate, Handed, follow};
+use fees::{Ceiling, Fees};
+use machine::{Attempt, Effect, Entry, Event, Kept, Look, Machine, Notice, Outcome, Policy};
+use machine::{Ticket, What};
+pub(crate) use price::fee_per_gas;
+use price::{Price, too_poor};
+use sight::{look, revert_reason};
 
-/// Writes that wait for their nonce; more wait with their callers.
+/// Writes that wait for the owner; more wait with their callers.
 const QUEUE: usize = 64;
-/// Transactions of which no end is known; more are not begun.
+/// Transactions of which no inclusion is known; more are not begun.
 const OPEN_MAX: usize = 64;
-/// How often a nonce that somebody else took is replaced by the next.
-const NONCE_ATTEMPTS: u32 = 3;
-/// How long a success that nobody waited for is kept for who repeats the wish.
-const UNTOLD_KEEP: Duration = Duration::from_secs(600);
+/// How long an outcome that nobody waited for is kept for who repeats the wish.
+const KEEP_UNTOLD: Duration = Duration::from_secs(600);
+/// More is not paid for one unit of gas: 1000 gwei.
+const FEE_PER_GAS_MAX_WEI: u128 = 1_000_000_000_000;
+
+/// When a block stays.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Finality {
+    /// With so many blocks, itself included.
+    Depth(u64),
+    /// When the chain says so by its tag `finalized`; with so many blocks where
+    /// that tag is not served: 65 outlast a reorganisation of 64.
+    TagOrDepth(u64),
+}
+
+impl Finality {
+    fn at(self, head: u64) -> u64 {
+        let (Self::Depth(depth) | Self::TagOrDepth(depth)) = self;
+        (head + 1).saturating_sub(depth)
+    }
+}
 
 /// How patient to be with a chain.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
-    /// The first wait for a receipt; later ones grow.
-    pub(crate) poll_min: Duration,
-    /// Up to this.
-    pub(crate) poll_max: Duration,
-    /// How long after it was sent it is sent again.
-    pub(crate) resend: Duration,
+    pub(crate) policy: Policy,
+    pub(crate) finality: Finality,
     /// How long a caller is kept waiting.
     pub(crate) patience: Duration,
 }
 
 impl Pace {
-    /// For a chain on this machine, which has a block for each transaction.
+    /// For a chain on this machine, which has a block for each transaction and
+    /// never takes one back: what is included is final, and is told.
     pub(crate) const LOCAL: Self = Self {
-        poll_min: Duration::from_millis(50),
-        poll_max: Duration::from_secs(1),
-        resend: Duration::from_secs(2),
+        policy: Policy {
+            poll_min: Duration::from_millis(50),
+            poll_max: Duration::from_secs(1),
+            resend: Duration::from_secs(2),
+            raise_after: Duration::from_secs(10),
+            tell_depth: 1,
+            keep_untold: KEEP_UNTOLD,
+            open_max: OPEN_MAX,
+            ceiling: Ceiling {
+                fee_per_gas: FEE_PER_GAS_MAX_WEI,
+                // Ten coins, which cost nothing here.
+                cost: 10_000_000_000_000_000_000,
+            },
+        },
+        finality: Finality::Depth(1),
         patience: Duration::from_secs(60),
     };
-    /// For a public chain.
+    /// For a public chain. Inclusion is told at once: the rollups that the
+    /// market lives on order transactions in one place and take blocks back only
+    /// when that place or the chain below fails, and a quarter of an hour until
+    /// finality is too long for who waits to open a channel. What is taken back
+    /// all the same is sent again, the same bytes, until it is final.
     pub(crate) const PUBLIC: Self = Self {
-        poll_min: Duration::from_millis(500),
-        poll_max: Duration::from_secs(5),
-        resend: Duration::from_secs(20),
+        policy: Policy {
+            poll_min: Duration::from_millis(500),
+            poll_max: Duration::from_secs(5),
+            resend: Duration::from_secs(20),
+            raise_after: Duration::from_secs(30),
+            tell_depth: 1,
+            keep_untold: KEEP_UNTOLD,
+            open_max: OPEN_MAX,
+            ceiling: Ceiling {
+                fee_per_gas: FEE_PER_GAS_MAX_WEI,
+                // A twentieth of a coin: a claim of a hundred channels at 12 gwei.
+                cost: 50_000_000_000_000_000,
+            },
+        },
+        finality: Finality::TagOrDepth(65),
         patience: Duration::from_secs(180),
     };
 }
@@ -93,13 +140,15 @@ struct Unconfirmed {
 
 /// Too many are on their way.
 #[derive(Debug, thiserror::Error)]
-#[error("{OPEN_MAX} transactions of this account have no known end yet; none is added")]
-struct TooManyOpen;
+#[error("{most} transactions of this account have no known end yet; none is added")]
+struct TooManyOpen {
+    most: usize,
+}
 
 /// The journal failed; nothing was sent.
 #[derive(Debug, thiserror::Error)]
 #[error("the transaction could not be journalled, so it was not sent")]
-struct Unjournalled(#[source] crate::journal::JournalError);
+struct Unjournalled;
 
 /// The owner is gone.
 #[derive(Debug, thiserror::Error)]
@@ -130,24 +179,38 @@ impl Sender {
         journal: Arc<dyn TxJournal>,
         pace: Pace,
     ) -> Result<Self, LedgerError> {
+        let account = key.address();
         let open = journal.open().await.map_err(LedgerError::Unreachable)?;
-        let mut owner = Owner {
+        let (mut kept, mut signed) = (Vec::new(), BTreeMap::new());
+        for open in open {
+            let tx = open.tx;
+            if tx.chain_id != chain_id || tx.account != account {
+                continue;
+            }
+            let Some(attempt) = tx.attempt() else {
+                tracing::error!(hash = %tx.hash, "the journal has a transaction that cannot be read");
+                continue;
+            };
+            let told = open.told;
+            kept.push(Kept { attempt, told });
+            signed.insert(tx.hash, tx);
+        }
+        let owner = Owner {
+            machine: Machine::restored(pace.policy, &kept, Duration::ZERO),
             rpc,
             chain_id,
-            account: key.address(),
+            account,
             key,
             journal,
             pace,
-            next_nonce: None,
-            open: Vec::new(),
-            untold: Vec::new(),
-            following: JoinSet::new(),
+            started: Instant::now(),
+            next_ticket: 0,
+            askers: BTreeMap::new(),
+            prices: BTreeMap::new(),
+            signed,
+            receipts: BTreeMap::new(),
+            errands: JoinSet::new(),
         };
-        for tx in open {
-            if tx.chain_id == chain_id && tx.account == owner.account {
-                owner.follow(tx, Handed::Unknown, None);
-            }
-        }
         let (writes, queue) = mpsc::channel(QUEUE);
         let mut tasks = JoinSet::new();
         tasks.spawn(owner.run(queue));
@@ -178,205 +241,380 @@ impl Sender {
     }
 }
 
-/// A transaction on its way.
-struct Open {
-    intent: B256,
-    hash: TxHash,
-    nonce: u64,
-    reply: Option<Reply>,
+/// Who waits for a wish.
+struct Asker {
+    intent: Intent,
+    reply: Reply,
+    /// What the account must have for it, once that is known.
+    needs: U256,
 }
 
-/// A success that nobody has heard of yet.
-struct Untold {
-    intent: B256,
-    receipt: Receipt,
-    since: Instant,
+/// What an errand came back with.
+enum Errand {
+    Priced(Ticket, Result<Price, LedgerError>),
+    Looked(Result<(Look, Vec<Receipt>), LedgerError>),
+    Done(Event),
 }
 
 struct Owner {
+    machine: Machine,
     rpc: Rpc,
     chain_id: u64,
     account: Address,
     key: Arc<WalletKey>,
     journal: Arc<dyn TxJournal>,
     pace: Pace,
-    /// None: to be asked of the chain.
-    next_nonce: Option<u64>,
-    open: Vec<Open>,
-    untold: Vec<Untold>,
-    following: JoinSet<(TxHash, Fate)>,
+    /// The machine's time begins here.
+    started: Instant,
+    next_ticket: u64,
+    askers: BTreeMap<Ticket, Asker>,
+    /// What it takes, once that is known: nonces go out in the order of the wishes.
+    prices: BTreeMap<Ticket, Option<Result<Price, LedgerError>>>,
+    /// The bytes of what the machine knows by hash.
+    signed: BTreeMap<TxHash, SignedTx>,
+    receipts: BTreeMap<TxHash, Receipt>,
+    errands: JoinSet<Errand>,
 }
 
 impl Owner {
     async fn run(mut self, mut queue: mpsc::Receiver<Write>) {
         loop {
+            let wake = self.machine.wake().map(|at| self.started + at);
+            let rest = async {
+                match wake {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => core::future::pending().await,
+                }
+            };
             tokio::select! {
-                Some(followed) = self.following.join_next() => match followed {
-                    Ok((hash, fate)) => self.ended(hash, fate).await,
-                    Err(broken) => tracing::error!(%broken, "lost sight of a transaction"),
+                Some(errand) = self.errands.join_next() => match errand {
+                    Ok(errand) => self.came_back(errand).await,
+                    Err(broken) => {
+                        tracing::error!(%broken, "an errand of the sender broke off");
+                        self.feed(Event::Blind).await;
+                    }
                 },
                 write = queue.recv() => match write {
                     Some(write) => self.write(write).await,
                     None => break,
                 },
+                () = rest => self.feed(Event::Tick).await,
             }
         }
     }
 
     async fn write(&mut self, write: Write) {
+        let gone = self
+            .askers
+            .iter()
+            .filter(|(_, asker)| asker.reply.is_closed());
+        for ticket in gone.map(|(ticket, _)| *ticket).collect::<Vec<_>>() {
+            self.askers.remove(&ticket);
+            self.feed(Event::Left(ticket)).await;
+        }
         let Write { intent, reply } = write;
         if reply.is_closed() {
             return;
         }
-        let Some(reply) = self.repeated(intent.id, reply) else {
-            return;
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        let id = intent.id;
+        let needs = U256::ZERO;
+        self.askers.insert(
+            ticket,
+            Asker {
+                intent,
+                reply,
+                needs,
+            },
+        );
+        let intent = id;
+        self.feed(Event::Wished { ticket, intent }).await;
+    }
+
+    async fn came_back(&mut self, errand: Errand) {
+        let event = match errand {
+            Errand::Done(event) => event,
+            Errand::Looked(Err(error)) => {
+                tracing::debug!(%error, "the chain could not be looked at");
+                Event::Blind
+            }
+            Errand::Looked(Ok((look, receipts))) => {
+                let known = receipts.into_iter().map(|r| (r.transaction_hash, r));
+                self.receipts.extend(known);
+                Event::Looked(look)
+            }
+            Errand::Priced(ticket, priced) => {
+                self.prices.insert(ticket, Some(priced));
+                return self.hand_out_prices().await;
+            }
         };
-        let outcome = if self.open.len() < OPEN_MAX {
-            self.sign_and_send(&intent).await
-        } else {
-            Err(LedgerError::Unreachable(Box::new(TooManyOpen)))
-        };
-        match outcome {
-            Ok((tx, handed)) => self.follow(tx, handed, Some(reply)),
-            Err(error) => {
-                self.next_nonce = None;
-                // The asker may have gone; nothing was sent for it.
-                let _ = reply.send(Err(error));
+        self.feed(event).await;
+    }
+
+    async fn hand_out_prices(&mut self) {
+        while let Some(first) = self.prices.first_entry()
+            && first.get().is_some()
+        {
+            let (ticket, priced) = first.remove_entry();
+            if let Some(priced) = priced {
+                let event = self.priced(ticket, priced);
+                self.feed(event).await;
             }
         }
     }
 
-    /// Serves a wish that was signed for before. None: it is served.
-    fn repeated(&mut self, intent: B256, reply: Reply) -> Option<Reply> {
-        self.untold
-            .retain(|untold| untold.since.elapsed() < UNTOLD_KEEP);
-        if let Some(place) = self.untold.iter().position(|u| u.intent == intent) {
-            let told = self.untold.remove(place);
-            let _ = reply.send(Ok(told.receipt));
-            return None;
+    fn priced(&mut self, ticket: Ticket, priced: Result<Price, LedgerError>) -> Event {
+        // What fills a gap has no asker.
+        let asker = self.askers.get_mut(&ticket);
+        let gone = asker.as_ref().is_some_and(|asker| asker.reply.is_closed());
+        match priced {
+            Ok(price) if !gone => {
+                if let Some(asker) = asker {
+                    asker.needs = price.total;
+                }
+                Event::Priced {
+                    ticket,
+                    gas: price.gas,
+                    fees: price.fees,
+                    pending: price.pending,
+                }
+            }
+            refused => {
+                if let (Some(asker), Err(error)) = (self.askers.remove(&ticket), refused) {
+                    // The asker may have gone; nothing was signed for it.
+                    let _ = asker.reply.send(Err(error));
+                }
+                Event::Left(ticket)
+            }
         }
-        let forsaken = |open: &&mut Open| {
-            let waited_for = open.reply.as_ref().is_some_and(|reply| !reply.is_closed());
-            open.intent == intent && !waited_for
+    }
+
+    /// Gives the machine an event, carries out what it asks for, and so on.
+    async fn feed(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let now = self.started.elapsed();
+            for effect in self.machine.on(event, now) {
+                events.extend(self.carry_out(effect).await);
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, effect: Effect) -> Option<Event> {
+        match effect {
+            Effect::Price { ticket, .. } => self.price(ticket),
+            Effect::Sign {
+                what,
+                intent,
+                nonce,
+                gas,
+                fees,
+            } => return Some(self.sign(what, intent, nonce, gas, fees)),
+            Effect::Journal(entry) => return Some(self.journal(entry).await),
+            Effect::Send(hash) => self.hand_in(hash),
+            Effect::Look(wanted) => {
+                let (rpc, account, finality) = (self.rpc.clone(), self.account, self.pace.finality);
+                self.errands.spawn(async move {
+                    Errand::Looked(look(&rpc, account, finality, wanted).await)
+                });
+            }
+            Effect::Tell(ticket, outcome) => return self.tell(ticket, outcome),
+            Effect::Forget(hashes) => {
+                for hash in hashes {
+                    self.signed.remove(&hash);
+                    self.receipts.remove(&hash);
+                }
+            }
+            Effect::Say(notice) => self.say(&notice),
+        }
+        None
+    }
+
+    fn price(&mut self, ticket: Ticket) {
+        let (rpc, account, ceiling) = (self.rpc.clone(), self.account, self.pace.policy.ceiling);
+        let asked = self.askers.get(&ticket).map(|asker| asker.intent.clone());
+        let intent = asked.unwrap_or_else(|| self.nothing());
+        self.prices.insert(ticket, None);
+        self.errands.spawn(async move {
+            Errand::Priced(ticket, price::price(&rpc, account, &intent, &ceiling).await)
+        });
+    }
+
+    /// A transaction to the account itself, of nothing.
+    fn nothing(&self) -> Intent {
+        Intent {
+            id: B256::ZERO,
+            to: self.account.into(),
+            data: Bytes::new(),
+            value: U256::ZERO,
+        }
+    }
+
+    fn sign(&mut self, what: What, intent: B256, nonce: u64, gas: u64, fees: Fees) -> Event {
+        let unsigned = match what {
+            What::Again(hash) => self.signed.get(&hash).and_then(as_signed),
+            What::Wish(ticket) => self.askers.get(&ticket).map(|asker| message(&asker.intent)),
+            What::Nothing => Some(message(&self.nothing())),
         };
-        match self.open.iter_mut().find(forsaken) {
-            Some(open) => {
-                open.reply = Some(reply);
-                None
-            }
-            None => Some(reply),
-        }
-    }
-
-    /// Signs with the next nonce, journals, sends. What comes back is, or may be, on its way.
-    async fn sign_and_send(&mut self, intent: &Intent) -> Result<(SignedTx, Handed), LedgerError> {
-        let price = fees::price(&self.rpc, self.account, intent).await?;
-        for _ in 0..NONCE_ATTEMPTS {
-            let nonce = self.nonce().await?;
-            let tx = self.sign(intent, nonce, price);
-            self.journal
-                .signed(tx.clone())
-                .await
-                .map_err(|error| LedgerError::Unreachable(Box::new(Unjournalled(error))))?;
-            self.next_nonce = Some(nonce + 1);
-            match follow::hand_in(&self.rpc, &tx).await {
-                // Unknown counts as sent: it is sent again until its end is known.
-                handed @ (Handed::Taken | Handed::Unknown) => return Ok((tx, handed)),
-                Handed::NonceTaken => {
-                    self.next_nonce = None;
-                    self.note(tx.hash, Ended::Rejected).await;
-                }
-                Handed::TooPoor => {
-                    self.note(tx.hash, Ended::Rejected).await;
-                    return Err(fees::too_poor(&self.rpc, self.account, price.total()).await);
-                }
-                Handed::Refused { message } => {
-                    self.note(tx.hash, Ended::Rejected).await;
-                    let reason = format!("the node does not take the transaction: {message}");
-                    return Err(LedgerError::Refused { reason });
-                }
-            }
-        }
-        Err(LedgerError::Refused {
-            reason: format!(
-                "another program keeps taking the nonces of account {}; run one program for each key",
-                self.account
-            ),
-        })
-    }
-
-    async fn nonce(&self) -> Result<u64, LedgerError> {
-        if let Some(next) = self.next_nonce {
-            return Ok(next);
-        }
-        let known = self.rpc.transactions_of(self.account, "pending").await?;
-        // A node that lost ours from its pool will be given them again.
-        let ours = self.open.iter().map(|open| open.nonce + 1).max();
-        Ok(known.max(ours.unwrap_or_default()))
-    }
-
-    fn sign(&self, intent: &Intent, nonce: u64, price: Price) -> SignedTx {
+        let attempt = |hash| Attempt {
+            hash,
+            nonce,
+            intent,
+            gas,
+            fees,
+        };
+        let Some(unsigned) = unsigned else {
+            // Nothing is lost: it is not signed, so it is not journalled.
+            return Event::Unwritten(Entry::Signed(attempt(TxHash::ZERO)));
+        };
         let tx = TxEip1559 {
             chain_id: self.chain_id,
             nonce,
-            gas_limit: price.gas,
-            max_fee_per_gas: price.fee_per_gas,
-            max_priority_fee_per_gas: price.tip_per_gas,
-            to: intent.to,
-            value: intent.value,
-            access_list: Default::default(),
-            input: intent.data.clone(),
+            gas_limit: gas,
+            max_fee_per_gas: fees.fee_per_gas,
+            max_priority_fee_per_gas: fees.tip_per_gas,
+            ..unsigned
         };
         let signature = self.key.sign(&tx.signature_hash());
         let envelope = TxEnvelope::from(tx.into_signed(signature));
-        SignedTx {
+        let hash = *envelope.tx_hash();
+        let tx = SignedTx {
             chain_id: self.chain_id,
             account: self.account,
             nonce,
-            intent: intent.id,
-            hash: *envelope.tx_hash(),
+            intent,
+            hash,
             raw: envelope.encoded_2718().into(),
+        };
+        self.signed.insert(hash, tx);
+        Event::Signed(attempt(hash))
+    }
+
+    async fn journal(&self, entry: Entry) -> Event {
+        let written = match entry {
+            Entry::Signed(attempt) => match self.signed.get(&attempt.hash) {
+                Some(tx) => self.journal.signed(tx.clone()).await,
+                None => Err("its bytes are lost".into()),
+            },
+            Entry::Told(hash) => self.journal.told(hash).await,
+            Entry::Ended(hash, how) => self.journal.ended(hash, how).await,
+        };
+        match written {
+            Ok(()) => Event::Written(entry),
+            Err(error) => {
+                tracing::warn!(?entry, error, "the journal of transactions failed");
+                Event::Unwritten(entry)
+            }
         }
     }
 
-    fn follow(&mut self, tx: SignedTx, handed: Handed, reply: Option<Reply>) {
-        self.open.push(Open {
-            intent: tx.intent,
-            hash: tx.hash,
-            nonce: tx.nonce,
-            reply,
+    fn hand_in(&mut self, hash: TxHash) {
+        let (rpc, tx) = (self.rpc.clone(), self.signed.get(&hash).cloned());
+        self.errands.spawn(async move {
+            let said = match tx {
+                Some(tx) => rpc.hand_in(&tx.raw).await,
+                None => words::Said::Unknown,
+            };
+            Errand::Done(Event::Said { hash, said })
         });
-        self.following
-            .spawn(follow(self.rpc.clone(), self.pace, tx, handed));
     }
 
-    async fn ended(&mut self, hash: TxHash, fate: Fate) {
-        self.note(hash, fate.ended()).await;
-        let Some(place) = self.open.iter().position(|open| open.hash == hash) else {
-            return;
+    fn tell(&mut self, ticket: Ticket, outcome: Outcome) -> Option<Event> {
+        let Some(Asker { reply, needs, .. }) = self.askers.remove(&ticket) else {
+            return Some(Event::Left(ticket));
         };
-        let open = self.open.remove(place);
-        if matches!(fate, Fate::Replaced) {
-            self.next_nonce = None;
-        }
-        let untold = match open.reply {
-            Some(reply) => reply.send(fate.outcome()).is_err(),
-            None => true,
+        let refused = |reason: String| Err(LedgerError::Refused { reason });
+        let outcome = match outcome {
+            Outcome::Included(inclusion) if inclusion.succeeded => {
+                match self.receipts.get(&inclusion.hash) {
+                    Some(receipt) => Ok(receipt.clone()),
+                    None => return Some(Event::Left(ticket)),
+                }
+            }
+            Outcome::Included(inclusion) => {
+                let (rpc, tx) = (self.rpc.clone(), self.signed.get(&inclusion.hash).cloned());
+                self.errands.spawn(async move {
+                    let reason = match &tx {
+                        Some(tx) => revert_reason(&rpc, tx, inclusion.block).await,
+                        None => "reverted".to_owned(),
+                    };
+                    told(ticket, reply, Err(LedgerError::Refused { reason }))
+                });
+                return None;
+            }
+            Outcome::TooPoor => {
+                let (rpc, account) = (self.rpc.clone(), self.account);
+                self.errands.spawn(async move {
+                    let error = too_poor(&rpc, account, needs).await;
+                    told(ticket, reply, Err(error))
+                });
+                return None;
+            }
+            Outcome::Refused { message } => {
+                refused(format!("the node does not take the transaction: {message}"))
+            }
+            Outcome::Unjournalled => Err(LedgerError::Unreachable(Box::new(Unjournalled))),
+            Outcome::TooMany { most } => {
+                Err(LedgerError::Unreachable(Box::new(TooManyOpen { most })))
+            }
+            Outcome::Outrun => refused(format!(
+                "another program keeps taking the nonces of account {}; run one program for each key",
+                self.account
+            )),
         };
-        // A wish that came to nothing may be tried again.
-        if let (true, Fate::Succeeded(receipt)) = (untold, fate) {
-            self.untold.push(Untold {
-                intent: open.intent,
-                receipt,
-                since: Instant::now(),
-            });
+        match told(ticket, reply, outcome) {
+            Errand::Done(event) => Some(event),
+            Errand::Priced(..) | Errand::Looked(_) => None,
         }
     }
 
-    /// A journal that keeps an ended transaction open only makes it be looked up again.
-    async fn note(&self, hash: TxHash, how: Ended) {
-        if let Err(error) = self.journal.ended(hash, how).await {
-            tracing::warn!(%hash, error, "could not journal the end of a transaction");
+    fn say(&self, notice: &Notice) {
+        let account = self.account;
+        match notice {
+            Notice::Raised { nonce, fees } => {
+                tracing::info!(%account, nonce, fee = fees.fee_per_gas, "a transaction is signed again for more");
+            }
+            Notice::AtCeiling { .. } => {
+                tracing::warn!(%account, ?notice, "a transaction waits: blocks ask for more than is paid");
+            }
+            Notice::Undone { .. } => {
+                tracing::warn!(%account, ?notice, "a block with a transaction is no more; it is sent again");
+            }
+            Notice::Turned { .. } | Notice::Taken { told: true, .. } => {
+                tracing::error!(%account, ?notice, "a transaction was told to have succeeded, and did not in the end");
+            }
+            Notice::Taken { .. } | Notice::Gap { .. } => {
+                tracing::warn!(%account, ?notice, "does another program use this key? run one program for each");
+            }
+            Notice::Unwelcome { .. } => {
+                tracing::warn!(%account, ?notice, "nodes do not take a transaction now; it is kept");
+            }
         }
+    }
+}
+
+/// Answers who waits; whether it was heard is the machine's event.
+fn told(ticket: Ticket, reply: Reply, outcome: Result<Receipt, LedgerError>) -> Errand {
+    Errand::Done(match reply.send(outcome) {
+        Ok(()) => Event::Told(ticket),
+        Err(_) => Event::Left(ticket),
+    })
+}
+
+fn message(intent: &Intent) -> TxEip1559 {
+    TxEip1559 {
+        to: intent.to,
+        value: intent.value,
+        input: intent.data.clone(),
+        ..TxEip1559::default()
+    }
+}
+
+/// What was signed, to be signed again.
+fn as_signed(tx: &SignedTx) -> Option<TxEip1559> {
+    match TxEnvelope::decode_2718(&mut tx.raw.as_ref()).ok()? {
+        TxEnvelope::Eip1559(signed) => Some(signed.strip_signature()),
+        _ => None,
     }
 }

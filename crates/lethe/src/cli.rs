@@ -168,9 +168,11 @@ pub(crate) struct Network {
     /// `local`, `arbitrum-one`, `arbitrum-sepolia`, `base` or `base-sepolia`.
     #[arg(long, default_value = "local")]
     pub(crate) network: String,
-    /// The chain's JSON-RPC endpoint.
+    /// The chain's JSON-RPC endpoint. Given three times, for servers of three
+    /// operators, what decides money is believed only if two of them agree; of
+    /// two both must. Transactions go to all.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8545")]
-    pub(crate) rpc_url: String,
+    pub(crate) rpc_url: Vec<String>,
     /// Use a chain on which money is real, although nobody has audited this software.
     #[arg(long)]
     pub(crate) unaudited: bool,

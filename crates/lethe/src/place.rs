@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chain::{EvmLedger, MemoryJournal, Network};
+use chain::{Endpoints, EvmLedger, MemoryJournal, Network};
 use market::{Ledger, LedgerError, WalletKey};
 use store::Store;
 
@@ -38,6 +38,8 @@ pub(crate) struct Place {
     pub(crate) folder: Folder,
     pub(crate) keys: Keystore,
     pub(crate) network: Network,
+    pub(crate) endpoints: Endpoints,
+    /// The first of them.
     pub(crate) rpc_url: String,
 }
 
@@ -46,13 +48,16 @@ impl Place {
     pub(crate) fn new(
         folder: Folder,
         network: Network,
-        rpc_url: String,
+        endpoints: impl Into<Endpoints>,
     ) -> Result<Self, PlaceError> {
+        let endpoints = endpoints.into();
+        let rpc_url = endpoints.urls().first().cloned().unwrap_or_default();
         let keys = Keystore::open(folder.join("keys"))?;
         Ok(Self {
             folder,
             keys,
             network,
+            endpoints,
             rpc_url,
         })
     }
@@ -71,7 +76,7 @@ impl Place {
         name: &str,
     ) -> Result<EvmLedger, PlaceError> {
         let journal = Arc::new(StoredTransactions::new(store, name));
-        EvmLedger::connect(&self.rpc_url, self.network.clone(), key, journal)
+        EvmLedger::connect(&self.endpoints, self.network.clone(), key, journal)
             .await
             .map_err(|source| PlaceError::Chain {
                 rpc_url: self.rpc_url.clone(),
@@ -86,7 +91,7 @@ impl Place {
         }
         let key = Arc::new(chain::DEVELOPMENT_ACCOUNTS[0].wallet());
         let journal = Arc::new(MemoryJournal::default());
-        let ledger = EvmLedger::connect(&self.rpc_url, self.network.clone(), key, journal)
+        let ledger = EvmLedger::connect(&self.endpoints, self.network.clone(), key, journal)
             .await
             .map_err(|source| PlaceError::Chain {
                 rpc_url: self.rpc_url.clone(),

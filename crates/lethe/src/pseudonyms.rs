@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
 
-use chain::{EvmLedger, Network};
+use chain::{Endpoints, EvmLedger, Network};
 use consumer::{PayerKeys, Pseudonyms};
 use market::{BoxFuture, Ledger, LedgerError};
 use store::Store;
@@ -18,7 +18,7 @@ use crate::tx_journal::StoredTransactions;
 /// The accounts of a data folder.
 pub(crate) struct KeptPseudonyms {
     network: Network,
-    rpc_url: String,
+    endpoints: Endpoints,
     keys: Keystore,
     store: Store,
     /// One for each account at most: a ledger owns its account's nonce.
@@ -29,7 +29,7 @@ impl KeptPseudonyms {
     pub(crate) fn new(place: &Place, store: Store) -> Self {
         Self {
             network: place.network.clone(),
-            rpc_url: place.rpc_url.clone(),
+            endpoints: place.endpoints.clone(),
             keys: place.keys.clone(),
             store,
             ledgers: Mutex::default(),
@@ -48,7 +48,7 @@ impl KeptPseudonyms {
             .map_err(|error| LedgerError::Unreachable(Box::new(error)))?;
         let journal = Arc::new(StoredTransactions::new(&self.store, &name));
         let network = self.network.clone();
-        let ledger = EvmLedger::connect(&self.rpc_url, network, Arc::new(key), journal).await?;
+        let ledger = EvmLedger::connect(&self.endpoints, network, Arc::new(key), journal).await?;
         ledgers.insert(number, ledger.clone());
         Ok(ledger)
     }

@@ -1,164 +1,173 @@
-//! What a transaction may cost.
+//! What a transaction may cost: the first price, each raise, and where it ends.
+//!
+//! Pure. A pool takes a replacement only if fee and tip are both well above
+//! those before (a tenth for geth and most others, an eighth for some), so a
+//! raise lifts both by an eighth at least, and follows the base fee from there.
 
-use alloy::primitives::{Address, U256};
-use market::{Amount, LedgerError};
+use thiserror::Error;
 
-use super::Intent;
-use crate::rpc::{Message, Rpc, RpcError};
-
-/// More is not given for one transaction: a block of most chains.
-const GAS_MAX: u64 = 30_000_000;
-/// More is not paid for one unit of gas (1000 gwei): a node that asks for it lies, or the moment is bad.
-const FEE_PER_GAS_MAX_WEI: u128 = 1_000_000_000_000;
-/// The tip where the node cannot say: 0.1 gwei.
-const TIP_PER_GAS_WEI: u128 = 100_000_000;
-
-/// The gas of a transaction and what is paid for it, in wei.
+/// Wei per gas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Price {
-    pub(super) gas: u64,
-    pub(super) fee_per_gas: u128,
-    pub(super) tip_per_gas: u128,
-    value: U256,
+pub struct Fees {
+    /// The most that is paid, base fee and tip together.
+    pub fee_per_gas: u128,
+    /// Of that, for who makes the block.
+    pub tip_per_gas: u128,
 }
 
-impl Price {
-    /// What the account must have for it.
-    pub(super) fn total(&self) -> U256 {
-        let gas = U256::from(self.gas) * U256::from(self.fee_per_gas);
-        gas.saturating_add(self.value)
+/// What blocks ask for now, in wei per gas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// The latest block's base fee.
+    pub base_fee_per_gas: u128,
+    /// The usual tip.
+    pub tip_per_gas: u128,
+}
+
+/// The most that is paid for one transaction, its replacements included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ceiling {
+    /// For one unit of gas, in wei: a node that asks for more lies, or the moment is bad.
+    pub fee_per_gas: u128,
+    /// For all its gas, in wei.
+    pub cost: u128,
+}
+
+/// More is asked for than is paid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("a fee of {asked} wei per gas (at most {most} are paid for {gas} gas; try again later)")]
+pub struct TooDear {
+    /// Wei per gas.
+    pub asked: u128,
+    /// Wei per gas.
+    pub most: u128,
+    /// Of the transaction.
+    pub gas: u64,
+}
+
+impl Ceiling {
+    /// For one unit of gas of a transaction with so much of it.
+    pub fn of(&self, gas: u64) -> u128 {
+        let share = self.cost / u128::from(gas.max(1));
+        self.fee_per_gas.min(share)
     }
 }
 
-/// Tries the call at the latest block, and prices it. A revert, or an account
-/// that cannot pay, shows here, before anything is signed.
-pub(super) async fn price(
-    rpc: &Rpc,
-    account: Address,
-    intent: &Intent,
-) -> Result<Price, LedgerError> {
-    let message = Message {
-        from: Some(account),
-        to: intent.to.to().copied(),
-        data: &intent.data,
-        value: intent.value,
-    };
-    let (estimate, head, tip, coins) = tokio::join!(
-        rpc.estimate(message),
-        rpc.head(),
-        rpc.tip(),
-        rpc.coins(account),
-    );
-    let coins = coins?;
-    let estimate = match estimate {
-        Err(RpcError::Answer { message, .. }) if says_too_poor(&message) => {
-            return Err(insufficient(account, coins, intent.value));
+impl Fees {
+    /// For a new transaction: twice the base fee, which covers six full blocks in a row.
+    pub fn first(asked: Asked, gas: u64, ceiling: &Ceiling) -> Result<Self, TooDear> {
+        let fee = wanted(asked, asked.tip_per_gas);
+        let most = ceiling.of(gas);
+        if fee > most {
+            let asked = fee;
+            return Err(TooDear { asked, most, gas });
         }
-        other => other?,
-    };
-    let base = head?
-        .base_fee_per_gas
-        .ok_or_else(|| nonsense("blocks without a base fee"))?;
-    let tip = tip.unwrap_or(U256::from(TIP_PER_GAS_WEI));
-    let price = bounded(estimate, base, tip, intent.value)?;
-    if coins < price.total() {
-        return Err(insufficient(account, coins, price.total()));
+        Ok(Self {
+            fee_per_gas: fee,
+            tip_per_gas: asked.tip_per_gas,
+        })
     }
-    Ok(price)
-}
 
-/// What is paid for one unit of gas now, in wei.
-pub(crate) async fn fee_per_gas(rpc: &Rpc) -> Result<u128, LedgerError> {
-    let (head, tip) = tokio::join!(rpc.head(), rpc.tip());
-    let base = head?
-        .base_fee_per_gas
-        .ok_or_else(|| nonsense("blocks without a base fee"))?;
-    let tip = tip.unwrap_or(U256::from(TIP_PER_GAS_WEI));
-    Ok(bounded(0, base, tip, U256::ZERO)?.fee_per_gas)
-}
-
-/// The estimate with a margin of a quarter, since state moves; twice the base
-/// fee, which covers six full blocks in a row.
-fn bounded(estimate: u64, base: U256, tip: U256, value: U256) -> Result<Price, LedgerError> {
-    let gas = estimate.saturating_add(estimate / 4);
-    if estimate > GAS_MAX {
-        return Err(nonsense(&format!("{estimate} gas for one transaction")));
+    /// For its replacement; none if that would be beyond the ceiling.
+    pub fn raised(self, asked: Asked, gas: u64, ceiling: &Ceiling) -> Option<Self> {
+        let most = ceiling.of(gas);
+        let (fee_least, tip_least) = (lifted(self.fee_per_gas), lifted(self.tip_per_gas));
+        if fee_least > most || tip_least > most {
+            return None;
+        }
+        let tip = tip_least.max(asked.tip_per_gas);
+        let fee = fee_least.max(wanted(asked, tip)).min(most);
+        Some(Self {
+            fee_per_gas: fee,
+            tip_per_gas: tip.min(fee),
+        })
     }
-    let fee = base.saturating_mul(U256::from(2)).saturating_add(tip);
-    let (Ok(fee_per_gas), Ok(tip_per_gas)) = (u128::try_from(fee), u128::try_from(tip)) else {
-        return Err(nonsense("a fee beyond all money"));
-    };
-    if fee_per_gas > FEE_PER_GAS_MAX_WEI {
-        return Err(nonsense(&format!(
-            "a fee of {fee_per_gas} wei per gas (at most {FEE_PER_GAS_MAX_WEI} are paid; try again later)"
-        )));
-    }
-    Ok(Price {
-        gas: gas.min(GAS_MAX),
-        fee_per_gas,
-        tip_per_gas,
-        value,
-    })
-}
 
-/// Whether these words of a node mean that the account cannot pay for the gas.
-pub(super) fn says_too_poor(message: &str) -> bool {
-    message.to_ascii_lowercase().contains("insufficient funds")
-}
-
-/// That the account cannot pay for it, with what it has.
-pub(super) async fn too_poor(rpc: &Rpc, account: Address, needs: U256) -> LedgerError {
-    match rpc.coins(account).await {
-        Ok(has) => insufficient(account, has, needs),
-        Err(error) => error.into(),
+    /// Whether the latest block would have taken it.
+    pub fn suffices(&self, asked: Asked) -> bool {
+        self.fee_per_gas >= asked.base_fee_per_gas
     }
 }
 
-fn insufficient(owner: Address, has: U256, needs: U256) -> LedgerError {
-    let amount = |wei: U256| Amount::new(wei.saturating_to());
-    LedgerError::Insufficient {
-        owner,
-        token: Address::ZERO,
-        has: amount(has),
-        needs: amount(needs),
-    }
+fn wanted(asked: Asked, tip: u128) -> u128 {
+    asked.base_fee_per_gas.saturating_mul(2).saturating_add(tip)
 }
 
-fn nonsense(problem: &str) -> LedgerError {
-    LedgerError::Nonsense {
-        problem: problem.to_owned(),
-    }
+/// An eighth more, and more in any case.
+fn lifted(wei: u128) -> u128 {
+    wei.saturating_add(wei.div_ceil(8).max(1))
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    const GWEI: u128 = 1_000_000_000;
+    const CEILING: Ceiling = Ceiling {
+        fee_per_gas: 1000 * GWEI,
+        cost: 20_000_000 * GWEI,
+    };
+
+    fn asked(base: u128, tip: u128) -> Asked {
+        Asked {
+            base_fee_per_gas: base,
+            tip_per_gas: tip,
+        }
+    }
 
     #[test]
     fn a_price_has_room_for_six_full_blocks() {
-        let price = bounded(100, U256::from(1000), U256::from(7), U256::from(5)).unwrap();
-        assert_eq!(
-            (price.gas, price.fee_per_gas, price.tip_per_gas),
-            (125, 2007, 7)
-        );
-        assert_eq!(price.total(), U256::from(125 * 2007 + 5));
+        let fees = Fees::first(asked(1000, 7), 100, &CEILING).unwrap();
+        assert_eq!((fees.fee_per_gas, fees.tip_per_gas), (2007, 7));
     }
 
     #[test]
     fn a_node_cannot_make_us_pay_anything() {
-        let gwei = |n: u64| U256::from(n) * U256::from(1_000_000_000u64);
-        for (estimate, base, tip) in [
-            (GAS_MAX + 1, gwei(1), gwei(1)),
-            (u64::MAX, gwei(1), gwei(1)),
-            (21_000, gwei(501), gwei(0)),
-            (21_000, gwei(1), gwei(1001)),
-            (21_000, U256::MAX, U256::MAX),
+        for (gas, base, tip) in [
+            (21_000, 501 * GWEI, 0),
+            (21_000, GWEI, 1001 * GWEI),
+            (21_000, u128::MAX, u128::MAX),
+            // 200 gwei is what 100,000 gas may cost here.
+            (100_000, 101 * GWEI, 0),
         ] {
-            let outcome = bounded(estimate, base, tip, U256::ZERO);
-            assert!(
-                matches!(outcome, Err(LedgerError::Nonsense { .. })),
-                "{outcome:?}"
-            );
+            let outcome = Fees::first(asked(base, tip), gas, &CEILING);
+            assert!(outcome.is_err(), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_raise_follows_the_base_fee_up_to_the_ceiling_and_then_ends() {
+        let first = Fees::first(asked(10 * GWEI, GWEI), 100_000, &CEILING).unwrap();
+        let next = first.raised(asked(40 * GWEI, GWEI), 100_000, &CEILING);
+        let next = next.unwrap();
+        assert_eq!(next.tip_per_gas, GWEI + GWEI / 8);
+        assert_eq!(next.fee_per_gas, 80 * GWEI + next.tip_per_gas);
+        let last = next.raised(asked(500 * GWEI, GWEI), 100_000, &CEILING);
+        let last = last.unwrap();
+        assert_eq!(last.fee_per_gas, 200 * GWEI);
+        assert_eq!(last.raised(asked(GWEI, GWEI), 100_000, &CEILING), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_raise_is_an_eighth_at_least_and_never_beyond_the_ceiling(
+            fee in 0u128..3000 * GWEI,
+            tip in 0u128..3000 * GWEI,
+            base in 0u128..3000 * GWEI,
+            usual in 0u128..3000 * GWEI,
+            gas in 0u64..30_000_000,
+        ) {
+            let before = Fees { fee_per_gas: fee, tip_per_gas: tip.min(fee) };
+            if let Some(after) = before.raised(asked(base, usual), gas, &CEILING) {
+                prop_assert!(after.fee_per_gas * 8 >= before.fee_per_gas * 9);
+                prop_assert!(after.tip_per_gas * 8 >= before.tip_per_gas * 9);
+                prop_assert!(after.fee_per_gas > before.fee_per_gas);
+                prop_assert!(after.tip_per_gas > before.tip_per_gas);
+                prop_assert!(after.tip_per_gas <= after.fee_per_gas);
+                prop_assert!(after.fee_per_gas <= CEILING.of(gas));
+            }
         }
     }
 }

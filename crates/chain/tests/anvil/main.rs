@@ -7,5 +7,6 @@ mod deeds;
 mod differential;
 mod logs;
 mod node;
+mod replacing;
 mod sending;
 mod tools;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chain::{
-    DEVELOPMENT_ACCOUNTS, Ended, EvmLedger, JournalError, MemoryJournal, Network, SignedTx,
+    DEVELOPMENT_ACCOUNTS, Ended, EvmLedger, JournalError, MemoryJournal, Network, OpenTx, SignedTx,
     TxJournal,
 };
 use futures_util::future::{join_all, try_join_all};
@@ -181,11 +181,15 @@ impl TxJournal for NoJournal {
         Box::pin(core::future::ready(Err("no space left".into())))
     }
 
+    fn told(&self, _: TxHash) -> BoxFuture<'_, Result<(), JournalError>> {
+        Box::pin(core::future::ready(Err("no space left".into())))
+    }
+
     fn ended(&self, _: TxHash, _: Ended) -> BoxFuture<'_, Result<(), JournalError>> {
         Box::pin(core::future::ready(Err("no space left".into())))
     }
 
-    fn open(&self) -> BoxFuture<'_, Result<Vec<SignedTx>, JournalError>> {
+    fn open(&self) -> BoxFuture<'_, Result<Vec<OpenTx>, JournalError>> {
         Box::pin(core::future::ready(Ok(Vec::new())))
     }
 }
