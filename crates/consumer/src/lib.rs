@@ -20,7 +20,7 @@ mod shell;
 mod view;
 
 pub use answer::{Answer, Piece, Summary};
-pub use error::{BrokenError, InferError, StartError};
+pub use error::{BrokenError, InferError, Shortage, StartError};
 pub use paths::PathError;
 pub use payer::{PayerKeys, Pseudonyms};
 pub use payment::PaymentError;

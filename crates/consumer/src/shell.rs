@@ -17,12 +17,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use transport::Endpoints;
 
 use crate::answer::{Answer, Summary};
 use crate::catalog::{self, Seller, Snapshot};
-use crate::error::{InferError, StartError};
+use crate::error::{InferError, Shortage, StartError};
 use crate::exchange::{Attempt, begin};
 use crate::paths::Paths;
 use crate::payer::{Payers, Pseudonyms};
@@ -178,6 +178,11 @@ impl Consumer {
         self.inner.refresh().await
     }
 
+    /// Whether there are too few relays for requests to go out.
+    pub fn shortage(&self) -> Option<Shortage> {
+        self.inner.paths.shortage()
+    }
+
     /// Models and offers as last seen.
     pub fn models(&self) -> Vec<ModelView> {
         self.inner.models()
@@ -290,13 +295,27 @@ impl Inner {
         let mut turns = tokio::time::interval(self.policy.refresh);
         turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut unread = false;
+        let mut short = None;
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 _ = turns.tick() => {}
             }
-            match self.refresh().await {
-                Ok(()) => unread = false,
+            let read = self.refresh().await;
+            let shortage = self.paths.shortage();
+            match shortage {
+                Some(shortage) if short.is_none() => warn!("{shortage}"),
+                None if short.is_some() => info!("there are relays enough again"),
+                _ => {}
+            }
+            short = shortage;
+            match read {
+                Ok(()) => {
+                    if unread {
+                        info!("the market can be read again");
+                    }
+                    unread = false;
+                }
                 // Once is enough while it stays so.
                 Err(error) if unread => debug!(%error, "the market still cannot be read"),
                 Err(error) => {
@@ -350,9 +369,7 @@ impl Inner {
                 }
             }
         }
-        Err(best.unwrap_or_else(|| InferError::NobodyThere {
-            model: request.model().to_owned(),
-        }))
+        Err(best.unwrap_or_else(|| self.nobody(request.model())))
     }
 
     fn candidates(
@@ -382,14 +399,20 @@ impl Inner {
             return Ok(candidates);
         }
         let registered = snapshot.names.values().any(|name| name == model);
-        let model = model.to_owned();
         Err(match registered {
-            true => InferError::NobodyThere { model },
+            true => self.nobody(model),
             false => InferError::UnknownModel {
-                model,
+                model: model.to_owned(),
                 known: snapshot.names_on_offer(),
             },
         })
+    }
+
+    fn nobody(&self, model: &str) -> InferError {
+        InferError::NobodyThere {
+            model: model.to_owned(),
+            shortage: self.paths.shortage(),
+        }
     }
 
     /// What is proved about an answer by this offer.

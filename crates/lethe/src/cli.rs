@@ -35,10 +35,19 @@ pub(crate) enum Command {
     Relay(Relay),
 }
 
+/// At least one: who answers nobody sells nothing.
+fn slots(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("allowed: 1 and more".to_owned()),
+        Ok(slots) => Ok(slots),
+        Err(error) => Err(format!("{error} (allowed: 1 and more)")),
+    }
+}
+
 /// Where a command keeps its state.
 #[derive(Debug, Args)]
 pub(crate) struct Data {
-    /// The data folder.
+    /// The data folder; without this, `lethe` in $XDG_DATA_HOME or in ~/.local/share. Each running node needs its own.
     #[arg(long = "data", value_name = "DIR")]
     pub(crate) folder: Option<PathBuf>,
 }
@@ -171,7 +180,7 @@ pub(crate) struct Network {
     /// The chain's JSON-RPC endpoint.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8545")]
     pub(crate) rpc_url: String,
-    /// Use a chain on which money is real, although nobody has audited this software.
+    /// Use a public chain, test networks included, although nobody has audited this software.
     #[arg(long)]
     pub(crate) unaudited: bool,
 }
@@ -213,7 +222,7 @@ pub(crate) struct Provide {
     #[arg(long, value_name = "MOR", default_value = "1")]
     pub(crate) output_price: String,
     /// Answers at a time.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = slots)]
     pub(crate) slots: usize,
     /// Requests that may wait for a place.
     #[arg(long, default_value_t = 8)]

@@ -163,6 +163,7 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
         running: &running,
         key: &key,
         key_path: &key_path,
+        data: &market.place.folder.flag(),
         found: &found,
         json: args.json,
     });

@@ -138,7 +138,10 @@ async fn what_fails_before_the_first_chunk_has_a_status() {
             "",
         ),
         (
-            InferError::NobodyThere { model: model() },
+            InferError::NobodyThere {
+                model: model(),
+                shortage: None,
+            },
             503,
             "no_provider",
             "1",
@@ -241,8 +244,9 @@ fn again(error: &InferError) -> InferError {
             model: model.clone(),
             known: known.clone(),
         },
-        InferError::NobodyThere { model } => InferError::NobodyThere {
+        InferError::NobodyThere { model, shortage } => InferError::NobodyThere {
             model: model.clone(),
+            shortage: *shortage,
         },
         InferError::Busy { model, retry_after } => InferError::Busy {
             model: model.clone(),
