@@ -17,8 +17,9 @@ pub const BEGIN_WITHIN: Duration = Duration::from_secs(60);
 /// A provider that is there gives a sign of life several times a second.
 pub const SIGN_OF_LIFE_WITHIN: Duration = Duration::from_secs(5);
 
-/// The longest that a backend may think between two chunks.
-pub const SILENCE_MAX: Duration = Duration::from_secs(600);
+/// The longest that a provider may say nothing between two words, signs of
+/// life apart.
+pub const SILENCE_MAX: Duration = Duration::from_secs(120);
 
 /// Time for the receipt of an answer that the caller left.
 pub const LEAVE_WITHIN: Duration = Duration::from_secs(2);
@@ -342,12 +343,12 @@ mod tests {
         buying.alive(at(58));
         assert_eq!(buying.silence(at(60)), Some(Silence::Unanswered));
         buying.hear(Said::Begin, &mut spending, at(60)).unwrap();
-        buying.alive(at(659));
-        assert_eq!(buying.silence(at(659)), None);
-        assert_eq!(buying.silence(at(660)), Some(Silence::Mute));
-        buying.leave(at(700));
-        assert_eq!(buying.deadline(), at(702));
-        assert_eq!(buying.silence(at(702)), Some(Silence::Left));
+        buying.alive(at(179));
+        assert_eq!(buying.silence(at(179)), None);
+        assert_eq!(buying.silence(at(180)), Some(Silence::Mute));
+        buying.leave(at(200));
+        assert_eq!(buying.deadline(), at(202));
+        assert_eq!(buying.silence(at(202)), Some(Silence::Left));
         buying.broken(&mut spending);
         assert_eq!(buying.silence(at(9999)), None);
         assert!(spending.purse().needs_reconciling());

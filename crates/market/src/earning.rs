@@ -72,6 +72,14 @@ impl Earning {
         &self.till
     }
 
+    /// Answers that may still bring a receipt which the journal does not have:
+    /// those that run, and those that ended and wait for the disk. Counted
+    /// before receipts are read from the journal, none of them is missed.
+    pub fn open(&self) -> usize {
+        let closing = self.waiting.iter().map(|waiting| waiting.receipts.len());
+        self.till.running() + closing.sum::<usize>()
+    }
+
     /// What the contract knows of the channel.
     pub fn funded(&mut self, state: ChannelState) {
         self.till.funded(state);
@@ -83,7 +91,9 @@ impl Earning {
         let Some(event) = self.till.take(voucher)? else {
             return Ok(None);
         };
-        Ok(Some(self.to_write(vec![event], |w| w.voucher = Some(*voucher))))
+        Ok(Some(
+            self.next_move(vec![event], |w| w.voucher = Some(*voucher)),
+        ))
     }
 
     /// Takes a voucher within an answer, whose signature was checked: the
@@ -101,7 +111,7 @@ impl Earning {
         let progress = self.till.progress(request).ok();
         let journalled = progress.as_ref().map_or(0, tokens_in);
         let events = event.into_iter().chain(progress).collect();
-        let to_write = self.to_write(events, |waiting| {
+        let to_write = self.next_move(events, |waiting| {
             waiting.voucher = better;
             waiting.read = Some((request, read_tokens));
         });
@@ -116,13 +126,13 @@ impl Earning {
         input_tokens: u32,
     ) -> Result<Move<TillEvent>, TillError> {
         let event = self.till.admit(request, sold, input_tokens)?;
-        Ok(self.to_write(vec![event], |_| {}))
+        Ok(self.next_move(vec![event], |_| {}))
     }
 
     /// Gives an admitted request back: no work was done on it.
     pub fn refuse(&mut self, request: RequestId) -> Result<Move<TillEvent>, TillError> {
         let event = self.till.refuse(request)?;
-        Ok(self.to_write(vec![event], |_| {}))
+        Ok(self.next_move(vec![event], |_| {}))
     }
 
     /// So much of an answer was metered and goes out.
@@ -140,7 +150,7 @@ impl Earning {
     pub fn progress(&mut self, request: RequestId) -> Result<(Move<TillEvent>, u32), TillError> {
         let event = self.till.progress(request)?;
         let journalled = tokens_in(&event);
-        Ok((self.to_write(vec![event], |_| {}), journalled))
+        Ok((self.next_move(vec![event], |_| {}), journalled))
     }
 
     /// An answer ended. Its receipt comes out of [`Self::written`].
@@ -156,20 +166,20 @@ impl Earning {
             .till
             .close(request, input_tokens, output_tokens, outcome, now)?;
         let event = TillEvent::receipted(&receipt);
-        Ok(self.to_write(vec![event], |waiting| waiting.receipts.push(receipt)))
+        Ok(self.next_move(vec![event], |waiting| waiting.receipts.push(receipt)))
     }
 
     /// After a replay: closes what was running when the process ended.
     pub fn interrupted(&mut self, now: Timestamp) -> Result<Move<TillEvent>, TillError> {
         let receipts = self.till.interrupted(now)?;
         let events = receipts.iter().map(TillEvent::receipted).collect();
-        Ok(self.to_write(events, |waiting| waiting.receipts = receipts))
+        Ok(self.next_move(events, |waiting| waiting.receipts = receipts))
     }
 
     /// The contract says that so much was claimed. None: that is known.
     pub fn claimed_to(&mut self, total: Amount) -> Option<Move<TillEvent>> {
         let event = self.till.claimed_to(total)?;
-        Some(self.to_write(vec![event], |_| {}))
+        Some(self.next_move(vec![event], |_| {}))
     }
 
     /// The journal has the oldest move that waits, on its disk: vouchers of it
@@ -192,7 +202,7 @@ impl Earning {
         Ok(done.receipts.into_iter().map(Durable::new).collect())
     }
 
-    fn to_write(
+    fn next_move(
         &mut self,
         events: Vec<TillEvent>,
         then: impl FnOnce(&mut Waiting),

@@ -37,10 +37,10 @@ pub use buying::{
 pub use channel::{
     ChannelConfig, ChannelTerms, Domain, WITHDRAW_DELAY_MAX_S, WITHDRAW_DELAY_MIN_S,
 };
+pub use descriptor::{DescriptorError, MAX_RECORD_BYTES, Offer, Record, SignedRecord};
 pub use durable::{Durable, Move, MoveId, OrderError};
 pub use earning::{Closing, Earning};
 pub use event::LedgerEvent;
-pub use descriptor::{DescriptorError, MAX_RECORD_BYTES, Offer, Record, SignedRecord};
 pub use ids::{BidId, ChannelId, ModelId, NodeId, RequestId};
 pub use key::{KeyError, NodeKey, WalletKey};
 pub use labels::{Demand, DemandError, Labels, Network, Payer, Upstream};

@@ -100,7 +100,7 @@ impl Spending {
         bound: InputBound,
     ) -> Result<Move<PurseEvent>, PurseError> {
         let event = self.purse.ask(request, rates, bound)?;
-        Ok(self.to_write(vec![event]))
+        Ok(self.next_move(vec![event]))
     }
 
     /// An answer came to so many tokens, in so many bytes. Whether the ceiling
@@ -124,13 +124,13 @@ impl Spending {
             return Ok(Pay::Sign(self.voucher()));
         }
         let event = PurseEvent::Ceiling { ceiling };
-        Ok(Pay::Write(self.to_write(vec![event])))
+        Ok(Pay::Write(self.next_move(vec![event])))
     }
 
     /// The receipt of a running answer; its signature was checked.
     pub fn receipted(&mut self, signed: &SignedReceipt) -> Result<Move<PurseEvent>, PurseError> {
         let events = self.purse.receipted(signed)?;
-        Ok(self.to_write(events))
+        Ok(self.next_move(events))
     }
 
     /// A receipt that the provider sent later; its signature was checked.
@@ -140,7 +140,7 @@ impl Spending {
         signed: &SignedReceipt,
     ) -> Result<Option<Move<PurseEvent>>, PurseError> {
         let events = self.purse.reconciled(signed)?;
-        Ok((!events.is_empty()).then(|| self.to_write(events)))
+        Ok((!events.is_empty()).then(|| self.next_move(events)))
     }
 
     /// A running answer ended without a receipt.
@@ -184,7 +184,7 @@ impl Spending {
         })
     }
 
-    fn to_write(&mut self, events: Vec<PurseEvent>) -> Move<PurseEvent> {
+    fn next_move(&mut self, events: Vec<PurseEvent>) -> Move<PurseEvent> {
         let id = MoveId(self.moves);
         self.moves += 1;
         let mut waiting = Waiting {
@@ -193,7 +193,9 @@ impl Spending {
         };
         for event in &events {
             match event {
-                PurseEvent::Asked { ceiling, .. } => waiting.ceiling = waiting.ceiling.max(*ceiling),
+                PurseEvent::Asked { ceiling, .. } => {
+                    waiting.ceiling = waiting.ceiling.max(*ceiling)
+                }
                 PurseEvent::Ceiling { ceiling } => {
                     waiting.ceiling = waiting.ceiling.max(*ceiling);
                     waiting.raised = events.len() > 1;
@@ -248,7 +250,10 @@ mod tests {
         let written = spending.written(asked.id()).unwrap();
         assert_eq!(ceiling(&written.voucher), 42);
         assert!(!written.raised);
-        assert_eq!(ceiling(&spending.written(ceiling_move.id()).unwrap().voucher), 42);
+        assert_eq!(
+            ceiling(&spending.written(ceiling_move.id()).unwrap().voucher),
+            42
+        );
     }
 
     #[test]

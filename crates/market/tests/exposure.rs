@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 
 use market::{
-    Address, Amount, B256, ChannelConfig, ChannelState, Domain, Durable, InputBound, ModelId, NodeKey,
-    Outcome, Purse, PurseEvent, Rates, RequestId, STEP_TOKENS, SignedReceipt, SignedVoucher, Sold,
-    Till, TillEvent, Timestamp, Upstream, Voucher, WalletKey,
+    Address, Amount, B256, ChannelConfig, ChannelState, Domain, Durable, InputBound, ModelId,
+    NodeKey, Outcome, Purse, PurseEvent, Rates, RequestId, STEP_TOKENS, SignedReceipt,
+    SignedVoucher, Sold, Till, TillEvent, Timestamp, Upstream, Voucher, WalletKey,
 };
 use proptest::prelude::*;
 
@@ -297,7 +297,8 @@ impl Two {
                 .plus(full.minus(receipt.amount).unwrap())
                 .unwrap();
             self.till_journal.push(TillEvent::receipted(&receipt));
-            self.receipts.push(Durable::read_back(receipt).sign(&self.node));
+            self.receipts
+                .push(Durable::read_back(receipt).sign(&self.node));
         }
         for request in truth.into_keys() {
             self.purse.broken(request).unwrap();

@@ -11,8 +11,8 @@
 use std::error::Error;
 
 use market::{
-    Address, Amount, B256, ChannelConfig, ChannelId, Domain, Durable, ModelId, NodeKey, Outcome, Rates,
-    Receipt, RequestId, Timestamp, Upstream, Voucher, WalletKey,
+    Address, Amount, B256, ChannelConfig, ChannelId, Domain, Durable, ModelId, NodeKey, Outcome,
+    Rates, Receipt, RequestId, Timestamp, Upstream, Voucher, WalletKey,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
