@@ -5,14 +5,14 @@
 //! them. Time stands still until [`MemoryLedger::advance`]. Gas, approvals and
 //! blocks do not exist here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use alloy_primitives::{Address, B256, keccak256};
 
 use crate::{
     Amount, Bid, BidId, BoxFuture, ChannelConfig, ChannelId, ChannelState, Claim, Domain, Ledger,
-    LedgerError, Model, ModelId, Provider, Receiver, Stakes, Timestamp, TxHash,
+    LedgerError, Model, ModelId, Provider, Receiver, SignedClaim, Stakes, Timestamp, TxHash,
     WITHDRAW_DELAY_MAX_S, WITHDRAW_DELAY_MIN_S, Withdrawal,
 };
 
@@ -23,6 +23,12 @@ struct Book {
     balances: BTreeMap<(Address, Address), Amount>,
     providers: BTreeMap<Address, Provider>,
     models: BTreeMap<ModelId, Model>,
+    model_stakes: BTreeMap<ModelId, Amount>,
+    /// Of every model that ever was.
+    model_owners: BTreeMap<ModelId, Address>,
+    /// Providers that left.
+    left: BTreeSet<Address>,
+    gas_price: Amount,
     bids: BTreeMap<(Address, ModelId), Bid>,
     bid_nonces: BTreeMap<(Address, ModelId), u64>,
     channels: BTreeMap<ChannelId, ChannelState>,
@@ -80,6 +86,11 @@ impl MemoryLedger {
     pub fn advance(&self, seconds: u64) {
         let mut book = self.book();
         book.now = book.now.after_s(seconds);
+    }
+
+    /// What a unit of gas is said to cost. Nobody pays it here.
+    pub fn set_gas_price(&self, wei: Amount) {
+        self.book().gas_price = wei;
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -163,15 +174,20 @@ impl Book {
         domain: &Domain,
         claim: &Claim,
     ) -> Result<(), LedgerError> {
+        let config = &claim.config;
+        require(
+            caller == config.receiver || caller == config.receiver_authorizer,
+            "NotAuthorizedToClaim",
+        )?;
+        self.record_claim(domain, claim)
+    }
+
+    fn record_claim(&mut self, domain: &Domain, claim: &Claim) -> Result<(), LedgerError> {
         let Claim {
             config,
             voucher,
             total,
         } = claim;
-        require(
-            caller == config.receiver || caller == config.receiver_authorizer,
-            "NotAuthorizedToClaim",
-        )?;
         let channel = self.channels.entry(config.id(domain)).or_default();
         if *total <= channel.total_claimed {
             return Ok(());
@@ -193,6 +209,52 @@ impl Book {
                 })?;
         channel.total_claimed = *total;
         Ok(())
+    }
+}
+
+/// The way off the market.
+impl Book {
+    fn delete_bid(&mut self, caller: Address, id: BidId) -> Result<(), LedgerError> {
+        let found = self.bids.values().find(|bid| bid.id == id);
+        let Some(bid) = found.cloned() else {
+            return refused("MarketplaceActiveBidNotFound");
+        };
+        require(bid.provider == caller, "InsufficientRightsForOperation")?;
+        self.bids.remove(&(bid.provider, bid.model));
+        Ok(())
+    }
+
+    fn deregister_model(
+        &mut self,
+        caller: Address,
+        mor: Address,
+        id: ModelId,
+    ) -> Result<(), LedgerError> {
+        let stake = self.model_stakes.get(&id).copied();
+        let owner = self.model_owners.get(&id).copied();
+        require(owner == Some(caller), "InsufficientRightsForOperation")?;
+        let bid_for = self.bids.values().any(|bid| bid.model == id);
+        require(!bid_for, "ModelHasActiveBids")?;
+        let known = self.models.remove(&id).is_some();
+        require(known, "ModelHasAlreadyDeregistered")?;
+        self.model_stakes.remove(&id);
+        self.credit(mor, caller, stake.unwrap_or_default())
+    }
+
+    fn deregister_provider(&mut self, caller: Address, mor: Address) -> Result<(), LedgerError> {
+        let bids = self.bids.values().any(|bid| bid.provider == caller);
+        let Some(provider) = self.providers.get(&caller) else {
+            let was_one = self.left.contains(&caller);
+            return refused(match was_one {
+                true => "ProviderHasAlreadyDeregistered",
+                false => "ProviderNotFound",
+            });
+        };
+        require(!bids, "ProviderHasActiveBids")?;
+        let stake = provider.stake;
+        self.providers.remove(&caller);
+        self.left.insert(caller);
+        self.credit(mor, caller, stake)
     }
 }
 
@@ -250,6 +312,14 @@ impl Ledger for MemoryLedger {
         self.at_once(|_, _| Ok(()))
     }
 
+    fn sweep_coins(&self, _to: Address) -> BoxFuture<'_, Result<Option<TxHash>, LedgerError>> {
+        self.at_once(|_, _| Ok(None))
+    }
+
+    fn gas_price(&self) -> BoxFuture<'_, Result<Amount, LedgerError>> {
+        self.at_once(|_, book| Ok(book.gas_price))
+    }
+
     fn providers(&self) -> BoxFuture<'_, Result<Vec<Provider>, LedgerError>> {
         self.at_once(|_, book| Ok(book.providers.values().cloned().collect()))
     }
@@ -303,9 +373,12 @@ impl Ledger for MemoryLedger {
     ) -> BoxFuture<'_, Result<ModelId, LedgerError>> {
         self.at_once(|this, book| {
             let id = ModelId::derive(this.account, base);
-            let known = book.models.contains_key(&id);
-            require(known || stake >= Self::STAKES.model_min, "ModelStakeTooLow")?;
+            let before = book.model_stakes.get(&id).copied().unwrap_or_default();
+            let staked = before.plus(stake).or_else(|_| refused("Panic"))?;
+            require(staked >= Self::STAKES.model_min, "ModelStakeTooLow")?;
             book.debit(this.mor, this.account, stake)?;
+            book.model_stakes.insert(id, staked);
+            book.model_owners.insert(id, this.account);
             book.models.insert(
                 id,
                 Model {
@@ -357,6 +430,22 @@ impl Ledger for MemoryLedger {
         })
     }
 
+    fn delete_bid(&self, bid: BidId) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
+        self.transact(|this, book| book.delete_bid(this.account, bid))
+    }
+
+    fn deregister_model(&self, model: ModelId) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
+        self.transact(|this, book| book.deregister_model(this.account, this.mor, model))
+    }
+
+    fn deregister_provider(&self) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
+        self.transact(|this, book| book.deregister_provider(this.account, this.mor))
+    }
+
+    fn model_stake(&self, model: ModelId) -> BoxFuture<'_, Result<Amount, LedgerError>> {
+        self.at_once(|_, book| Ok(book.model_stakes.get(&model).copied().unwrap_or_default()))
+    }
+
     fn channel(&self, id: ChannelId) -> BoxFuture<'_, Result<ChannelState, LedgerError>> {
         self.at_once(|_, book| Ok(book.channels.get(&id).copied().unwrap_or_default()))
     }
@@ -405,6 +494,13 @@ impl Ledger for MemoryLedger {
                 (book.channels, book.receivers) = (channels, receivers);
             }
             outcome
+        })
+    }
+
+    fn claim_signed(&self, claim: SignedClaim) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
+        self.transact(|this, book| {
+            require(claim.is_authorized(&this.domain), "InvalidSignature")?;
+            book.record_claim(&this.domain, &claim.claim)
         })
     }
 
