@@ -4,7 +4,7 @@
 use alloy::primitives::aliases::U40;
 use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy::sol_types::SolCall;
-use market::{Amount, BidId, ChannelConfig, Claim, ModelId, SignedClaim};
+use market::{Amount, BidId, ChannelConfig, Claim, ExitStep, ModelId, SignedClaim};
 
 use crate::bindings::{Erc20, Market, Settlement};
 use crate::profile::Network;
@@ -188,6 +188,22 @@ impl Call {
             amount: amount.base_units(),
         };
         Self::new(network.settlement, &call)
+    }
+
+    /// What a step of an exit of `account` says to which contract.
+    pub fn of_exit(network: &Network, account: Address, step: &ExitStep) -> Self {
+        match step {
+            ExitStep::Claim(claims) => Self::claim(network, claims),
+            ExitStep::Settle { token, .. } => Self::settle(network, account, *token),
+            ExitStep::DeleteBid(bid) => Self::delete_bid(network, *bid),
+            ExitStep::DeregisterModel(model) => Self::deregister_model(network, *model),
+            ExitStep::DeregisterProvider => Self::deregister_provider(network, account),
+            ExitStep::Initiate { config, amount } => {
+                Self::initiate_withdraw(network, config, *amount)
+            }
+            ExitStep::Finalise { config, .. } => Self::finalize_withdraw(network, config),
+            ExitStep::Send { token, to, amount } => Self::transfer(*token, *to, *amount),
+        }
     }
 
     /// Tells this call from others.

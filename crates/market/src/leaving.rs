@@ -23,6 +23,9 @@ const BATCH: usize = 64;
 /// make room for a model, and what came back is sent home.
 const ROUNDS: usize = 16;
 
+/// The contract's word for a withdrawal whose delay is not over.
+const TOO_EARLY: &str = "WithdrawDelayNotElapsed";
+
 /// What an account may have in the market, by its journals.
 #[derive(Debug, Clone, Default)]
 pub struct Belongings {
@@ -326,20 +329,30 @@ impl ExitStep {
     }
 }
 
-/// Takes every step that can be taken now. `told` hears of each one before it is taken.
+/// Takes every step that can be taken now. `told` hears of each one before it
+/// is taken. `wall`: the time here; where no blocks are made, the chain's stands still.
 pub async fn exit(
     ledger: &dyn Ledger,
     belongings: &Belongings,
+    wall: Timestamp,
     mut told: impl FnMut(&ExitStep) + Send,
 ) -> Result<Exit, ExitError> {
     let mut outcome = Exit::default();
+    // Our clock went before the chain's.
+    let mut early: Vec<ExitStep> = Vec::new();
     for _ in 0..ROUNDS {
         let mut holdings = Holdings::read(ledger, belongings).await?;
         let refused = |claim: &Claim| outcome.blocked.iter().any(|blocked| blocked.is_for(claim));
         holdings.claims.retain(|(claim, _)| !refused(claim));
-        let (steps, waits) = holdings.plan(ledger.now().await?);
+        let (steps, waits) = holdings.plan(ledger.now().await?.max(wall));
         outcome.waits = waits;
-        let is_open = |step: &ExitStep| !outcome.blocked.iter().any(|other| other.step == *step);
+        outcome
+            .waits
+            .extend(early.iter().filter_map(|step| wait_for(step, &holdings)));
+        let is_open = |step: &ExitStep| {
+            let blocked = outcome.blocked.iter().any(|other| other.step == *step);
+            !blocked && !early.contains(step)
+        };
         let mut steps: Vec<_> = steps.into_iter().filter(is_open).collect();
         if steps.is_empty() {
             steps = holdings.homeward().into_iter().filter(is_open).collect();
@@ -347,15 +360,30 @@ pub async fn exit(
         if steps.is_empty() {
             return Ok(outcome);
         }
-        take(ledger, steps, &mut outcome, &mut told).await?;
+        take(ledger, steps, &mut outcome, &mut early, &mut told).await?;
     }
     Err(ExitError::Endless)
+}
+
+/// The wait that a step turned out to be.
+fn wait_for(step: &ExitStep, holdings: &Holdings) -> Option<Wait> {
+    let ExitStep::Finalise { config, amount } = step else {
+        return None;
+    };
+    let (_, state) = holdings.pays.iter().find(|(known, _)| known == config)?;
+    let initiated_at = state.withdrawal?.initiated_at;
+    Some(Wait {
+        config: *config,
+        amount: *amount,
+        ready_at: initiated_at.after_s(config.withdraw_delay_s),
+    })
 }
 
 async fn take(
     ledger: &dyn Ledger,
     mut steps: Vec<ExitStep>,
     outcome: &mut Exit,
+    early: &mut Vec<ExitStep>,
     told: &mut (impl FnMut(&ExitStep) + Send),
 ) -> Result<(), ExitError> {
     steps.reverse();
@@ -363,6 +391,9 @@ async fn take(
         told(&step);
         match step.perform(ledger).await {
             Ok(_) => {}
+            Err(LedgerError::Refused { reason }) if reason.starts_with(TOO_EARLY) => {
+                early.push(step);
+            }
             Err(LedgerError::Refused { reason }) => match step.halves() {
                 Some([first, second]) => steps.extend([second, first]),
                 None => outcome.blocked.push(Blocked { step, reason }),

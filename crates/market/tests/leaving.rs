@@ -299,7 +299,13 @@ impl Town {
 
     fn leave(&self, party: usize, home: Option<Address>) -> Exit {
         let belongings = self.belongings(party, home);
-        now(exit(&self.as_party(party), &belongings, |_| {})).unwrap()
+        now(exit(
+            &self.as_party(party),
+            &belongings,
+            Timestamp(0),
+            |_| {},
+        ))
+        .unwrap()
     }
 
     /// The next step only, as somebody who is killed after each.

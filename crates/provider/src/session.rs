@@ -19,7 +19,7 @@ use crate::payment::{CHANNEL, Channel, Opened, RECEIPTED, Reading, receipt_in, t
 use crate::tasks::Tasks;
 
 /// The journals of channels are named after them.
-const PREFIX: &str = "till/";
+pub(crate) const PREFIX: &str = "till/";
 
 /// Channels that are known at a time.
 const CHANNELS_MAX: usize = 65_536;
@@ -343,12 +343,16 @@ impl Reading {
     }
 }
 
-struct Replayed {
-    config: ChannelConfig,
-    till: Till,
+pub(crate) struct Replayed {
+    pub(crate) config: ChannelConfig,
+    pub(crate) till: Till,
 }
 
-fn replay(name: &str, entries: &[Entry], domain: &market::Domain) -> Result<Replayed, ReplayError> {
+pub(crate) fn replay(
+    name: &str,
+    entries: &[Entry],
+    domain: &market::Domain,
+) -> Result<Replayed, ReplayError> {
     let odd = |source| ReplayError::Entry {
         journal: name.to_owned(),
         source,
