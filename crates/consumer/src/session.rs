@@ -4,12 +4,13 @@
 //! A channel's configuration is in the journal before money goes into it, so
 //! no deposit is ever forgotten. How much is in it is read from the chain.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use market::{
-    Address, Amount, B256, ChannelConfig, ChannelTerms, LedgerError, Payer, PurseEvent, Spending,
-    Timestamp, U256,
+    Address, Amount, B256, ChannelConfig, ChannelState, ChannelTerms, Escrowed, FundingStep,
+    LedgerError, OverLimit, Payer, PurseEvent, Spending, Timestamp, U256,
 };
 use serde::{Deserialize, Serialize};
 use store::{AppendError, Entry, Store};
@@ -24,7 +25,7 @@ use crate::shell::Policy;
 use crate::view::{ChannelView, PseudonymView};
 
 /// The journal that lists the channels.
-const CHANNELS: &str = "consumer/channels";
+pub(crate) const CHANNELS: &str = "consumer/channels";
 
 /// Time for a provider to send the receipts that we have not seen.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,16 +55,8 @@ pub enum SessionError {
     #[error(transparent)]
     Payment(#[from] PaymentError),
     /// The policy allows no more money in one channel.
-    #[error(
-        "the channel would have to hold {needed} base units, the policy allows {allowed} \
-         (raise channel-max, or use another provider)"
-    )]
-    OverLimit {
-        /// What it would have to hold.
-        needed: Amount,
-        /// What the policy allows.
-        allowed: Amount,
-    },
+    #[error(transparent)]
+    OverLimit(#[from] OverLimit),
 }
 
 /// Why money could not be moved out of a channel.
@@ -80,12 +73,23 @@ pub enum MoneyError {
     Ledger(#[from] LedgerError),
 }
 
+/// Why a channel was not kept as the policy wants it. It is tried again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeepError {
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    PayIn(#[from] SessionError),
+    #[error(transparent)]
+    Withdraw(#[from] MoneyError),
+}
+
 #[derive(Serialize, Deserialize)]
-struct Opened {
-    config: ChannelConfig,
+pub(crate) struct Opened {
+    pub(crate) config: ChannelConfig,
     /// Which account pays.
     #[serde(default)]
-    payer: PayerNumber,
+    pub(crate) payer: PayerNumber,
 }
 
 /// All channels of this consumer.
@@ -94,6 +98,8 @@ pub(crate) struct Sessions {
     store: Store,
     policy: Policy,
     channels: Mutex<Vec<Arc<Channel>>>,
+    /// When the journal last heard of an answer on a channel, at the start.
+    last_used: BTreeMap<market::ChannelId, Timestamp>,
     /// One channel is opened at a time, so that none is opened twice.
     opening: tokio::sync::Mutex<()>,
 }
@@ -105,11 +111,12 @@ impl Sessions {
         store: Store,
         policy: Policy,
     ) -> Result<Self, StartError> {
-        let sessions = Self {
+        let mut sessions = Self {
             payers,
             store,
             policy,
             channels: Mutex::default(),
+            last_used: BTreeMap::new(),
             opening: tokio::sync::Mutex::default(),
         };
         for opened in entries::<Opened>(&sessions.store, CHANNELS).await? {
@@ -117,6 +124,9 @@ impl Sessions {
             let name = journal_name(&id);
             let keys = sessions.keys_of(&opened)?;
             let events = entries::<PurseEvent>(&sessions.store, &name).await?;
+            if let Some(used_at) = events.iter().rev().find_map(receipted_at) {
+                sessions.last_used.insert(id, used_at);
+            }
             let spending = Spending::replay(id, &events);
             let spending = spending.map_err(|error| StartError::Entry {
                 journal: name,
@@ -205,6 +215,11 @@ impl Sessions {
             upkeep.funded = true;
         }
         drop(upkeep);
+        // After a withdrawal, what was signed before may be more than what is there.
+        let (ceiling, escrow) = channel.purse(|purse| (purse.ceiling(), purse.escrow()));
+        if escrow < ceiling {
+            self.top_up(&channel, ceiling).await?;
+        }
         Ok(channel)
     }
 
@@ -254,18 +269,15 @@ impl Sessions {
     ) -> Result<(), SessionError> {
         let _one_at_a_time = channel.upkeep.lock().await;
         self.read_escrow(channel).await?;
-        let escrow = channel.purse(|purse| purse.escrow());
-        if escrow >= needed {
+        let (escrow, charged) = channel.purse(|purse| (purse.escrow(), purse.charged()));
+        let funding = &self.policy.funding;
+        let Some(amount) = funding.deposit_for(needed, escrow, charged)? else {
             return Ok(());
-        }
-        let allowed = self.policy.channel_max;
-        if needed > allowed {
-            return Err(SessionError::OverLimit { needed, allowed });
-        }
-        let amount = needed
-            .less(escrow)
-            .max(self.policy.deposit)
-            .min(allowed.less(escrow));
+        };
+        self.pay_in(channel, amount).await
+    }
+
+    async fn pay_in(&self, channel: &Channel, amount: Amount) -> Result<(), SessionError> {
         let (payer, token) = (channel.payer, channel.config.token);
         let ledger = self.payers.ledger_with(payer, token, amount).await?;
         ledger.deposit(channel.config, amount).await?;
@@ -273,9 +285,63 @@ impl Sessions {
     }
 
     async fn read_escrow(&self, channel: &Channel) -> Result<(), SessionError> {
+        self.look_at(channel).await?;
+        Ok(())
+    }
+
+    async fn look_at(&self, channel: &Channel) -> Result<ChannelState, LedgerError> {
         let state = self.payers.wallet.channel(channel.id).await?;
         channel.spending(|spending| spending.funded(state.covered()));
-        Ok(())
+        Ok(state)
+    }
+
+    /// When the last answer before the start ended on this channel.
+    pub(crate) fn last_used(&self, id: &market::ChannelId) -> Option<Timestamp> {
+        self.last_used.get(id).copied()
+    }
+
+    /// All channels.
+    pub(crate) fn all(&self) -> Vec<Arc<Channel>> {
+        self.channels().clone()
+    }
+
+    /// Does what the policy has due for a channel that was not used for
+    /// `idle_s`; the chain's word and the time are read anew for it.
+    pub(crate) async fn keep(
+        &self,
+        channel: &Arc<Channel>,
+        idle_s: u64,
+        wall: Timestamp,
+    ) -> Result<FundingStep, KeepError> {
+        let upkeep = channel.upkeep.lock().await;
+        let state = self.look_at(channel).await?;
+        let now = match state.withdrawal {
+            // Where no blocks are made, the chain's time stands still.
+            Some(_) => self.payers.wallet.now().await?.max(wall),
+            None => Timestamp::default(),
+        };
+        let escrowed = channel.purse(|purse| Escrowed {
+            state,
+            withdraw_delay_s: channel.config.withdraw_delay_s,
+            ceiling: purse.ceiling(),
+            charged: purse.charged(),
+            in_use: purse.running() > 0,
+            idle: Duration::from_secs(idle_s),
+        });
+        let step = self.policy.funding.upkeep(&escrowed, now);
+        match step {
+            FundingStep::Rest(_) => {}
+            FundingStep::TopUp(amount) => self.pay_in(channel, amount).await?,
+            FundingStep::Withdraw(amount) => {
+                drop(upkeep);
+                self.begin_withdraw(channel, amount).await?;
+            }
+            FundingStep::Finalise => {
+                drop(upkeep);
+                self.finish_withdraw(channel.id).await?;
+            }
+        }
+        Ok(step)
     }
 
     /// Every channel with its money, on chain and in the purse.
@@ -292,6 +358,7 @@ impl Sessions {
                 ceiling: purse.ceiling(),
                 charged: purse.charged(),
                 receipts: purse.sequence(),
+                withdrawal: state.withdrawal,
             }));
         }
         Ok(views)
@@ -302,7 +369,7 @@ impl Sessions {
         let channels = self.channels();
         let pseudonymous = channels.iter().filter(|c| c.payer != PayerNumber::WALLET);
         let by_account = pseudonymous.map(|c| (c.config.payer, c.config.receiver));
-        let accounts: std::collections::BTreeMap<_, _> = by_account.collect();
+        let accounts: BTreeMap<_, _> = by_account.collect();
         let view = |(account, provider)| PseudonymView { account, provider };
         accounts.into_iter().map(view).collect()
     }
@@ -313,20 +380,22 @@ impl Sessions {
         self.channels().iter().filter(to).cloned().collect()
     }
 
-    /// Starts the way out of a channel: all that no voucher covers.
+    /// Starts the way out of a channel: all that is not billed.
     pub(crate) async fn withdraw(&self, id: market::ChannelId) -> Result<Amount, MoneyError> {
         let channel = self.known(id)?;
         let state = self.payers.wallet.channel(id).await?;
-        let free = state.covered().less(
-            channel
-                .purse(|purse| purse.ceiling())
-                .max(state.total_claimed),
-        );
+        let billed = channel.purse(|purse| purse.charged());
+        let free = state.balance.less(billed.max(state.total_claimed));
+        self.begin_withdraw(&channel, free).await?;
+        Ok(free)
+    }
+
+    async fn begin_withdraw(&self, channel: &Channel, amount: Amount) -> Result<(), MoneyError> {
         let (payer, token) = (channel.payer, channel.config.token);
         let ledger = self.payers.ledger_with(payer, token, Amount::ZERO).await?;
-        ledger.initiate_withdraw(channel.config, free).await?;
+        ledger.initiate_withdraw(channel.config, amount).await?;
         channel.upkeep.lock().await.funded = false;
-        Ok(free)
+        Ok(())
     }
 
     /// Ends it, after the delay; the money comes back into the wallet.
@@ -350,11 +419,18 @@ impl Sessions {
     }
 }
 
-fn journal_name(id: &market::ChannelId) -> String {
+fn receipted_at(event: &PurseEvent) -> Option<Timestamp> {
+    match event {
+        PurseEvent::Receipted { receipt, .. } => Some(receipt.receipt.issued_at),
+        _ => None,
+    }
+}
+
+pub(crate) fn journal_name(id: &market::ChannelId) -> String {
     format!("consumer/purse/{id}")
 }
 
-async fn entries<T: serde::de::DeserializeOwned>(
+pub(crate) async fn entries<T: serde::de::DeserializeOwned>(
     store: &Store,
     name: &str,
 ) -> Result<Vec<T>, StartError> {

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use market::{
-    Address, Amount, ChannelId, Demand, InputBound, Labels, Ledger, LedgerError, Network, Payer,
-    RequestId, Timestamp, WalletKey,
+    Address, Amount, ChannelId, Demand, FundingPolicy, InputBound, Labels, Ledger, LedgerError,
+    Network, Payer, RequestId, Timestamp, WalletKey,
 };
 use openai::ChatRequest;
 use seal::Pacing;
@@ -29,6 +29,7 @@ use crate::payer::{Payers, Pseudonyms};
 use crate::payment::{Channel, entry};
 use crate::router::{Candidate, Load, choose};
 use crate::session::{MoneyError, Sessions, reconcile};
+use crate::upkeep::{self, Keeper};
 use crate::view::{AnswerView, ChannelView, ModelView, OfferView, PseudonymView};
 
 /// Wall time, read at the edge.
@@ -51,10 +52,8 @@ const MEND_AFTER: [Duration; 4] = [
 /// What the owner of the money allows.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// Paid into a channel at a time, if no more is needed.
-    pub deposit: Amount,
-    /// The most that one channel may hold.
-    pub channel_max: Amount,
+    /// What goes into a channel, and when it comes out again.
+    pub funding: FundingPolicy,
     /// Seconds that a withdrawal takes at least.
     pub withdraw_delay_s: u64,
     /// Between two looks at registry and descriptors.
@@ -151,6 +150,7 @@ impl Consumer {
             stop: CancellationToken::new(),
         });
         inner.tasks.spawn(Arc::clone(&inner).watch());
+        inner.tasks.spawn(Arc::clone(&inner).keep());
         Ok(Self { inner })
     }
 
@@ -218,7 +218,7 @@ impl Consumer {
         }
     }
 
-    /// Starts the way out of a channel: all that no voucher covers. How much that is.
+    /// Starts the way out of a channel: all that is not billed. How much that is.
     pub async fn withdraw(&self, channel: ChannelId) -> Result<Amount, MoneyError> {
         self.inner.sessions.withdraw(channel).await
     }
@@ -241,6 +241,11 @@ impl Consumer {
     /// The accounts beside the wallet that pay one provider each.
     pub fn pseudonyms(&self) -> Vec<PseudonymView> {
         self.inner.sessions.pseudonyms()
+    }
+
+    /// What goes into a channel, and when it comes out again.
+    pub fn funding(&self) -> &FundingPolicy {
+        &self.inner.policy.funding
     }
 
     /// The wallet: where all that is paid comes from.
@@ -324,6 +329,19 @@ impl Inner {
                     unread = true;
                 }
             }
+        }
+    }
+
+    /// Keeps the channels as the policy wants them.
+    async fn keep(self: Arc<Self>) {
+        let mut keeper = Keeper::default();
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(upkeep::EVERY) => {}
+            }
+            let funding = &self.policy.funding;
+            keeper.turn(&self.sessions, funding, self.now()).await;
         }
     }
 

@@ -22,10 +22,6 @@ pub(crate) enum ClientError {
         #[source]
         source: reqwest::Error,
     },
-    #[error(
-        "this node keeps no account of all money: that is for `lethe up`, where the chain is its own"
-    )]
-    NoMoneyMap,
     #[error("the node answered with status {status}: {message}")]
     Refused { status: u16, message: String },
     #[error("the connection to the node broke off before the answer's end")]

@@ -19,7 +19,7 @@ use crate::payment::{CHANNEL, Channel, Opened, RECEIPTED, Reading, receipt_in, t
 use crate::tasks::Tasks;
 
 /// The journals of channels are named after them.
-const PREFIX: &str = "till/";
+pub(crate) const PREFIX: &str = "till/";
 
 /// Channels that are known at a time.
 const CHANNELS_MAX: usize = 65_536;
@@ -356,12 +356,16 @@ impl Reading {
     }
 }
 
-struct Replayed {
-    config: ChannelConfig,
-    earning: Earning,
+pub(crate) struct Replayed {
+    pub(crate) config: ChannelConfig,
+    pub(crate) earning: Earning,
 }
 
-fn replay(name: &str, entries: &[Entry], domain: &market::Domain) -> Result<Replayed, ReplayError> {
+pub(crate) fn replay(
+    name: &str,
+    entries: &[Entry],
+    domain: &market::Domain,
+) -> Result<Replayed, ReplayError> {
     let odd = |source| ReplayError::Entry {
         journal: name.to_owned(),
         source,

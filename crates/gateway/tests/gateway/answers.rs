@@ -218,10 +218,10 @@ async fn what_fails_before_the_first_chunk_has_a_status() {
 }
 
 fn unpaid() -> InferError {
-    let source = SessionError::OverLimit {
+    let source = SessionError::OverLimit(market::OverLimit {
         needed: Amount::new(9),
         allowed: Amount::new(5),
-    };
+    });
     InferError::Payment {
         provider: Address::ZERO,
         source: Box::new(source),
