@@ -17,7 +17,7 @@ use crate::session::Sessions;
 /// Between two looks at the purses.
 pub(crate) const EVERY: Duration = Duration::from_secs(5);
 /// Between two looks at the chain for a channel that waits for something.
-const WAITING_LOOK_S: u64 = 60;
+const WAITING_LOOK_S: u64 = 15;
 /// For a channel that waits for nothing: somebody may have withdrawn without us.
 const LOOK_S: u64 = 600;
 /// Between two looks in any case.

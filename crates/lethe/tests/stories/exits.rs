@@ -41,10 +41,17 @@ fn provider(town: &Town, flags: &[&str]) -> Running {
         PRICE,
         "--output-price",
         PRICE,
-        "--claim-every",
-        "86400",
     ];
-    Running::start(&folder(town, "provider"), &[&usual[..], flags].concat())
+    let seldom = ["--claim-every", "86400"];
+    let claims = if flags.contains(&"--claim-every") {
+        &[][..]
+    } else {
+        &seldom[..]
+    };
+    Running::start(
+        &folder(town, "provider"),
+        &[&usual[..], claims, flags].concat(),
+    )
 }
 
 fn folder(town: &Town, name: &str) -> PathBuf {
@@ -270,7 +277,7 @@ async fn a_payer_who_closes_while_the_provider_is_away_does_not_win() {
     let file = folder(&town, "signed-claims.json");
     let path = file.to_str().unwrap();
     let selling = provider(&town, &["--tower-file", path]);
-    let buying = town.consumer();
+    let buying = town.consumer_with("consumer", &["--payer", "wallet"]);
     let payer = account(&buying, "payer");
     let before = units(&town, payer).await;
     Client::of(&buying).answered(MODEL, "40").await;
@@ -346,6 +353,70 @@ async fn a_provider_that_was_off_finds_the_withdrawal_and_claims() {
     })
     .await;
     back.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_is_topped_up_before_it_runs_dry_and_emptied_when_it_is_idle() {
+    let town = Town::start_movable().await;
+    let selling = provider(&town, &["--claim-every", "1"]);
+    // An answer costs about 50,000 units: after it less than the mark is left.
+    let flags = [
+        "--deposit",
+        "0.0000000000002",
+        "--top-up-below",
+        "0.00000000000017",
+    ];
+    let buying = town.consumer_with("consumer", &flags);
+    let payer = account(&buying, "payer");
+    let before = units(&town, payer).await;
+    Client::of(&buying).answered(MODEL, "40").await;
+    let balance = async || in_channel(&town).await;
+    until("topped up", async || balance().await == 400_000).await;
+    buying.stop();
+
+    let idle = ["--withdraw-idle", "1"];
+    let buying = town.consumer_with("consumer", &idle);
+    let leaves = async || {
+        let money = told(&run(&town, "consumer", &["where"])).0;
+        held(&money, "leaving") > 0
+    };
+    until("a withdrawal of its own accord", leaves).await;
+    town.pass(OVER_S).await;
+    let billed = async || {
+        let money = told(&run(&town, "consumer", &["where"])).0;
+        held(&money, "owed")
+    };
+    let home = async || units(&town, payer).await + billed().await;
+    let ledger = town.ledger().await;
+    let claimed = async || {
+        let owed = ledger
+            .receiver(account(&selling, "provider"), ledger.mor())
+            .await
+            .unwrap();
+        owed.total_claimed.base_units()
+    };
+    until("finished and brought home", async || {
+        home().await + claimed().await == before
+    })
+    .await;
+    assert!(claimed().await > 0);
+    buying.stop();
+    selling.stop();
+}
+
+/// All that went into the one channel and did not come back, claims included.
+async fn in_channel(town: &Town) -> u128 {
+    let money = told(&run(town, "consumer", &["where"])).0;
+    let claimed = {
+        let ledger = town.ledger().await;
+        let providers = ledger.providers().await.unwrap();
+        let owed = ledger
+            .receiver(providers[0].address, ledger.mor())
+            .await
+            .unwrap();
+        owed.total_claimed.base_units()
+    };
+    held(&money, "channel to") + claimed
 }
 
 /// The gateway's and the provider's doors tell the money to the owner only.
