@@ -35,7 +35,7 @@ pub use claiming::{
     SETTLE_GAS, is_settlement_due, plan_claims,
 };
 pub use descriptor::{DescriptorError, MAX_RECORD_BYTES, Offer, Record, SignedRecord};
-pub use funding::{Escrowed, FundingPolicy, FundingStep, OverLimit, TOP_UP_WITHIN};
+pub use funding::{Escrowed, FundingPolicy, FundingStep, OverLimit};
 pub use ids::{BidId, ChannelId, ModelId, NodeId, RequestId};
 pub use key::{KeyError, NodeKey, WalletKey};
 pub use labels::{Demand, DemandError, Labels, Network, Payer, Upstream};
