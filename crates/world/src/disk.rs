@@ -35,6 +35,9 @@ pub(crate) enum Written {
     Broken,
 }
 
+/// Who waited for an append, what became of it, and what it was.
+pub(crate) type Told<T> = (T, Written, Book, Vec<String>);
+
 struct Append<T> {
     book: Book,
     lines: Vec<String>,
@@ -82,10 +85,7 @@ impl<T> Disk<T> {
 
     /// The group that was started is done. What became of whose lines, and
     /// whether the next group starts.
-    pub(crate) fn synced(
-        &mut self,
-        random: &mut Random,
-    ) -> (Vec<(T, Written, Book, Vec<String>)>, bool) {
+    pub(crate) fn synced(&mut self, random: &mut Random) -> (Vec<Told<T>>, bool) {
         let group: Vec<_> = self.queue.drain(..self.group).collect();
         self.group = 0;
         let became = match (self.broken, self.failing, self.full) {

@@ -86,11 +86,6 @@ impl Town {
                 format!("{names}: the provider's view is not the chain's"),
             );
         }
-        let money = self.oracle.money(id);
-        if money.charged != purse_charged(money.charged, &money.receipts) {
-            let on_disk = money.charged;
-            self.violate(6, format!("{names}: the disk has receipts over {on_disk}"));
-        }
     }
 
     /// The next step out, as the chain alone tells.
@@ -248,12 +243,4 @@ impl Town {
             }
         }
     }
-}
-
-/// The consumer's receipts on the disk are the provider's.
-fn purse_charged(
-    charged: Amount,
-    receipts: &std::collections::BTreeMap<u64, market::Receipt>,
-) -> Amount {
-    Amount::sum(receipts.values().map(|receipt| receipt.amount)).unwrap_or(charged)
 }

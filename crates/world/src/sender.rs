@@ -38,8 +38,9 @@ enum Line {
 
 struct Flight {
     tx: Tx,
+    /// The same for a better fee, on its way to the journal.
+    better: Option<Tx>,
     why: Option<Why>,
-    /// Its latest form is in the journal.
     journalled: bool,
     /// When that was last sent.
     sent_ms: u64,
@@ -72,6 +73,7 @@ impl Sender {
                     sender.unsure.insert(tx.nonce);
                     let flight = Flight {
                         tx,
+                        better: None,
                         why: None,
                         journalled: true,
                         sent_ms: 0,
@@ -166,6 +168,7 @@ impl Town {
         };
         let flight = Flight {
             tx,
+            better: None,
             why,
             journalled: false,
             sent_ms: 0,
@@ -187,8 +190,10 @@ impl Town {
         let Some(flight) = sender.flights.get_mut(&nonce) else {
             return;
         };
+        let better = flight.better.take();
         if written == Written::Durable {
             flight.journalled = true;
+            flight.tx = better.unwrap_or_else(|| flight.tx.clone());
             return self.send_tx(who, nonce);
         }
         // What was never sent is given up; a better fee is tried again later.
@@ -311,17 +316,13 @@ impl Town {
             return;
         };
         let waited = now_ms.saturating_sub(flight.sent_ms) >= BUMP_MS;
-        if flight.sent_ms > 0 && waited && flight.journalled && flight.tx.fee < FEE_MAX {
+        let may = flight.sent_ms > 0 && flight.better.is_none() && flight.tx.fee < FEE_MAX;
+        if waited && may {
             let mut tx = flight.tx.clone();
             tx.fee = (tx.fee * 3 / 2).min(FEE_MAX);
-            let (why, sent_ms) = (flight.why, flight.sent_ms);
-            self.write_tx(who, tx, why);
-            if let Some(flight) = self
-                .sender(who)
-                .and_then(|sender| sender.flights.get_mut(&nonce))
-            {
-                flight.sent_ms = sent_ms;
-            }
+            let written = line(&Line::Sent(tx.clone()));
+            flight.better = Some(tx);
+            self.append(who, Book::Sent, vec![written], Token::Sent { nonce });
             return;
         }
         self.send_tx(who, nonce);

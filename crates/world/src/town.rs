@@ -606,10 +606,9 @@ impl Town {
     }
 
     pub(crate) fn parties(&self, id: ChannelId) -> Option<(usize, usize)> {
-        let all = (0..self.consumers.len()).flat_map(|consumer| {
+        let mut all = (0..self.consumers.len()).flat_map(|consumer| {
             (0..self.providers.len()).map(move |provider| (consumer, provider))
         });
-        let mut all = all;
         all.find(|(consumer, provider)| {
             people::channel(*consumer, *provider).id(&people::DOMAIN) == id
         })
