@@ -19,7 +19,7 @@ use crate::disk::{Book, Disk, Written};
 use crate::people;
 use crate::plan::{ConsumerKind, Mutant};
 use crate::sender::Sender;
-use crate::town::{Event, Timer, Token, Town, Who};
+use crate::town::{Token, Town, Who};
 use crate::wire::{About, Infer, Message, Side, StreamId};
 
 /// Paid into a channel at a time.
@@ -171,7 +171,7 @@ impl Town {
         consumer.live = Some(live);
         self.consumer_same_as_before(at);
         if resumes {
-            self.timer(Who::Consumer(at), 500, Timer::Poll);
+            self.look(Who::Consumer(at), 500);
         }
         let live = self.consumers[at].live.iter();
         let providers: Vec<_> = live
@@ -420,6 +420,11 @@ impl Town {
         };
         let signed = people::sign(at, voucher);
         self.trace.number(signed.voucher.ceiling.base_units());
+        if self.plan.told {
+            let ceiling = signed.voucher.ceiling;
+            self.lines
+                .push(format!("         consumer {at} signs {ceiling}"));
+        }
         let honest = self.consumers[at].kind.is_honest();
         if honest && let Err(problem) = self.oracle.signed(&signed, self.now_ms) {
             self.violate(2, problem);
@@ -576,15 +581,7 @@ impl Town {
         for provider in providers {
             self.mend_later(at, provider, 100);
         }
-        let who = Who::Consumer(at);
-        self.after(
-            0,
-            Event::Timer {
-                who,
-                life: self.consumers[at].life,
-                timer: Timer::Poll,
-            },
-        );
+        self.look(Who::Consumer(at), 0);
     }
 }
 

@@ -211,7 +211,9 @@ impl Oracle {
             facts.forgotten = true;
         }
         let money = self.money(id);
-        money.signed_at_crash = money.signed.max(money.journalled);
+        // A late receipt may have more input than was reserved for it, and the
+        // channel too little for the voucher.
+        money.signed_at_crash = money.signed.max(money.journalled).max(money.charged);
     }
 
     /// Lines are on a disk.
@@ -228,7 +230,7 @@ impl Oracle {
                             let money = self.money(id);
                             money.charged = sum([money.charged, receipt.receipt.amount]);
                         }
-                        Err(_) => {}
+                        Ok(PurseEvent::Short { .. }) | Err(_) => {}
                     }
                 }
             }

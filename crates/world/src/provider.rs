@@ -89,6 +89,8 @@ pub(crate) struct Channel {
     writing: usize,
     /// The disk failed: nothing of it can be made durable any more.
     closed: bool,
+    /// When the chain last said something new of its claims.
+    claimed_ms: Option<u64>,
 }
 
 enum Waiting {
@@ -131,6 +133,7 @@ impl Channel {
             queue: VecDeque::new(),
             writing: 0,
             closed: false,
+            claimed_ms: None,
         }
     }
 
@@ -162,6 +165,7 @@ impl Town {
     pub(crate) fn provider_starts(&mut self, at: usize) {
         let now = self.clock(Who::Provider(at));
         let account = people::seller(at).address();
+        let now_ms = self.now_ms;
         let mut live = Live::default();
         let provider = &mut self.providers[at];
         for book in provider.disk.books() {
@@ -184,6 +188,9 @@ impl Town {
                 Ok(closed) => channel.queue(&closed, Then::Nothing),
                 Err(error) => return self.violate(6, format!("provider {at}: {error}")),
             }
+            if !channel.earning.till().claimed().is_zero() {
+                channel.claimed_ms = Some(now_ms);
+            }
             live.channels.insert(id, channel);
         }
         live.sender = Sender::resume(account, provider.disk.read(Book::Sent));
@@ -195,7 +202,7 @@ impl Town {
             self.flush(at, id);
         }
         if resumes {
-            self.timer(Who::Provider(at), 500, Timer::Poll);
+            self.look(Who::Provider(at), 500);
         }
         self.timer(Who::Provider(at), 1_000, Timer::Claims);
     }
@@ -386,6 +393,7 @@ impl Town {
             channel.read_ms = Some(now_ms);
             channel.earning.funded(state);
             if let Some(claimed) = channel.earning.claimed_to(state.total_claimed) {
+                channel.claimed_ms = Some(now_ms);
                 channel.queue(&claimed, Then::Nothing);
             }
         }
@@ -669,6 +677,11 @@ impl Town {
     fn sign_receipt(&mut self, at: usize, receipt: Durable<Receipt>) -> SignedReceipt {
         let kind = self.providers[at].kind;
         self.trace.number(receipt.get().amount.base_units());
+        if self.plan.told {
+            let receipt = receipt.get();
+            self.lines
+                .push(format!("         provider {at} signs {receipt:?}"));
+        }
         if kind.is_honest() {
             if let Err(problem) = self.oracle.receipt_signed(receipt.get()) {
                 self.violate(2, problem);

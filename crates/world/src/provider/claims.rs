@@ -9,6 +9,9 @@ use crate::plan::Mutant;
 use crate::sender::Why;
 use crate::town::{Ask, Timer, Town, Who};
 
+/// A claim that is younger may still be taken back by the chain.
+const YOUNG_MS: u64 = 900_000;
+
 impl Town {
     /// Looks at what may be claimed.
     pub(crate) fn claims(&mut self, at: usize) {
@@ -16,20 +19,20 @@ impl Town {
         if self.plan.mutant == Some(Mutant::NeverClaim) {
             return;
         }
+        let now_ms = self.now_ms;
         let Some(live) = self.shop(at) else { return };
         if live.claiming || live.sender.is_busy() {
             return;
         }
-        let owed = |channel: &&mut Channel| {
+        let owed = |channel: &Channel| {
             let till = channel.earning.till();
-            till.charged().min(till.ceiling()) > till.claimed()
+            let young = channel
+                .claimed_ms
+                .is_some_and(|at_ms| now_ms - at_ms < YOUNG_MS);
+            young || till.charged().min(till.ceiling()) > till.claimed()
         };
-        let owed: Vec<_> = live
-            .channels
-            .iter_mut()
-            .filter(|(_, c)| owed(&c))
-            .map(|(id, _)| *id)
-            .collect();
+        let owed = live.channels.iter().filter(|(_, channel)| owed(channel));
+        let owed: Vec<_> = owed.map(|(id, _)| *id).collect();
         let due: Vec<_> = live.channels.values().filter_map(claimable).collect();
         match due.is_empty() {
             false => {
