@@ -30,6 +30,7 @@ use crate::answer::{Answer, Piece, Summary};
 use crate::catalog::Seller;
 use crate::error::{BrokenError, InferError};
 use crate::payment::{Channel, PaymentError, Reserved};
+use crate::restore::revive;
 use crate::router::Candidate;
 use crate::session::{SessionError, reconcile};
 use crate::shell::Inner;
@@ -105,6 +106,7 @@ pub(crate) async fn begin(
     let provider = candidate.seller.address;
     let seller = &candidate.seller;
     let terms = seller.terms(&candidate.offer);
+    Box::pin(revive(inner, candidate)).await;
     let opening = inner.paths.open(seller, inner.now());
     let (channel, stream) = tokio::join!(inner.sessions.acquire(&terms), opening);
     let channel = channel.map_err(|error| Attempt::unpayable(provider, error))?;
@@ -112,6 +114,11 @@ pub(crate) async fn begin(
     if let Err(error) = reconcile(&inner.paths, seller, &channel, inner.now()).await {
         debug!(%error, "not reconciled yet");
     }
+    let channel = match channel.is_out_of_use() {
+        true => inner.sessions.acquire(&terms).await,
+        false => Ok(channel),
+    };
+    let channel = channel.map_err(|error| Attempt::unpayable(provider, error))?;
 
     let body = request.upstream_body(&candidate.offer.name);
     let bound = InputBound::of_body(body.len());
@@ -257,8 +264,12 @@ impl Exchange {
         match timeout(BEGIN_TIMEOUT, opening).await {
             Ok(Ok(Some(FromProvider::Begin { tokens }))) => {
                 self.inner.paths.keep(provider, tokens);
+                self.channel.contented(true);
             }
             Ok(Ok(Some(FromProvider::Refused(refusal)))) => {
+                if refusal.reason == Reason::Payment {
+                    self.channel.contented(false);
+                }
                 self.debt.reserved.refused();
                 let refused = refused(refusal, &self.candidate);
                 self.linger(send);
@@ -493,11 +504,11 @@ impl Exchange {
         signed
             .verify(self.candidate.seller.node)
             .map_err(|error| self.broken(error.to_string()))?;
-        self.debt
-            .reserved
-            .receipted(signed)
-            .await
-            .map_err(|error| self.broken(error.to_string()))?;
+        let booked = self.debt.reserved.receipted(signed).await;
+        if let Err(PaymentError::Purse(PurseError::OldProvider { .. })) = &booked {
+            self.channel.shun();
+        }
+        booked.map_err(|error| self.broken(error.to_string()))?;
         let receipt = &signed.receipt;
         let summary = Summary {
             request: self.request,

@@ -4,6 +4,7 @@
 //! The order is the point of this file: an event is durable before the
 //! voucher that it allows is signed, and only a signed voucher is sent.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use market::{
@@ -15,6 +16,9 @@ use tokio::sync::Notify;
 use tracing::debug;
 
 use crate::payer::PayerNumber;
+
+/// So often in a row a provider may refuse a channel before another one is used.
+const REFUSALS_MAX: u32 = 3;
 
 /// Why a voucher could not be made or a receipt not be booked.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +50,8 @@ pub(crate) struct Channel {
     /// A receipt raised the ceiling: whoever pays over this channel sends the
     /// voucher, because answers that run on may wait for it.
     pub(crate) raised: Notify,
+    /// Requests that the provider refused to be paid for, one after the other.
+    refusals: AtomicU32,
     /// One deposit or reconciliation at a time.
     pub(crate) upkeep: tokio::sync::Mutex<Upkeep>,
 }
@@ -57,6 +63,8 @@ pub(crate) struct Upkeep {
     pub(crate) funded: bool,
     /// The provider may hold receipts that we have not seen.
     pub(crate) unreconciled: bool,
+    /// When it was last tried to bring a restored channel back.
+    pub(crate) tried_at: Option<tokio::time::Instant>,
 }
 
 impl Channel {
@@ -82,11 +90,32 @@ impl Channel {
             }),
             journal,
             raised: Notify::new(),
+            refusals: AtomicU32::new(0),
             upkeep: tokio::sync::Mutex::new(Upkeep {
                 funded: false,
                 unreconciled: used,
+                tried_at: None,
             }),
         }
+    }
+
+    /// The provider was, or was not, content with what was paid over this channel.
+    pub(crate) fn contented(&self, is_content: bool) {
+        match is_content {
+            true => self.refusals.store(0, Ordering::Relaxed),
+            false => _ = self.refusals.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// The provider cannot go on with this channel: its books are old.
+    pub(crate) fn shun(&self) {
+        self.refusals.store(REFUSALS_MAX, Ordering::Relaxed);
+    }
+
+    /// Whether another channel is to be used in its place.
+    pub(crate) fn is_out_of_use(&self) -> bool {
+        let refused = self.refusals.load(Ordering::Relaxed) >= REFUSALS_MAX;
+        refused || self.purse(|purse| purse.is_restored())
     }
 
     /// Signs for this channel.
@@ -148,6 +177,20 @@ impl Channel {
         self.booked(&events).await
     }
 
+    /// Signs nothing more, durably, until [`Self::resume`].
+    pub(crate) async fn restore(&self) -> Result<(), PaymentError> {
+        let event = self.purse(Purse::restore);
+        self.record(event.as_slice()).await?;
+        Ok(())
+    }
+
+    /// Signs again, if the chain proves what the receipts say, to within `allowance`.
+    pub(crate) async fn resume(&self, allowance: Amount) -> Result<(), PaymentError> {
+        let event = self.purse(|purse| purse.resume(allowance))?;
+        self.record(&[event]).await?;
+        Ok(())
+    }
+
     async fn booked(&self, events: &[PurseEvent]) -> Result<(), PaymentError> {
         if events.is_empty() {
             return Ok(());
@@ -172,14 +215,18 @@ impl Channel {
                     let key = receipt.receipt.request.to_string();
                     entry("receipted", Some(key), payload)
                 }
+                PurseEvent::Restored => entry("restored", None, payload),
+                PurseEvent::Resumed { .. } => entry("resumed", None, payload),
             }
         };
         self.journal
             .append(events.iter().map(written).collect())
             .await?;
         let ceilings = events.iter().filter_map(|event| match event {
-            PurseEvent::Asked { ceiling, .. } | PurseEvent::Ceiling { ceiling } => Some(*ceiling),
-            PurseEvent::Receipted { .. } => None,
+            PurseEvent::Asked { ceiling, .. }
+            | PurseEvent::Ceiling { ceiling }
+            | PurseEvent::Resumed { ceiling } => Some(*ceiling),
+            PurseEvent::Receipted { .. } | PurseEvent::Restored => None,
         });
         let mut held = self.held();
         held.durable = ceilings.fold(held.durable, Amount::max);

@@ -10,6 +10,7 @@ mod client;
 mod clock;
 mod folder;
 mod history;
+mod identity;
 mod keystore;
 mod listen;
 mod local;
@@ -17,16 +18,19 @@ mod logging;
 mod model;
 mod money;
 mod output;
+mod phrase;
 mod place;
 mod progress;
 mod pseudonyms;
 mod relaying;
 mod roles;
+mod secret;
 mod selling;
 mod signals;
 mod summary;
 mod tx_journal;
 mod up;
+mod wallet;
 mod whereabouts;
 
 use std::process::ExitCode;
@@ -70,6 +74,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Provide(args) => Box::pin(roles::provide(*args)).await?,
         Command::Consume(args) => Box::pin(roles::consume(args)).await?,
         Command::Relay(args) => Box::pin(roles::relay(args)).await?,
+        Command::Wallet(args) => wallet::wallet(args).await?,
         Command::Where(args) => {
             if !whereabouts::whereabouts(args).await? {
                 return Ok(ExitCode::from(INCOMPLETE));

@@ -20,7 +20,7 @@ mod receipt;
 mod till;
 mod voucher;
 
-pub use alloy_primitives::{Address, B256, Signature, U256};
+pub use alloy_primitives::{Address, B256, Signature, U256, keccak256};
 pub use amount::{Amount, AmountOverflow, ParseAmountError, Timestamp};
 pub use channel::{
     ChannelConfig, ChannelTerms, Domain, WITHDRAW_DELAY_MAX_S, WITHDRAW_DELAY_MIN_S,

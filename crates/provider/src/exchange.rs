@@ -148,6 +148,7 @@ async fn receipts(inner: &Inner, ask: &ReceiptsAsk, mut send: SendHalf) {
         let message = "receipts are for who may sign the channel's vouchers";
         return say_no(inner, send, refusal(Reason::Payment, message)).await;
     }
+    channel.till(|till| till.shown(ask.after));
     // Counted first: what ends meanwhile is then in both, not in neither.
     let running = channel.till(|till| till.running());
     let running = u32::try_from(running).unwrap_or(u32::MAX);

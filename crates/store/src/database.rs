@@ -279,6 +279,12 @@ fn prepare(path: &Path) -> Result<Connection, Trouble> {
     if !is_new && application != APPLICATION_ID {
         return Err(Trouble::Open(OpenError::Foreign { path: path.into() }));
     }
+    if !is_new && found == 0 {
+        return Err(Trouble::Open(OpenError::Damaged {
+            path: path.into(),
+            finding: "it has tables and no schema version".into(),
+        }));
+    }
     if found > SCHEMA_VERSION {
         return Err(Trouble::Open(OpenError::Newer {
             path: path.into(),

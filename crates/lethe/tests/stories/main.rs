@@ -6,6 +6,7 @@
 mod accounts;
 mod anvil;
 mod backend;
+mod copies;
 mod crash;
 mod history;
 mod outage;
