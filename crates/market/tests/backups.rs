@@ -135,9 +135,9 @@ impl Month {
 
     /// What the consumer signed reaches the provider.
     fn pay(&mut self, request: RequestId, read: u32) {
-        let voucher = self.voucher(self.purse.ceiling());
-        if let Some(event) = self.till.take(&voucher).unwrap() {
-            self.till_journal.push(event);
+        if self.purse.ceiling() > self.till.ceiling() {
+            let voucher = self.voucher(self.purse.ceiling());
+            self.till_journal.extend(self.till.take(&voucher).unwrap());
             self.till.count(&voucher);
         }
         // Before it is admitted there is nothing to be read of it.

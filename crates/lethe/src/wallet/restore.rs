@@ -125,7 +125,7 @@ async fn write(
     let written = async {
         let channels = consumer::restore(&store, domain, found).await?;
         Books::at(&store, path)?.adopt().await?;
-        Ok(channels)
+        Ok::<_, RestoreError>(channels)
     };
     let written = written.await;
     store.close().await;

@@ -15,6 +15,7 @@ mod paying;
 mod process;
 mod pseudonyms;
 mod refusals;
+mod secrets;
 mod silence;
 mod town;
 mod up;
