@@ -20,6 +20,9 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// Marks the file as ours ("LTHE"); kept in its `application_id`.
 const APPLICATION_ID: u32 = 0x4c54_4845;
 
+/// No file that has anything in it is shorter: the smallest page of SQLite.
+const SHORTEST_BYTES: u64 = 512;
+
 const SCHEMA: &str = "
     CREATE TABLE journals (
         id INTEGER PRIMARY KEY,
@@ -115,7 +118,16 @@ pub(crate) struct Database {
 impl Database {
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
         let lock = lock(path)?;
-        private_file(path).map_err(|source| folder_error(path, source))?;
+        let file = private_file(path).map_err(|source| folder_error(path, source))?;
+        let metadata = file.metadata();
+        let bytes = metadata.map_err(|source| folder_error(path, source))?.len();
+        // SQLite would take it for a new one and write over what is left of it.
+        if (1..SHORTEST_BYTES).contains(&bytes) {
+            return Err(OpenError::Damaged {
+                path: path.into(),
+                finding: format!("it was cut to {bytes} bytes"),
+            });
+        }
         let connection = prepare(path).map_err(|error| match error {
             Trouble::Sqlite(source) => sqlite_error(path, source),
             Trouble::Open(error) => error,
