@@ -36,6 +36,10 @@ pub(crate) enum WalletError {
     Restore(#[from] restore::RestoreError),
     #[error("--words {words} is not allowed (allowed: 12 or 24)")]
     Words { words: u8 },
+    #[error(
+        "no keys in {folder:?}; `lethe wallet new` or a first start makes words that all follow from"
+    )]
+    NoKeys { folder: PathBuf },
     #[error("the folder has words already; `lethe wallet show` says what follows from them")]
     HasWords,
     #[error(
@@ -87,6 +91,16 @@ fn keys(folder: &Folder) -> Result<Keystore, WalletError> {
     Ok(Keystore::open(folder.join("keys"), folder.has_books()?)?)
 }
 
+/// The keys of a folder that is only looked at: it is not made.
+fn keys_there(folder: &Folder) -> Result<Keystore, WalletError> {
+    match folder.join("keys").exists() {
+        true => keys(folder),
+        false => Err(WalletError::NoKeys {
+            folder: folder.path().to_owned(),
+        }),
+    }
+}
+
 /// One key, as it is shown.
 struct Row {
     name: String,
@@ -96,7 +110,7 @@ struct Row {
 
 /// `show`: looks, and makes nothing up.
 fn list(folder: &Folder, show: &Show) -> Result<(), WalletError> {
-    let keys = keys(folder)?;
+    let keys = keys_there(folder)?;
     let has_words = keys.phrase()?.is_some();
     let mut names = keys.files()?;
     names.extend(keys.derived()?.into_keys().map(|name| match name {
@@ -121,11 +135,6 @@ fn list(folder: &Folder, show: &Show) -> Result<(), WalletError> {
         output::json(&json!({ "words": has_words, "account": account, "keys": keys }));
         return Ok(());
     }
-    if rows.is_empty() {
-        output::line(
-            "No keys yet; `lethe wallet new` or the first start makes words that all follow from.",
-        );
-    }
     let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
     for Row {
         name,
@@ -140,10 +149,9 @@ fn list(folder: &Folder, show: &Show) -> Result<(), WalletError> {
             "Account {account} of the words in {}. Write them down: `lethe wallet phrase`.",
             folder.join("keys/mnemonic").display()
         )),
-        false if !rows.is_empty() => output::line(
+        false => output::line(
             "These keys are in files of their own and follow from no words: keep a copy of each file.",
         ),
-        false => {}
     }
     Ok(())
 }
@@ -157,7 +165,7 @@ fn row(keys: &Keystore, file: &str) -> Result<Row, WalletError> {
         ),
         None => {
             let name = file.strip_suffix(".key").unwrap_or(file);
-            let public = keys.wallet(name)?.address().to_string();
+            let public = keys.address(name)?.to_string();
             (name.to_owned(), public, Branch::of(name))
         }
     };
@@ -198,7 +206,7 @@ fn begin(folder: &Folder, new: &New) -> Result<(), WalletError> {
 
 /// `phrase`.
 fn print_words(folder: &Folder, phrase: &Phrase) -> Result<(), WalletError> {
-    let words = keys(folder)?.phrase()?.ok_or(WalletError::NoWords)?;
+    let words = keys_there(folder)?.phrase()?.ok_or(WalletError::NoWords)?;
     if !output::is_terminal() && !phrase.yes {
         return Err(WalletError::NotATerminal);
     }
@@ -264,7 +272,7 @@ fn foreign_key(path: &Path, passphrase_file: Option<&Path>) -> Result<WalletKey,
 
 /// `export`.
 fn give(folder: &Folder, export: &Export) -> Result<(), WalletError> {
-    let keys = keys(folder)?;
+    let keys = keys_there(folder)?;
     if keys.phrase()?.is_none() && !keys.files()?.contains(&format!("{}.key", export.name)) {
         return Err(WalletError::NoWords);
     }
