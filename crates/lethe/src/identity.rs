@@ -326,11 +326,13 @@ mod tests {
         let path = folder.path().join("consumer.sqlite");
         let mark = folder.path().join("consumer.sqlite.mark");
         start(&path).await.unwrap();
+        let mut before = fs::read(&mark).unwrap();
         for _ in 0..3 {
-            let before = fs::read(&mark).unwrap();
             start(&path).await.unwrap();
+            let after = fs::read(&mark).unwrap();
             // The kill came between the books and the file.
             fs::write(&mark, before).unwrap();
+            before = after;
         }
         start(&path).await.unwrap();
         // And at the very first one there is no file yet.
