@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use market::{
-    Address, Amount, B256, ChannelConfig, ChannelTerms, LedgerError, Payer, Purse, PurseError,
-    PurseEvent, SignedReceipt, Timestamp, U256,
+    Address, Amount, B256, ChannelConfig, ChannelTerms, LedgerError, Payer, PurseError, PurseEvent,
+    SignedReceipt, Spending, Timestamp, U256,
 };
 use serde::{Deserialize, Serialize};
 use store::{AppendError, Entry, Store};
@@ -134,11 +134,12 @@ impl Sessions {
             let name = journal_name(&id);
             let keys = sessions.keys_of(&opened)?;
             let events = entries::<PurseEvent>(&sessions.store, &name).await?;
-            let purse = Purse::replay(&events).map_err(|error| StartError::Entry {
+            let spending = Spending::replay(id, &events);
+            let spending = spending.map_err(|error| StartError::Entry {
                 journal: name,
                 source: error.into(),
             })?;
-            let channel = sessions.channel(opened, keys, purse);
+            let channel = sessions.channel(opened, keys, spending);
             sessions.channels().push(channel);
         }
         Ok(sessions)
@@ -166,7 +167,7 @@ impl Sessions {
         Ok(keys)
     }
 
-    fn channel(&self, opened: Opened, keys: PayerKeys, purse: Purse) -> Arc<Channel> {
+    fn channel(&self, opened: Opened, keys: PayerKeys, spending: Spending) -> Arc<Channel> {
         let domain = self.payers.wallet.domain();
         let journal = self
             .store
@@ -177,7 +178,7 @@ impl Sessions {
             domain,
             keys.hot_key,
             journal,
-            purse,
+            spending,
         ))
     }
 
@@ -265,12 +266,13 @@ impl Sessions {
         };
         let opened = Opened { config, payer };
         let payload = serde_json::to_vec(&opened).expect("a config has only string keys");
-        let key = Some(config.id(&self.payers.wallet.domain()).to_string());
+        let id = config.id(&self.payers.wallet.domain());
+        let key = Some(id.to_string());
         self.store
             .journal(CHANNELS)
             .append(vec![entry("opened", key, payload)])
             .await?;
-        let channel = self.channel(opened, keys, Purse::default());
+        let channel = self.channel(opened, keys, Spending::new(id));
         self.channels().push(Arc::clone(&channel));
         Ok(channel)
     }
@@ -317,9 +319,10 @@ impl Sessions {
     pub(crate) async fn read_escrow(&self, channel: &Channel) -> Result<(), SessionError> {
         let state = self.payers.wallet.channel(channel.id).await?;
         let claimed = state.total_claimed;
-        let is_old = channel.purse(|purse| {
-            purse.funded(state.covered());
-            purse.claimed(claimed);
+        let is_old = channel.spending(|spending| {
+            spending.funded(state.covered());
+            spending.claimed(claimed);
+            let purse = spending.purse();
             claimed > purse.ceiling() && !purse.is_restored()
         });
         if is_old {
@@ -504,7 +507,7 @@ async fn fetch(
         }
         if receipts.len() < MAX_RECEIPTS {
             if running == 0 && !channel.purse(|purse| purse.is_restored()) {
-                channel.purse(Purse::settled_up);
+                channel.spending(Spending::settled_up);
             }
             return Ok(running == 0);
         }

@@ -9,9 +9,10 @@ use core::pin::pin;
 use core::task::{Context, Poll, Waker};
 
 use market::{
-    Address, Amount, B256, ChannelConfig, Claim, Domain, InputBound, Ledger, MemoryLedger, ModelId,
-    NodeKey, Outcome, Purse, PurseError, PurseEvent, Rates, Receipt, RequestId, SignedReceipt,
-    SignedVoucher, Sold, Till, TillError, TillEvent, Timestamp, Upstream, Voucher, WalletKey,
+    Address, Amount, B256, ChannelConfig, Claim, Domain, Durable, InputBound, Ledger, MemoryLedger,
+    ModelId, NodeKey, Outcome, Purse, PurseError, PurseEvent, Rates, Receipt, RequestId,
+    SignedReceipt, SignedVoucher, Sold, Till, TillError, TillEvent, Timestamp, Upstream, Voucher,
+    WalletKey,
 };
 
 const DAY_S: u64 = 86_400;
@@ -130,7 +131,7 @@ impl Month {
 
     fn voucher(&self, ceiling: Amount) -> SignedVoucher {
         let channel = self.config.id(&DOMAIN);
-        Voucher { channel, ceiling }.sign(&DOMAIN, &self.hot)
+        Durable::read_back(Voucher { channel, ceiling }).sign(&DOMAIN, &self.hot)
     }
 
     /// What the consumer signed reaches the provider.
@@ -170,7 +171,7 @@ impl Month {
         let receipt = receipt.unwrap();
         self.till_journal.push(TillEvent::receipted(&receipt));
         self.receipts.push(receipt.clone());
-        receipt.sign(&self.node)
+        Durable::read_back(receipt).sign(&self.node)
     }
 
     fn answer(&mut self, tokens: u32) {
@@ -207,7 +208,7 @@ impl Month {
             .iter()
             .filter(|receipt| receipt.sequence > after);
         above
-            .map(|receipt| receipt.clone().sign(&self.node))
+            .map(|receipt| Durable::read_back(receipt.clone()).sign(&self.node))
             .collect()
     }
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use market::{
-    ChannelConfig, ChannelId, ChannelState, Ledger, LedgerError, Receipt, Till, TillEvent,
-    Timestamp,
+    ChannelConfig, ChannelId, ChannelState, Durable, Earning, Ledger, LedgerError, Receipt,
+    TillEvent, Timestamp,
 };
 use store::{Entry, Journal, LoadError, Store};
 use tokio::sync::Semaphore;
@@ -89,6 +89,15 @@ pub enum ReplayError {
         /// Which journal.
         journal: String,
     },
+    /// What was written is not what was to be written: a bug.
+    #[error("journal {journal} is out of step")]
+    Order {
+        /// Which journal.
+        journal: String,
+        /// What is wrong.
+        #[source]
+        source: market::OrderError,
+    },
     /// Amounts in it cannot be added up.
     #[error("journal {journal} does not add up")]
     Till {
@@ -131,23 +140,25 @@ impl Sessions {
         for name in sessions.store.journals(PREFIX).await? {
             let entries = sessions.store.journal(&name).load().await?;
             let mut replayed = replay(&name, &entries, &sessions.ledger.domain())?;
-            let receipts = replayed.till.interrupted(now);
-            let receipts = receipts.map_err(|source| ReplayError::Till {
+            let closed = replayed.earning.interrupted(now);
+            let closed = closed.map_err(|source| ReplayError::Till {
                 journal: name.clone(),
                 source,
             })?;
-            let entries: Vec<_> = receipts
-                .iter()
-                .map(TillEvent::receipted)
-                .map(|event| till_entry(&event))
-                .collect();
+            let entries: Vec<_> = closed.events().iter().map(till_entry).collect();
             for some in entries.chunks(store::MAX_ENTRIES) {
                 sessions.store.journal(&name).append(some.to_vec()).await?;
             }
-            let Replayed { config, till } = replayed;
+            // Consumers ask for these receipts; they are then read back.
+            let reported = replayed.earning.written(closed.id());
+            reported.map_err(|source| ReplayError::Order {
+                journal: name.clone(),
+                source,
+            })?;
+            let Replayed { config, earning } = replayed;
             let domain = sessions.ledger.domain();
             let journal = sessions.store.journal(&name);
-            let (channel, writer) = Channel::known(config, domain, journal, till);
+            let (channel, writer) = Channel::known(config, domain, journal, earning);
             sessions.tasks.spawn(writer);
             sessions.known().insert(channel.id, Arc::new(channel));
         }
@@ -200,10 +211,10 @@ impl Sessions {
             if known.len() >= CHANNELS_MAX {
                 return Err(SessionError::TooMany);
             }
-            let mut till = Till::new(id);
-            till.funded(state);
+            let mut earning = Earning::new(id);
+            earning.funded(state);
             let domain = self.ledger.domain();
-            let (channel, writer) = Channel::open(*config, domain, self.journal(id), till);
+            let (channel, writer) = Channel::open(*config, domain, self.journal(id), earning);
             self.tasks.spawn(writer);
             let channel = Arc::new(channel);
             known.insert(id, Arc::clone(&channel));
@@ -280,7 +291,7 @@ impl Sessions {
         if read.is_err() {
             reading.failed_at = Some(Instant::now());
         }
-        channel.till(|till| read.map(|state| till.funded(state)))?;
+        channel.earning(|earning| read.map(|state| earning.funded(state)))?;
         *reading = Reading {
             at: Some(Instant::now()),
             failed_at: None,
@@ -288,12 +299,13 @@ impl Sessions {
         Ok(())
     }
 
-    /// The receipts of a channel that are numbered above `after`, oldest first.
+    /// The receipts of a channel that are numbered above `after`, oldest first:
+    /// read from the journal, so they may be signed.
     pub(crate) async fn receipts(
         &self,
         channel: &Channel,
         after: u64,
-    ) -> Result<Vec<Receipt>, ReplayError> {
+    ) -> Result<Vec<Durable<Receipt>>, ReplayError> {
         let missing = channel.till(|till| till.sequence()).saturating_sub(after);
         if missing == 0 {
             return Ok(vec![]);
@@ -311,7 +323,8 @@ impl Sessions {
             .into_iter()
             .flatten()
             .filter(|receipt| receipt.sequence > after);
-        Ok(unseen.take(MAX_RECEIPTS).collect())
+        let some = unseen.take(MAX_RECEIPTS);
+        Ok(some.map(Durable::read_back).collect())
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<ChannelId, Arc<Channel>>> {
@@ -345,7 +358,7 @@ impl Reading {
 
 struct Replayed {
     config: ChannelConfig,
-    till: Till,
+    earning: Earning,
 }
 
 fn replay(name: &str, entries: &[Entry], domain: &market::Domain) -> Result<Replayed, ReplayError> {
@@ -371,7 +384,7 @@ fn replay(name: &str, entries: &[Entry], domain: &market::Domain) -> Result<Repl
     let events: Vec<_> = events.collect::<Result<_, _>>().map_err(odd)?;
     Ok(Replayed {
         config,
-        till: Till::replay(id, &events),
+        earning: Earning::replay(id, &events),
     })
 }
 
@@ -413,6 +426,8 @@ mod tests {
         assert!(3 * GOOD_FOR <= delay, "a withdrawal could be over by then");
     }
 
+    use market::Till;
+
     const DOMAIN: market::Domain = market::Domain {
         chain_id: 1,
         settlement: market::Address::repeat_byte(9),
@@ -434,7 +449,7 @@ mod tests {
         let key = WalletKey::from_bytes(&[7; 32]).unwrap();
         let channel = id;
         let ceiling = Amount::new(1000);
-        let voucher = Voucher { channel, ceiling }.sign(&DOMAIN, &key);
+        let voucher = market::Durable::read_back(Voucher { channel, ceiling }).sign(&DOMAIN, &key);
         let sold = Sold {
             model: ModelId(B256::ZERO),
             rates: Rates {
@@ -467,10 +482,10 @@ mod tests {
     /// As the provider's start does it; an error has a text that names the journal.
     fn loaded(name: &str, lines: &[Entry]) -> Result<u64, String> {
         let replayed = replay(name, lines, &DOMAIN);
-        let mut till = replayed.map_err(|error| error.to_string())?.till;
-        let closed = till.interrupted(Timestamp(2));
+        let mut earning = replayed.map_err(|error| error.to_string())?.earning;
+        let closed = earning.interrupted(Timestamp(2));
         closed.map_err(|error| format!("journal {name}: {error}"))?;
-        Ok(till.sequence())
+        Ok(earning.till().sequence())
     }
 
     proptest::proptest! {
