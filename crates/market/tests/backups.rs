@@ -17,7 +17,7 @@ use market::{
 
 const DAY_S: u64 = 86_400;
 const DAYS: usize = 31;
-const ANSWERS_A_DAY: usize = 24;
+const ANSWERS_A_DAY: usize = 8;
 const AGES_DAYS: [usize; 3] = [1, 7, 30];
 const DOMAIN: Domain = Domain {
     chain_id: 1,

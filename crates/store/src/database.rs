@@ -6,7 +6,7 @@
 //! before it returns.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
@@ -119,10 +119,7 @@ impl Database {
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
         let lock = lock(path)?;
         let file = private_file(path).map_err(|source| folder_error(path, source))?;
-        let metadata = file.metadata();
-        let bytes = metadata.map_err(|source| folder_error(path, source))?.len();
-        // SQLite would take it for a new one and write over what is left of it.
-        if (1..SHORTEST_BYTES).contains(&bytes) {
+        if let Some(bytes) = cut(&file, path).map_err(|source| folder_error(path, source))? {
             return Err(OpenError::Damaged {
                 path: path.into(),
                 finding: format!("it was cut to {bytes} bytes"),
@@ -278,6 +275,37 @@ impl From<rusqlite::Error> for Trouble {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(error)
     }
+}
+
+/// To how many bytes a file was cut, if it does not end with a page. SQLite
+/// would fill the last page with zeros, or take what is left for a new file. A
+/// crash leaves such an end too, but then the log has the whole page.
+fn cut(mut file: &File, path: &Path) -> io::Result<Option<u64>> {
+    let bytes = file.metadata()?.len();
+    let log = log_of(path);
+    if bytes == 0 || log.metadata().is_ok_and(|log| log.len() > 0) {
+        return Ok(None);
+    }
+    if bytes < SHORTEST_BYTES {
+        return Ok(Some(bytes));
+    }
+    let mut head = [0; 18];
+    file.read_exact(&mut head)?;
+    // The size of a page, as the file says it; 1 stands for the largest.
+    let page = match u16::from_be_bytes([head[16], head[17]]) {
+        1 => 65_536,
+        said => u64::from(said),
+    };
+    // What says no such size is none of ours; that is told later.
+    let ends_within = page.is_power_of_two() && page >= SHORTEST_BYTES && bytes % page != 0;
+    Ok(ends_within.then_some(bytes))
+}
+
+/// Where SQLite keeps the log of a file.
+fn log_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
 }
 
 fn prepare(path: &Path) -> Result<Connection, Trouble> {
