@@ -13,6 +13,7 @@ mod estate;
 mod exit;
 mod folder;
 mod history;
+mod identity;
 mod keystore;
 mod listen;
 mod local;
@@ -21,6 +22,7 @@ mod model;
 mod money;
 mod output;
 mod own;
+mod phrase;
 mod place;
 mod places;
 mod policies;
@@ -28,6 +30,7 @@ mod progress;
 mod pseudonyms;
 mod relaying;
 mod roles;
+mod secret;
 mod selling;
 mod signals;
 mod signed_claims;
@@ -35,6 +38,7 @@ mod summary;
 mod tower;
 mod tx_journal;
 mod up;
+mod wallet;
 mod whereabouts;
 
 use std::process::ExitCode;
@@ -86,6 +90,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::from(NOT_ALL));
             }
         }
+        Command::Wallet(args) => wallet::wallet(args).await?,
         Command::Where(args) => {
             if !whereabouts::whereabouts(args).await? {
                 return Ok(ExitCode::from(INCOMPLETE));
