@@ -118,6 +118,7 @@ pub(crate) async fn begin(
     let id = inner.new_request_id();
     let reserved = reserve(inner, &channel, id, candidate, bound).await;
     let (reserved, voucher) = reserved.map_err(|error| Attempt::unpayable(provider, error))?;
+    failpoint::hit("consumer.voucher.signed");
     let debt = Debt {
         inner: Arc::clone(inner),
         seller: Arc::clone(seller),
@@ -137,6 +138,7 @@ pub(crate) async fn begin(
     let Stream { mut send, receive } = stream;
     let asked = send.send(&Ask::Infer(Box::new(infer))).await;
     asked.map_err(|error| Attempt::lost(provider, &error))?;
+    failpoint::hit("consumer.request.sent");
 
     let exchange = Exchange {
         inner: Arc::clone(inner),
@@ -256,9 +258,11 @@ impl Exchange {
         let opening = self.receive.receive_alive::<FromProvider>(SILENCE);
         match timeout(BEGIN_TIMEOUT, opening).await {
             Ok(Ok(Some(FromProvider::Begin { tokens }))) => {
+                failpoint::hit("consumer.begin.received");
                 self.inner.paths.keep(provider, tokens);
             }
             Ok(Ok(Some(FromProvider::Refused(refusal)))) => {
+                failpoint::hit("consumer.refusal.received");
                 self.debt.reserved.refused();
                 let refused = refused(refusal, &self.candidate);
                 self.linger(send);
@@ -413,6 +417,7 @@ impl Exchange {
     /// Tells the provider to stop, and waits a moment for its receipt.
     async fn leave(&mut self) -> Option<Result<Piece, BrokenError>> {
         self.dues.leaving.cancel();
+        failpoint::hit("consumer.leave.told");
         let deadline = Instant::now() + LEAVE_TIMEOUT;
         while let Ok(Ok(step)) = tokio::time::timeout_at(deadline, self.step()).await {
             if let Step::End(receipt, _) = step {
@@ -459,10 +464,15 @@ impl Exchange {
         };
         match message {
             FromProvider::Chunk { tokens, json } => {
+                failpoint::hit("consumer.chunk.received");
                 self.metered(tokens, &json)?;
+                failpoint::hit("consumer.chunk.metered");
                 Ok(Step::Chunk(json))
             }
-            FromProvider::End { receipt, failure } => Ok(Step::End(Box::new(receipt), failure)),
+            FromProvider::End { receipt, failure } => {
+                failpoint::hit("consumer.receipt.received");
+                Ok(Step::End(Box::new(receipt), failure))
+            }
             _ => Err(self.broken("the provider spoke out of turn".into())),
         }
     }
@@ -493,11 +503,13 @@ impl Exchange {
         signed
             .verify(self.candidate.seller.node)
             .map_err(|error| self.broken(error.to_string()))?;
+        failpoint::hit("consumer.receipt.verified");
         self.debt
             .reserved
             .receipted(signed)
             .await
             .map_err(|error| self.broken(error.to_string()))?;
+        failpoint::hit("consumer.receipt.kept");
         let receipt = &signed.receipt;
         let summary = Summary {
             request: self.request,
@@ -516,6 +528,7 @@ impl Exchange {
             },
         };
         self.inner.remember(&summary, &self.candidate).await;
+        failpoint::hit("consumer.answer.kept");
         Ok(summary)
     }
 
@@ -560,6 +573,7 @@ impl Payer {
         }
         // A provider that is gone needs no telling; the reader notices.
         let _ = self.send.send(&FromConsumer::Leave).await;
+        failpoint::hit("consumer.leave.sent");
         std::future::pending().await
     }
 
@@ -574,7 +588,9 @@ impl Payer {
         }
         // Read before the voucher is made, so that it covers at least this.
         let read_tokens = self.dues.read_tokens.load(Ordering::Relaxed);
+        failpoint::hit("consumer.step.due");
         let voucher = self.channel.voucher().await?;
+        failpoint::hit("consumer.step.signed");
         if let Err(error) = self
             .send
             .send(&FromConsumer::Pay {
@@ -585,6 +601,7 @@ impl Payer {
         {
             debug!(%error, "voucher not sent; the reader will notice");
         }
+        failpoint::hit("consumer.step.sent");
         Ok(())
     }
 }

@@ -116,7 +116,9 @@ impl Channel {
             request,
             open: true,
         };
+        failpoint::hit("consumer.request.reserved");
         self.record(&[event]).await?;
+        failpoint::hit("consumer.request.journalled");
         Ok((reserved, self.voucher().await?))
     }
 
@@ -127,7 +129,9 @@ impl Channel {
             (held.purse.ceiling(), held.durable)
         };
         if durable < ceiling {
+            failpoint::hit("consumer.ceiling.raised");
             self.record(&[PurseEvent::Ceiling { ceiling }]).await?;
+            failpoint::hit("consumer.ceiling.journalled");
         }
         Ok(Voucher {
             channel: self.id,
@@ -152,7 +156,9 @@ impl Channel {
         if events.is_empty() {
             return Ok(());
         }
+        failpoint::hit("consumer.receipt.booked");
         self.record(events).await?;
+        failpoint::hit("consumer.receipt.journalled");
         let raises = |event: &PurseEvent| matches!(event, PurseEvent::Ceiling { .. });
         if events.iter().any(raises) {
             self.raised.notify_one();

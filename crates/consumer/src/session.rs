@@ -112,6 +112,7 @@ impl Sessions {
             channels: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
         };
+        failpoint::hit("consumer.replay.begun");
         for opened in entries::<Opened>(&sessions.store, CHANNELS).await? {
             let id = opened.config.id(&sessions.payers.wallet.domain());
             let name = journal_name(&id);
@@ -123,7 +124,9 @@ impl Sessions {
             })?;
             let channel = sessions.channel(opened, keys, purse);
             sessions.channels().push(channel);
+            failpoint::hit("consumer.replay.channel");
         }
+        failpoint::hit("consumer.replay.ended");
         Ok(sessions)
     }
 
@@ -216,6 +219,7 @@ impl Sessions {
         let number = payer.0;
         let keys = self.payers.keys(payer);
         let keys = keys.map_err(|source| SessionError::Keys { number, source })?;
+        failpoint::hit("consumer.channel.keyed");
         let config = ChannelConfig {
             payer: keys.account,
             payer_authorizer: keys.hot_key.address(),
@@ -232,6 +236,7 @@ impl Sessions {
             .journal(CHANNELS)
             .append(vec![entry("opened", key, payload)])
             .await?;
+        failpoint::hit("consumer.channel.journalled");
         let channel = self.channel(opened, keys, Purse::default());
         self.channels().push(Arc::clone(&channel));
         Ok(channel)
@@ -265,14 +270,18 @@ impl Sessions {
             .max(self.policy.deposit)
             .min(allowed.less(escrow));
         let (payer, token) = (channel.payer, channel.config.token);
+        failpoint::hit("consumer.deposit.wished");
         let ledger = self.payers.ledger_with(payer, token, amount).await?;
+        failpoint::hit("consumer.deposit.funded");
         ledger.deposit(channel.config, amount).await?;
+        failpoint::hit("consumer.deposit.included");
         self.read_escrow(channel).await
     }
 
     async fn read_escrow(&self, channel: &Channel) -> Result<(), SessionError> {
         let state = self.payers.wallet.channel(channel.id).await?;
         channel.purse(|purse| purse.funded(state.covered()));
+        failpoint::hit("consumer.escrow.read");
         Ok(())
     }
 
@@ -322,7 +331,9 @@ impl Sessions {
         );
         let (payer, token) = (channel.payer, channel.config.token);
         let ledger = self.payers.ledger_with(payer, token, Amount::ZERO).await?;
+        failpoint::hit("consumer.withdraw.wished");
         ledger.initiate_withdraw(channel.config, free).await?;
+        failpoint::hit("consumer.withdraw.begun");
         channel.upkeep.lock().await.funded = false;
         Ok(free)
     }
@@ -332,7 +343,9 @@ impl Sessions {
         let channel = self.known(id)?;
         let (payer, token) = (channel.payer, channel.config.token);
         let ledger = self.payers.ledger(payer).await?;
+        failpoint::hit("consumer.finish.wished");
         ledger.finalize_withdraw(channel.config).await?;
+        failpoint::hit("consumer.finish.included");
         channel.upkeep.lock().await.funded = false;
         self.payers.bring_home(payer, token).await?;
         Ok(())
@@ -388,6 +401,7 @@ pub(crate) async fn reconcile(
     if channel.purse(|purse| purse.needs_reconciling()) {
         return Err(ReconcileError::Running);
     }
+    failpoint::hit("consumer.reconcile.ended");
     upkeep.unreconciled = false;
     Ok(())
 }
@@ -422,15 +436,19 @@ async fn fetch(
     for _ in 0..RECONCILE_ROUNDS {
         let mut stream = paths.open(seller, now).await?;
         let after = channel.purse(|purse| purse.sequence());
+        failpoint::hit("consumer.reconcile.wished");
         let ask = ReceiptsAsk::sign(channel.id, after, channel.hot_key());
         stream.send.send(&Ask::Receipts(ask)).await?;
+        failpoint::hit("consumer.reconcile.asked");
         let Some(FromProvider::Receipts { receipts, running }) = stream.receive.receive().await?
         else {
             return Err(ReconcileError::Unexpected);
         };
+        failpoint::hit("consumer.reconcile.served");
         for receipt in &receipts {
             receipt.verify(seller.node)?;
             channel.reconciled(receipt).await?;
+            failpoint::hit("consumer.reconcile.booked");
         }
         if receipts.len() < MAX_RECEIPTS {
             if running == 0 {

@@ -8,6 +8,7 @@ mod chats;
 mod cli;
 mod client;
 mod clock;
+mod failing;
 mod folder;
 mod history;
 mod keystore;
@@ -42,6 +43,9 @@ const INCOMPLETE: u8 = 3;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     logging::start(&cli.command);
+    if let Err(error) = failing::arm() {
+        return fail(&error.into());
+    }
     if rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .is_err()

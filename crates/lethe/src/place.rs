@@ -117,8 +117,10 @@ impl Treasury {
             self.ledger.transfer_coins(account, Self::COINS).await?;
         }
         let token = self.ledger.mor();
+        failpoint::hit("treasury.coins.given");
         if first && self.ledger.balance(token, account).await? < mor {
             self.ledger.transfer(token, account, mor).await?;
+            failpoint::hit("treasury.mor.given");
         }
         Ok(())
     }

@@ -142,6 +142,7 @@ pub(crate) async fn watch(inner: Arc<Inner>) {
 async fn catch_up(inner: &Inner) -> Result<(), LedgerError> {
     let _one_at_a_time = inner.claiming.lock().await;
     refresh(inner).await;
+    failpoint::hit("provider.claim.compared");
     settle(inner).await
 }
 
@@ -181,6 +182,7 @@ pub(crate) async fn claim_all(inner: &Inner) -> Result<Claimed, LedgerError> {
         let batch = std::mem::replace(&mut dues, rest);
         claim_batch(inner, batch, &mut claimed).await?;
     }
+    failpoint::hit("provider.claim.journalled");
     settle(inner).await?;
     Ok(claimed)
 }
@@ -195,8 +197,10 @@ async fn claim_batch(
     let mut waiting = vec![batch];
     while let Some(mut dues) = waiting.pop() {
         let claims = dues.iter().map(|due| due.claim).collect();
+        failpoint::hit("provider.claim.wished");
         match inner.ledger.claim(claims).await {
             Ok(_) => {
+                failpoint::hit("provider.claim.included");
                 claimed.channels += dues.len();
                 info!(channels = dues.len(), "claimed");
                 for due in &dues {
@@ -243,7 +247,9 @@ async fn settle(inner: &Inner) -> Result<(), LedgerError> {
     for token in tokens(inner) {
         let state = inner.ledger.receiver(receiver, token).await?;
         if state.total_claimed > state.total_settled {
+            failpoint::hit("provider.settle.wished");
             inner.ledger.settle(receiver, token).await?;
+            failpoint::hit("provider.settle.included");
             info!(%token, amount = %state.total_claimed.less(state.total_settled), "settled");
         }
     }

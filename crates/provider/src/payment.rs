@@ -187,7 +187,9 @@ impl Channel {
     /// by nobody else; with an old one the request itself has to be signed.
     pub(crate) async fn pay_first(&self, infer: &Infer) -> Result<(), PaymentError> {
         let voucher = &infer.voucher;
+        failpoint::hit("provider.voucher.received");
         self.verify(voucher)?;
+        failpoint::hit("provider.voucher.verified");
         let durable = self.record(|till| match till.take(voucher)? {
             Some(event) => Ok((vec![till_entry(&event)], Some(*voucher), None)),
             None if infer.is_by(self.config.payer_authorizer) => Ok((vec![], None, None)),
@@ -282,7 +284,9 @@ impl Channel {
                 Ok((entries, None, None))
             })
             .await?;
+        failpoint::hit("provider.receipt.booked");
         durable.wait().await?;
+        failpoint::hit("provider.receipt.journalled");
         let receipt = booked.ok_or(PaymentError::Journal)?;
         Ok(receipt.sign(key))
     }
@@ -354,6 +358,7 @@ async fn write(journal: Journal, mut queue: mpsc::Receiver<Write>, books: Arc<Bo
             error!(journal = journal.name(), error = %failure, "channel closed");
             return;
         }
+        failpoint::hit("provider.write.journalled");
         let mut till = books.till();
         for write in batch.drain(..) {
             if let Some(voucher) = &write.voucher {
@@ -366,6 +371,7 @@ async fn write(journal: Journal, mut queue: mpsc::Receiver<Write>, books: Arc<Bo
             // Who asked may be gone.
             let _ = write.done.send(());
         }
+        failpoint::hit("provider.write.counted");
         drop(till);
         books.moved.send_replace(());
     }

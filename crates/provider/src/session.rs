@@ -128,6 +128,7 @@ impl Sessions {
             chain_reads: Semaphore::new(CHAIN_READS),
             receipt_reads: Semaphore::new(RECEIPT_READS),
         };
+        failpoint::hit("provider.replay.begun");
         for name in sessions.store.journals(PREFIX).await? {
             let entries = sessions.store.journal(&name).load().await?;
             let mut replayed = replay(&name, &entries, &sessions.ledger.domain())?;
@@ -141,9 +142,11 @@ impl Sessions {
                 .map(TillEvent::receipted)
                 .map(|event| till_entry(&event))
                 .collect();
+            failpoint::hit("provider.replay.closing");
             for some in entries.chunks(store::MAX_ENTRIES) {
                 sessions.store.journal(&name).append(some.to_vec()).await?;
             }
+            failpoint::hit("provider.replay.closed");
             let Replayed { config, till } = replayed;
             let domain = sessions.ledger.domain();
             let journal = sessions.store.journal(&name);
@@ -151,6 +154,7 @@ impl Sessions {
             sessions.tasks.spawn(writer);
             sessions.known().insert(channel.id, Arc::new(channel));
         }
+        failpoint::hit("provider.replay.ended");
         Ok(sessions)
     }
 
@@ -200,6 +204,7 @@ impl Sessions {
             if known.len() >= CHANNELS_MAX {
                 return Err(SessionError::TooMany);
             }
+            failpoint::hit("provider.channel.found");
             let mut till = Till::new(id);
             till.funded(state);
             let domain = self.ledger.domain();
@@ -207,6 +212,7 @@ impl Sessions {
             self.tasks.spawn(writer);
             let channel = Arc::new(channel);
             known.insert(id, Arc::clone(&channel));
+            failpoint::hit("provider.channel.opened");
             channel
         };
         channel.reading.lock().await.at = Some(Instant::now());
@@ -281,6 +287,7 @@ impl Sessions {
             reading.failed_at = Some(Instant::now());
         }
         channel.till(|till| read.map(|state| till.funded(state)))?;
+        failpoint::hit("provider.escrow.read");
         *reading = Reading {
             at: Some(Instant::now()),
             failed_at: None,

@@ -220,6 +220,7 @@ impl Provider {
             tasks,
         });
         inner.begin(listener);
+        failpoint::hit("provider.started");
         info!(provider = %inner.terms.receiver, %address, offers = inner.sales.len(), "selling");
         Ok(Self { inner, address })
     }
@@ -266,6 +267,7 @@ impl Provider {
     pub async fn stop(self) {
         let inner = &self.inner;
         inner.closing.store(true, Ordering::Relaxed);
+        failpoint::hit("provider.stopping");
         inner.drained(inner.stop_within).await;
         inner.tasks.stopping().cancel();
         inner.drained(RECEIPTS_WITHIN).await;
@@ -281,6 +283,7 @@ impl Provider {
     pub async fn kill(self) {
         self.inner.sessions.forget();
         self.inner.tasks.kill().await;
+        failpoint::hit("provider.stopped");
     }
 }
 

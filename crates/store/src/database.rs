@@ -134,7 +134,9 @@ impl Database {
         for append in group {
             numbers.push(append_one(&transaction, append)?);
         }
+        failpoint::hit("store.commit.before");
         transaction.commit()?;
+        failpoint::hit("store.commit.after");
         Ok(numbers)
     }
 
@@ -307,7 +309,9 @@ fn prepare(path: &Path) -> Result<Connection, Trouble> {
     connection.pragma_update(None, "fullfsync", true)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     if is_new {
+        failpoint::hit("store.made.before");
         create(&mut connection)?;
+        failpoint::hit("store.made.after");
     }
     Ok(connection)
 }

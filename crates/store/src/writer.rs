@@ -174,7 +174,9 @@ impl Desk {
                 read => self.read(read),
             }
         }
+        failpoint::hit("store.close.before");
         self.database.close();
+        failpoint::hit("store.close.after");
     }
 
     fn next(&mut self) -> Option<Command> {
