@@ -8,6 +8,7 @@ mod anvil;
 mod backend;
 mod crash;
 mod history;
+mod matrix;
 mod outage;
 mod paced;
 mod paying;

@@ -111,6 +111,13 @@ impl Town {
     /// A provider with a folder of this name, in front of this backend, which
     /// it waits for no longer than a second.
     pub(crate) fn provider_of(&self, folder: &str, backend: &Counting, price: &str) -> Running {
+        let args = self.provider_args(backend, price);
+        let args: Vec<_> = args.iter().map(String::as_str).collect();
+        Running::start(&self.folder.path().join(folder), &args)
+    }
+
+    /// What a provider is told.
+    pub(crate) fn provider_args(&self, backend: &Counting, price: &str) -> Vec<String> {
         let rpc = self.rpc_url();
         let args = [
             "provide",
@@ -133,7 +140,7 @@ impl Town {
             "--claim-every",
             CLAIM_EVERY,
         ];
-        Running::start(&self.folder.path().join(folder), &args)
+        args.map(str::to_owned).into()
     }
 
     pub(crate) fn consumer(&self) -> Running {
@@ -147,6 +154,14 @@ impl Town {
 
     /// The same, with more flags.
     pub(crate) fn consumer_with(&self, folder: &str, flags: &[&str]) -> Running {
+        let usual = self.consumer_args();
+        let usual = usual.iter().map(String::as_str);
+        let args: Vec<_> = usual.chain(flags.iter().copied()).collect();
+        Running::start(&self.folder.path().join(folder), &args)
+    }
+
+    /// What a consumer is told.
+    pub(crate) fn consumer_args(&self) -> Vec<String> {
         let rpc = self.rpc_url();
         let usual = [
             "consume",
@@ -156,8 +171,7 @@ impl Town {
             "--http",
             "127.0.0.1:0",
         ];
-        let args = [&usual[..], flags].concat();
-        Running::start(&self.folder.path().join(folder), &args)
+        usual.map(str::to_owned).into()
     }
 
     /// Where everybody's folders are.

@@ -1,0 +1,133 @@
+//! `kill -9`, a full disk and a power cut at every named point of the money
+//! path (`failpoint::ALL`), on the side where the point is: the process fails
+//! there, is started again, goes on, and both journals, the receipts and the
+//! chain agree to the base unit.
+//!
+//! Without `LETHE_KILL_MATRIX` a small sample is tried. `every`: each point once
+//! with SIGKILL, and a tenth of them, by the commit, with the other two. `all`:
+//! each point with each of the three, and later hits of what is hit often.
+//! Anything else: the points whose line contains it.
+
+mod case;
+mod check;
+mod play;
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use failpoint::disk;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use case::{Case, chosen};
+use play::{Played, play};
+
+const VARIABLE: &str = "LETHE_KILL_MATRIX";
+/// Towns at a time.
+const AT_ONCE: usize = 2;
+/// A failed case is told in so many characters.
+const TOLD: usize = 400;
+
+/// How one case went.
+struct Line {
+    case: Case,
+    took: Duration,
+    outcome: Result<Played, String>,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_fails_at_any_point_the_books_agree_in_the_end() {
+    let asked = std::env::var_os(VARIABLE);
+    let asked = asked.map(|asked| asked.to_string_lossy().into_owned());
+    let (cases, why) = chosen(asked.as_deref());
+    assert!(!cases.is_empty(), "no point for {VARIABLE}={asked:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let library = disk::build(folder.path()).unwrap();
+    say(&format!("kill matrix: {why}, {} cases", cases.len()));
+    let lines = run(cases, &library).await;
+    tell(&lines);
+    let failed = lines.iter().filter(|line| line.outcome.is_err()).count();
+    assert_eq!(failed, 0, "of {} cases", lines.len());
+}
+
+async fn run(cases: Vec<Case>, library: &Path) -> Vec<Line> {
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let mut playing = JoinSet::new();
+    for (number, case) in cases.into_iter().enumerate() {
+        let (places, library) = (Arc::clone(&places), library.to_owned());
+        playing.spawn(async move {
+            let _place = places.acquire_owned().await.unwrap();
+            let begun = Instant::now();
+            let played = tokio::spawn(async move { play(case, &library).await }).await;
+            let outcome = played.map_err(|panic| told(panic.into_panic().as_ref()));
+            let line = Line {
+                case,
+                took: begun.elapsed(),
+                outcome,
+            };
+            say(&row(&line));
+            (number, line)
+        });
+    }
+    let mut lines = playing.join_all().await;
+    lines.sort_by_key(|(number, _)| *number);
+    lines.into_iter().map(|(_, line)| line).collect()
+}
+
+fn told(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    let text = text.unwrap_or("it panicked").replace('\n', " ");
+    text.chars().take(TOLD).collect()
+}
+
+fn row(line: &Line) -> String {
+    let Line {
+        case,
+        took,
+        outcome,
+    } = line;
+    let took = took.as_millis();
+    match outcome {
+        Ok(played) => {
+            let back = played.back.as_millis();
+            let signed = played.signed_ahead_tokens;
+            format!(
+                "{case:<58} ok    {took:>6} ms, back in {back:>4} ms, {signed:>3} tokens signed ahead"
+            )
+        }
+        Err(told) => format!("{case:<58} FAILED {took} ms: {told}"),
+    }
+}
+
+/// The table's totals.
+fn tell(lines: &[Line]) {
+    for action in failpoint::Action::ALL {
+        let of: Vec<_> = lines
+            .iter()
+            .filter(|l| l.case.plan.action == action)
+            .collect();
+        if of.is_empty() {
+            continue;
+        }
+        let played: Vec<_> = of.iter().filter_map(|l| l.outcome.as_ref().ok()).collect();
+        let longest = played.iter().map(|p| p.back.as_millis()).max();
+        let mut took: Vec<_> = of.iter().map(|line| line.took.as_millis()).collect();
+        took.sort_unstable();
+        say(&format!(
+            "{action}: {} of {} well; back after at most {} ms; a case took {} ms in the median",
+            played.len(),
+            of.len(),
+            longest.unwrap_or_default(),
+            took[took.len() / 2],
+        ));
+    }
+}
+
+/// The test's own output is shown whatever the harness captures.
+fn say(text: &str) {
+    writeln!(std::io::stdout(), "{text}").unwrap();
+}
