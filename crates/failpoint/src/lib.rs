@@ -55,8 +55,6 @@ mod armed {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use rustix::process::{Signal, getpid, kill_process};
-
     use crate::disk::{self, Fault};
     use crate::{Action, ArmError, Plan};
 
@@ -96,8 +94,10 @@ mod armed {
     }
 
     /// `kill -9`: no destructor, no handler, no flush.
+    #[expect(unsafe_code, reason = "nothing in std dies like this")]
     fn die() -> ! {
-        let _ = kill_process(getpid(), Signal::KILL);
+        // SAFETY: both take and return plain numbers.
+        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
         loop {
             std::thread::park();
         }

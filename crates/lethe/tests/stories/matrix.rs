@@ -13,13 +13,12 @@ mod check;
 mod play;
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use failpoint::disk;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use case::{Case, chosen};
@@ -38,8 +37,8 @@ struct Line {
     outcome: Result<Played, String>,
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn whatever_fails_at_any_point_the_books_agree_in_the_end() {
+#[test]
+fn whatever_fails_at_any_point_the_books_agree_in_the_end() {
     let asked = std::env::var_os(VARIABLE);
     let asked = asked.map(|asked| asked.to_string_lossy().into_owned());
     let (cases, why) = chosen(asked.as_deref());
@@ -47,34 +46,46 @@ async fn whatever_fails_at_any_point_the_books_agree_in_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let library = disk::build(folder.path()).unwrap();
     say(&format!("kill matrix: {why}, {} cases", cases.len()));
-    let lines = run(cases, &library).await;
+    let lines = run(&cases, &library);
     tell(&lines);
     let failed = lines.iter().filter(|line| line.outcome.is_err()).count();
     assert_eq!(failed, 0, "of {} cases", lines.len());
 }
 
-async fn run(cases: Vec<Case>, library: &Path) -> Vec<Line> {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
-    let mut playing = JoinSet::new();
-    for (number, case) in cases.into_iter().enumerate() {
-        let (places, library) = (Arc::clone(&places), library.to_owned());
-        playing.spawn(async move {
-            let _place = places.acquire_owned().await.unwrap();
-            let begun = Instant::now();
-            let played = tokio::spawn(async move { play(case, &library).await }).await;
-            let outcome = played.map_err(|panic| told(panic.into_panic().as_ref()));
-            let line = Line {
-                case,
-                took: begun.elapsed(),
-                outcome,
-            };
+fn run(cases: &[Case], library: &Path) -> Vec<Line> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut lines = Vec::new();
+        while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let line = run_one(*case, library);
             say(&row(&line));
-            (number, line)
-        });
+            lines.push(line);
+        }
+        lines
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(work)).collect();
+        let lines = workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap());
+        lines.collect()
+    })
+}
+
+/// In a runtime of its own, so that nothing of a failed case lives on.
+fn run_one(case: Case, library: &Path) -> Line {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let begun = Instant::now();
+    let played = catch_unwind(AssertUnwindSafe(|| runtime.block_on(play(case, library))));
+    Line {
+        case,
+        took: begun.elapsed(),
+        outcome: played.map_err(|panic| told(panic.as_ref())),
     }
-    let mut lines = playing.join_all().await;
-    lines.sort_by_key(|(number, _)| *number);
-    lines.into_iter().map(|(_, line)| line).collect()
 }
 
 fn told(panic: &(dyn std::any::Any + Send)) -> String {

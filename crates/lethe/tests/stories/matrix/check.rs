@@ -48,14 +48,14 @@ async fn receipts_agree(town: &Town) {
     let mut booked: Vec<_> = purse
         .iter()
         .filter_map(|event| match event {
-            PurseEvent::Receipted { receipt, .. } => Some(receipt.receipt),
+            PurseEvent::Receipted { receipt, .. } => Some(receipt.receipt.clone()),
             _ => None,
         })
         .collect();
     let mut given: Vec<_> = till
         .iter()
         .filter_map(|event| match event {
-            TillEvent::Receipted { receipt } => Some(**receipt),
+            TillEvent::Receipted { receipt } => Some((**receipt).clone()),
             _ => None,
         })
         .collect();

@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use failpoint::disk::{FOLDER_VARIABLE, Fault};
@@ -19,7 +20,7 @@ use super::check;
 use crate::accounts::Opening;
 use crate::backend::REFUSED;
 use crate::process::{Answer, Client, PATIENCE, Running, lethe};
-use crate::town::{LONG, MODEL, Town, read_tokens};
+use crate::town::{LONG, MODEL, Town};
 
 /// MOR for 10^6 tokens: a deposit lasts for some 250.
 const PRICE: &str = "4000";
@@ -73,6 +74,8 @@ struct Stage {
     town: Town,
     provider: Option<Running>,
     consumer: Option<Running>,
+    /// Of the consumer as it runs.
+    client: Option<Arc<Client>>,
     opening: Option<Opening>,
     /// Where it is to fail, one after the other.
     plans: VecDeque<Plan>,
@@ -89,6 +92,7 @@ impl Stage {
             town: Town::start_embedded().await,
             provider: None,
             consumer: None,
+            client: None,
             opening: None,
             plans: VecDeque::new(),
             has_failed: false,
@@ -122,6 +126,10 @@ impl Stage {
         }
     }
 
+    fn client(&self) -> Arc<Client> {
+        Arc::clone(self.client.as_ref().unwrap())
+    }
+
     fn folder(&self, side: Side) -> PathBuf {
         self.town.folder().join(match side {
             Side::Provider => "provider",
@@ -144,9 +152,12 @@ impl Stage {
                     break running;
                 }
                 Err(dead) if was_armed => self.failed(dead.how),
-                Err(dead) => panic!("{side:?} does not start: {dead:?}"),
+                Err(dead) => panic!("{side:?} does not start ({:?}): {}", dead.how, dead.said),
             }
         };
+        if side == Side::Consumer {
+            self.client = Some(Arc::new(Client::of(&running)));
+        }
         *self.running(side) = Some(running);
         if is_to_fail && self.armed().is_some() && self.is_full() {
             Box::pin(self.look()).await;
@@ -249,8 +260,7 @@ impl Stage {
 
     /// Nothing has to succeed now, and nothing may be lost by it.
     async fn work_on_a_full_disk(&mut self) {
-        if let Some(consumer) = &self.consumer {
-            let client = Client::of(consumer);
+        if let Some(client) = &self.client {
             let asked = async {
                 let response = client.try_ask(MODEL, "40").await?;
                 response.bytes().await
@@ -277,7 +287,7 @@ impl Stage {
     async fn answered(&mut self, question: &str) {
         let deadline = Instant::now() + PATIENCE;
         while !self.is_over() {
-            let client = Client::of(self.consumer.as_ref().unwrap());
+            let client = self.client();
             let asking = async {
                 let response = client.try_ask(MODEL, question).await?;
                 let status = response.status();
@@ -295,7 +305,7 @@ impl Stage {
     }
 
     async fn refused(&mut self) {
-        let client = Client::of(self.consumer.as_ref().unwrap());
+        let client = self.client();
         let asking = async { client.try_ask(MODEL, REFUSED).await };
         if let Some(Ok(response)) = self.unless_over(asking).await {
             assert!(!response.status().is_success(), "{response:?}");
@@ -303,10 +313,9 @@ impl Stage {
     }
 
     async fn left(&mut self) {
-        let client = Client::of(self.consumer.as_ref().unwrap());
+        let client = self.client();
         let leaving = async {
-            let mut response = client.ask(MODEL, LONG).await;
-            read_tokens(&mut response, 70).await;
+            begun(&client, 70).await;
         };
         self.unless_over(leaving).await;
         let resting = async { self.town.backend_rests().await };
@@ -324,14 +333,11 @@ impl Stage {
     }
 
     async fn crash(&mut self, side: Side) {
-        let client = Client::of(self.consumer.as_ref().unwrap());
-        let reading = async {
-            let mut response = client.ask(MODEL, LONG).await;
-            read_tokens(&mut response, 40).await;
-        };
-        if self.unless_over(reading).await.is_none() {
+        let client = self.client();
+        // Kept open: who crashes does so within an answer.
+        let Some(_response) = self.unless_over(begun(&client, 40)).await else {
             return;
-        }
+        };
         if let Some(running) = self.running(side).take() {
             running.kill();
         }
@@ -414,8 +420,21 @@ impl Stage {
     }
 }
 
+/// A long answer, read up to so many tokens. None: it ended before, as it does
+/// when somebody fails.
+async fn begun(client: &Client, tokens: usize) -> Option<reqwest::Response> {
+    let mut response = client.try_ask(MODEL, LONG).await.ok()?;
+    let mut came = 0;
+    while came < tokens {
+        let piece = response.chunk().await.ok()??;
+        came += String::from_utf8_lossy(&piece)
+            .matches("\"content\"")
+            .count();
+    }
+    Some(response)
+}
+
 /// A life that ended before it was ready. None: it hung.
-#[derive(Debug)]
 struct Dead {
     how: Option<ExitStatus>,
     said: String,
