@@ -243,7 +243,12 @@ impl Stage {
         let Some(running) = self.running(side) else {
             return;
         };
-        let ended = running.ended();
+        let mut ended = running.ended();
+        // A process that dies is seen to before it can be waited for.
+        while ended.is_none() && !is_alive(running.id()) {
+            sleep(LOOK_EVERY).await;
+            ended = running.ended();
+        }
         let is_full = plan.action == Action::Full && self.is_full();
         if ended.is_none() && !is_full {
             return;
