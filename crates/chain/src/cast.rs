@@ -83,7 +83,7 @@ fn quoted(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use alloy::primitives::{Address, B256, U256};
-    use market::{Amount, ChannelConfig, Claim, Voucher, WalletKey};
+    use market::{Amount, ChannelConfig, Claim, Durable, Voucher, WalletKey};
 
     use super::*;
     use crate::call::ModelEntry;
@@ -113,7 +113,7 @@ mod tests {
         let key = WalletKey::from_bytes(&[7; 32]).unwrap();
         let claim = Claim {
             config,
-            voucher: voucher.sign(&network.domain(), &key),
+            voucher: Durable::read_back(voucher).sign(&network.domain(), &key),
             total: Amount::new(4_000_000),
         };
         let collector = network.collectors.allowance.unwrap();

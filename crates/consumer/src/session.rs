@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use market::{
-    Address, Amount, B256, ChannelConfig, ChannelTerms, LedgerError, Payer, Purse, PurseEvent,
+    Address, Amount, B256, ChannelConfig, ChannelTerms, LedgerError, Payer, PurseEvent, Spending,
     Timestamp, U256,
 };
 use serde::{Deserialize, Serialize};
@@ -118,11 +118,12 @@ impl Sessions {
             let name = journal_name(&id);
             let keys = sessions.keys_of(&opened)?;
             let events = entries::<PurseEvent>(&sessions.store, &name).await?;
-            let purse = Purse::replay(&events).map_err(|error| StartError::Entry {
+            let spending = Spending::replay(id, &events);
+            let spending = spending.map_err(|error| StartError::Entry {
                 journal: name,
                 source: error.into(),
             })?;
-            let channel = sessions.channel(opened, keys, purse);
+            let channel = sessions.channel(opened, keys, spending);
             sessions.channels().push(channel);
             failpoint::hit("consumer.replay.channel");
         }
@@ -152,7 +153,7 @@ impl Sessions {
         Ok(keys)
     }
 
-    fn channel(&self, opened: Opened, keys: PayerKeys, purse: Purse) -> Arc<Channel> {
+    fn channel(&self, opened: Opened, keys: PayerKeys, spending: Spending) -> Arc<Channel> {
         let domain = self.payers.wallet.domain();
         let journal = self
             .store
@@ -163,7 +164,7 @@ impl Sessions {
             domain,
             keys.hot_key,
             journal,
-            purse,
+            spending,
         ))
     }
 
@@ -231,13 +232,14 @@ impl Sessions {
         };
         let opened = Opened { config, payer };
         let payload = serde_json::to_vec(&opened).expect("a config has only string keys");
-        let key = Some(config.id(&self.payers.wallet.domain()).to_string());
+        let id = config.id(&self.payers.wallet.domain());
+        let key = Some(id.to_string());
         self.store
             .journal(CHANNELS)
             .append(vec![entry("opened", key, payload)])
             .await?;
         failpoint::hit("consumer.channel.journalled");
-        let channel = self.channel(opened, keys, Purse::default());
+        let channel = self.channel(opened, keys, Spending::new(id));
         self.channels().push(Arc::clone(&channel));
         Ok(channel)
     }
@@ -280,7 +282,7 @@ impl Sessions {
 
     async fn read_escrow(&self, channel: &Channel) -> Result<(), SessionError> {
         let state = self.payers.wallet.channel(channel.id).await?;
-        channel.purse(|purse| purse.funded(state.covered()));
+        channel.spending(|spending| spending.funded(state.covered()));
         failpoint::hit("consumer.escrow.read");
         Ok(())
     }
@@ -452,7 +454,7 @@ async fn fetch(
         }
         if receipts.len() < MAX_RECEIPTS {
             if running == 0 {
-                channel.purse(Purse::settled_up);
+                channel.spending(Spending::settled_up);
             }
             return Ok(());
         }

@@ -487,7 +487,7 @@ mod tests {
     use alloy_primitives::{B256, FixedBytes};
 
     use super::*;
-    use crate::{ChannelId, ModelId, NodeKey, Outcome, Timestamp, Upstream};
+    use crate::{ChannelId, Durable, ModelId, NodeKey, Outcome, Timestamp, Upstream};
 
     /// One unit per token, both ways.
     const RATES: Rates = Rates {
@@ -518,7 +518,7 @@ mod tests {
             outcome: Outcome::Complete,
             issued_at: Timestamp(0),
         };
-        receipt.sign(&NodeKey::from_bytes(&[1; 32]))
+        Durable::read_back(receipt).sign(&NodeKey::from_bytes(&[1; 32]))
     }
 
     fn purse(escrow: u128) -> Purse {

@@ -2,7 +2,7 @@
 //! client: `contracts/oracle/vectors.json` was written by its JavaScript code.
 
 use market::{
-    Address, Amount, ChannelConfig, ChannelId, Domain, Signature, SignedVoucher, Voucher,
+    Address, Amount, ChannelConfig, ChannelId, Domain, Durable, Signature, SignedVoucher, Voucher,
     VoucherError, WalletKey,
 };
 use serde_json::Value;
@@ -130,7 +130,7 @@ fn our_signatures_are_the_public_clients_bytes() {
     for case in cases() {
         let key = key_of(case.config.voucher_signer());
         for vector in &case.vouchers {
-            let ours = signed(&case, vector).voucher.sign(&case.domain, &key);
+            let ours = Durable::read_back(signed(&case, vector).voucher).sign(&case.domain, &key);
             assert_eq!(ours.signature, read::<Signature>(vector, "signature"));
         }
     }

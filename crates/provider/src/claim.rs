@@ -230,7 +230,7 @@ async fn book(inner: &Inner, channel: &Channel) {
         // The next claim reads it.
         Err(error) => return debug!(channel = %channel.id, %error, "channel not read"),
     };
-    channel.till(|till| till.funded(state));
+    channel.earning(|earning| earning.funded(state));
     journal_claim(channel, state.total_claimed).await;
 }
 

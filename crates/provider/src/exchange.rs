@@ -12,8 +12,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream};
-use market::{Outcome, Receipt, RequestId, STEP_TOKENS, Sold, Till, TillError, Upstream};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use market::{
+    Durable, Earning, Go, LAST_VOUCHER_WITHIN, Moment, Outcome, Receipt, RequestId, Selling, Sold,
+    TillError, Upstream,
+};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 use transport::message::{
     Ask, Failure, FailureKind, FromConsumer, FromProvider, Hello, Infer, Reason, Refusal,
@@ -25,7 +28,7 @@ use crate::backend::{BackendChunk, BackendError, BackendFailure, ChunkStream};
 use crate::counters::{add, count};
 use crate::desk::DeskError;
 use crate::meter::Meter;
-use crate::payment::{Channel, Closing, PaymentError};
+use crate::payment::{Channel, PaymentError};
 use crate::reconcile;
 use crate::sale::{Sale, Slot};
 use crate::shell::Inner;
@@ -53,9 +56,6 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_millis(200);
 /// The longest that an answer may take: the private key that opened its
 /// request lives as long as it does.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3600);
-
-/// After the end, time for the voucher that covers the last step.
-const LAST_VOUCHER_WITHIN: Duration = Duration::from_secs(2);
 
 /// Chunks that are ready together go out in one write; no more than this.
 const CHUNKS_AT_ONCE: usize = 16;
@@ -190,7 +190,8 @@ async fn infer_on(inner: &Arc<Inner>, infer: Infer, mut send: SendHalf, receive:
         journaled,
         over,
         send,
-        unpaid_since: None,
+        selling: Selling::new(infer.request, inner.pay_within),
+        started,
         held: None,
         last: None,
         answering: Some(answering),
@@ -489,8 +490,9 @@ struct Exchange {
     /// All was said; the consumer may stop reading.
     over: Arc<AtomicBool>,
     send: SendHalf,
-    /// It waits for a voucher since then.
-    unpaid_since: Option<Instant>,
+    /// Decides when a chunk may go out.
+    selling: Selling,
+    started: Instant,
     /// A chunk that waits for its voucher.
     held: Option<BackendChunk>,
     /// How it ends, once what goes before has gone out.
@@ -592,14 +594,13 @@ impl Exchange {
         if !matches!(ended, Ended::Complete | Ended::Backend(_)) {
             return ended;
         }
-        let request = self.request;
         let stopping = self.inner.tasks.stopping().clone();
         loop {
             tokio::select! {
                 biased;
                 left = &mut left => return Ended::Left(left),
                 () = stopping.cancelled() => return ended,
-                paid = self.paid_for(|till| till.is_billable(request)) => return match paid {
+                paid = self.paid_for(Selling::bill) => return match paid {
                     Ok(()) => ended,
                     Err(unpaid) => unpaid,
                 },
@@ -617,7 +618,7 @@ impl Exchange {
     /// Writes how far it has come, if no voucher did that for a step.
     async fn journal(&self) {
         let journaled = self.journaled.load(Ordering::Relaxed);
-        if self.meter.tokens() < journaled.saturating_add(STEP_TOKENS) {
+        if !self.selling.lags(journaled) {
             return;
         }
         match self.channel.progress(self.request).await {
@@ -643,20 +644,22 @@ impl Exchange {
             match next {
                 Some(Ok(chunk)) => {
                     let meter = self.meter.with(&chunk.facts);
-                    let (request, tokens) = (self.request, meter.tokens());
-                    let enough = move |till: &Till| till.may_deliver(request, tokens);
-                    if !self
+                    let tokens = meter.tokens();
+                    let selling = &self.selling;
+                    let may = self
                         .channel
-                        .till(|till| enough(till))
-                        .map_err(Ended::Books)?
-                    {
+                        .earning(|earning| selling.may_deliver(earning, tokens));
+                    if !may.map_err(Ended::Books)? {
                         self.held = Some(chunk);
                         failpoint::hit("provider.chunk.held");
                         if !batch.messages.is_empty() {
                             break;
                         }
                         // It may be cut short, for a sign of life; the chunk stays.
-                        self.paid_for(enough).await?;
+                        self.paid_for(|selling, earning, now| {
+                            selling.deliver(earning, tokens, now)
+                        })
+                        .await?;
                         next = self.held.take().map(Ok);
                         continue;
                     }
@@ -693,10 +696,10 @@ impl Exchange {
             .map_err(|error| Ended::Backend(BackendFailure::Garbage(error.into())))?;
         self.meter = meter;
         let tokens = self.meter.tokens();
-        let (request, input) = (self.request, self.meter.input_estimate());
+        let (selling, input) = (&mut self.selling, self.meter.input_estimate());
         let delivered = self
             .channel
-            .till(|till| till.delivered(request, input, tokens));
+            .earning(|earning| selling.delivered(earning, input, tokens));
         delivered.map_err(Ended::Books)?;
         failpoint::hit("provider.chunk.metered");
         Ok(FromProvider::Chunk { tokens, json })
@@ -705,28 +708,25 @@ impl Exchange {
     /// Waits for a voucher that is enough, if it is not there.
     async fn paid_for(
         &mut self,
-        enough: impl Fn(&Till) -> Result<bool, TillError>,
+        ask: impl Fn(&mut Selling, &Earning, Moment) -> Result<Go, TillError>,
     ) -> Result<(), Ended> {
-        let channel = Arc::clone(&self.channel);
-        let mut moved = channel.moved();
-        let is_enough = || channel.till(|till| enough(till)).map_err(Ended::Books);
-        if is_enough()? {
-            self.unpaid_since = None;
-            return Ok(());
-        }
-        if self.unpaid_since.is_none() {
-            count(&self.inner.counters.waits_for_payment);
-        }
-        // A wait that is taken up again has waited before.
-        let since = *self.unpaid_since.get_or_insert_with(Instant::now);
-        let deadline = since + self.inner.pay_within;
-        while !is_enough()? {
-            if !matches!(timeout_at(deadline, moved.changed()).await, Ok(Ok(()))) {
-                return Err(Ended::Unpaid);
+        let mut moved = self.channel.moved();
+        loop {
+            let waited = self.selling.is_waiting();
+            let now = Moment::new(self.started.elapsed());
+            let selling = &mut self.selling;
+            let go = self.channel.earning(|earning| ask(selling, earning, now));
+            let until = match go.map_err(Ended::Books)? {
+                Go::On => return Ok(()),
+                Go::Unpaid => return Err(Ended::Unpaid),
+                Go::Wait { until } => until,
+            };
+            if !waited {
+                count(&self.inner.counters.waits_for_payment);
             }
+            // What came of the wait is seen in the engine.
+            let _ = timeout(until.since(now), moved.changed()).await;
         }
-        self.unpaid_since = None;
-        Ok(())
     }
 
     /// Books the answer, and gives the receipt to whoever is there for it.
@@ -735,20 +735,12 @@ impl Exchange {
             let cause = std::error::Error::source(failure).map(ToString::to_string);
             warn!(request = %self.request, %failure, cause, "answer broke off");
         }
-        // Nobody pays for an answer that the provider broke off before its first word.
-        let outcome = ended.outcome();
-        let nothing = outcome == Outcome::Failed && self.meter.tokens() == 0;
-        let (input_tokens, output_tokens) = match nothing {
-            true => (0, 0),
-            false => (self.meter.input_billed(), self.meter.output_billed()),
-        };
-        let closing = Closing {
-            request: self.request,
-            input_tokens,
-            output_tokens,
-            outcome,
-            now: (self.inner.clock)(),
-        };
+        let closing = self.selling.closing(
+            ended.outcome(),
+            self.meter.input_billed(),
+            self.meter.output_billed(),
+            (self.inner.clock)(),
+        );
         count(match closing.outcome {
             Outcome::Complete => &self.inner.counters.completed,
             Outcome::Cancelled => &self.inner.counters.cancelled,

@@ -1,17 +1,18 @@
-//! One channel as the provider holds it: the till, its journal, and the order
-//! between them.
+//! One channel as the provider holds it: its engine and its journal.
 //!
-//! Whatever moves the till is handed to the channel's writer under the till's
-//! own lock, so the journal has the till's order. The writer puts what waits
-//! into one append; only then do its vouchers count, and only then may a
-//! receipt be signed. Nobody who meters tokens ever waits for the disk.
+//! The order is [`market::Earning`]'s. Whatever moves it is handed to the
+//! channel's writer under the engine's own lock, so the journal has the
+//! engine's order. The writer puts what waits into one append and reports it;
+//! only then do vouchers count, and only then does a receipt come out that may
+//! be signed. Nobody who meters tokens ever waits for the disk.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use market::{
-    ChannelConfig, ChannelId, Domain, NodeKey, Outcome, Receipt, RequestId, SignedReceipt,
-    SignedVoucher, Sold, Till, TillError, TillEvent, Timestamp, VoucherError,
+    Amount, ChannelConfig, ChannelId, Closing, Domain, Durable, Earning, Move, MoveId, NodeKey,
+    Receipt, RequestId, SignedReceipt, SignedVoucher, Sold, Till, TillError, TillEvent,
+    VoucherError,
 };
 use serde::{Deserialize, Serialize};
 use store::{AppendError, Entry, Journal};
@@ -66,37 +67,36 @@ pub(crate) enum PaymentError {
 
 /// What the writer and the users of a channel share.
 struct Books {
-    till: Mutex<Till>,
+    earning: Mutex<Earning>,
     /// Says that a voucher counts that did not before.
     moved: watch::Sender<()>,
 }
 
 impl Books {
-    fn till(&self) -> MutexGuard<'_, Till> {
-        self.till.lock().unwrap_or_else(PoisonError::into_inner)
+    fn earning(&self) -> MutexGuard<'_, Earning> {
+        self.earning.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What is true once it is durable.
+/// What goes to the journal, and who waits for it.
 struct Write {
     entries: Vec<Entry>,
-    /// It counts from then on.
-    voucher: Option<SignedVoucher>,
-    /// So far the consumer has read, says the voucher.
-    read: Option<(RequestId, u32)>,
-    done: oneshot::Sender<()>,
+    /// The engine's move; none for what the engine knows nothing of.
+    id: Option<MoveId>,
+    done: oneshot::Sender<Vec<Durable<Receipt>>>,
 }
 
 /// The promise that something is in the journal.
 #[must_use = "it may not be acted upon before it is durable"]
-pub(crate) struct Durable(oneshot::Receiver<()>);
+pub(crate) struct Promise(oneshot::Receiver<Vec<Durable<Receipt>>>);
 
-impl Durable {
-    /// Waits for it. Earlier writes of the channel are durable then, too.
-    pub(crate) async fn wait(self) -> Result<(), PaymentError> {
+impl Promise {
+    /// Waits for it, and has the receipts that may then be signed. Earlier
+    /// writes of the channel are durable then, too.
+    pub(crate) async fn wait(self) -> Result<Vec<Durable<Receipt>>, PaymentError> {
         let written = timeout(DURABLE_WITHIN, self.0).await;
         match written {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(receipts)) => Ok(receipts),
             _ => Err(PaymentError::Journal),
         }
     }
@@ -129,14 +129,13 @@ impl Channel {
         config: ChannelConfig,
         domain: Domain,
         journal: Journal,
-        till: Till,
+        earning: Earning,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (channel, writer) = Self::known(config, domain, journal, till);
+        let (channel, writer) = Self::known(config, domain, journal, earning);
         let (done, _nobody_waits) = oneshot::channel();
         let first = Write {
             entries: vec![entry(CHANNEL, None, &Opened { config })],
-            voucher: None,
-            read: None,
+            id: None,
             done,
         };
         channel
@@ -152,10 +151,10 @@ impl Channel {
         config: ChannelConfig,
         domain: Domain,
         journal: Journal,
-        till: Till,
+        earning: Earning,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let books = Arc::new(Books {
-            till: Mutex::new(till),
+            earning: Mutex::new(earning),
             moved: watch::Sender::new(()),
         });
         let (writes, queue) = mpsc::channel(WRITES_QUEUED);
@@ -172,10 +171,15 @@ impl Channel {
         (channel, writer)
     }
 
-    /// Looks at the till, or meters with it. What has to be durable goes
+    /// Looks at the till.
+    pub(crate) fn till<T>(&self, look: impl FnOnce(&Till) -> T) -> T {
+        look(self.books.earning().till())
+    }
+
+    /// Looks at the engine, or meters with it. What has to be durable goes
     /// through the methods below.
-    pub(crate) fn till<T>(&self, act: impl FnOnce(&mut Till) -> T) -> T {
-        act(&mut self.books.till())
+    pub(crate) fn earning<T>(&self, act: impl FnOnce(&mut Earning) -> T) -> T {
+        act(&mut self.books.earning())
     }
 
     /// Changes whenever a voucher begins to count.
@@ -190,12 +194,13 @@ impl Channel {
         failpoint::hit("provider.voucher.received");
         self.verify(voucher)?;
         failpoint::hit("provider.voucher.verified");
-        let durable = self.record(|till| match till.take(voucher)? {
-            Some(event) => Ok((vec![till_entry(&event)], Some(*voucher), None)),
-            None if infer.is_by(self.config.payer_authorizer) => Ok((vec![], None, None)),
+        let signed_here = || infer.is_by(self.config.payer_authorizer);
+        let promise = self.record(|earning| match earning.take(voucher)? {
+            Some(taken) => Ok(Some(taken)),
+            None if signed_here() => Ok(None),
             None => Err(PaymentError::Stranger),
         });
-        durable.await.map(drop)
+        promise.await.map(drop)
     }
 
     /// Takes a voucher within an answer: the consumer has read so many of its
@@ -208,58 +213,41 @@ impl Channel {
     ) -> Result<u32, PaymentError> {
         self.verify(voucher)?;
         let mut journaled = 0;
-        let durable = self.record(|till| {
-            let event = till.take(voucher)?;
-            // The answer may have ended meanwhile; its last voucher is still good.
-            let progress = till.progress(request).ok();
-            if let Some(TillEvent::Progress { output_tokens, .. }) = &progress {
-                journaled = *output_tokens;
-            }
-            let entries = event.iter().chain(&progress).map(till_entry).collect();
-            Ok((
-                entries,
-                event.map(|_| *voucher),
-                Some((request, read_tokens)),
-            ))
+        let promise = self.record(|earning| {
+            let (paid, tokens) = earning.pay(voucher, request, read_tokens)?;
+            journaled = tokens;
+            Ok(Some(paid))
         });
-        durable.await.map(|_| journaled)
+        promise.await.map(|_| journaled)
     }
 
-    /// Takes a request; it is durable, with all vouchers before it, after [`Durable::wait`].
+    /// Takes a request; it is durable, with all vouchers before it, after [`Promise::wait`].
     pub(crate) async fn admit(
         &self,
         request: RequestId,
         sold: Sold,
         input_tokens: u32,
-    ) -> Result<Durable, PaymentError> {
-        self.record(|till| {
-            let event = till.admit(request, sold, input_tokens)?;
-            Ok((vec![till_entry(&event)], None, None))
-        })
-        .await
+    ) -> Result<Promise, PaymentError> {
+        self.record(|earning| Ok(Some(earning.admit(request, sold, input_tokens)?)))
+            .await
     }
 
     /// Gives a request back: nothing was done.
-    pub(crate) async fn refuse(&self, request: RequestId) -> Result<Durable, PaymentError> {
-        self.record(|till| {
-            let event = till.refuse(request)?;
-            Ok((vec![till_entry(&event)], None, None))
-        })
-        .await
+    pub(crate) async fn refuse(&self, request: RequestId) -> Result<Promise, PaymentError> {
+        self.record(|earning| Ok(Some(earning.refuse(request)?)))
+            .await
     }
 
     /// Writes how far an answer has come, without a voucher. So many tokens
     /// are now queued for the journal.
     pub(crate) async fn progress(&self, request: RequestId) -> Result<u32, PaymentError> {
         let mut journaled = 0;
-        let durable = self.record(|till| {
-            let event = till.progress(request)?;
-            if let TillEvent::Progress { output_tokens, .. } = &event {
-                journaled = *output_tokens;
-            }
-            Ok((vec![till_entry(&event)], None, None))
+        let promise = self.record(|earning| {
+            let (progress, tokens) = earning.progress(request)?;
+            journaled = tokens;
+            Ok(Some(progress))
         });
-        durable.await.map(|_| journaled)
+        promise.await.map(|_| journaled)
     }
 
     /// Ends an answer: books it, makes that durable, and signs.
@@ -268,36 +256,23 @@ impl Channel {
         closing: Closing,
         key: &NodeKey,
     ) -> Result<SignedReceipt, PaymentError> {
-        let Closing {
-            request,
-            input_tokens,
-            output_tokens,
-            outcome,
-            now,
-        } = closing;
-        let mut booked = None;
-        let durable = self
-            .record(|till| {
-                let receipt = till.close(request, input_tokens, output_tokens, outcome, now)?;
-                let entries = vec![till_entry(&TillEvent::receipted(&receipt))];
-                booked = Some(receipt);
-                Ok((entries, None, None))
-            })
-            .await?;
+        let promise = self.record(|earning| Ok(Some(earning.close(closing)?)));
+        let promise = promise.await?;
         failpoint::hit("provider.receipt.booked");
-        durable.wait().await?;
+        let receipt = promise.wait().await?.pop();
         failpoint::hit("provider.receipt.journalled");
-        let receipt = booked.ok_or(PaymentError::Journal)?;
-        Ok(receipt.sign(key))
+        Ok(receipt.ok_or(PaymentError::Journal)?.sign(key))
     }
 
     /// The contract says that so much was claimed.
-    pub(crate) async fn claimed_to(&self, total: market::Amount) -> Result<(), PaymentError> {
-        let durable = self.record(|till| {
-            let event = till.claimed_to(total);
-            Ok((event.iter().map(till_entry).collect(), None, None))
-        });
-        durable.await?.wait().await
+    pub(crate) async fn claimed_to(&self, total: Amount) -> Result<(), PaymentError> {
+        let promise = self.record(|earning| Ok(earning.claimed_to(total)));
+        promise.await?.wait().await.map(drop)
+    }
+
+    /// Waits until all that moved by now is durable.
+    pub(crate) async fn caught_up(&self) -> Result<(), PaymentError> {
+        self.record(|_| Ok(None)).await?.wait().await.map(drop)
     }
 
     /// Public-key work, unless it is the very voucher that counts now.
@@ -308,40 +283,28 @@ impl Channel {
         Ok(voucher.verify(&self.config, &self.domain)?)
     }
 
-    /// Moves the till and queues what that means, in one go.
+    /// Moves the engine and queues what that means, in one go. Without a
+    /// move, the promise is for those before it.
     async fn record(
         &self,
-        act: impl FnOnce(&mut Till) -> Result<Move, PaymentError>,
-    ) -> Result<Durable, PaymentError> {
+        act: impl FnOnce(&mut Earning) -> Result<Option<Move<TillEvent>>, PaymentError>,
+    ) -> Result<Promise, PaymentError> {
         let place = self
             .writes
             .reserve()
             .await
             .map_err(|_| PaymentError::Journal)?;
-        let (done, durable) = oneshot::channel();
-        let mut till = self.books.till();
-        let (entries, voucher, read) = act(&mut till)?;
+        let (done, promised) = oneshot::channel();
+        let mut earning = self.books.earning();
+        let moved = act(&mut earning)?;
+        let events = moved.as_ref().map_or(&[][..], Move::events);
         place.send(Write {
-            entries,
-            voucher,
-            read,
+            entries: events.iter().map(till_entry).collect(),
+            id: moved.as_ref().map(Move::id),
             done,
         });
-        Ok(Durable(durable))
+        Ok(Promise(promised))
     }
-}
-
-/// Entries to write, the voucher that counts after it, and what was read.
-type Move = (Vec<Entry>, Option<SignedVoucher>, Option<(RequestId, u32)>);
-
-/// How an answer ended.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Closing {
-    pub(crate) request: RequestId,
-    pub(crate) input_tokens: u32,
-    pub(crate) output_tokens: u32,
-    pub(crate) outcome: Outcome,
-    pub(crate) now: Timestamp,
 }
 
 /// Writes until the last handle is gone, or the journal fails. After a
@@ -359,20 +322,20 @@ async fn write(journal: Journal, mut queue: mpsc::Receiver<Write>, books: Arc<Bo
             return;
         }
         failpoint::hit("provider.write.journalled");
-        let mut till = books.till();
-        for write in batch.drain(..) {
-            if let Some(voucher) = &write.voucher {
-                till.count(voucher);
-            }
-            if let Some((request, tokens)) = write.read {
-                // The answer may have ended meanwhile.
-                let _ = till.read(request, tokens);
-            }
+        let mut earning = books.earning();
+        for Write { id, done, .. } in batch.drain(..) {
+            let receipts = match id.map(|id| earning.written(id)).transpose() {
+                Ok(receipts) => receipts.unwrap_or_default(),
+                Err(failure) => {
+                    error!(journal = journal.name(), error = %failure, "channel closed");
+                    return;
+                }
+            };
             // Who asked may be gone.
-            let _ = write.done.send(());
+            let _ = done.send(receipts);
         }
         failpoint::hit("provider.write.counted");
-        drop(till);
+        drop(earning);
         books.moved.send_replace(());
     }
 }

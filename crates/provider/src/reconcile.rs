@@ -1,6 +1,7 @@
 //! Receipts for a consumer that has lost some: what was signed for its
 //! channel after the last one that it knows, and how much still runs.
 
+use market::{Durable, Receipt};
 use tracing::warn;
 use transport::SendHalf;
 use transport::message::{FromProvider, Reason, ReceiptsAsk};
@@ -26,14 +27,18 @@ pub(crate) async fn receipts(inner: &Inner, ask: &ReceiptsAsk, mut send: SendHal
         let message = "receipts are for who may sign the channel's vouchers";
         return say_no(inner, send, refusal(Reason::Payment, message)).await;
     }
-    // Counted first: what ends meanwhile is then in both, not in neither.
+    // What ended just now is on its way to the journal.
+    if let Err(error) = channel.caught_up().await {
+        warn!(channel = %ask.channel, %error, "receipts not written yet");
+    }
     failpoint::hit("provider.receipts.asked");
-    let running = channel.till(|till| till.running());
+    // Counted first: what ends meanwhile is then in both, not in neither.
+    let running = channel.earning(|earning| earning.open());
     let running = u32::try_from(running).unwrap_or(u32::MAX);
     failpoint::hit("provider.receipts.counted");
     let last = match inner.sessions.receipts(&channel, ask.after).await {
         Ok(receipts) => {
-            let sign = |receipt: market::Receipt| receipt.sign(&inner.node_key);
+            let sign = |receipt: Durable<Receipt>| receipt.sign(&inner.node_key);
             let receipts = receipts.into_iter().map(sign).collect();
             FromProvider::Receipts { receipts, running }
         }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use market::{
-    ChannelConfig, ChannelId, ChannelState, Ledger, LedgerError, Receipt, Till, TillEvent,
-    Timestamp,
+    ChannelConfig, ChannelId, ChannelState, Durable, Earning, Ledger, LedgerError, Receipt,
+    TillEvent, Timestamp,
 };
 use store::{Entry, Journal, LoadError, Store};
 use tokio::sync::Semaphore;
@@ -89,6 +89,15 @@ pub enum ReplayError {
         /// Which journal.
         journal: String,
     },
+    /// What was written is not what was to be written: a bug.
+    #[error("journal {journal} is out of step")]
+    Order {
+        /// Which journal.
+        journal: String,
+        /// What is wrong.
+        #[source]
+        source: market::OrderError,
+    },
     /// Amounts in it cannot be added up.
     #[error("journal {journal} does not add up")]
     Till {
@@ -132,25 +141,27 @@ impl Sessions {
         for name in sessions.store.journals(PREFIX).await? {
             let entries = sessions.store.journal(&name).load().await?;
             let mut replayed = replay(&name, &entries, &sessions.ledger.domain())?;
-            let receipts = replayed.till.interrupted(now);
-            let receipts = receipts.map_err(|source| ReplayError::Till {
+            let closed = replayed.earning.interrupted(now);
+            let closed = closed.map_err(|source| ReplayError::Till {
                 journal: name.clone(),
                 source,
             })?;
-            let entries: Vec<_> = receipts
-                .iter()
-                .map(TillEvent::receipted)
-                .map(|event| till_entry(&event))
-                .collect();
+            let entries: Vec<_> = closed.events().iter().map(till_entry).collect();
             failpoint::hit("provider.replay.closing");
             for some in entries.chunks(store::MAX_ENTRIES) {
                 sessions.store.journal(&name).append(some.to_vec()).await?;
             }
             failpoint::hit("provider.replay.closed");
-            let Replayed { config, till } = replayed;
+            // Consumers ask for these receipts; they are then read back.
+            let reported = replayed.earning.written(closed.id());
+            reported.map_err(|source| ReplayError::Order {
+                journal: name.clone(),
+                source,
+            })?;
+            let Replayed { config, earning } = replayed;
             let domain = sessions.ledger.domain();
             let journal = sessions.store.journal(&name);
-            let (channel, writer) = Channel::known(config, domain, journal, till);
+            let (channel, writer) = Channel::known(config, domain, journal, earning);
             sessions.tasks.spawn(writer);
             sessions.known().insert(channel.id, Arc::new(channel));
         }
@@ -205,10 +216,10 @@ impl Sessions {
                 return Err(SessionError::TooMany);
             }
             failpoint::hit("provider.channel.found");
-            let mut till = Till::new(id);
-            till.funded(state);
+            let mut earning = Earning::new(id);
+            earning.funded(state);
             let domain = self.ledger.domain();
-            let (channel, writer) = Channel::open(*config, domain, self.journal(id), till);
+            let (channel, writer) = Channel::open(*config, domain, self.journal(id), earning);
             self.tasks.spawn(writer);
             let channel = Arc::new(channel);
             known.insert(id, Arc::clone(&channel));
@@ -286,7 +297,7 @@ impl Sessions {
         if read.is_err() {
             reading.failed_at = Some(Instant::now());
         }
-        channel.till(|till| read.map(|state| till.funded(state)))?;
+        channel.earning(|earning| read.map(|state| earning.funded(state)))?;
         failpoint::hit("provider.escrow.read");
         *reading = Reading {
             at: Some(Instant::now()),
@@ -295,12 +306,13 @@ impl Sessions {
         Ok(())
     }
 
-    /// The receipts of a channel that are numbered above `after`, oldest first.
+    /// The receipts of a channel that are numbered above `after`, oldest first:
+    /// read from the journal, so they may be signed.
     pub(crate) async fn receipts(
         &self,
         channel: &Channel,
         after: u64,
-    ) -> Result<Vec<Receipt>, ReplayError> {
+    ) -> Result<Vec<Durable<Receipt>>, ReplayError> {
         let missing = channel.till(|till| till.sequence()).saturating_sub(after);
         if missing == 0 {
             return Ok(vec![]);
@@ -318,7 +330,8 @@ impl Sessions {
             .into_iter()
             .flatten()
             .filter(|receipt| receipt.sequence > after);
-        Ok(unseen.take(MAX_RECEIPTS).collect())
+        let some = unseen.take(MAX_RECEIPTS);
+        Ok(some.map(Durable::read_back).collect())
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<ChannelId, Arc<Channel>>> {
@@ -352,7 +365,7 @@ impl Reading {
 
 struct Replayed {
     config: ChannelConfig,
-    till: Till,
+    earning: Earning,
 }
 
 fn replay(name: &str, entries: &[Entry], domain: &market::Domain) -> Result<Replayed, ReplayError> {
@@ -378,7 +391,7 @@ fn replay(name: &str, entries: &[Entry], domain: &market::Domain) -> Result<Repl
     let events: Vec<_> = events.collect::<Result<_, _>>().map_err(odd)?;
     Ok(Replayed {
         config,
-        till: Till::replay(id, &events),
+        earning: Earning::replay(id, &events),
     })
 }
 

@@ -10,8 +10,6 @@
 //! Answers travel as the JSON text of OpenAI chunks, byte for byte as the
 //! backend wrote them; nobody on the way parses them.
 
-use std::time::Duration;
-
 use alloy_primitives::Signature;
 use bytes::Bytes;
 use market::{
@@ -31,7 +29,7 @@ pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 
 /// The longest that a consumer waits for the next message of a running answer.
 /// A provider that waits for somebody itself gives up before that, and says so.
-pub const SILENCE_MAX: Duration = Duration::from_secs(120);
+pub use market::SILENCE_MAX;
 
 /// The most receipts in one answer to [`Ask::Receipts`].
 pub const MAX_RECEIPTS: usize = 256;

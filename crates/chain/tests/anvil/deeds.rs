@@ -3,7 +3,8 @@
 
 use chain::{DEVELOPMENT_ACCOUNTS, DevelopmentAccount};
 use market::{
-    Address, Amount, B256, ChannelConfig, Claim, Domain, Ledger, LedgerError, ModelId, Voucher,
+    Address, Amount, B256, ChannelConfig, Claim, Domain, Durable, Ledger, LedgerError, ModelId,
+    Voucher,
 };
 
 /// The people of the story.
@@ -99,7 +100,7 @@ impl Channels {
         };
         Claim {
             config,
-            voucher: voucher.sign(&self.domain, &row.signer.account().wallet()),
+            voucher: Durable::read_back(voucher).sign(&self.domain, &row.signer.account().wallet()),
             total: Amount::new(row.total),
         }
     }
