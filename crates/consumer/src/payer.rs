@@ -9,6 +9,7 @@ use market::{Address, Amount, BoxFuture, Ledger, LedgerError, Payer, WalletKey};
 use serde::{Deserialize, Serialize};
 
 /// What an account signs with.
+#[derive(Clone)]
 pub struct PayerKeys {
     /// Its address.
     pub account: Address,

@@ -4,6 +4,8 @@
 //! A channel's configuration is in the journal before money goes into it, so
 //! no deposit is ever forgotten. How much is in it is read from the chain.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use market::{
     Timestamp, U256,
 };
 use serde::{Deserialize, Serialize};
-use store::{AppendError, Entry, Store};
+use store::{AppendError, Loaded, Store};
 use transport::message::{Ask, FromProvider, MAX_RECEIPTS, ReceiptsAsk};
 
 use crate::StartError;
@@ -25,6 +27,9 @@ use crate::view::{ChannelView, PseudonymView};
 
 /// The journal that lists the channels.
 const CHANNELS: &str = "consumer/channels";
+
+/// The journals of channels are named after them.
+const PURSES: &str = "consumer/purse/";
 
 /// Time for a provider to send the receipts that we have not seen.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -88,6 +93,25 @@ struct Opened {
     payer: PayerNumber,
 }
 
+impl Opened {
+    /// Whether these are the keys of the account that it names.
+    fn is_by(&self, keys: &PayerKeys) -> Result<(), StartError> {
+        let ChannelConfig {
+            payer,
+            payer_authorizer: signer,
+            ..
+        } = self.config;
+        if keys.account == payer && keys.hot_key.address() == signer {
+            return Ok(());
+        }
+        Err(StartError::OtherKeys {
+            payer,
+            signer,
+            number: self.payer.0,
+        })
+    }
+}
+
 /// All channels of this consumer.
 pub(crate) struct Sessions {
     payers: Payers,
@@ -113,17 +137,25 @@ impl Sessions {
             opening: tokio::sync::Mutex::default(),
         };
         failpoint::hit("consumer.replay.begun");
+        let domain = sessions.payers.wallet.domain();
+        let mut purses = purses(&sessions.store).await?;
+        let mut keys = BTreeMap::new();
         for opened in entries::<Opened>(&sessions.store, CHANNELS).await? {
-            let id = opened.config.id(&sessions.payers.wallet.domain());
+            let id = opened.config.id(&domain);
             let name = journal_name(&id);
-            let keys = sessions.keys_of(&opened)?;
-            let events = entries::<PurseEvent>(&sessions.store, &name).await?;
+            let keys = match keys.entry(opened.payer) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => place.insert(sessions.keys_of(&opened)?),
+            };
+            opened.is_by(keys)?;
+            // None: nothing was ever asked over it.
+            let events = purses.remove(&name).unwrap_or_default();
             let spending = Spending::replay(id, &events);
             let spending = spending.map_err(|error| StartError::Entry {
                 journal: name,
                 source: error.into(),
             })?;
-            let channel = sessions.channel(opened, keys, spending);
+            let channel = sessions.channel(opened, keys.clone(), spending);
             sessions.channels().push(channel);
             failpoint::hit("consumer.replay.channel");
         }
@@ -134,23 +166,12 @@ impl Sessions {
     /// The keys of the account that a journalled channel names.
     fn keys_of(&self, opened: &Opened) -> Result<PayerKeys, StartError> {
         let (number, payer) = (opened.payer, opened.config.payer);
-        let keys = self
-            .payers
-            .keys(number)
-            .map_err(|source| StartError::Keys {
-                payer,
-                number: number.0,
-                source,
-            })?;
-        let signer = opened.config.payer_authorizer;
-        if keys.account != payer || keys.hot_key.address() != signer {
-            return Err(StartError::OtherKeys {
-                payer,
-                signer,
-                number: number.0,
-            });
-        }
-        Ok(keys)
+        let keys = self.payers.keys(number);
+        keys.map_err(|source| StartError::Keys {
+            payer,
+            number: number.0,
+            source,
+        })
     }
 
     fn channel(&self, opened: Opened, keys: PayerKeys, spending: Spending) -> Arc<Channel> {
@@ -311,7 +332,7 @@ impl Sessions {
         let channels = self.channels();
         let pseudonymous = channels.iter().filter(|c| c.payer != PayerNumber::WALLET);
         let by_account = pseudonymous.map(|c| (c.config.payer, c.config.receiver));
-        let accounts: std::collections::BTreeMap<_, _> = by_account.collect();
+        let accounts: BTreeMap<_, _> = by_account.collect();
         let view = |(account, provider)| PseudonymView { account, provider };
         accounts.into_iter().map(view).collect()
     }
@@ -364,7 +385,24 @@ impl Sessions {
 }
 
 fn journal_name(id: &market::ChannelId) -> String {
-    format!("consumer/purse/{id}")
+    format!("{PURSES}{id}")
+}
+
+/// The events of every channel, by the names of their journals.
+async fn purses(store: &Store) -> Result<BTreeMap<String, Vec<PurseEvent>>, StartError> {
+    let mut scan = store.scan(PURSES);
+    let mut purses = BTreeMap::new();
+    loop {
+        let page = scan.next().await;
+        let page = page.map_err(|error| StartError::Journal(error.into()))?;
+        if page.is_empty() {
+            return Ok(purses);
+        }
+        for Loaded { name, entries, .. } in page {
+            let events = parsed(&name, entries)?;
+            purses.insert(name, events);
+        }
+    }
 }
 
 async fn entries<T: serde::de::DeserializeOwned>(
@@ -376,8 +414,15 @@ async fn entries<T: serde::de::DeserializeOwned>(
         .load()
         .await
         .map_err(|error| StartError::Journal(error.into()))?;
-    let parse = |entry: Entry| serde_json::from_slice(&entry.payload);
-    let parsed: Result<_, serde_json::Error> = loaded.into_iter().map(parse).collect();
+    parsed(name, loaded)
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(
+    name: &str,
+    entries: Vec<store::Entry>,
+) -> Result<Vec<T>, StartError> {
+    let parse = |entry: store::Entry| serde_json::from_slice(&entry.payload);
+    let parsed: Result<_, serde_json::Error> = entries.into_iter().map(parse).collect();
     parsed.map_err(|error| StartError::Entry {
         journal: name.to_owned(),
         source: error.into(),

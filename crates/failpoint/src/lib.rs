@@ -21,6 +21,9 @@ pub enum ArmError {
     /// Release builds have no points.
     #[error("this build has no failpoints: use one with debug assertions (`cargo build`)")]
     NotBuiltIn,
+    /// The text is no plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     /// A plan is armed already.
     #[error("a failpoint is armed already")]
     Twice,
@@ -41,9 +44,9 @@ pub fn hit(name: &'static str) {
     let _ = name;
 }
 
-/// From now on, the plan is carried out when its point is hit.
+/// From now on, the [`Plan`] in the text is carried out when its point is hit.
 #[cfg(not(debug_assertions))]
-pub fn arm(_plan: Plan) -> Result<(), ArmError> {
+pub fn arm(_text: &str) -> Result<(), ArmError> {
     Err(ArmError::NotBuiltIn)
 }
 
@@ -65,8 +68,9 @@ mod armed {
 
     static ARMED: OnceLock<Armed> = OnceLock::new();
 
-    /// From now on, the plan is carried out when its point is hit.
-    pub fn arm(plan: Plan) -> Result<(), ArmError> {
+    /// From now on, the [`Plan`] in the text is carried out when its point is hit.
+    pub fn arm(text: &str) -> Result<(), ArmError> {
+        let plan: Plan = text.parse()?;
         if plan.action != Action::Kill && !disk::is_loaded() {
             let action = plan.action;
             return Err(ArmError::NoDisk { action });

@@ -6,18 +6,13 @@ const VARIABLE: &str = "LETHE_FAILPOINT";
 
 /// Why the variable is of no use.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum FailingError {
-    #[error("{VARIABLE} cannot be followed")]
-    Plan(#[from] failpoint::PlanError),
-    #[error("{VARIABLE} cannot be followed")]
-    Arm(#[from] failpoint::ArmError),
-}
+#[error("{VARIABLE} cannot be followed")]
+pub(crate) struct FailingError(#[from] failpoint::ArmError);
 
 /// Does what the variable says; nothing if it is not set.
 pub(crate) fn arm() -> Result<(), FailingError> {
     let Some(said) = std::env::var_os(VARIABLE) else {
         return Ok(());
     };
-    let plan: failpoint::Plan = said.to_string_lossy().parse()?;
-    Ok(failpoint::arm(plan)?)
+    Ok(failpoint::arm(&said.to_string_lossy())?)
 }

@@ -6,7 +6,7 @@
 //! only then do vouchers count, and only then does a receipt come out that may
 //! be signed. Nobody who meters tokens ever waits for the disk.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use market::{
@@ -20,6 +20,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, warn};
 use transport::message::Infer;
+
+use crate::tasks::Tasks;
 
 /// Writes that wait for the disk, per channel; more wait before the till moves.
 const WRITES_QUEUED: usize = 256;
@@ -118,7 +120,10 @@ pub(crate) struct Channel {
     pub(crate) journal: Journal,
     domain: Domain,
     books: Arc<Books>,
-    writes: mpsc::Sender<Write>,
+    /// To the writer, which runs from the first write on: most channels of an
+    /// old journal are never used again.
+    writes: OnceLock<mpsc::Sender<Write>>,
+    tasks: Tasks,
     /// When its escrow was read from the chain; one reads at a time.
     pub(crate) reading: tokio::sync::Mutex<Reading>,
 }
@@ -130,8 +135,9 @@ impl Channel {
         domain: Domain,
         journal: Journal,
         earning: Earning,
-    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (channel, writer) = Self::known(config, domain, journal, earning);
+        tasks: Tasks,
+    ) -> Self {
+        let channel = Self::known(config, domain, journal, earning, tasks);
         let (done, _nobody_waits) = oneshot::channel();
         let first = Write {
             entries: vec![entry(CHANNEL, None, &Opened { config })],
@@ -139,36 +145,44 @@ impl Channel {
             done,
         };
         channel
-            .writes
+            .writes()
             .try_send(first)
             .expect("a new queue has room, and its reader is held");
-        (channel, writer)
+        channel
     }
 
-    /// A channel from the journal, and the writer that must run for it. The
-    /// writer ends with the last handle.
+    /// A channel from the journal. Its writer runs among `tasks`, and ends
+    /// with the last handle.
     pub(crate) fn known(
         config: ChannelConfig,
         domain: Domain,
         journal: Journal,
         earning: Earning,
-    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        tasks: Tasks,
+    ) -> Self {
         let books = Arc::new(Books {
             earning: Mutex::new(earning),
             moved: watch::Sender::new(()),
         });
-        let (writes, queue) = mpsc::channel(WRITES_QUEUED);
-        let writer = write(journal.clone(), queue, Arc::clone(&books));
-        let channel = Self {
+        Self {
             id: config.id(&domain),
             config,
             journal,
             domain,
             books,
-            writes,
+            writes: OnceLock::new(),
+            tasks,
             reading: tokio::sync::Mutex::default(),
-        };
-        (channel, writer)
+        }
+    }
+
+    fn writes(&self) -> &mpsc::Sender<Write> {
+        self.writes.get_or_init(|| {
+            let (writes, queue) = mpsc::channel(WRITES_QUEUED);
+            let (journal, books) = (self.journal.clone(), Arc::clone(&self.books));
+            self.tasks.spawn(write(journal, queue, books));
+            writes
+        })
     }
 
     /// Looks at the till.
@@ -290,7 +304,7 @@ impl Channel {
         act: impl FnOnce(&mut Earning) -> Result<Option<Move<TillEvent>>, PaymentError>,
     ) -> Result<Promise, PaymentError> {
         let place = self
-            .writes
+            .writes()
             .reserve()
             .await
             .map_err(|_| PaymentError::Journal)?;

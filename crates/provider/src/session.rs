@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
+use futures_util::{StreamExt, stream};
 use market::{
-    ChannelConfig, ChannelId, ChannelState, Durable, Earning, Ledger, LedgerError, Receipt,
-    TillEvent, Timestamp,
+    ChannelConfig, ChannelId, ChannelState, Domain, Durable, Earning, Ledger, LedgerError, Move,
+    Receipt, TillEvent, Timestamp,
 };
-use store::{Entry, Journal, LoadError, Store};
+use store::{Journal, LoadError, Loaded, Store};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::warn;
@@ -22,7 +24,10 @@ use crate::tasks::Tasks;
 const PREFIX: &str = "till/";
 
 /// Channels that are known at a time.
-const CHANNELS_MAX: usize = 65_536;
+const CHANNELS_MAX: usize = 262_144;
+
+/// Pages of journals that are replayed at a time, each on a thread.
+const REPLAYS: usize = 4;
 
 /// One channel's escrow is not read more often than this, whatever a consumer sends.
 const READ_PAUSE: Duration = Duration::from_secs(1);
@@ -138,35 +143,61 @@ impl Sessions {
             receipt_reads: Semaphore::new(RECEIPT_READS),
         };
         failpoint::hit("provider.replay.begun");
-        for name in sessions.store.journals(PREFIX).await? {
-            let entries = sessions.store.journal(&name).load().await?;
-            let mut replayed = replay(&name, &entries, &sessions.ledger.domain())?;
-            let closed = replayed.earning.interrupted(now);
-            let closed = closed.map_err(|source| ReplayError::Till {
-                journal: name.clone(),
-                source,
-            })?;
-            let entries: Vec<_> = closed.events().iter().map(till_entry).collect();
-            failpoint::hit("provider.replay.closing");
-            for some in entries.chunks(store::MAX_ENTRIES) {
-                sessions.store.journal(&name).append(some.to_vec()).await?;
-            }
-            failpoint::hit("provider.replay.closed");
+        let pages = stream::try_unfold(sessions.store.scan(PREFIX), |mut scan| async move {
+            let page = scan.next().await?;
+            Ok::<_, ReplayError>((!page.is_empty()).then_some((page, scan)))
+        });
+        let domain = sessions.ledger.domain();
+        let mut replayed = pages
+            .map(|page| async move {
+                let page = page?;
+                let replay = move || replay_all(page, &domain, now);
+                let replayed = tokio::task::spawn_blocking(replay).await;
+                replayed.unwrap_or_else(|broken| std::panic::resume_unwind(broken.into_panic()))
+            })
+            .buffered(REPLAYS);
+        while let Some(page) = replayed.next().await {
+            sessions.revive(page?).await?;
+        }
+        failpoint::hit("provider.replay.ended");
+        Ok(sessions)
+    }
+
+    /// Closes what was cut short in these channels, and knows them from now on.
+    async fn revive(&self, page: Vec<Replayed>) -> Result<(), ReplayError> {
+        failpoint::hit("provider.replay.closing");
+        // Together, so that they share commits.
+        try_join_all(page.iter().map(|replayed| self.close(replayed))).await?;
+        failpoint::hit("provider.replay.closed");
+        let domain = self.ledger.domain();
+        let mut known = self.known();
+        for replayed in page {
+            let Replayed {
+                name,
+                config,
+                mut earning,
+                closed,
+            } = replayed;
             // Consumers ask for these receipts; they are then read back.
-            let reported = replayed.earning.written(closed.id());
+            let reported = earning.written(closed.id());
             reported.map_err(|source| ReplayError::Order {
                 journal: name.clone(),
                 source,
             })?;
-            let Replayed { config, earning } = replayed;
-            let domain = sessions.ledger.domain();
-            let journal = sessions.store.journal(&name);
-            let (channel, writer) = Channel::known(config, domain, journal, earning);
-            sessions.tasks.spawn(writer);
-            sessions.known().insert(channel.id, Arc::new(channel));
+            let (journal, tasks) = (self.store.journal(&name), self.tasks.clone());
+            let channel = Channel::known(config, domain, journal, earning, tasks);
+            known.insert(channel.id, Arc::new(channel));
         }
-        failpoint::hit("provider.replay.ended");
-        Ok(sessions)
+        Ok(())
+    }
+
+    async fn close(&self, replayed: &Replayed) -> Result<(), ReplayError> {
+        let entries: Vec<_> = replayed.closed.events().iter().map(till_entry).collect();
+        for some in entries.chunks(store::MAX_ENTRIES) {
+            let journal = self.store.journal(&replayed.name);
+            journal.append(some.to_vec()).await?;
+        }
+        Ok(())
     }
 
     /// The channel, its escrow known well enough.
@@ -219,8 +250,8 @@ impl Sessions {
             let mut earning = Earning::new(id);
             earning.funded(state);
             let domain = self.ledger.domain();
-            let (channel, writer) = Channel::open(*config, domain, self.journal(id), earning);
-            self.tasks.spawn(writer);
+            let (journal, tasks) = (self.journal(id), self.tasks.clone());
+            let channel = Channel::open(*config, domain, journal, earning, tasks);
             let channel = Arc::new(channel);
             known.insert(id, Arc::clone(&channel));
             failpoint::hit("provider.channel.opened");
@@ -363,18 +394,32 @@ impl Reading {
     }
 }
 
+/// A channel as its journal has it.
 struct Replayed {
+    name: String,
     config: ChannelConfig,
     earning: Earning,
+    /// What ends the answers that were running.
+    closed: Move<TillEvent>,
 }
 
-fn replay(name: &str, entries: &[Entry], domain: &market::Domain) -> Result<Replayed, ReplayError> {
+fn replay_all(
+    page: Vec<Loaded>,
+    domain: &Domain,
+    now: Timestamp,
+) -> Result<Vec<Replayed>, ReplayError> {
+    let replayed = page.into_iter().map(|loaded| replay(loaded, domain, now));
+    replayed.collect()
+}
+
+fn replay(loaded: Loaded, domain: &Domain, now: Timestamp) -> Result<Replayed, ReplayError> {
+    let Loaded { name, entries, .. } = loaded;
     let odd = |source| ReplayError::Entry {
-        journal: name.to_owned(),
+        journal: name.clone(),
         source,
     };
     let headless = || ReplayError::Headless {
-        journal: name.to_owned(),
+        journal: name.clone(),
     };
     let (head, rest) = entries.split_first().ok_or_else(headless)?;
     if head.kind != CHANNEL {
@@ -389,9 +434,18 @@ fn replay(name: &str, entries: &[Entry], domain: &market::Domain) -> Result<Repl
         .iter()
         .map(|entry| serde_json::from_slice::<TillEvent>(&entry.payload));
     let events: Vec<_> = events.collect::<Result<_, _>>().map_err(odd)?;
+    let mut earning = Earning::replay(id, &events);
+    let closed = earning
+        .interrupted(now)
+        .map_err(|source| ReplayError::Till {
+            journal: name.clone(),
+            source,
+        })?;
     Ok(Replayed {
+        name,
         config,
-        earning: Earning::replay(id, &events),
+        earning,
+        closed,
     })
 }
 

@@ -24,6 +24,8 @@ use tokio::time::Instant;
 use case::{Case, chosen};
 use play::{Played, play};
 
+use crate::process::lethe;
+
 const VARIABLE: &str = "LETHE_KILL_MATRIX";
 /// Towns at a time: they mostly wait until somebody notices who is gone.
 const AT_ONCE: usize = 4;
@@ -50,6 +52,21 @@ fn whatever_fails_at_any_point_the_books_agree_in_the_end() {
     tell(&lines);
     let failed = lines.iter().filter(|line| line.outcome.is_err()).count();
     assert_eq!(failed, 0, "of {} cases", lines.len());
+}
+
+#[test]
+fn a_point_that_there_is_not_is_refused_with_the_names_near_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = lethe(folder.path(), &["where"]);
+    command.env("LETHE_FAILPOINT", "consumer.voucher.singed");
+    let refused = command.output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success());
+    assert!(said.contains("\"consumer.voucher.singed\""), "{said}");
+    assert!(
+        said.contains("near it are consumer.voucher.signed"),
+        "{said}"
+    );
 }
 
 fn run(cases: &[Case], library: &Path) -> Vec<Line> {
