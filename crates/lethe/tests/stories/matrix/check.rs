@@ -12,15 +12,19 @@ const PROVIDERS_MOR: u128 = 2 * ONE_MOR;
 /// After the failure.
 const ANSWERS: u64 = 2;
 
-/// Journals, receipts and chain agree to the base unit; nothing was paid twice.
-/// How many tokens are signed for and not charged.
-pub(crate) async fn all_agrees(town: &Town, opening: &Opening, mor_per_million: &str) -> u128 {
+/// What every case comes to, at so many MOR for 10^6 tokens.
+pub(crate) fn story(mor_per_million: &str) -> Story {
     let mor: u128 = mor_per_million.parse().unwrap();
-    let story = Story {
+    Story {
         answers: ANSWERS,
         claims: 1,
         token: Amount::new(mor * ONE_MOR / 1_000_000),
-    };
+    }
+}
+
+/// Nothing was paid twice before the first answer, and both journals have the
+/// same. What the provider has earned.
+pub(crate) async fn journals_agree(town: &Town, opening: &Opening, story: Story) -> Amount {
     let ledger = town.ledger().await;
     let stakes = ledger.stakes().await.unwrap();
     let fees = Amount::sum([stakes.provider_min, stakes.model_min, stakes.bid_fee]).unwrap();
@@ -30,15 +34,24 @@ pub(crate) async fn all_agrees(town: &Town, opening: &Opening, mor_per_million: 
         "registered at a wrong price"
     );
     assert_eq!(opening.payer_wallet, Amount::new(CONSUMERS_MOR));
-
     books_agree(town, story).await;
     receipts_agree(town).await;
-    let earned = signed_and_charged(town).await;
-    let provider = town.provider_of("provider", &town.backend, mor_per_million);
-    opening.settled(town, earned).await;
-    provider.stop();
+    signed_and_charged(town).await
+}
+
+/// All that was earned is claimed and settled, and chain, wallets and journals
+/// agree to the base unit. How many tokens are signed for and not charged.
+pub(crate) async fn chain_agrees(
+    town: &Town,
+    opening: &Opening,
+    story: Story,
+    earned: Amount,
+) -> u128 {
     claims_agree(town, opening, story, earned).await;
-    signed_ahead(town, story.token).await
+    let purse: Vec<PurseEvent> = journal(&town.consumer_journal(), "consumer/purse/").await;
+    let purse = market::Purse::replay(&purse).unwrap();
+    let ahead = purse.ceiling().less(purse.charged());
+    ahead.base_units() / story.token.base_units()
 }
 
 /// Both sides hold the same receipts, each once, in the same order.
@@ -66,10 +79,4 @@ async fn receipts_agree(town: &Town) {
         .zip(&given)
         .all(|(number, receipt)| receipt.sequence == number);
     assert!(numbered, "a receipt is missing, or there twice");
-}
-
-async fn signed_ahead(town: &Town, token: Amount) -> u128 {
-    let purse: Vec<PurseEvent> = journal(&town.consumer_journal(), "consumer/purse/").await;
-    let purse = market::Purse::replay(&purse).unwrap();
-    purse.ceiling().less(purse.charged()).base_units() / token.base_units()
 }

@@ -33,6 +33,8 @@ const FULL_FOR: Duration = Duration::from_millis(700);
 /// A start that takes longer has hung.
 const START_WITHIN: Duration = Duration::from_secs(30);
 const SIGKILL: i32 = 9;
+/// Of what a life said, when its case failed.
+const SAID_LINES: usize = 6;
 
 /// How a case went.
 pub(crate) struct Played {
@@ -60,7 +62,13 @@ pub(crate) async fn play(case: Case, library: &Path) -> Played {
     stage.go_on().await;
     let opening = stage.opening.take().unwrap();
     stage.stop_all().await;
-    let signed_ahead_tokens = check::all_agrees(&stage.town, &opening, PRICE).await;
+    let story = check::story(PRICE);
+    let earned = check::journals_agree(&stage.town, &opening, story).await;
+    // The provider claims what is left, and nothing else happens.
+    stage.start(Side::Provider).await;
+    opening.settled(&stage.town, earned).await;
+    stage.stop_all().await;
+    let signed_ahead_tokens = check::chain_agrees(&stage.town, &opening, story, earned).await;
     Played {
         back: stage.back,
         signed_ahead_tokens,
@@ -126,6 +134,11 @@ impl Stage {
         }
     }
 
+    /// Where a life's errors and warnings go.
+    fn said(&self, life: u32) -> PathBuf {
+        self.town.folder().join(format!("said-{life}"))
+    }
+
     fn client(&self) -> Arc<Client> {
         Arc::clone(self.client.as_ref().unwrap())
     }
@@ -173,9 +186,10 @@ impl Stage {
         };
         let args: Vec<_> = args.iter().map(String::as_str).collect();
         let folder = self.folder(side);
-        let said = self.town.folder().join(format!("said-{}", self.lives));
+        let said = self.said(self.lives);
         let mut command = lethe(&folder, &args);
         command.arg("--json").env_remove("LETHE_FAILPOINT");
+        command.env("LETHE_LOG", "warn");
         if let (true, Some(plan)) = (side == self.case.side, self.armed()) {
             command.env("LETHE_FAILPOINT", plan.to_string());
             if plan.action != Action::Kill {
@@ -420,6 +434,22 @@ impl Stage {
         for side in [Side::Consumer, Side::Provider] {
             if let Some(running) = self.running(side).take() {
                 running.stop();
+            }
+        }
+    }
+}
+
+impl Drop for Stage {
+    /// Whoever looks for the reason of a failure wants to know what was said.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for life in 1..=self.lives {
+            let said = fs::read_to_string(self.said(life)).unwrap_or_default();
+            let last: Vec<_> = said.lines().rev().take(SAID_LINES).collect();
+            for line in last.iter().rev() {
+                super::say(&format!("  life {life}: {line}"));
             }
         }
     }
