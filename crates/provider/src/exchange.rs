@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream};
 use market::{
-    Durable, Earning, Go, LAST_VOUCHER_WITHIN, Moment, Outcome, Receipt, RequestId, Selling, Sold,
+    Earning, Go, LAST_VOUCHER_WITHIN, Moment, Outcome, Receipt, RequestId, Selling, Sold,
     TillError, Upstream,
 };
 use tokio::time::{Instant, sleep, timeout};

@@ -2,6 +2,7 @@
 //! when a consumer pays over a new one, and kept abreast of the chain.
 
 use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -148,14 +149,13 @@ impl Sessions {
             Ok::<_, ReplayError>((!page.is_empty()).then_some((page, scan)))
         });
         let domain = sessions.ledger.domain();
-        let mut replayed = pages
-            .map(|page| async move {
-                let page = page?;
-                let replay = move || replay_all(page, &domain, now);
-                let replayed = tokio::task::spawn_blocking(replay).await;
-                replayed.unwrap_or_else(|broken| std::panic::resume_unwind(broken.into_panic()))
-            })
-            .buffered(REPLAYS);
+        let replayed = pages.map(|page| async move {
+            let page = page?;
+            let replay = move || replay_all(page, &domain, now);
+            let replayed = tokio::task::spawn_blocking(replay).await;
+            replayed.unwrap_or_else(|broken| std::panic::resume_unwind(broken.into_panic()))
+        });
+        let mut replayed = pin!(replayed.buffered(REPLAYS));
         while let Some(page) = replayed.next().await {
             sessions.revive(page?).await?;
         }

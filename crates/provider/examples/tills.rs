@@ -1,5 +1,5 @@
 //! How long a provider with many channels takes to come back:
-//! `cargo run --release -p provider --example recovery -- [CHANNELS]`.
+//! `cargo run --release -p provider --example tills -- [CHANNELS]`.
 //!
 //! Makes a store in which each channel has what a first answer leaves behind
 //! (its configuration, a voucher, a progress, a receipt, and for most of them

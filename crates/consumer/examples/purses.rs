@@ -1,5 +1,5 @@
 //! How long a consumer with many channels takes to come back:
-//! `cargo run --release -p consumer --example recovery -- [CHANNELS] [wallet]`.
+//! `cargo run --release -p consumer --example purses -- [CHANNELS] [wallet]`.
 //!
 //! Makes a store in which each channel has what a first answer leaves behind
 //! (its configuration, a request, a ceiling, a receipt; one in a hundred has no
