@@ -26,7 +26,7 @@ pub(crate) enum Act {
     Long,
     /// Until the provider has claimed and settled.
     Claim,
-    /// `kill -9` for the consumer within an answer; then a question.
+    /// `kill -9` for the consumer within an answer; then questions.
     ConsumerCrash,
     /// The same for the provider.
     ProviderCrash,

@@ -363,7 +363,16 @@ impl Stage {
         if self.plans.is_empty() && !self.has_failed && side == self.case.side {
             self.plans.push_back(self.case.plan);
         }
+        if side == Side::Consumer {
+            // Its receipt is there once the provider has noticed.
+            let resting = async { self.town.backend_rests().await };
+            match self.case.side {
+                Side::Provider => self.unless_over(resting).await,
+                Side::Consumer => Some(resting.await),
+            };
+        }
         self.start(side).await;
+        self.answered("3").await;
         self.answered("3").await;
     }
 
