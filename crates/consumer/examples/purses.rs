@@ -15,9 +15,9 @@ use std::time::Duration;
 use consumer::{Consumer, Deps, Pacing, PayerKeys, Policy, Pseudonyms};
 use futures_util::future::try_join_all;
 use market::{
-    Address, Amount, B256, BoxFuture, ChannelConfig, ChannelId, Domain, InputBound, Ledger,
-    LedgerError, MemoryLedger, ModelId, Network, NodeKey, Outcome, Payer, Purse, PurseEvent, Rates,
-    Receipt, RequestId, Timestamp, U256, Upstream, WalletKey,
+    Address, Amount, B256, BoxFuture, ChannelConfig, ChannelId, Domain, FundingPolicy, InputBound,
+    Ledger, LedgerError, MemoryLedger, ModelId, Network, NodeKey, Outcome, Payer, Purse,
+    PurseEvent, Rates, Receipt, RequestId, Timestamp, U256, Upstream, WalletKey,
 };
 use serde_json::json;
 use store::{Entry, Store};
@@ -200,8 +200,12 @@ async fn start(store: Store, by_wallet: bool) -> Outcomes<Consumer> {
         hot_key: Arc::new(key(2, 0)?),
         pseudonyms: Arc::new(Seeded(book)),
         policy: Policy {
-            deposit: Amount::new(1_000),
-            channel_max: Amount::new(10_000),
+            funding: FundingPolicy {
+                deposit: Amount::new(1_000),
+                channel_max: Amount::new(10_000),
+                top_up_below: Amount::ZERO,
+                withdraw_idle: None,
+            },
             withdraw_delay_s: 900,
             refresh: Duration::from_secs(60),
             running_max: 64,

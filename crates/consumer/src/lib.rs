@@ -7,6 +7,7 @@
 //! through [`market::Ledger`].
 
 mod answer;
+mod books;
 mod catalog;
 mod error;
 mod exchange;
@@ -17,10 +18,12 @@ mod payment;
 mod router;
 mod session;
 mod shell;
+mod upkeep;
 mod view;
 
 pub use answer::{Answer, Piece, Summary};
-pub use error::{BrokenError, InferError, StartError};
+pub use books::{PurseView, read_books};
+pub use error::{BrokenError, InferError, Shortage, StartError};
 pub use paths::PathError;
 pub use payer::{PayerKeys, Pseudonyms};
 pub use payment::PaymentError;

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use market::{
-    Address, Amount, B256, ChannelConfig, ChannelTerms, LedgerError, Payer, PurseEvent, Spending,
-    Timestamp, U256,
+    Address, Amount, B256, ChannelConfig, ChannelState, ChannelTerms, Escrowed, FundingStep,
+    LedgerError, OverLimit, Payer, PurseEvent, Spending, Timestamp, U256,
 };
 use serde::{Deserialize, Serialize};
 use store::{AppendError, Loaded, Store};
@@ -26,7 +26,7 @@ use crate::shell::Policy;
 use crate::view::{ChannelView, PseudonymView};
 
 /// The journal that lists the channels.
-const CHANNELS: &str = "consumer/channels";
+pub(crate) const CHANNELS: &str = "consumer/channels";
 
 /// The journals of channels are named after them.
 const PURSES: &str = "consumer/purse/";
@@ -59,16 +59,8 @@ pub enum SessionError {
     #[error(transparent)]
     Payment(#[from] PaymentError),
     /// The policy allows no more money in one channel.
-    #[error(
-        "the channel would have to hold {needed} base units, the policy allows {allowed} \
-         (raise channel-max, or use another provider)"
-    )]
-    OverLimit {
-        /// What it would have to hold.
-        needed: Amount,
-        /// What the policy allows.
-        allowed: Amount,
-    },
+    #[error(transparent)]
+    OverLimit(#[from] OverLimit),
 }
 
 /// Why money could not be moved out of a channel.
@@ -85,12 +77,23 @@ pub enum MoneyError {
     Ledger(#[from] LedgerError),
 }
 
+/// Why a channel was not kept as the policy wants it. It is tried again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeepError {
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    PayIn(#[from] SessionError),
+    #[error(transparent)]
+    Withdraw(#[from] MoneyError),
+}
+
 #[derive(Serialize, Deserialize)]
-struct Opened {
-    config: ChannelConfig,
+pub(crate) struct Opened {
+    pub(crate) config: ChannelConfig,
     /// Which account pays.
     #[serde(default)]
-    payer: PayerNumber,
+    pub(crate) payer: PayerNumber,
 }
 
 impl Opened {
@@ -118,6 +121,8 @@ pub(crate) struct Sessions {
     store: Store,
     policy: Policy,
     channels: Mutex<Vec<Arc<Channel>>>,
+    /// When the journal last heard of an answer on a channel, at the start.
+    last_used: BTreeMap<market::ChannelId, Timestamp>,
     /// One channel is opened at a time, so that none is opened twice.
     opening: tokio::sync::Mutex<()>,
 }
@@ -129,11 +134,12 @@ impl Sessions {
         store: Store,
         policy: Policy,
     ) -> Result<Self, StartError> {
-        let sessions = Self {
+        let mut sessions = Self {
             payers,
             store,
             policy,
             channels: Mutex::default(),
+            last_used: BTreeMap::new(),
             opening: tokio::sync::Mutex::default(),
         };
         failpoint::hit("consumer.replay.begun");
@@ -150,6 +156,9 @@ impl Sessions {
             opened.is_by(keys)?;
             // None: nothing was ever asked over it.
             let events = purses.remove(&name).unwrap_or_default();
+            if let Some(used_at) = events.iter().rev().find_map(receipted_at) {
+                sessions.last_used.insert(id, used_at);
+            }
             let spending = Spending::replay(id, &events);
             let spending = spending.map_err(|error| StartError::Entry {
                 journal: name,
@@ -229,6 +238,11 @@ impl Sessions {
             upkeep.funded = true;
         }
         drop(upkeep);
+        // After a withdrawal, what was signed before may be more than what is there.
+        let (ceiling, escrow) = channel.purse(|purse| (purse.ceiling(), purse.escrow()));
+        if escrow < ceiling {
+            self.top_up(&channel, ceiling).await?;
+        }
         Ok(channel)
     }
 
@@ -280,18 +294,15 @@ impl Sessions {
     ) -> Result<(), SessionError> {
         let _one_at_a_time = channel.upkeep.lock().await;
         self.read_escrow(channel).await?;
-        let escrow = channel.purse(|purse| purse.escrow());
-        if escrow >= needed {
+        let (escrow, charged) = channel.purse(|purse| (purse.escrow(), purse.charged()));
+        let funding = &self.policy.funding;
+        let Some(amount) = funding.deposit_for(needed, escrow, charged)? else {
             return Ok(());
-        }
-        let allowed = self.policy.channel_max;
-        if needed > allowed {
-            return Err(SessionError::OverLimit { needed, allowed });
-        }
-        let amount = needed
-            .less(escrow)
-            .max(self.policy.deposit)
-            .min(allowed.less(escrow));
+        };
+        self.pay_in(channel, amount).await
+    }
+
+    async fn pay_in(&self, channel: &Channel, amount: Amount) -> Result<(), SessionError> {
         let (payer, token) = (channel.payer, channel.config.token);
         failpoint::hit("consumer.deposit.wished");
         let ledger = self.payers.ledger_with(payer, token, amount).await?;
@@ -302,10 +313,64 @@ impl Sessions {
     }
 
     async fn read_escrow(&self, channel: &Channel) -> Result<(), SessionError> {
+        self.look_at(channel).await?;
+        Ok(())
+    }
+
+    async fn look_at(&self, channel: &Channel) -> Result<ChannelState, LedgerError> {
         let state = self.payers.wallet.channel(channel.id).await?;
         channel.spending(|spending| spending.funded(state.covered()));
         failpoint::hit("consumer.escrow.read");
-        Ok(())
+        Ok(state)
+    }
+
+    /// When the last answer before the start ended on this channel.
+    pub(crate) fn last_used(&self, id: &market::ChannelId) -> Option<Timestamp> {
+        self.last_used.get(id).copied()
+    }
+
+    /// All channels.
+    pub(crate) fn all(&self) -> Vec<Arc<Channel>> {
+        self.channels().clone()
+    }
+
+    /// Does what the policy has due for a channel that was not used for
+    /// `idle_s`; the chain's word and the time are read anew for it.
+    pub(crate) async fn keep(
+        &self,
+        channel: &Arc<Channel>,
+        idle_s: u64,
+        wall: Timestamp,
+    ) -> Result<FundingStep, KeepError> {
+        let upkeep = channel.upkeep.lock().await;
+        let state = self.look_at(channel).await?;
+        let now = match state.withdrawal {
+            // Where no blocks are made, the chain's time stands still.
+            Some(_) => self.payers.wallet.now().await?.max(wall),
+            None => Timestamp::default(),
+        };
+        let escrowed = channel.purse(|purse| Escrowed {
+            state,
+            withdraw_delay_s: channel.config.withdraw_delay_s,
+            ceiling: purse.ceiling(),
+            charged: purse.charged(),
+            in_use: purse.running() > 0,
+            idle: Duration::from_secs(idle_s),
+        });
+        let step = self.policy.funding.upkeep(&escrowed, now);
+        match step {
+            FundingStep::Rest(_) => {}
+            FundingStep::TopUp(amount) => self.pay_in(channel, amount).await?,
+            FundingStep::Withdraw(amount) => {
+                drop(upkeep);
+                self.begin_withdraw(channel, amount).await?;
+            }
+            FundingStep::Finalise => {
+                drop(upkeep);
+                self.finish_withdraw(channel.id).await?;
+            }
+        }
+        Ok(step)
     }
 
     /// Every channel with its money, on chain and in the purse.
@@ -322,6 +387,7 @@ impl Sessions {
                 ceiling: purse.ceiling(),
                 charged: purse.charged(),
                 receipts: purse.sequence(),
+                withdrawal: state.withdrawal,
             }));
         }
         Ok(views)
@@ -343,22 +409,24 @@ impl Sessions {
         self.channels().iter().filter(to).cloned().collect()
     }
 
-    /// Starts the way out of a channel: all that no voucher covers.
+    /// Starts the way out of a channel: all that is not billed.
     pub(crate) async fn withdraw(&self, id: market::ChannelId) -> Result<Amount, MoneyError> {
         let channel = self.known(id)?;
         let state = self.payers.wallet.channel(id).await?;
-        let free = state.covered().less(
-            channel
-                .purse(|purse| purse.ceiling())
-                .max(state.total_claimed),
-        );
+        let billed = channel.purse(|purse| purse.charged());
+        let free = state.balance.less(billed.max(state.total_claimed));
+        self.begin_withdraw(&channel, free).await?;
+        Ok(free)
+    }
+
+    async fn begin_withdraw(&self, channel: &Channel, amount: Amount) -> Result<(), MoneyError> {
         let (payer, token) = (channel.payer, channel.config.token);
         let ledger = self.payers.ledger_with(payer, token, Amount::ZERO).await?;
         failpoint::hit("consumer.withdraw.wished");
-        ledger.initiate_withdraw(channel.config, free).await?;
+        ledger.initiate_withdraw(channel.config, amount).await?;
         failpoint::hit("consumer.withdraw.begun");
         channel.upkeep.lock().await.funded = false;
-        Ok(free)
+        Ok(())
     }
 
     /// Ends it, after the delay; the money comes back into the wallet.
@@ -384,7 +452,14 @@ impl Sessions {
     }
 }
 
-fn journal_name(id: &market::ChannelId) -> String {
+fn receipted_at(event: &PurseEvent) -> Option<Timestamp> {
+    match event {
+        PurseEvent::Receipted { receipt, .. } => Some(receipt.receipt.issued_at),
+        _ => None,
+    }
+}
+
+pub(crate) fn journal_name(id: &market::ChannelId) -> String {
     format!("{PURSES}{id}")
 }
 
@@ -405,7 +480,7 @@ async fn purses(store: &Store) -> Result<BTreeMap<String, Vec<PurseEvent>>, Star
     }
 }
 
-async fn entries<T: serde::de::DeserializeOwned>(
+pub(crate) async fn entries<T: serde::de::DeserializeOwned>(
     store: &Store,
     name: &str,
 ) -> Result<Vec<T>, StartError> {

@@ -51,7 +51,7 @@ fn advice(error: &InferError) -> &'static str {
         InferError::Busy { .. } | InferError::Overloaded { .. } => {
             "try again after the time in Retry-After"
         }
-        InferError::Refused { .. } => "correct the request; another provider would refuse it too",
+        InferError::Refused { .. } => "correct the request and send it again",
         InferError::Payment { .. } => {
             "check the wallet's balance and the spending limits of this node"
         }
@@ -222,7 +222,10 @@ mod tests {
                 model: model(),
                 known: vec!["other".into()],
             },
-            InferError::NobodyThere { model: model() },
+            InferError::NobodyThere {
+                model: model(),
+                shortage: None,
+            },
             InferError::Busy {
                 model: model(),
                 retry_after: RETRY_SOON,

@@ -9,19 +9,18 @@ use std::time::Duration;
 use axum::Json;
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::extract::State;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use consumer::{AnswerView, Consumer, ModelView};
 use market::{Address, Ledger};
 use provider::Provider;
 use serde::Serialize;
-use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::doorkeeper::{guarded, refuse};
 use crate::money::{Holders, Money, MoneyError};
 
 /// Between two looks at what the page shows.
@@ -100,13 +99,13 @@ pub(crate) struct Dashboard {
 impl Dashboard {
     /// Its routes, to be served beside the gateway's.
     pub(crate) fn routes(self: &Arc<Self>) -> Router {
-        let behind_key = Router::new()
-            .route("/api/state", get(state))
-            .route("/api/events", get(events))
-            .route("/api/money", get(money))
-            .route("/api/claim", post(claim))
-            .route_layer(from_fn_with_state(Arc::clone(self), key))
-            .with_state(Arc::clone(self));
+        let behind_key = [
+            ("/api/state", get(state)),
+            ("/api/events", get(events)),
+            ("/api/money", get(money)),
+            ("/api/claim", post(claim)),
+        ];
+        let behind_key = guarded(behind_key, &self.key).with_state(Arc::clone(self));
         Router::new()
             .route(
                 "/",
@@ -243,31 +242,6 @@ impl Dashboard {
         }
         Ok(money)
     }
-}
-
-/// Lets through who shows the node's key.
-async fn key(State(dashboard): State<Arc<Dashboard>>, request: Request, next: Next) -> Response {
-    let shown = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .map(HeaderValue::as_bytes);
-    let bearer = shown
-        .and_then(|shown| shown.strip_prefix(b"Bearer "))
-        .unwrap_or_default();
-    if bool::from(bearer.ct_eq(dashboard.key.as_bytes())) {
-        next.run(request).await
-    } else {
-        refuse(
-            StatusCode::UNAUTHORIZED,
-            "this needs the node's key: Authorization: Bearer KEY",
-        )
-    }
-}
-
-fn refuse(status: StatusCode, message: &str) -> Response {
-    let body =
-        serde_json::json!({ "error": { "message": message, "type": "invalid_request_error" } });
-    (status, Json(body)).into_response()
 }
 
 fn asset(kind: &'static str, text: &'static str) -> Response {

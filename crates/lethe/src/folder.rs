@@ -11,7 +11,7 @@ use crate::keystore::write_private;
 /// Why the data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FolderError {
-    #[error("no data folder: neither --data nor HOME is set; give --data DIR")]
+    #[error("no data folder: neither --data nor an absolute HOME is set; give --data DIR")]
     Nowhere,
     #[error("data folder {path:?} cannot be used; choose another with --data DIR")]
     Unusable {
@@ -48,8 +48,10 @@ impl Folder {
         if let Some(path) = said {
             return Ok(path);
         }
-        let base = std::env::var_os("XDG_DATA_HOME").filter(|path| Path::new(path).is_absolute());
-        let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share"));
+        let absolute = |path: &std::ffi::OsString| Path::new(path).is_absolute();
+        let base = std::env::var_os("XDG_DATA_HOME").filter(absolute);
+        let home = std::env::var_os("HOME").filter(absolute);
+        let home = || home.map(|home| Path::new(&home).join(".local/share"));
         let base = base
             .map(PathBuf::from)
             .or_else(home)
@@ -87,6 +89,15 @@ impl Folder {
             path: Self::place(said)?,
             lock: None,
         })
+    }
+
+    /// What to add to a command that is to use this folder: nothing for the
+    /// usual one.
+    pub(crate) fn flag(&self) -> String {
+        match Self::place(None) {
+            Ok(usual) if usual == self.path => String::new(),
+            _ => format!(" --data {}", self.path.display()),
+        }
     }
 
     /// The file or folder of this name in it.

@@ -8,6 +8,9 @@ mod chats;
 mod cli;
 mod client;
 mod clock;
+mod doorkeeper;
+mod estate;
+mod exit;
 mod failing;
 mod folder;
 mod history;
@@ -18,14 +21,19 @@ mod logging;
 mod model;
 mod money;
 mod output;
+mod own;
 mod place;
+mod places;
+mod policies;
 mod progress;
 mod pseudonyms;
 mod relaying;
 mod roles;
 mod selling;
 mod signals;
+mod signed_claims;
 mod summary;
+mod tower;
 mod tx_journal;
 mod up;
 mod whereabouts;
@@ -39,6 +47,8 @@ use cli::{Cli, Command};
 const FAILED: u8 = 1;
 /// `lethe where` found that the sum is not right.
 const INCOMPLETE: u8 = 3;
+/// `lethe exit` did what could be done, and some money has to wait.
+const NOT_ALL: u8 = 4;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -74,6 +84,12 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Provide(args) => Box::pin(roles::provide(*args)).await?,
         Command::Consume(args) => Box::pin(roles::consume(args)).await?,
         Command::Relay(args) => Box::pin(roles::relay(args)).await?,
+        Command::Tower(args) => Box::pin(tower::tower(args)).await?,
+        Command::Exit(args) => {
+            if !Box::pin(exit::exit(args)).await? {
+                return Ok(ExitCode::from(NOT_ALL));
+            }
+        }
         Command::Where(args) => {
             if !whereabouts::whereabouts(args).await? {
                 return Ok(ExitCode::from(INCOMPLETE));

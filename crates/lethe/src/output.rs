@@ -30,3 +30,14 @@ pub(crate) fn json(value: &impl serde::Serialize) {
 pub(crate) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
+/// An error with its causes, outermost first.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

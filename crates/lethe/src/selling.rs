@@ -56,8 +56,8 @@ pub(crate) struct Shop {
     pub(crate) upstream_model: String,
     /// `own-engine` or `third-party`.
     pub(crate) upstream: &'static str,
-    /// Between two claims.
-    pub(crate) claim_every: Duration,
+    /// When it claims.
+    pub(crate) claims: ClaimPolicy,
 }
 
 /// A provider that sells.
@@ -65,6 +65,7 @@ pub(crate) struct Selling {
     pub(crate) name: String,
     pub(crate) address: Address,
     pub(crate) provider: Arc<Provider>,
+    pub(crate) ledger: EvmLedger,
     node: Node,
     store: Store,
 }
@@ -115,6 +116,7 @@ pub(crate) async fn sell(
         name,
         address,
         provider,
+        ledger,
         node,
         store,
     })
@@ -166,11 +168,7 @@ async fn config(shop: Shop, bound: SocketAddr, ledger: &EvmLedger) -> Result<Con
         quote_validity_s: 600,
         pay_within: Config::PAY_WITHIN,
         stop_within: Duration::from_secs(5),
-        claims: ClaimPolicy {
-            threshold: Amount::new(1_000_000_000_000_000_000),
-            interval: shop.claim_every,
-            on_stop: false,
-        },
+        claims: shop.claims,
     })
 }
 

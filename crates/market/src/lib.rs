@@ -10,13 +10,17 @@ mod amount;
 mod books;
 mod buying;
 mod channel;
+mod claim_batch;
+mod claiming;
 mod descriptor;
 mod durable;
 mod earning;
 mod event;
+mod funding;
 mod ids;
 mod key;
 mod labels;
+mod leaving;
 mod ledger;
 mod memory;
 mod purse;
@@ -37,13 +41,20 @@ pub use buying::{
 pub use channel::{
     ChannelConfig, ChannelTerms, Domain, WITHDRAW_DELAY_MAX_S, WITHDRAW_DELAY_MIN_S,
 };
+pub use claim_batch::{SignedClaim, SignedClaimError, batch_digest};
+pub use claiming::{
+    CLAIM_GAS, CLAIM_ROW_GAS, ClaimPlan, ClaimPolicy, Departure, Earned, GAS_LOOK, GasPolicy,
+    SETTLE_GAS, is_settlement_due, plan_claims,
+};
 pub use descriptor::{DescriptorError, MAX_RECORD_BYTES, Offer, Record, SignedRecord};
 pub use durable::{Durable, Move, MoveId, OrderError};
 pub use earning::{Closing, Earning};
 pub use event::LedgerEvent;
+pub use funding::{Escrowed, FundingPolicy, FundingStep, OverLimit, TOP_UP_WITHIN};
 pub use ids::{BidId, ChannelId, ModelId, NodeId, RequestId};
 pub use key::{KeyError, NodeKey, WalletKey};
 pub use labels::{Demand, DemandError, Labels, Network, Payer, Upstream};
+pub use leaving::{Belongings, Blocked, Exit, ExitError, ExitStep, Holdings, Wait, exit};
 pub use ledger::{
     Bid, BoxFuture, ChannelState, Claim, Ledger, LedgerError, Model, Provider, Receiver, Stakes,
     TxHash, Withdrawal, register_endpoint,

@@ -6,7 +6,7 @@
 //! blocks do not exist here. Money is moved by postings of [`Books`] only, and
 //! after each transaction channels and receivers are compared with them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use alloy_primitives::{Address, B256, keccak256};
@@ -14,8 +14,8 @@ use alloy_primitives::{Address, B256, keccak256};
 use crate::{
     Account, Amount, Bid, BidId, Books, BooksError, BoxFuture, ChannelConfig, ChannelId,
     ChannelState, Claim, Domain, Ledger, LedgerError, LedgerEvent, Model, ModelId, Posting,
-    Provider, Receiver, Stakes, Timestamp, TxHash, WITHDRAW_DELAY_MAX_S, WITHDRAW_DELAY_MIN_S,
-    Withdrawal,
+    Provider, Receiver, SignedClaim, Stakes, Timestamp, TxHash, WITHDRAW_DELAY_MAX_S,
+    WITHDRAW_DELAY_MIN_S, Withdrawal,
 };
 
 #[derive(Default, Clone)]
@@ -26,6 +26,12 @@ struct Book {
     events: Vec<LedgerEvent>,
     providers: BTreeMap<Address, Provider>,
     models: BTreeMap<ModelId, Model>,
+    model_stakes: BTreeMap<ModelId, Amount>,
+    /// Of every model that ever was.
+    model_owners: BTreeMap<ModelId, Address>,
+    /// Providers that left.
+    left: BTreeSet<Address>,
+    gas_price: Amount,
     bids: BTreeMap<(Address, ModelId), Bid>,
     bid_nonces: BTreeMap<(Address, ModelId), u64>,
     channels: BTreeMap<ChannelId, ChannelState>,
@@ -119,6 +125,11 @@ impl MemoryLedger {
     pub fn advance(&self, seconds: u64) {
         let mut book = self.book();
         book.now = book.now.after_s(seconds);
+    }
+
+    /// What a unit of gas is said to cost. Nobody pays it here.
+    pub fn set_gas_price(&self, wei: Amount) {
+        self.book().gas_price = wei;
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -240,15 +251,25 @@ impl Book {
         domain: &Domain,
         claim: &Claim,
     ) -> Result<(), LedgerError> {
+        let config = &claim.config;
+        require(
+            caller == config.receiver || caller == config.receiver_authorizer,
+            "NotAuthorizedToClaim",
+        )?;
+        self.record_claim(caller, domain, claim)
+    }
+
+    fn record_claim(
+        &mut self,
+        caller: Address,
+        domain: &Domain,
+        claim: &Claim,
+    ) -> Result<(), LedgerError> {
         let Claim {
             config,
             voucher,
             total,
         } = claim;
-        require(
-            caller == config.receiver || caller == config.receiver_authorizer,
-            "NotAuthorizedToClaim",
-        )?;
         let id = config.id(domain);
         let channel = self.channels.get(&id).copied().unwrap_or_default();
         if *total <= channel.total_claimed {
@@ -273,6 +294,54 @@ impl Book {
             new_total: *total,
         });
         Ok(())
+    }
+}
+
+/// The way off the market.
+impl Book {
+    fn delete_bid(&mut self, caller: Address, id: BidId) -> Result<(), LedgerError> {
+        let found = self.bids.values().find(|bid| bid.id == id);
+        let Some(bid) = found.cloned() else {
+            return refused("MarketplaceActiveBidNotFound");
+        };
+        require(bid.provider == caller, "InsufficientRightsForOperation")?;
+        self.bids.remove(&(bid.provider, bid.model));
+        Ok(())
+    }
+
+    fn deregister_model(
+        &mut self,
+        caller: Address,
+        mor: Address,
+        id: ModelId,
+    ) -> Result<(), LedgerError> {
+        let stake = self.model_stakes.get(&id).copied();
+        let owner = self.model_owners.get(&id).copied();
+        require(owner == Some(caller), "InsufficientRightsForOperation")?;
+        let bid_for = self.bids.values().any(|bid| bid.model == id);
+        require(!bid_for, "ModelHasActiveBids")?;
+        let known = self.models.remove(&id).is_some();
+        require(known, "ModelHasAlreadyDeregistered")?;
+        self.model_stakes.remove(&id);
+        let (from, to) = (Account::Stake(caller), Account::Wallet(caller));
+        self.post(mor, from, to, stake.unwrap_or_default())
+    }
+
+    fn deregister_provider(&mut self, caller: Address, mor: Address) -> Result<(), LedgerError> {
+        let bids = self.bids.values().any(|bid| bid.provider == caller);
+        let Some(provider) = self.providers.get(&caller) else {
+            let was_one = self.left.contains(&caller);
+            return refused(match was_one {
+                true => "ProviderHasAlreadyDeregistered",
+                false => "ProviderNotFound",
+            });
+        };
+        require(!bids, "ProviderHasActiveBids")?;
+        let stake = provider.stake;
+        self.providers.remove(&caller);
+        self.left.insert(caller);
+        let (from, to) = (Account::Stake(caller), Account::Wallet(caller));
+        self.post(mor, from, to, stake)
     }
 }
 
@@ -330,6 +399,14 @@ impl Ledger for MemoryLedger {
         self.at_once(|_, _| Ok(()))
     }
 
+    fn sweep_coins(&self, _to: Address) -> BoxFuture<'_, Result<Option<TxHash>, LedgerError>> {
+        self.at_once(|_, _| Ok(None))
+    }
+
+    fn gas_price(&self) -> BoxFuture<'_, Result<Amount, LedgerError>> {
+        self.at_once(|_, book| Ok(book.gas_price))
+    }
+
     fn providers(&self) -> BoxFuture<'_, Result<Vec<Provider>, LedgerError>> {
         self.at_once(|_, book| Ok(book.providers.values().cloned().collect()))
     }
@@ -384,10 +461,13 @@ impl Ledger for MemoryLedger {
     ) -> BoxFuture<'_, Result<ModelId, LedgerError>> {
         self.at_once(|this, book| {
             let id = ModelId::derive(this.account, base);
-            let known = book.models.contains_key(&id);
-            require(known || stake >= Self::STAKES.model_min, "ModelStakeTooLow")?;
+            let before = book.model_stakes.get(&id).copied().unwrap_or_default();
+            let staked = before.plus(stake).or_else(|_| refused("Panic"))?;
+            require(staked >= Self::STAKES.model_min, "ModelStakeTooLow")?;
             let (from, to) = (Account::Wallet(this.account), Account::Stake(this.account));
             book.post(this.mor, from, to, stake)?;
+            book.model_stakes.insert(id, staked);
+            book.model_owners.insert(id, this.account);
             book.models.insert(
                 id,
                 Model {
@@ -438,6 +518,22 @@ impl Ledger for MemoryLedger {
             );
             Ok(id)
         })
+    }
+
+    fn delete_bid(&self, bid: BidId) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
+        self.transact(|this, book| book.delete_bid(this.account, bid))
+    }
+
+    fn deregister_model(&self, model: ModelId) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
+        self.transact(|this, book| book.deregister_model(this.account, this.mor, model))
+    }
+
+    fn deregister_provider(&self) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
+        self.transact(|this, book| book.deregister_provider(this.account, this.mor))
+    }
+
+    fn model_stake(&self, model: ModelId) -> BoxFuture<'_, Result<Amount, LedgerError>> {
+        self.at_once(|_, book| Ok(book.model_stakes.get(&model).copied().unwrap_or_default()))
     }
 
     fn channel(&self, id: ChannelId) -> BoxFuture<'_, Result<ChannelState, LedgerError>> {
@@ -505,6 +601,13 @@ impl Ledger for MemoryLedger {
                 book.events.truncate(told);
             }
             outcome
+        })
+    }
+
+    fn claim_signed(&self, claim: SignedClaim) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
+        self.transact(|this, book| {
+            require(claim.is_authorized(&this.domain), "InvalidSignature")?;
+            book.record_claim(this.account, &this.domain, &claim.claim)
         })
     }
 

@@ -217,6 +217,11 @@ impl Purse {
         self.sequence
     }
 
+    /// Answers that run.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
     /// Whether the provider may hold receipts that we have not seen: an
     /// answer ended without one, or there is a gap.
     pub fn needs_reconciling(&self) -> bool {

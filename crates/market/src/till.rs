@@ -213,6 +213,11 @@ impl Till {
         }
     }
 
+    /// Which channel.
+    pub fn channel(&self) -> ChannelId {
+        self.channel
+    }
+
     /// What the contract knows of the channel.
     pub fn funded(&mut self, state: ChannelState) {
         self.state = state;

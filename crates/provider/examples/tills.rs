@@ -210,7 +210,7 @@ fn config() -> Config {
         claims: ClaimPolicy {
             threshold: Amount::new(u128::MAX),
             interval: Duration::from_secs(3600),
-            on_stop: false,
+            ..ClaimPolicy::default()
         },
     }
 }

@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use market::{Address, Amount, B256, Rates, Stakes, WITHDRAW_DELAY_MAX_S, WITHDRAW_DELAY_MIN_S};
+use market::{
+    Address, Amount, B256, ClaimPolicy, Rates, Stakes, WITHDRAW_DELAY_MAX_S, WITHDRAW_DELAY_MIN_S,
+};
 
 use crate::backend::BackendHandle;
 
@@ -51,17 +53,6 @@ pub struct OfferConfig {
     pub slots: usize,
     /// Requests that wait for a slot; one more is refused at once.
     pub queue: usize,
-}
-
-/// When earned money is claimed on chain.
-#[derive(Debug, Clone)]
-pub struct ClaimPolicy {
-    /// Claim as soon as so much of one token is earned and not claimed.
-    pub threshold: Amount,
-    /// Claim what there is at least this often.
-    pub interval: Duration,
-    /// Claim before stopping.
-    pub on_stop: bool,
 }
 
 /// What a provider is told.

@@ -130,7 +130,7 @@ mod tests {
 
     use super::*;
     use crate::backend::{BackendHandle, Script, ScriptedBackend};
-    use crate::config::ClaimPolicy;
+    use market::ClaimPolicy;
 
     const ME: Address = Address::repeat_byte(1);
     const MOR: Address = Address::repeat_byte(9);
@@ -175,7 +175,7 @@ mod tests {
             claims: ClaimPolicy {
                 threshold: Amount::new(1),
                 interval: Duration::from_secs(1),
-                on_stop: false,
+                ..ClaimPolicy::default()
             },
         }
     }

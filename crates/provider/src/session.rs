@@ -12,7 +12,7 @@ use market::{
     ChannelConfig, ChannelId, ChannelState, Domain, Durable, Earning, Ledger, LedgerError, Move,
     Receipt, TillEvent, Timestamp,
 };
-use store::{Journal, LoadError, Loaded, Store};
+use store::{Entry, Journal, LoadError, Loaded, Store};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::warn;
@@ -22,7 +22,7 @@ use crate::payment::{CHANNEL, Channel, Opened, RECEIPTED, Reading, receipt_in, t
 use crate::tasks::Tasks;
 
 /// The journals of channels are named after them.
-const PREFIX: &str = "till/";
+pub(crate) const PREFIX: &str = "till/";
 
 /// Channels that are known at a time.
 const CHANNELS_MAX: usize = 262_144;
@@ -151,7 +151,7 @@ impl Sessions {
         let domain = sessions.ledger.domain();
         let replayed = pages.map(|page| async move {
             let page = page?;
-            let replay = move || replay_all(page, &domain, now);
+            let replay = move || Revived::all(page, &domain, now);
             let replayed = tokio::task::spawn_blocking(replay).await;
             replayed.unwrap_or_else(|broken| std::panic::resume_unwind(broken.into_panic()))
         });
@@ -164,20 +164,20 @@ impl Sessions {
     }
 
     /// Closes what was cut short in these channels, and knows them from now on.
-    async fn revive(&self, page: Vec<Replayed>) -> Result<(), ReplayError> {
+    async fn revive(&self, page: Vec<Revived>) -> Result<(), ReplayError> {
         failpoint::hit("provider.replay.closing");
         // Together, so that they share commits.
-        try_join_all(page.iter().map(|replayed| self.close(replayed))).await?;
+        try_join_all(page.iter().map(|revived| self.close(revived))).await?;
         failpoint::hit("provider.replay.closed");
         let domain = self.ledger.domain();
         let mut known = self.known();
-        for replayed in page {
-            let Replayed {
+        for revived in page {
+            let Revived {
                 name,
                 config,
                 mut earning,
                 closed,
-            } = replayed;
+            } = revived;
             // Consumers ask for these receipts; they are then read back.
             let reported = earning.written(closed.id());
             reported.map_err(|source| ReplayError::Order {
@@ -191,10 +191,10 @@ impl Sessions {
         Ok(())
     }
 
-    async fn close(&self, replayed: &Replayed) -> Result<(), ReplayError> {
-        let entries: Vec<_> = replayed.closed.events().iter().map(till_entry).collect();
+    async fn close(&self, revived: &Revived) -> Result<(), ReplayError> {
+        let entries: Vec<_> = revived.closed.events().iter().map(till_entry).collect();
         for some in entries.chunks(store::MAX_ENTRIES) {
-            let journal = self.store.journal(&replayed.name);
+            let journal = self.store.journal(&revived.name);
             journal.append(some.to_vec()).await?;
         }
         Ok(())
@@ -395,31 +395,22 @@ impl Reading {
 }
 
 /// A channel as its journal has it.
-struct Replayed {
-    name: String,
-    config: ChannelConfig,
-    earning: Earning,
-    /// What ends the answers that were running.
-    closed: Move<TillEvent>,
+pub(crate) struct Replayed {
+    pub(crate) config: ChannelConfig,
+    pub(crate) earning: Earning,
 }
 
-fn replay_all(
-    page: Vec<Loaded>,
+pub(crate) fn replay(
+    name: &str,
+    entries: &[Entry],
     domain: &Domain,
-    now: Timestamp,
-) -> Result<Vec<Replayed>, ReplayError> {
-    let replayed = page.into_iter().map(|loaded| replay(loaded, domain, now));
-    replayed.collect()
-}
-
-fn replay(loaded: Loaded, domain: &Domain, now: Timestamp) -> Result<Replayed, ReplayError> {
-    let Loaded { name, entries, .. } = loaded;
+) -> Result<Replayed, ReplayError> {
     let odd = |source| ReplayError::Entry {
-        journal: name.clone(),
+        journal: name.to_owned(),
         source,
     };
     let headless = || ReplayError::Headless {
-        journal: name.clone(),
+        journal: name.to_owned(),
     };
     let (head, rest) = entries.split_first().ok_or_else(headless)?;
     if head.kind != CHANNEL {
@@ -434,19 +425,46 @@ fn replay(loaded: Loaded, domain: &Domain, now: Timestamp) -> Result<Replayed, R
         .iter()
         .map(|entry| serde_json::from_slice::<TillEvent>(&entry.payload));
     let events: Vec<_> = events.collect::<Result<_, _>>().map_err(odd)?;
-    let mut earning = Earning::replay(id, &events);
-    let closed = earning
-        .interrupted(now)
-        .map_err(|source| ReplayError::Till {
-            journal: name.clone(),
-            source,
-        })?;
     Ok(Replayed {
-        name,
         config,
-        earning,
-        closed,
+        earning: Earning::replay(id, &events),
     })
+}
+
+/// A channel on its way back to life.
+struct Revived {
+    name: String,
+    config: ChannelConfig,
+    earning: Earning,
+    /// What ends the answers that were running.
+    closed: Move<TillEvent>,
+}
+
+impl Revived {
+    fn all(page: Vec<Loaded>, domain: &Domain, now: Timestamp) -> Result<Vec<Self>, ReplayError> {
+        let revived = page.into_iter().map(|loaded| Self::of(loaded, domain, now));
+        revived.collect()
+    }
+
+    fn of(loaded: Loaded, domain: &Domain, now: Timestamp) -> Result<Self, ReplayError> {
+        let Loaded { name, entries, .. } = loaded;
+        let Replayed {
+            config,
+            mut earning,
+        } = replay(&name, &entries, domain)?;
+        match earning.interrupted(now) {
+            Ok(closed) => Ok(Self {
+                name,
+                config,
+                earning,
+                closed,
+            }),
+            Err(source) => Err(ReplayError::Till {
+                journal: name,
+                source,
+            }),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -8,17 +8,19 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use market::{
-    Address, ChannelTerms, Ledger, LedgerError, ModelId, NodeKey, Rates, Timestamp, WalletKey,
+    Address, ChannelTerms, ClaimPolicy, Ledger, LedgerError, ModelId, NodeKey, Rates, SignedClaim,
+    Timestamp, WalletKey,
 };
 use store::Store;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 use transport::{Incoming, Node, door};
 
+use crate::books::TillView;
 use crate::claim::{self, Claimed};
-use crate::config::{ClaimPolicy, Config, ConfigError, check_rates};
+use crate::config::{Config, ConfigError, check_rates};
 use crate::counters::Counters;
 use crate::descriptor::{Descriptor, Identity};
 use crate::desk::Desk;
@@ -131,6 +133,8 @@ pub(crate) struct Inner {
     pub(crate) counters: Counters,
     /// Something was earned.
     pub(crate) earned: Notify,
+    /// The same, for whoever keeps an eye on it.
+    pub(crate) earnings: watch::Sender<()>,
     /// One claim at a time.
     pub(crate) claiming: tokio::sync::Mutex<()>,
     closing: AtomicBool,
@@ -214,6 +218,7 @@ impl Provider {
             clock,
             counters: Counters::default(),
             earned: Notify::new(),
+            earnings: watch::Sender::default(),
             claiming: tokio::sync::Mutex::default(),
             closing: AtomicBool::new(false),
             answering: AtomicUsize::new(0),
@@ -255,6 +260,32 @@ impl Provider {
             .descriptor
             .sign(&inner.wallet, inner.desk.record(), now);
         Ok(())
+    }
+
+    /// What each channel has earned.
+    pub fn tills(&self) -> Vec<TillView> {
+        let channels = self.inner.sessions.all();
+        channels
+            .iter()
+            .map(|channel| channel.till(|till| TillView::of(channel.config, till)))
+            .collect()
+    }
+
+    /// Changes when something was earned.
+    pub fn earnings(&self) -> watch::Receiver<()> {
+        self.inner.earnings.subscribe()
+    }
+
+    /// Signs what a till is good for, so that anybody may claim it for us.
+    pub fn sign_claim(&self, till: &TillView) -> Option<SignedClaim> {
+        let claim = till.claim()?;
+        let domain = self.inner.ledger.domain();
+        Some(SignedClaim::sign(claim, &domain, &self.inner.wallet))
+    }
+
+    /// When it claims.
+    pub fn claim_policy(&self) -> &ClaimPolicy {
+        &self.inner.claims
     }
 
     /// Claims what was earned and settles it, whatever the policy says.

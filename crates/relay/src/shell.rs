@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use transport::describe::{Described, http_client};
 use transport::{Node, door};
 
@@ -248,9 +248,21 @@ async fn accept(inner: Arc<Inner>, tasks: TaskTracker, stop: CancellationToken) 
 
 impl Inner {
     async fn look_on(self: Arc<Self>) {
+        let mut unread = false;
         loop {
-            if let Err(error) = self.look().await {
-                warn!(%error, "the registry could not be read; the last view of it stays");
+            match self.look().await {
+                Ok(()) => {
+                    if unread {
+                        info!("the registry can be read again");
+                    }
+                    unread = false;
+                }
+                // Once is enough while it stays so.
+                Err(error) if unread => debug!(%error, "the registry still cannot be read"),
+                Err(error) => {
+                    warn!(%error, "the registry could not be read; the last view of it stays");
+                    unread = true;
+                }
             }
             tokio::time::sleep(self.config.refresh).await;
         }

@@ -94,10 +94,10 @@ pub struct Description {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum RelayRefusal {
     /// The node is not in the registry, or has not described itself.
-    #[error("it knows no registered node of that id")]
+    #[error("it knows no registered node of the provider's id")]
     Unknown,
     /// The node does not answer.
-    #[error("it cannot reach that node")]
+    #[error("the provider does not answer it")]
     Unreachable,
     /// As many streams as it takes, in all or from one peer.
     #[error("it carries as many streams as it takes")]

@@ -138,7 +138,10 @@ async fn what_fails_before_the_first_chunk_has_a_status() {
             "",
         ),
         (
-            InferError::NobodyThere { model: model() },
+            InferError::NobodyThere {
+                model: model(),
+                shortage: None,
+            },
             503,
             "no_provider",
             "1",
@@ -215,10 +218,10 @@ async fn what_fails_before_the_first_chunk_has_a_status() {
 }
 
 fn unpaid() -> InferError {
-    let source = SessionError::OverLimit {
+    let source = SessionError::OverLimit(market::OverLimit {
         needed: Amount::new(9),
         allowed: Amount::new(5),
-    };
+    });
     InferError::Payment {
         provider: Address::ZERO,
         source: Box::new(source),
@@ -241,8 +244,9 @@ fn again(error: &InferError) -> InferError {
             model: model.clone(),
             known: known.clone(),
         },
-        InferError::NobodyThere { model } => InferError::NobodyThere {
+        InferError::NobodyThere { model, shortage } => InferError::NobodyThere {
             model: model.clone(),
+            shortage: *shortage,
         },
         InferError::Busy { model, retry_after } => InferError::Busy {
             model: model.clone(),

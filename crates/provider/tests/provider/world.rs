@@ -241,7 +241,7 @@ fn config(backend: BackendHandle) -> Config {
         claims: ClaimPolicy {
             threshold: Amount::new(u128::MAX),
             interval: Duration::from_secs(3600),
-            on_stop: false,
+            ..ClaimPolicy::default()
         },
     }
 }
