@@ -145,13 +145,8 @@ async fn claims_on_chain(town: &Town, channel: ChannelId) -> Vec<(Amount, Amount
         "fromBlock": "0x0",
         "toBlock": "latest",
     });
-    let request = json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_getLogs", "params": [filter] });
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let response = client.post(town.rpc_url()).json(&request).send().await;
-    let answer: Value = response.unwrap().json().await.unwrap();
-    let logs = answer["result"]
-        .as_array()
-        .unwrap_or_else(|| panic!("{answer}"));
+    let logs = town.rpc("eth_getLogs", json!([filter])).await;
+    let logs = logs.as_array().unwrap();
     let words = |log: &Value| {
         let data = log["data"].as_str().unwrap().trim_start_matches("0x");
         let word = |at: usize| u128::from_str_radix(&data[at * 64..(at + 1) * 64], 16).unwrap();

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy_primitives::keccak256;
 use chain::EvmLedger;
+use market::ChannelId;
+use serde_json::{Value, json};
 
 use crate::anvil::Anvil;
 use crate::backend::Counting;
@@ -92,6 +95,25 @@ impl Town {
             Chain::Anvil(anvil) => anvil.rpc_url.clone(),
             Chain::Gone(rpc_url) => rpc_url.clone(),
         }
+    }
+
+    /// Asks the chain's server.
+    pub(crate) async fn rpc(&self, method: &str, params: Value) -> Value {
+        let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let response = client.post(self.rpc_url()).json(&request).send().await;
+        let mut answer: Value = response.unwrap().json().await.unwrap();
+        assert!(answer["error"].is_null(), "{method}: {answer}");
+        answer["result"].take()
+    }
+
+    /// The one channel that there is on chain.
+    pub(crate) async fn channel(&self) -> ChannelId {
+        let config = "(address,address,address,address,address,uint40,bytes32)";
+        let created = keccak256(format!("ChannelCreated(bytes32,{config})"));
+        let filter = json!([{ "topics": [created], "fromBlock": "0x0", "toBlock": "latest" }]);
+        let logs = self.rpc("eth_getLogs", filter).await;
+        serde_json::from_value(logs[0]["topics"][1].clone()).unwrap()
     }
 
     /// The chain as somebody sees it who takes no part.

@@ -12,14 +12,15 @@ use std::time::Duration;
 
 use failpoint::disk::{FOLDER_VARIABLE, Fault};
 use failpoint::{Action, Plan};
-use market::Amount;
+use market::{Amount, ChannelState, Ledger};
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::case::{Act, Case, Side};
 use super::check;
 use crate::accounts::Opening;
 use crate::backend::REFUSED;
-use crate::process::{Answer, Client, PATIENCE, Running, lethe};
+use crate::process::{Answer, Client, PATIENCE, Running, ended, lethe};
 use crate::town::{LONG, MODEL, Town};
 
 /// MOR for 10^6 tokens: a deposit lasts for some 250.
@@ -33,6 +34,12 @@ const FULL_FOR: Duration = Duration::from_millis(700);
 /// A start that takes longer has hung.
 const START_WITHIN: Duration = Duration::from_secs(30);
 const SIGKILL: i32 = 9;
+/// Longer than the channels' withdrawals take.
+const DELAY_S: u64 = 1_000;
+/// After the withdrawal, until its money is in the wallet.
+const HOME_WITHIN: Duration = Duration::from_secs(3);
+/// The shortest time after which a policy empties a channel.
+const IDLE_S: &str = "60";
 /// Of what a life said, when its case failed.
 const SAID_LINES: usize = 6;
 
@@ -182,7 +189,15 @@ impl Stage {
         self.lives += 1;
         let args = match side {
             Side::Provider => self.town.provider_args(&self.town.backend, PRICE),
-            Side::Consumer => self.town.consumer_args(),
+            Side::Consumer => {
+                let idle = ["--withdraw-idle", IDLE_S].map(str::to_owned);
+                let mut args = self.town.consumer_args();
+                args.extend(
+                    idle.into_iter()
+                        .filter(|_| self.case.script.contains(&Act::Idle)),
+                );
+                args
+            }
         };
         let args: Vec<_> = args.iter().map(String::as_str).collect();
         let folder = self.folder(side);
@@ -299,6 +314,8 @@ impl Stage {
             Act::ConsumerCrash => self.crash(Side::Consumer).await,
             Act::ProviderCrash => self.crash(Side::Provider).await,
             Act::Stop => self.stop(self.case.side).await,
+            Act::Idle => self.idle().await,
+            Act::Return => self.returned().await,
         }
     }
 
@@ -397,6 +414,51 @@ impl Stage {
         self.start(side).await;
     }
 
+    /// Nobody asks for longer than the policy's time.
+    async fn idle(&mut self) {
+        let withdrawing =
+            async { channel_until(&self.town, |state| state.withdrawal.is_some()).await };
+        self.unless_over(withdrawing).await;
+    }
+
+    /// The money of the channel is asked for from outside, and time passes.
+    async fn returned(&mut self) {
+        if let Some(running) = self.running(Side::Consumer).take() {
+            running.stop();
+        }
+        let rpc = self.town.rpc_url();
+        let args = ["exit", "--rpc-url", &rpc, "--json"];
+        let left = ended(&self.folder(Side::Consumer), &args);
+        let report: Value = serde_json::from_slice(&left.stdout).unwrap();
+        assert_eq!(
+            report["waiting"].as_array().map(Vec::len),
+            Some(1),
+            "{report}"
+        );
+        self.delay_is_over().await;
+        self.start(Side::Consumer).await;
+        let taken = async { channel_until(&self.town, |state| state.withdrawal.is_none()).await };
+        self.unless_over(taken).await;
+        // Bringing it home comes after it.
+        let home = async { sleep(HOME_WITHIN).await };
+        self.unless_over(home).await;
+    }
+
+    /// A withdrawal's delay passes on the chain.
+    async fn delay_is_over(&self) {
+        self.town.rpc("evm_increaseTime", json!([DELAY_S])).await;
+        self.town.rpc("evm_mine", json!([])).await;
+    }
+
+    /// No withdrawal is left half done.
+    async fn nothing_waits(&mut self) {
+        if !matches!(self.case.script.last(), Some(Act::Idle | Act::Return)) {
+            return;
+        }
+        self.delay_is_over().await;
+        channel_until(&self.town, |state| state.withdrawal.is_none()).await;
+    }
+
     /// Whether there is nothing more to wait for.
     fn is_over(&mut self) -> bool {
         let Some(plan) = self.armed() else {
@@ -436,6 +498,7 @@ impl Stage {
         self.start_all().await;
         self.answered("3").await;
         self.town.backend_rests().await;
+        self.nothing_waits().await;
         self.answered("3").await;
     }
 
@@ -461,6 +524,20 @@ impl Drop for Stage {
                 super::say(&format!("  life {life}: {line}"));
             }
         }
+    }
+}
+
+/// Until the consumer's channel on chain is like that.
+async fn channel_until(town: &Town, is_so: impl Fn(&ChannelState) -> bool) {
+    let ledger = town.ledger().await;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let channel = town.channel().await;
+        if is_so(&ledger.channel(channel).await.unwrap()) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "the channel stays as it is");
+        sleep(Duration::from_millis(200)).await;
     }
 }
 
