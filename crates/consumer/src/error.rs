@@ -53,6 +53,15 @@ pub enum InferError {
         #[source]
         source: Box<SessionError>,
     },
+    /// What has to be written down before anything is signed cannot be written.
+    #[error("nothing could be signed for provider {provider}")]
+    Journal {
+        /// For whom.
+        provider: Address,
+        /// Why.
+        #[source]
+        source: Box<SessionError>,
+    },
     /// The channel has to be read or funded, and nobody answers for the chain.
     #[error("the channel to provider {provider} has to be funded, and the chain does not answer")]
     ChainGone {

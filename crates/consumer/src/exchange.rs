@@ -62,10 +62,15 @@ impl Attempt {
 
     fn unpayable(provider: Address, source: SessionError) -> Self {
         let gone = matches!(source, SessionError::Ledger(LedgerError::Unreachable(_)));
+        let unwritten = matches!(
+            source,
+            SessionError::Journal(_) | SessionError::Payment(PaymentError::Journal(_))
+        );
         let source = Box::new(source);
-        Self::elsewhere(match gone {
-            true => InferError::ChainGone { provider, source },
-            false => InferError::Payment { provider, source },
+        Self::elsewhere(match (gone, unwritten) {
+            (true, _) => InferError::ChainGone { provider, source },
+            (false, true) => InferError::Journal { provider, source },
+            (false, false) => InferError::Payment { provider, source },
         })
     }
 

@@ -187,6 +187,7 @@ fn written(event: &PurseEvent) -> Entry {
     match event {
         PurseEvent::Asked { request, .. } => entry("asked", Some(request.to_string()), payload),
         PurseEvent::Ceiling { .. } => entry("ceiling", None, payload),
+        PurseEvent::Short { .. } => entry("short", None, payload),
         PurseEvent::Receipted { receipt, .. } => {
             let key = receipt.receipt.request.to_string();
             entry("receipted", Some(key), payload)

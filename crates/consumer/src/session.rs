@@ -334,11 +334,12 @@ impl Sessions {
         self.channels().clone()
     }
 
-    /// Does what the policy has due for a channel that was not used for
-    /// `idle_s`; the chain's word and the time are read anew for it.
+    /// Does what the policy has due for a channel that is `in_use`, or was not
+    /// used for `idle_s`; the chain's word and the time are read anew for it.
     pub(crate) async fn keep(
         &self,
         channel: &Arc<Channel>,
+        in_use: bool,
         idle_s: u64,
         wall: Timestamp,
     ) -> Result<FundingStep, KeepError> {
@@ -354,7 +355,7 @@ impl Sessions {
             withdraw_delay_s: channel.config.withdraw_delay_s,
             ceiling: purse.ceiling(),
             charged: purse.charged(),
-            in_use: purse.running() > 0,
+            in_use,
             idle: Duration::from_secs(idle_s),
         });
         let step = self.policy.funding.upkeep(&escrowed, now);

@@ -337,7 +337,7 @@ impl Inner {
 
     /// Keeps the channels as the policy wants them.
     async fn keep(self: Arc<Self>) {
-        let mut keeper = Keeper::default();
+        let mut keeper = Keeper::new(&self.sessions);
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return,

@@ -17,7 +17,7 @@ use crate::session::Sessions;
 /// Between two looks at the purses.
 pub(crate) const EVERY: Duration = Duration::from_secs(5);
 /// Between two looks at the chain for a channel that waits for something.
-const WAITING_LOOK_S: u64 = 60;
+const WAITING_LOOK_S: u64 = 15;
 /// For a channel that waits for nothing: somebody may have withdrawn without us.
 const LOOK_S: u64 = 600;
 /// Between two looks in any case.
@@ -25,11 +25,16 @@ const PAUSE_S: u64 = 10;
 /// Channels for which the chain is read in one turn; the others have theirs in the next.
 const LOOKS: usize = 16;
 
+/// Ceiling and number of receipts.
+type Mark = (Amount, u64);
+
 /// What is remembered of a channel between two turns.
 struct Kept {
     used_at: Timestamp,
     /// Moves with every answer.
-    mark: (Amount, u64),
+    mark: Mark,
+    /// It was used since the chain was last asked.
+    in_use: bool,
     /// The chain is asked at the latest.
     look_at: Timestamp,
     /// And not before.
@@ -37,12 +42,23 @@ struct Kept {
 }
 
 /// Looks after all channels.
-#[derive(Default)]
 pub(crate) struct Keeper {
+    /// Of the channels that there were at the start: where they stood.
+    marks: BTreeMap<ChannelId, Mark>,
     kept: BTreeMap<ChannelId, Kept>,
 }
 
 impl Keeper {
+    /// From here on.
+    pub(crate) fn new(sessions: &Sessions) -> Self {
+        let channels = sessions.all();
+        let marks = channels.iter().map(|channel| (channel.id, mark(channel)));
+        Self {
+            marks: marks.collect(),
+            kept: BTreeMap::new(),
+        }
+    }
+
     /// Does what is due at `now`, by the wall.
     pub(crate) async fn turn(
         &mut self,
@@ -57,8 +73,9 @@ impl Keeper {
                 continue;
             };
             let idle_s = now.since_s(kept.used_at);
-            let wait_s = match sessions.keep(channel, idle_s, now).await {
+            let wait_s = match sessions.keep(channel, kept.in_use, idle_s, now).await {
                 Ok(step) => {
+                    kept.in_use = false;
                     told(channel, step);
                     next_look_s(step)
                 }
@@ -81,23 +98,30 @@ impl Keeper {
         policy: &FundingPolicy,
         now: Timestamp,
     ) -> bool {
-        let (mark, left, running) = channel.purse(|purse| {
+        let (left, running) = channel.purse(|purse| {
             let left = purse.escrow().less(purse.ceiling());
-            ((purse.ceiling(), purse.sequence()), left, purse.running())
+            (left, purse.running() > 0)
         });
+        let start = self.marks.get(&channel.id).copied().unwrap_or_default();
         let kept = self.kept.entry(channel.id).or_insert_with(|| Kept {
             used_at: sessions.last_used(&channel.id).unwrap_or(now),
-            mark,
+            mark: start,
+            in_use: false,
             look_at: now,
             not_before: now,
         });
-        let in_use = running > 0 || kept.mark != mark;
-        if in_use {
+        let mark = mark(channel);
+        if running || kept.mark != mark {
+            kept.in_use = true;
             (kept.mark, kept.used_at) = (mark, now);
         }
-        let dry = in_use && left < policy.top_up_below;
+        let dry = kept.in_use && left < policy.top_up_below;
         now >= kept.not_before && (dry || now >= kept.look_at)
     }
+}
+
+fn mark(channel: &Channel) -> Mark {
+    channel.purse(|purse| (purse.ceiling(), purse.sequence()))
 }
 
 /// The chain's clock may go before the wall's, so no wait is long.

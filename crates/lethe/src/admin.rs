@@ -94,6 +94,8 @@ pub(crate) struct Dashboard {
     pub(crate) holders: Holders,
     pub(crate) demonstration: bool,
     pub(crate) shown: watch::Sender<Bytes>,
+    /// Ends the streams of pages that listen: a node that stops does not wait for them.
+    pub(crate) stop: CancellationToken,
 }
 
 impl Dashboard {
@@ -123,10 +125,10 @@ impl Dashboard {
     }
 
     /// Looks once a second, as long as somebody listens.
-    pub(crate) async fn watch(self: Arc<Self>, stop: CancellationToken) {
+    pub(crate) async fn watch(self: Arc<Self>) {
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(EVERY) => {}
             }
             if self.shown.receiver_count() > 0 {
@@ -287,10 +289,11 @@ async fn events(State(dashboard): State<Arc<Dashboard>>) -> Response {
     let mut shown = dashboard.shown.subscribe();
     shown.mark_unchanged();
     let first = dashboard.event().await;
-    let later = futures_util::stream::unfold(shown, |mut shown| async {
-        shown.changed().await.ok()?;
+    let stop = dashboard.stop.clone();
+    let later = futures_util::stream::unfold((shown, stop), |(mut shown, stop)| async {
+        stop.run_until_cancelled(shown.changed()).await?.ok()?;
         let event = shown.borrow_and_update().clone();
-        Some((Ok::<_, Infallible>(event), shown))
+        Some((Ok::<_, Infallible>(event), (shown, stop)))
     });
     let events = futures_util::StreamExt::chain(
         futures_util::stream::once(async move { Ok::<_, Infallible>(first) }),

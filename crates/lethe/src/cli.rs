@@ -385,6 +385,6 @@ pub(crate) struct Funding {
     #[arg(long, value_name = "MOR", default_value = "0.1")]
     pub(crate) top_up_below: String,
     /// Empty a channel that was not used for so long; never, if it is not given.
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(60..))]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) withdraw_idle: Option<u64>,
 }

@@ -1,6 +1,7 @@
 //! All that a data folder has in the market, found in its keys and journals
 //! while no node runs on it. With the chain at hand it can be told and brought back.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use consumer::PurseView;
 use market::{Belongings, LedgerError, WalletKey};
 use provider::TillView;
 use store::Store;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -91,6 +93,8 @@ pub(crate) struct Estate {
     /// Sellers, then pseudonyms, then the wallet: the order in which money comes home.
     pub(crate) accounts: Vec<Account>,
     stores: Vec<Store>,
+    /// One for each account at most: a ledger owns its account's nonce.
+    ledgers: Mutex<BTreeMap<String, EvmLedger>>,
     chain_stop: CancellationToken,
     chain_tasks: TaskTracker,
 }
@@ -124,6 +128,7 @@ impl Estate {
             place,
             accounts: Vec::new(),
             stores: Vec::new(),
+            ledgers: Mutex::default(),
             chain_stop,
             chain_tasks,
         };
@@ -192,15 +197,27 @@ impl Estate {
 
     /// The chain as an account sees it; what its journal has open is gone after.
     pub(crate) async fn ledger(&self, account: &Account) -> Result<EvmLedger, EstateError> {
-        let key = Arc::clone(&account.key);
-        Ok(self
-            .place
-            .ledger(key, &account.store, &account.name)
-            .await?)
+        let mut ledgers = self.ledgers.lock().await;
+        if let Some(ledger) = ledgers.get(&account.name) {
+            return Ok(ledger.clone());
+        }
+        let (key, name) = (Arc::clone(&account.key), &account.name);
+        let ledger = self.place.ledger(key, &account.store, name).await?;
+        ledgers.insert(name.clone(), ledger.clone());
+        Ok(ledger)
+    }
+
+    /// The chain, to read only.
+    pub(crate) async fn reader(&self) -> Result<Option<EvmLedger>, EstateError> {
+        let Some(first) = self.accounts.first() else {
+            return Ok(None);
+        };
+        Ok(Some(self.place.reader(Arc::clone(&first.key)).await?))
     }
 
     /// Lets go of everything.
     pub(crate) async fn close(self) {
+        drop(self.ledgers);
         for store in self.stores {
             store.close().await;
         }

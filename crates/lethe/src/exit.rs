@@ -233,8 +233,7 @@ async fn returned(
     owners.extend(to);
     owners.dedup();
     let mut returned = Vec::new();
-    if let Some(first) = estate.accounts.first() {
-        let ledger = estate.ledger(first).await?;
+    if let Some(ledger) = estate.reader().await? {
         for owner in owners {
             let amount = ledger.balance(ledger.mor(), owner).await?;
             if !amount.is_zero() {
@@ -247,10 +246,9 @@ async fn returned(
 
 /// Until the chain, or the clock where no blocks are made, is so far.
 async fn until(estate: &Estate, at: Timestamp) -> Result<(), ExitCommandError> {
-    let Some(first) = estate.accounts.first() else {
+    let Some(ledger) = estate.reader().await? else {
         return Ok(());
     };
-    let ledger = estate.ledger(first).await?;
     while ledger.now().await?.max(clock::now()) < at {
         tokio::time::sleep(LOOK_EVERY).await;
     }

@@ -103,6 +103,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     use std::io::Write;
     let causes: Vec<_> = error.chain().map(ToString::to_string).collect();
     // Where standard error is gone there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "lethe: {}", causes.join(": "));
+    let text = output::plain(&causes.join(": "));
+    let _ = writeln!(std::io::stderr(), "lethe: {text}");
     ExitCode::from(FAILED)
 }

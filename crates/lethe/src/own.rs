@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use chain::EvmLedger;
 use consumer::Consumer;
-use market::{Address, Ledger};
+use market::{Address, Amount, Ledger};
 use provider::Provider;
 
 use crate::doorkeeper::{guarded, refuse};
@@ -113,25 +113,20 @@ pub(crate) enum OwnError {
 
 /// The money of a folder on which no node runs.
 pub(crate) async fn of_folder(estate: &Estate) -> Result<Money, OwnError> {
-    let (mut places, mut supply) = (Vec::new(), None);
+    let mut places = Vec::new();
+    let Some(ledger) = estate.reader().await? else {
+        return Ok(Money::own(Amount::ZERO, places, vec![]).map_err(MoneyError::from)?);
+    };
     let mut names = BTreeMap::new();
     for account in estate.accounts.iter().filter(|a| a.role == Role::Seller) {
         names.insert(account.address(), account.name.clone());
     }
     for account in &estate.accounts {
-        let ledger = estate.ledger(account).await?;
         places.extend(places_of(account, &ledger, &names).await?);
-        if supply.is_none() {
-            supply = Some(
-                ledger
-                    .supply(ledger.mor())
-                    .await
-                    .map_err(MoneyError::from)?,
-            );
-        }
     }
+    let supply = ledger.supply(ledger.mor()).await;
     let words = vec!["no node runs on this folder: nothing moves by itself".to_owned()];
-    let money = Money::own(supply.unwrap_or_default(), places, words);
+    let money = Money::own(supply.map_err(MoneyError::from)?, places, words);
     Ok(money.map_err(MoneyError::from)?)
 }
 

@@ -79,6 +79,18 @@ impl Place {
             })
     }
 
+    /// The chain as the account of `key` sees it, to read only: what its journal
+    /// has open is left alone, and nothing may be written.
+    pub(crate) async fn reader(&self, key: Arc<WalletKey>) -> Result<EvmLedger, PlaceError> {
+        let journal = Arc::new(MemoryJournal::default());
+        EvmLedger::connect(&self.rpc_url, self.network.clone(), key, journal)
+            .await
+            .map_err(|source| PlaceError::Chain {
+                rpc_url: self.rpc_url.clone(),
+                source,
+            })
+    }
+
     /// The treasury of a local chain: its key is published, so every role may ask it for money.
     pub(crate) async fn treasury(&self) -> Result<Option<Treasury>, PlaceError> {
         if !self.network.is_local() {

@@ -153,10 +153,10 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
     let gateway = Gateway::new(Arc::new(market.buying.consumer.clone()), settings)
         .with_routes(dashboard.routes());
 
-    let stop = CancellationToken::new();
+    let stop = dashboard.stop.clone();
     let tasks = TaskTracker::new();
     tasks.spawn(gateway.serve(listener, stop.clone()));
-    tasks.spawn(Arc::clone(&dashboard).watch(stop.clone()));
+    tasks.spawn(Arc::clone(&dashboard).watch());
     market.place.folder.announce(&running)?;
     let found = provider::detect().await;
     progress.done();
@@ -233,6 +233,7 @@ impl Market {
             base_url: running.base_url.clone(),
             rpc_url: running.rpc_url.clone(),
             consumer: self.buying.consumer.clone(),
+            stop: CancellationToken::new(),
             relays: self
                 .relaying
                 .iter()

@@ -8,9 +8,6 @@ use core::time::Duration;
 
 use crate::{Amount, ChannelState, Timestamp};
 
-/// A channel that nobody used for so long is not topped up ahead of need.
-pub const TOP_UP_WITHIN: Duration = Duration::from_secs(600);
-
 /// What the owner of the money allows for each channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FundingPolicy {
@@ -49,7 +46,7 @@ pub struct Escrowed {
     pub ceiling: Amount,
     /// Of it, billed.
     pub charged: Amount,
-    /// Answers run.
+    /// Answers run, or ran since it was last looked at.
     pub in_use: bool,
     /// For how long it was not used.
     pub idle: Duration,
@@ -100,22 +97,16 @@ impl FundingPolicy {
         if channel.in_use {
             return self.ahead(channel);
         }
-        if let Some(idle) = self.withdraw_idle {
-            // What is billed is the provider's; it comes and takes it.
-            let mine = channel
-                .state
-                .balance
-                .less(channel.charged.max(channel.state.total_claimed));
-            if channel.idle >= idle && !mine.is_zero() {
-                return FundingStep::Withdraw(mine);
-            }
-            if !mine.is_zero() && channel.idle > TOP_UP_WITHIN {
-                return FundingStep::Rest(Some(idle.saturating_sub(channel.idle)));
-            }
-        }
-        match channel.idle <= TOP_UP_WITHIN {
-            true => self.ahead(channel),
-            false => FundingStep::Rest(None),
+        let Some(idle) = self.withdraw_idle else {
+            return FundingStep::Rest(None);
+        };
+        // What is billed is the provider's; it comes and takes it.
+        let (balance, claimed) = (channel.state.balance, channel.state.total_claimed);
+        let mine = balance.less(channel.charged.max(claimed));
+        match (mine.is_zero(), idle.checked_sub(channel.idle)) {
+            (true, _) => FundingStep::Rest(None),
+            (false, Some(left)) if !left.is_zero() => FundingStep::Rest(Some(left)),
+            (false, _) => FundingStep::Withdraw(mine),
         }
     }
 
@@ -187,15 +178,18 @@ mod tests {
 
     #[test]
     fn a_channel_in_use_is_filled_before_it_is_dry() {
-        let step = |balance, ceiling, idle| {
-            POLICY.upkeep(&channel(balance, ceiling, ceiling, idle), Timestamp(0))
+        let step = |balance, ceiling, in_use| {
+            let channel = channel(balance, ceiling, ceiling, 0);
+            POLICY.upkeep(&Escrowed { in_use, ..channel }, Timestamp(0))
         };
         let rest = FundingStep::Rest(None);
-        assert_eq!(step(100, 70, 0), rest);
-        assert_eq!(step(100, 71, 0), FundingStep::TopUp(Amount::new(100)));
-        assert_eq!(step(0, 0, 0), rest, "never paid into");
-        assert_ne!(step(100, 71, 601), FundingStep::TopUp(Amount::new(100)));
+        assert_eq!(step(100, 70, true), rest);
+        assert_eq!(step(100, 71, true), FundingStep::TopUp(Amount::new(100)));
+        assert_eq!(step(0, 0, true), rest, "never paid into");
+        let emptied = step(71, 71, false);
+        assert_eq!(emptied, rest, "what was emptied is not filled again");
         let full = Escrowed {
+            in_use: true,
             ceiling: Amount::new(249),
             ..channel(250, 0, 0, 0)
         };

@@ -50,7 +50,7 @@ pub use descriptor::{DescriptorError, MAX_RECORD_BYTES, Offer, Record, SignedRec
 pub use durable::{Durable, Move, MoveId, OrderError};
 pub use earning::{Closing, Earning};
 pub use event::LedgerEvent;
-pub use funding::{Escrowed, FundingPolicy, FundingStep, OverLimit, TOP_UP_WITHIN};
+pub use funding::{Escrowed, FundingPolicy, FundingStep, OverLimit};
 pub use ids::{BidId, ChannelId, ModelId, NodeId, RequestId};
 pub use key::{KeyError, NodeKey, WalletKey};
 pub use labels::{Demand, DemandError, Labels, Network, Payer, Upstream};

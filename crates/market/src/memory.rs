@@ -566,6 +566,9 @@ impl Ledger for MemoryLedger {
             let before = book.channels.get(&id).copied().unwrap_or_default().balance;
             let after = before.plus(amount);
             let new_balance = after.or_else(|_| refused("DepositOverflow"))?;
+            // The payer signs for it, whoever brings it.
+            let agreed = this.account == config.payer;
+            require(agreed, "AllowanceCollectorInvalidSignature")?;
             let from = Account::Wallet(config.payer);
             book.post(config.token, from, Account::Escrow(id), amount)?;
             book.channels.entry(id).or_default().balance = new_balance;

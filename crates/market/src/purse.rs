@@ -36,6 +36,12 @@ pub enum PurseEvent {
         /// All that was ever allowed to be claimed.
         ceiling: Amount,
     },
+    /// A receipt was accepted that takes more than the channel holds: so far
+    /// a voucher would have to reach, and none is signed.
+    Short {
+        /// All that is read, and a step each.
+        needed: Amount,
+    },
     /// A receipt was accepted.
     Receipted {
         /// The receipt.
@@ -174,6 +180,7 @@ impl Purse {
                     purse.lost.insert(*request, Running::new(*rates, *bound));
                 }
                 PurseEvent::Ceiling { ceiling } => purse.ceiling = purse.ceiling.max(*ceiling),
+                PurseEvent::Short { needed } => reach = reach.max(*needed),
                 PurseEvent::Receipted { receipt, lost } => {
                     let receipt = &receipt.receipt;
                     let asked = purse.lost.remove(&receipt.request);
@@ -367,8 +374,13 @@ impl Purse {
 
     /// The events of a receipt that was booked: the receipt comes first.
     fn booked(&mut self, signed: &SignedReceipt, lost: bool) -> Vec<PurseEvent> {
-        // Without escrow for it there is no last voucher; the receipt stands.
-        let raised = self.due().ok().flatten();
+        let raised = match self.due() {
+            Ok(raised) => raised,
+            // There is no last voucher; the receipt stands, and what it took
+            // is not taken from what other answers may still be billed.
+            Err(PurseError::Escrow { needed, .. }) => Some(PurseEvent::Short { needed }),
+            Err(_) => None,
+        };
         let receipted = PurseEvent::Receipted {
             receipt: Box::new(signed.clone()),
             lost,
@@ -537,7 +549,7 @@ mod tests {
             PurseEvent::Asked { ceiling, .. } | PurseEvent::Ceiling { ceiling } => {
                 ceiling.base_units()
             }
-            PurseEvent::Receipted { .. } => panic!("not a ceiling"),
+            PurseEvent::Receipted { .. } | PurseEvent::Short { .. } => panic!("not a ceiling"),
         })
     }
 
@@ -722,6 +734,25 @@ mod tests {
             assert!(purse.reconciled(&receipt(2, 2, 10, 38, 148)).is_ok());
             assert!(!purse.needs_reconciling());
         }
+    }
+
+    #[test]
+    fn a_receipt_beyond_the_escrow_does_not_take_what_others_may_be_billed() {
+        let mut purse = purse(84);
+        let mut journal = Vec::new();
+        for n in 1..=2 {
+            journal.push(purse.ask(request(n), RATES, BOUND).unwrap());
+        }
+        purse.delivered(request(1), 32, 99).unwrap_err();
+        let booked = purse.receipted(&receipt(1, 1, 40, 60, 100)).unwrap();
+        let needed = Amount::new(142);
+        assert_eq!(booked[1], PurseEvent::Short { needed });
+        journal.extend(booked);
+        let mut purse = Purse::replay(&journal).unwrap();
+        purse.funded(Amount::new(1000));
+        assert_eq!(purse.ceiling(), Amount::new(84));
+        assert!(purse.reconciled(&receipt(2, 2, 10, 65, 175)).is_err());
+        assert!(purse.reconciled(&receipt(2, 2, 10, 64, 174)).is_ok());
     }
 
     #[test]

@@ -200,7 +200,7 @@ impl Spending {
                     waiting.ceiling = waiting.ceiling.max(*ceiling);
                     waiting.raised = events.len() > 1;
                 }
-                PurseEvent::Receipted { .. } => {}
+                PurseEvent::Receipted { .. } | PurseEvent::Short { .. } => {}
             }
         }
         self.waiting.insert(id, waiting);

@@ -209,7 +209,8 @@ impl Till {
                 self.charged = self.charged.max(receipt.charged_total);
                 self.sequence = self.sequence.max(receipt.sequence);
             }
-            TillEvent::Claimed { total } => self.claimed = self.claimed.max(*total),
+            // The chain may have taken a claim back.
+            TillEvent::Claimed { total } => self.claimed = *total,
         }
     }
 
@@ -434,9 +435,10 @@ impl Till {
         Ok(receipt)
     }
 
-    /// The claim of `total` went through.
+    /// The chain says that so much was claimed. Less than before: it took the
+    /// blocks of a claim back, and what is gone has to be claimed again.
     pub fn claimed_to(&mut self, total: Amount) -> Option<TillEvent> {
-        if total <= self.claimed {
+        if total == self.claimed {
             return None;
         }
         self.claimed = total;
@@ -735,6 +737,18 @@ mod tests {
             Err(TillError::BeyondEscrow { .. })
         ));
         assert_eq!(till.claimable_total(), Amount::new(64));
+    }
+
+    #[test]
+    fn a_claim_that_the_chain_took_back_is_due_again() {
+        let mut till = till(1_000, 0);
+        let mut journal = vec![till.take(&voucher(100)).unwrap().unwrap()];
+        till.count(&voucher(100));
+        journal.extend(till.claimed_to(Amount::new(80)));
+        journal.extend(till.claimed_to(Amount::new(30)));
+        assert_eq!(till.claimed_to(Amount::new(30)), None);
+        assert_eq!(till.claimed(), Amount::new(30));
+        assert_eq!(Till::replay(CHANNEL, &journal).claimed(), Amount::new(30));
     }
 
     #[test]

@@ -205,7 +205,8 @@ async fn gas_price(inner: &Inner) -> Result<Amount, LedgerError> {
 /// Reads the chain for channels with something to claim, so that no claim is
 /// for what is gone, and none is made twice.
 async fn refresh(inner: &Inner) {
-    let owed = inner.sessions.all().into_iter().filter(is_owed);
+    let may_be_owed = |channel: &Arc<Channel>| is_owed(channel) || channel.claim_is_young();
+    let owed = inner.sessions.all().into_iter().filter(may_be_owed);
     let reads = stream::iter(owed).map(|channel| async move {
         if let Err(error) = inner.sessions.read(&channel, LOOK_PAUSE).await {
             debug!(channel = %channel.id, %error, "channel not read");

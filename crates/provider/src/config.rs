@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use market::{
-    Address, Amount, B256, ClaimPolicy, Rates, Stakes, WITHDRAW_DELAY_MAX_S, WITHDRAW_DELAY_MIN_S,
+    Address, Amount, B256, ClaimPolicy, Model, Rates, Stakes, WITHDRAW_DELAY_MAX_S,
+    WITHDRAW_DELAY_MIN_S,
 };
 
 use crate::backend::BackendHandle;
@@ -151,8 +152,9 @@ impl OfferConfig {
     fn check(&self, at: usize, stakes: &Stakes) -> Result<(), ConfigError> {
         let field = |name: &str| format!("offers[{at}].{name}");
         let name = &self.name;
-        if name.trim().is_empty() || name.len() > NAME_BYTES_MAX {
-            let allowed = format!("a name of 1 to {NAME_BYTES_MAX} bytes");
+        if !Model::is_plain_name(name) || name.len() > NAME_BYTES_MAX {
+            let allowed =
+                format!("a name of 1 to {NAME_BYTES_MAX} bytes, without control characters");
             return ConfigError::new(field("name"), format!("{name:?}"), allowed);
         }
         let prices = stakes.price_per_second_min..=stakes.price_per_second_max;

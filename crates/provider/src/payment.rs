@@ -32,6 +32,13 @@ const WRITES_AT_ONCE: usize = 128;
 /// Time for something to get to the disk; longer, and it counts as broken.
 const DURABLE_WITHIN: Duration = Duration::from_secs(10);
 
+/// A claim that is younger is looked at again: a reorganisation may have taken
+/// it back, and its transaction may then have failed.
+const YOUNG_FOR: Duration = Duration::from_secs(900);
+
+/// One that was made before the start counts as young for so long.
+const YOUNG_LEFT: Duration = Duration::from_secs(90);
+
 /// When the disk is full, between two tries.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -76,8 +83,12 @@ struct Books {
 
 impl Books {
     fn earning(&self) -> MutexGuard<'_, Earning> {
-        self.earning.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.earning)
     }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What goes to the journal, and who waits for it.
@@ -124,6 +135,8 @@ pub(crate) struct Channel {
     /// old journal are never used again.
     writes: OnceLock<mpsc::Sender<Write>>,
     tasks: Tasks,
+    /// When the chain last said something new of its claims.
+    claimed_at: Mutex<Option<Instant>>,
     /// When its escrow was read from the chain; one reads at a time.
     pub(crate) reading: tokio::sync::Mutex<Reading>,
 }
@@ -164,6 +177,10 @@ impl Channel {
             earning: Mutex::new(earning),
             moved: watch::Sender::new(()),
         });
+        // One of an earlier life is looked at once more.
+        let before = Instant::now().checked_sub(YOUNG_FOR - YOUNG_LEFT);
+        let claimed = !lock(&books.earning).till().claimed().is_zero();
+        let claimed_at = Mutex::new(before.filter(|_| claimed));
         Self {
             id: config.id(&domain),
             config,
@@ -172,6 +189,7 @@ impl Channel {
             books,
             writes: OnceLock::new(),
             tasks,
+            claimed_at,
             reading: tokio::sync::Mutex::default(),
         }
     }
@@ -280,8 +298,22 @@ impl Channel {
 
     /// The contract says that so much was claimed.
     pub(crate) async fn claimed_to(&self, total: Amount) -> Result<(), PaymentError> {
-        let promise = self.record(|earning| Ok(earning.claimed_to(total)));
-        promise.await?.wait().await.map(drop)
+        let mut news = false;
+        let promise = self.record(|earning| {
+            let claimed = earning.claimed_to(total);
+            news = claimed.is_some();
+            Ok(claimed)
+        });
+        let promise = promise.await?;
+        if news {
+            *lock(&self.claimed_at) = Some(Instant::now());
+        }
+        promise.wait().await.map(drop)
+    }
+
+    /// Whether the chain may still take its last claim back.
+    pub(crate) fn claim_is_young(&self) -> bool {
+        lock(&self.claimed_at).is_some_and(|at| at.elapsed() < YOUNG_FOR)
     }
 
     /// Waits until all that moved by now is durable.

@@ -192,7 +192,7 @@ impl Provider {
         };
         let descriptor = Descriptor::new(identity, &config, &models, clock());
         let desk = Desk::new(ledger.domain(), &wallet, &node_key, clock());
-        descriptor.sign(&wallet, desk.record(), clock());
+        descriptor.sign(&wallet, &node_key, desk.record(), clock());
         let sold = models.iter().zip(&config.offers);
         let sales = sold.map(|(model, offer)| (*model, Arc::new(Sale::new(*model, offer.clone()))));
         let terms = ChannelTerms {
@@ -258,7 +258,7 @@ impl Provider {
         }
         inner
             .descriptor
-            .sign(&inner.wallet, inner.desk.record(), now);
+            .sign(&inner.wallet, &inner.node_key, inner.desk.record(), now);
         Ok(())
     }
 
@@ -368,7 +368,8 @@ impl Inner {
             sleep(QUOTES_EVERY).await;
             let now = (self.clock)();
             if self.desk.refresh(&self.node_key, now) || self.descriptor.renew(now) {
-                self.descriptor.sign(&self.wallet, self.desk.record(), now);
+                self.descriptor
+                    .sign(&self.wallet, &self.node_key, self.desk.record(), now);
             }
         }
     }

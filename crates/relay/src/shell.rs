@@ -108,6 +108,7 @@ pub(crate) struct Inner {
     ledger: Arc<dyn Ledger>,
     pub(crate) node: Node,
     wallet: Arc<WalletKey>,
+    node_key: Arc<NodeKey>,
     pub(crate) config: Config,
     http: reqwest::Client,
     clock: Clock,
@@ -150,6 +151,7 @@ impl Relay {
             ledger,
             node,
             wallet,
+            node_key,
             config,
             http: http_client().map_err(StartError::Http)?,
             clock,
@@ -308,7 +310,7 @@ impl Inner {
             expires_at: now.after_s(RECORD_GOOD_S),
         };
         let described = Described {
-            descriptor: record.sign(&self.wallet),
+            descriptor: record.sign(&self.wallet, &self.node_key),
             epoch: None,
         };
         self.served.send_replace(described.to_text().into());

@@ -50,8 +50,6 @@ struct Block {
 /// The chain.
 pub(crate) struct Chain {
     blocks: Vec<Block>,
-    /// Blocks that are too old to be reorganised were dropped from `blocks`.
-    forgotten: u64,
     pool: Vec<Tx>,
     pub(crate) base_fee: u64,
     pub(crate) stopped: bool,
@@ -75,7 +73,6 @@ impl Chain {
         };
         Self {
             blocks: vec![first],
-            forgotten: 0,
             pool: vec![],
             base_fee: 10,
             stopped: false,
@@ -151,7 +148,6 @@ impl Chain {
         self.blocks.push(block);
         if self.blocks.len() > 1 + usize::try_from(REORG_MAX).unwrap_or(usize::MAX) {
             self.blocks.remove(0);
-            self.forgotten += 1;
         }
         Ok(made)
     }
@@ -191,16 +187,6 @@ impl Chain {
     /// Transactions that wait.
     pub(crate) fn waiting(&self) -> usize {
         self.pool.len()
-    }
-
-    /// The time of the block so many below the head.
-    pub(crate) fn at_s(&self, depth: usize) -> u64 {
-        self.below(depth).at_s
-    }
-
-    /// The number of the head.
-    pub(crate) fn height(&self) -> u64 {
-        self.forgotten + u64::try_from(self.blocks.len()).unwrap_or(u64::MAX)
     }
 
     /// How many transactions of an account are in the chain.

@@ -4,20 +4,23 @@
 //! Whatever it decides about money it asks the engines; here is only what a
 //! socket, a disk and a chain would bring and take.
 
+mod funds;
+mod hearing;
+mod receipts;
+
 use std::collections::BTreeMap;
 
 use market::{
-    Amount, Buying, BuyingError, ChannelConfig, ChannelId, Durable, InputBound, Move, MoveId, Pay,
-    PurseError, PurseEvent, RequestId, Said, SignedReceipt, Silence, Spending, Turn, Voucher,
+    Amount, Buying, ChannelConfig, ChannelId, Durable, InputBound, Move, MoveId, Pay, PurseError,
+    PurseEvent, RequestId, Spending, Voucher,
 };
 
-use crate::chain::{Op, Outcome};
 use crate::disk::{Book, Disk, Written};
 use crate::people;
-use crate::plan::{ConsumerKind, Fault, Mutant};
-use crate::sender::{Sender, Why};
-use crate::town::{Ask, Event, Timer, Token, Town, Who};
-use crate::wire::{About, Infer, Message, Side, Stream, StreamId};
+use crate::plan::{ConsumerKind, Mutant};
+use crate::sender::Sender;
+use crate::town::{Token, Town, Who};
+use crate::wire::{About, Infer, Message, Side, StreamId};
 
 /// Paid into a channel at a time.
 const DEPOSIT: Amount = Amount::new(500);
@@ -85,6 +88,8 @@ pub(crate) struct Answer {
     paying: bool,
     again: bool,
     left: bool,
+    /// A timer for its silence runs.
+    watched: bool,
 }
 
 impl Channel {
@@ -166,7 +171,7 @@ impl Town {
         consumer.live = Some(live);
         self.consumer_same_as_before(at);
         if resumes {
-            self.timer(Who::Consumer(at), 500, Timer::Poll);
+            self.look(Who::Consumer(at), 500);
         }
         let live = self.consumers[at].live.iter();
         let providers: Vec<_> = live
@@ -216,6 +221,7 @@ impl Town {
                 paying: false,
                 again: false,
                 left: false,
+                watched: false,
             },
         );
         self.clients[client].request = Some(request);
@@ -256,7 +262,7 @@ impl Town {
                     request,
                     id: asked.id(),
                 };
-                self.oracle.asked(request, id, at, provider, rates, bound);
+                self.oracle.asked(request, id, rates, bound);
                 if self.plan.mutant == Some(Mutant::SignBeforeJournal) {
                     let ceiling = self
                         .channel(at, provider)
@@ -296,110 +302,6 @@ impl Town {
         self.append(Who::Consumer(at), book, lines(moved.events()), token)
     }
 
-    /// Money for a channel: read what is there, deposit what is missing.
-    fn top_up(&mut self, at: usize, provider: usize, needed: Amount, waiter: Waiter) {
-        let Some(channel) = self.channel(at, provider) else {
-            return;
-        };
-        channel.wanted = channel.wanted.max(needed);
-        channel.waiters.push(waiter);
-        if channel.upkeep == Upkeep::Idle {
-            channel.upkeep = Upkeep::Reading;
-            let id = channel.id;
-            self.question(Who::Consumer(at), Ask::Channel(id));
-        }
-    }
-
-    /// The chain said what a channel holds, or did not.
-    pub(crate) fn consumer_read(
-        &mut self,
-        at: usize,
-        id: ChannelId,
-        read: Result<market::ChannelState, String>,
-    ) {
-        let Some(live) = self.live(at) else { return };
-        let unsure = live.sender.is_unsure();
-        let found = live
-            .channels
-            .iter_mut()
-            .find(|(_, channel)| channel.id == id);
-        let Some((&provider, channel)) = found else {
-            return;
-        };
-        if channel.upkeep != Upkeep::Reading {
-            return;
-        }
-        let state = match read {
-            // What was sent before the last crash may still come about.
-            Ok(_) if unsure => {
-                return self.timer(Who::Consumer(at), 1_000, Timer::ReadAgain(id));
-            }
-            Ok(state) => state,
-            Err(problem) => return self.funded(at, provider, Err(problem)),
-        };
-        channel.spending.funded(state.covered());
-        if state.covered() >= channel.wanted {
-            return self.funded(at, provider, Ok(()));
-        }
-        let needed = channel.wanted;
-        if needed > CHANNEL_MAX {
-            let problem = format!("the channel would have to hold {needed}");
-            return self.funded(at, provider, Err(problem));
-        }
-        let missing = needed.less(state.covered());
-        let room = CHANNEL_MAX.less(state.covered());
-        let amount = missing.max(DEPOSIT).min(room);
-        channel.upkeep = Upkeep::Depositing;
-        let op = Op::Deposit(channel.config, amount);
-        self.transact(Who::Consumer(at), op, Why::Deposit(provider));
-    }
-
-    /// Reads a channel again.
-    pub(crate) fn consumer_reads_again(&mut self, at: usize, id: ChannelId) {
-        let Some(live) = self.live(at) else { return };
-        let reading = live
-            .channels
-            .values()
-            .any(|c| c.id == id && c.upkeep == Upkeep::Reading);
-        if reading {
-            self.question(Who::Consumer(at), Ask::Channel(id));
-        }
-    }
-
-    /// A deposit is in a block, or is not.
-    pub(crate) fn consumer_sent(&mut self, at: usize, why: Why, outcome: Outcome) {
-        let Why::Deposit(provider) = why else { return };
-        let Some(channel) = self.channel(at, provider) else {
-            return;
-        };
-        match outcome {
-            Ok(()) => {
-                channel.upkeep = Upkeep::Reading;
-                let id = channel.id;
-                self.question(Who::Consumer(at), Ask::Channel(id));
-            }
-            Err(problem) => self.funded(at, provider, Err(problem)),
-        }
-    }
-
-    /// The money is there, or is not: who waited goes on.
-    fn funded(&mut self, at: usize, provider: usize, outcome: Outcome) {
-        let Some(channel) = self.channel(at, provider) else {
-            return;
-        };
-        channel.upkeep = Upkeep::Idle;
-        channel.wanted = Amount::ZERO;
-        for waiter in std::mem::take(&mut channel.waiters) {
-            match (waiter, &outcome) {
-                (Waiter::Ask(request), Ok(())) => self.reserve(at, request),
-                (Waiter::Pay(request), Ok(())) => self.pay(at, request),
-                (Waiter::Ask(request) | Waiter::Pay(request), Err(problem)) => {
-                    self.give_up(at, request, problem.clone());
-                }
-            }
-        }
-    }
-
     /// The disk has something, or has not.
     pub(crate) fn consumer_written(&mut self, at: usize, token: Token, written: Written) {
         match token {
@@ -432,18 +334,18 @@ impl Town {
                 let Some((answer, channel)) = self.engines(at, request) else {
                     return;
                 };
-                let (client, provider) = (answer.client, answer.provider);
+                let client = answer.client;
                 let done = match reported(&mut channel.spending, id, written) {
                     Ok(done) => done,
                     Err(problem) => return self.give_up(at, request, problem),
                 };
-                if let Some(live) = self.live(at) {
-                    live.answers.remove(&request);
-                }
                 self.oracle.booked(request, self.now_ms);
-                if done.raised {
-                    self.raised(at, provider, request);
+                if done.raised && self.consumers[at].kind != ConsumerKind::Stingy {
+                    // The provider's last step ran ahead of the voucher before.
+                    self.bring(at, request, done.voucher);
                 }
+                let Some(live) = self.live(at) else { return };
+                live.answers.remove(&request);
                 match failure {
                     None => self.tell(client, Ok(request)),
                     Some(problem) => self.failed(client, problem),
@@ -518,6 +420,11 @@ impl Town {
         };
         let signed = people::sign(at, voucher);
         self.trace.number(signed.voucher.ceiling.base_units());
+        if self.plan.told {
+            let ceiling = signed.voucher.ceiling;
+            self.lines
+                .push(format!("         consumer {at} signs {ceiling}"));
+        }
         let honest = self.consumers[at].kind.is_honest();
         if honest && let Err(problem) = self.oracle.signed(&signed, self.now_ms) {
             self.violate(2, problem);
@@ -602,194 +509,6 @@ impl Town {
         }
     }
 
-    /// The provider says something.
-    pub(crate) fn consumer_heard(&mut self, id: StreamId, stream: &Stream, message: Message) {
-        let at = stream.consumer;
-        let request = match stream.about {
-            About::Answer(request) => request,
-            About::Receipts(_) => return self.receipts_came(at, stream.provider, message),
-            About::Replay => return,
-        };
-        let now = self.moment();
-        let Some((answer, channel)) = self.engines(at, request) else {
-            return;
-        };
-        if answer.stream != Some(id) {
-            return;
-        }
-        let Some(buying) = answer.buying.as_mut() else {
-            return;
-        };
-        let said = match &message {
-            Message::Begin => Said::Begin,
-            Message::Refused { .. } => Said::Refused,
-            Message::Chunk { tokens, bytes } => Said::Chunk {
-                tokens: *tokens,
-                bytes: *bytes,
-            },
-            Message::End { .. } => Said::End,
-            _ => return buying.alive(now),
-        };
-        let turn = buying.hear(said, &mut channel.spending, now);
-        let (left, client) = (answer.left, answer.client);
-        match (turn, message) {
-            (Ok(Turn::Begun), _) => {}
-            (Ok(Turn::Refused), Message::Refused { reason }) => {
-                self.oracle.refused(request);
-                self.elsewhere(at, request, reason);
-            }
-            (Ok(Turn::Chunk { due }), Message::Chunk { tokens, bytes }) => {
-                self.oracle.received(request, tokens, bytes);
-                self.clients[client].tokens = tokens;
-                if due {
-                    self.pay(at, request);
-                }
-                let leaves = self.clients[client].wish.leaves_after;
-                if !left
-                    && leaves.is_some_and(|after| tokens >= after)
-                    && self.plan.has(Fault::ClientLeaves)
-                {
-                    self.client_leaves(at, request);
-                }
-            }
-            (Ok(Turn::Ended), Message::End { receipt, failure }) => {
-                self.ended(at, request, &receipt, failure);
-            }
-            (Err(error), _) => self.broken_answer(at, request, problem(error)),
-            _ => {}
-        }
-        self.deadline(at, request);
-    }
-
-    /// The client does not want any more.
-    fn client_leaves(&mut self, at: usize, request: RequestId) {
-        self.tally.fault(Fault::ClientLeaves);
-        let now = self.moment();
-        let deserts = self.consumers[at].kind == ConsumerKind::Deserts;
-        let Some(answer) = self.answer(at, request) else {
-            return;
-        };
-        answer.left = true;
-        if let Some(buying) = answer.buying.as_mut() {
-            buying.leave(now);
-        }
-        let stream = answer.stream.filter(|_| !deserts);
-        if let Some(stream) = stream {
-            self.say(stream, Side::Provider, Message::Leave);
-        }
-    }
-
-    /// The last word: check the receipt, book it.
-    fn ended(
-        &mut self,
-        at: usize,
-        request: RequestId,
-        receipt: &SignedReceipt,
-        failure: Option<String>,
-    ) {
-        let Some((answer, channel)) = self.engines(at, request) else {
-            return;
-        };
-        let provider = answer.provider;
-        if receipt.verify(people::node(provider).id()).is_err() {
-            return self.broken_answer(at, request, "receipt is not signed".to_owned());
-        }
-        let Some(buying) = answer.buying.as_mut() else {
-            return;
-        };
-        match buying.receipted(receipt, &mut channel.spending) {
-            Ok(booked) => {
-                self.oracle.accepts(&receipt.receipt, false);
-                let id = booked.id();
-                let token = Token::Booked {
-                    request,
-                    id,
-                    failure,
-                };
-                self.write_purse(at, provider, &booked, token);
-            }
-            Err(error) => self.broken_answer(at, request, problem(error)),
-        }
-    }
-
-    /// Nothing more is to be expected of this stream.
-    pub(crate) fn consumer_broke(&mut self, stream: &Stream) {
-        match stream.about {
-            About::Answer(request) => {
-                let open = self.answer(stream.consumer, request);
-                let open = open.is_some_and(|a| a.buying.as_ref().is_some_and(|b| !b.is_over()));
-                if open {
-                    self.broken_answer(stream.consumer, request, "the path failed".to_owned());
-                }
-            }
-            About::Receipts(_) => {
-                if let Some(channel) = self.channel(stream.consumer, stream.provider) {
-                    channel.mending = false;
-                }
-                self.mend_later(stream.consumer, stream.provider, MEND_MS);
-            }
-            About::Replay => {}
-        }
-    }
-
-    /// Sees to the next time that a silence counts.
-    fn deadline(&mut self, at: usize, request: RequestId) {
-        let now = self.moment();
-        let Some(answer) = self.answer(at, request) else {
-            return;
-        };
-        let Some(buying) = answer.buying.as_ref().filter(|buying| !buying.is_over()) else {
-            return;
-        };
-        let wait = buying.deadline().since(now);
-        let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        self.timer(Who::Consumer(at), wait.max(1), Timer::Silence(request));
-    }
-
-    /// Whether a silence has lasted too long.
-    pub(crate) fn silence(&mut self, at: usize, request: RequestId) {
-        let now = self.moment();
-        let Some(answer) = self.answer(at, request) else {
-            return;
-        };
-        let Some(buying) = answer.buying.as_ref() else {
-            return;
-        };
-        let problem = match buying.silence(now) {
-            // Heard meanwhile: there is a later timer.
-            None => return,
-            Some(Silence::Unanswered) => "it neither took nor refused the request",
-            Some(Silence::Path) => "nothing is heard any more",
-            Some(Silence::Mute) => "the provider said nothing",
-            Some(Silence::Left) => "the receipt is fetched later",
-        };
-        self.broken_answer(at, request, problem.to_owned());
-    }
-
-    /// An answer ended without a receipt.
-    fn broken_answer(&mut self, at: usize, request: RequestId, problem: String) {
-        let Some((answer, channel)) = self.engines(at, request) else {
-            return;
-        };
-        let (client, provider) = (answer.client, answer.provider);
-        match answer.buying.as_mut() {
-            Some(buying) if buying.is_over() => return,
-            Some(buying) => buying.broken(&mut channel.spending),
-            None => return,
-        }
-        channel.unreconciled = true;
-        let first = self.clients[client].tokens == 0;
-        self.oracle.broke(request);
-        if let Some(live) = self.live(at) {
-            live.answers.remove(&request);
-        }
-        self.mend_later(at, provider, 2_000);
-        match first {
-            true => self.retry(client, problem),
-            false => self.failed(client, problem),
-        }
-    }
-
     /// What was never sent, or could not be paid on, is given up.
     fn give_up(&mut self, at: usize, request: RequestId, problem: String) {
         let Some((answer, channel)) = self.engines(at, request) else {
@@ -842,106 +561,6 @@ impl Town {
         self.tell(client, Err(problem));
     }
 
-    /// Fetches receipts some time later, if any are missing.
-    fn mend_later(&mut self, at: usize, provider: usize, wait_ms: u64) {
-        self.timer(Who::Consumer(at), wait_ms, Timer::Mend(provider));
-    }
-
-    /// Asks for receipts that were missed.
-    pub(crate) fn mend(&mut self, at: usize, provider: usize) {
-        let Some(channel) = self.channel(at, provider) else {
-            return;
-        };
-        if channel.mending || !channel.unreconciled {
-            return;
-        }
-        channel.mending = true;
-        let (id, after) = (channel.id, channel.spending.purse().sequence());
-        let stream = self.open(at, provider, About::Receipts(id));
-        let ask = Message::AskReceipts { channel: id, after };
-        self.say(stream, Side::Provider, ask);
-        // A provider that says nothing is asked again.
-        let timer = Timer::MendAgain(provider, stream);
-        self.timer(Who::Consumer(at), 5_000, timer);
-    }
-
-    /// The provider did not send its receipts.
-    pub(crate) fn mend_again(&mut self, at: usize, provider: usize, stream: StreamId) {
-        if self.streams.remove(&stream).is_none() {
-            return;
-        }
-        if let Some(channel) = self.channel(at, provider) {
-            channel.mending = false;
-        }
-        self.mend(at, provider);
-    }
-
-    fn receipts_came(&mut self, at: usize, provider: usize, message: Message) {
-        let Some(channel) = self.channel(at, provider) else {
-            return;
-        };
-        channel.mending = false;
-        let Message::Receipts { receipts, running } = message else {
-            return self.mend_later(at, provider, MEND_MS);
-        };
-        self.streams.retain(|_, stream| {
-            !(stream.consumer == at
-                && stream.provider == provider
-                && matches!(stream.about, About::Receipts(_)))
-        });
-        for receipt in &receipts {
-            if receipt.verify(people::node(provider).id()).is_err() {
-                return self.mend_later(at, provider, MEND_MS);
-            }
-            let Some(channel) = self.channel(at, provider) else {
-                return;
-            };
-            match channel.spending.reconciled(receipt) {
-                Ok(Some(booked)) => {
-                    let request = receipt.receipt.request;
-                    self.oracle.accepts(&receipt.receipt, true);
-                    let token = Token::Late {
-                        provider,
-                        id: booked.id(),
-                        request,
-                    };
-                    if !self.write_purse(at, provider, &booked, token) {
-                        return;
-                    }
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    self.trace.text(&error.to_string());
-                    self.dispute(at, provider, &error);
-                    return self.mend_later(at, provider, MEND_MS);
-                }
-            }
-        }
-        let Some(channel) = self.channel(at, provider) else {
-            return;
-        };
-        if running == 0 {
-            channel.spending.settled_up();
-        }
-        channel.unreconciled = channel.spending.purse().needs_reconciling();
-        if channel.unreconciled {
-            self.mend_later(at, provider, MEND_MS);
-        } else {
-            let id = channel.id;
-            self.oracle.reconciled(id);
-        }
-    }
-
-    /// A receipt that cannot be booked: between honest sides there is none.
-    fn dispute(&mut self, at: usize, provider: usize, error: &PurseError) {
-        let honest =
-            self.consumers[at].kind.is_honest() && self.providers[provider].kind.is_honest();
-        if honest {
-            let problem = format!("consumer {at} refuses provider {provider}'s receipt: {error}");
-            self.violate(6, problem);
-        }
-    }
-
     /// The node is gone: what its clients saw breaks off.
     pub(crate) fn consumer_gone(&mut self, at: usize) {
         let all = self.clients.iter().enumerate();
@@ -962,20 +581,8 @@ impl Town {
         for provider in providers {
             self.mend_later(at, provider, 100);
         }
-        let who = Who::Consumer(at);
-        self.after(
-            0,
-            Event::Timer {
-                who,
-                life: self.consumers[at].life,
-                timer: Timer::Poll,
-            },
-        );
+        self.look(Who::Consumer(at), 0);
     }
-}
-
-fn problem(error: BuyingError) -> String {
-    error.to_string()
 }
 
 /// Reports a move, and has what may be signed for it.

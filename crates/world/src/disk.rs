@@ -35,6 +35,15 @@ pub(crate) enum Written {
     Broken,
 }
 
+/// Who waited for an append, what it is told, and what is really so.
+pub(crate) struct Told<T> {
+    pub(crate) token: T,
+    pub(crate) written: Written,
+    pub(crate) book: Book,
+    pub(crate) lines: Vec<String>,
+    pub(crate) kept: bool,
+}
+
 struct Append<T> {
     book: Book,
     lines: Vec<String>,
@@ -82,36 +91,31 @@ impl<T> Disk<T> {
 
     /// The group that was started is done. What became of whose lines, and
     /// whether the next group starts.
-    pub(crate) fn synced(
-        &mut self,
-        random: &mut Random,
-    ) -> (Vec<(T, Written, Book, Vec<String>)>, bool) {
+    pub(crate) fn synced(&mut self, random: &mut Random) -> (Vec<Told<T>>, bool) {
         let group: Vec<_> = self.queue.drain(..self.group).collect();
         self.group = 0;
-        let became = match (self.broken, self.failing, self.full) {
-            (true, ..) => Written::Broken,
-            (_, true, _) => {
-                self.broken = true;
-                self.failing = false;
-                if random.chance(5_000) {
-                    for append in &group {
-                        self.keep(append.book, &append.lines);
-                    }
-                }
-                Written::Broken
-            }
-            (_, _, true) => Written::Full,
-            _ => {
-                for append in &group {
-                    self.keep(append.book, &append.lines);
-                }
-                Written::Durable
-            }
+        let failed = !self.broken && std::mem::take(&mut self.failing);
+        // Whether a group is there whose fsync failed, nobody can know.
+        let drawn = random.chance(5_000);
+        self.broken |= failed;
+        let (written, kept) = match (self.broken, self.full) {
+            (true, _) => (Written::Broken, failed && drawn),
+            (_, true) => (Written::Full, false),
+            _ => (Written::Durable, true),
         };
-        let told = group
-            .into_iter()
-            .map(|append| (append.token, became, append.book, append.lines));
-        let told = told.collect();
+        let mut told = Vec::with_capacity(group.len());
+        for Append { book, lines, token } in group {
+            if kept {
+                self.keep(book, &lines);
+            }
+            told.push(Told {
+                token,
+                written,
+                book,
+                lines,
+                kept,
+            });
+        }
         (told, self.start())
     }
 
@@ -120,29 +124,24 @@ impl<T> Disk<T> {
         kept.extend(lines.iter().cloned());
     }
 
-    /// The node is gone. How many groups were torn, and what of those on their
-    /// way to the disk got there.
-    pub(crate) fn crash(
-        &mut self,
-        tears: bool,
-        random: &mut Random,
-    ) -> (u64, Vec<(Book, Vec<String>)>) {
+    /// The node is gone. What of the group on its way to the disk got there:
+    /// all of it or nothing.
+    pub(crate) fn crash(&mut self, random: &mut Random) -> Vec<(Book, Vec<String>)> {
         let group: Vec<_> = self.queue.drain(..self.group).collect();
         self.queue.clear();
         self.group = 0;
-        let drawn = random.chance(5_000) || !tears;
-        let whole = drawn && !self.broken && !self.full;
+        let whole = random.chance(5_000) && !self.broken && !self.full;
         self.broken = false;
         self.failing = false;
         if !whole {
-            return (u64::from(!group.is_empty()), vec![]);
+            return vec![];
         }
-        let mut arrived = Vec::new();
+        let mut arrived = Vec::with_capacity(group.len());
         for append in group {
             self.keep(append.book, &append.lines);
             arrived.push((append.book, append.lines));
         }
-        (0, arrived)
+        arrived
     }
 
     /// Whether it takes nothing more until the node starts again.
@@ -186,9 +185,9 @@ mod tests {
                 !disk.append(Book::Channels, vec!["c".into()], 2),
                 "the next group's"
             );
-            torn += disk.crash(true, &mut random).0;
+            disk.crash(&mut random);
             match disk.read(Book::Channels) {
-                [] => {}
+                [] => torn += 1,
                 [first, second] if first == "a" && second == "b" => kept += 1,
                 other => panic!("torn: {other:?}"),
             }
@@ -204,10 +203,10 @@ mod tests {
         for _ in 0..2 {
             disk.append(Book::Sent, vec!["x".into()], ());
             let (told, _) = disk.synced(&mut random);
-            assert_eq!(told[0].1, Written::Broken);
+            assert_eq!(told[0].written, Written::Broken);
         }
-        disk.crash(true, &mut random);
+        disk.crash(&mut random);
         disk.append(Book::Sent, vec!["y".into()], ());
-        assert_eq!(disk.synced(&mut random).0[0].1, Written::Durable);
+        assert_eq!(disk.synced(&mut random).0[0].written, Written::Durable);
     }
 }

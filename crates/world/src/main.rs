@@ -22,8 +22,19 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Tells what happens in one seed, event by event.
+    Story(Told),
     /// Plays seeds and checks after every event that nobody's money is lost.
     Torture(Torture),
+}
+
+#[derive(Debug, clap::Args)]
+struct Told {
+    /// Which.
+    seed: u64,
+    /// Breaks a rule on purpose.
+    #[arg(long, value_parser = mutant)]
+    mutant: Option<Mutant>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -63,7 +74,10 @@ struct Summary {
 }
 
 fn main() -> ExitCode {
-    let Command::Torture(torture) = Cli::parse().command;
+    let torture = match Cli::parse().command {
+        Command::Torture(torture) => torture,
+        Command::Story(told) => return tell(&told),
+    };
     let summary = run(&torture);
     let mut out = std::io::stdout().lock();
     // A reader that is gone needs no summary.
@@ -76,6 +90,24 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
+}
+
+fn tell(told: &Told) -> ExitCode {
+    let mut plan = Plan::of(told.seed);
+    (plan.told, plan.mutant) = (true, told.mutant);
+    let mut text = format!("{plan:#?}\n");
+    let story = play(&plan);
+    for line in story.lines {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text.push_str(&format!("{:?}\n", story.violation));
+    // A reader that is gone needs no more.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    match story.violation {
+        Some(_) => ExitCode::FAILURE,
+        None => ExitCode::SUCCESS,
+    }
 }
 
 fn plan(torture: &Torture, seed: u64) -> Plan {

@@ -171,12 +171,8 @@ impl Town {
             }
         }
         let mut dice = self.dice.clone();
-        let torn = self.plan.has(Fault::TornWrite);
-        let (torn, arrived) = self.disk(who).crash(torn, &mut dice);
+        let arrived = self.disk(who).crash(&mut dice);
         self.dice = dice;
-        for _ in 0..torn {
-            self.tally.fault(Fault::TornWrite);
-        }
         for (book, lines) in arrived {
             self.oracle.synced(book, &lines);
         }

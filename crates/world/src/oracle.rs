@@ -15,8 +15,6 @@ use crate::disk::Book;
 #[derive(Debug, Clone)]
 pub(crate) struct Facts {
     pub(crate) channel: ChannelId,
-    pub(crate) consumer: usize,
-    pub(crate) provider: usize,
     pub(crate) rates: Rates,
     pub(crate) bound: InputBound,
     /// Sent by the provider, and the last chunk of it.
@@ -26,6 +24,7 @@ pub(crate) struct Facts {
     pub(crate) received: u32,
     pub(crate) bytes: u64,
     pub(crate) admitted: bool,
+    pub(crate) begun: bool,
     /// The provider's receipt, once it was signed.
     pub(crate) billed: Option<Receipt>,
     /// The consumer's, once it accepted it.
@@ -35,7 +34,6 @@ pub(crate) struct Facts {
     /// The consumer crashed since it asked.
     pub(crate) forgotten: bool,
     pub(crate) refused: bool,
-    pub(crate) broken: bool,
     /// A voucher that was signed after the receipt was booked is in the
     /// provider's journal.
     pub(crate) paid: bool,
@@ -107,6 +105,7 @@ impl Facts {
     fn worth(&self) -> Amount {
         match &self.billed {
             Some(receipt) => receipt.amount,
+            None if !self.begun => Amount::ZERO,
             None => cost(&self.rates, self.bound.estimate, self.delivered),
         }
     }
@@ -122,15 +121,11 @@ impl Oracle {
         &mut self,
         request: RequestId,
         channel: ChannelId,
-        consumer: usize,
-        provider: usize,
         rates: Rates,
         bound: InputBound,
     ) {
         let facts = Facts {
             channel,
-            consumer,
-            provider,
             rates,
             bound,
             delivered: 0,
@@ -138,13 +133,13 @@ impl Oracle {
             received: 0,
             bytes: 0,
             admitted: false,
+            begun: false,
             billed: None,
             accepted: None,
             late: false,
             booked_ms: None,
             forgotten: false,
             refused: false,
-            broken: false,
             paid: false,
         };
         self.facts.insert(request, facts);
@@ -169,12 +164,16 @@ impl Oracle {
         }
     }
 
-    pub(crate) fn refused(&mut self, request: RequestId) {
-        self.of(request, |facts| facts.refused = true);
+    pub(crate) fn begun(&mut self, request: RequestId) {
+        self.of(request, |facts| facts.begun = true);
     }
 
-    pub(crate) fn broke(&mut self, request: RequestId) {
-        self.of(request, |facts| facts.broken = true);
+    pub(crate) fn given_back(&mut self, request: RequestId) {
+        self.of(request, |facts| facts.admitted = false);
+    }
+
+    pub(crate) fn refused(&mut self, request: RequestId) {
+        self.of(request, |facts| facts.refused = true);
     }
 
     pub(crate) fn delivered(&mut self, request: RequestId, tokens: u32, chunk: u32) {
@@ -210,10 +209,11 @@ impl Oracle {
     pub(crate) fn consumer_gone(&mut self, id: ChannelId) {
         for facts in self.facts.values_mut().filter(|facts| facts.channel == id) {
             facts.forgotten = true;
-            facts.broken |= facts.accepted.is_none();
         }
         let money = self.money(id);
-        money.signed_at_crash = money.signed.max(money.journalled);
+        // A late receipt may have more input than was reserved for it, and the
+        // channel too little for the voucher.
+        money.signed_at_crash = money.signed.max(money.journalled).max(money.charged);
     }
 
     /// Lines are on a disk.
@@ -230,7 +230,7 @@ impl Oracle {
                             let money = self.money(id);
                             money.charged = sum([money.charged, receipt.receipt.amount]);
                         }
-                        Err(_) => {}
+                        Ok(PurseEvent::Short { .. }) | Err(_) => {}
                     }
                 }
             }
@@ -339,8 +339,8 @@ impl Oracle {
         Ok(())
     }
 
-    /// What a receipt bills was delivered; what is not billed of it is a step
-    /// or a chunk at most.
+    /// What a receipt bills was delivered; what is not billed of it is two
+    /// steps at most, or a chunk and a step.
     pub(crate) fn billed(&mut self, receipt: &Receipt) -> Result<(), String> {
         let Some(facts) = self.facts.get_mut(&receipt.request) else {
             return Err(format!(
@@ -353,7 +353,9 @@ impl Oracle {
         if billed > delivered {
             return Err(format!("{billed} tokens billed, {delivered} delivered"));
         }
-        let allowed = facts.chunk.max(STEP_TOKENS);
+        // A crash loses what was on its way to the disk: the step that is
+        // being read, and the one that runs ahead.
+        let allowed = facts.chunk.max(STEP_TOKENS) + STEP_TOKENS;
         if delivered - billed > allowed {
             return Err(format!(
                 "{delivered} tokens delivered, only {billed} billed"

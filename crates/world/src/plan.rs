@@ -15,7 +15,7 @@ pub enum Fault {
     DiskFull,
     /// A disk fails an fsync.
     DiskFails,
-    /// What was on its way to the disk at a crash is not there.
+    /// A node dies while the disk writes.
     TornWrite,
     /// A relay dies.
     RelayCrash,
@@ -190,6 +190,8 @@ pub struct Plan {
     pub without: Vec<Fault>,
     /// Faults end then.
     pub calm_ms: u64,
+    /// The story is told event by event.
+    pub told: bool,
     /// A rule that is broken on purpose.
     pub mutant: Option<Mutant>,
 }
@@ -252,6 +254,7 @@ impl Plan {
             wishes,
             without,
             calm_ms,
+            told: false,
             mutant: None,
         }
     }

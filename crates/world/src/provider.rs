@@ -4,6 +4,8 @@
 //! Its backend is a row of chunks at random times; what it may bill, when a
 //! chunk may go out and what a voucher is worth the engines say.
 
+mod claims;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -13,11 +15,10 @@ use market::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::chain::{Op, Outcome as Sent};
 use crate::disk::{Book, Disk, Written};
 use crate::people;
 use crate::plan::{Mutant, ProviderKind};
-use crate::sender::{Sender, Why};
+use crate::sender::Sender;
 use crate::town::{Ask, Timer, Token, Town, Who};
 use crate::wire::{About, Infer, Message, Side, Stream, StreamId};
 
@@ -88,6 +89,8 @@ pub(crate) struct Channel {
     writing: usize,
     /// The disk failed: nothing of it can be made durable any more.
     closed: bool,
+    /// When the chain last said something new of its claims.
+    claimed_ms: Option<u64>,
 }
 
 enum Waiting {
@@ -130,6 +133,7 @@ impl Channel {
             queue: VecDeque::new(),
             writing: 0,
             closed: false,
+            claimed_ms: None,
         }
     }
 
@@ -161,6 +165,7 @@ impl Town {
     pub(crate) fn provider_starts(&mut self, at: usize) {
         let now = self.clock(Who::Provider(at));
         let account = people::seller(at).address();
+        let now_ms = self.now_ms;
         let mut live = Live::default();
         let provider = &mut self.providers[at];
         for book in provider.disk.books() {
@@ -183,6 +188,9 @@ impl Town {
                 Ok(closed) => channel.queue(&closed, Then::Nothing),
                 Err(error) => return self.violate(6, format!("provider {at}: {error}")),
             }
+            if !channel.earning.till().claimed().is_zero() {
+                channel.claimed_ms = Some(now_ms);
+            }
             live.channels.insert(id, channel);
         }
         live.sender = Sender::resume(account, provider.disk.read(Book::Sent));
@@ -194,7 +202,7 @@ impl Town {
             self.flush(at, id);
         }
         if resumes {
-            self.timer(Who::Provider(at), 500, Timer::Poll);
+            self.look(Who::Provider(at), 500);
         }
         self.timer(Who::Provider(at), 1_000, Timer::Claims);
     }
@@ -385,6 +393,7 @@ impl Town {
             channel.read_ms = Some(now_ms);
             channel.earning.funded(state);
             if let Some(claimed) = channel.earning.claimed_to(state.total_claimed) {
+                channel.claimed_ms = Some(now_ms);
                 channel.queue(&claimed, Then::Nothing);
             }
         }
@@ -468,6 +477,7 @@ impl Town {
         };
         let stream = answer.stream;
         answer.begun = true;
+        self.oracle.begun(request);
         if !self.say(stream, Side::Consumer, Message::Begin) {
             return;
         }
@@ -477,7 +487,7 @@ impl Town {
 
     fn next_chunk(&mut self, at: usize, request: RequestId) {
         let pace = match self.providers[at].kind {
-            ProviderKind::Slow => self.dice.within(100..900),
+            ProviderKind::Slow => self.dice.within(100..600),
             _ => self.dice.within(10..150),
         };
         self.timer(Who::Provider(at), pace, Timer::Chunk(request));
@@ -620,12 +630,20 @@ impl Town {
         if std::mem::replace(&mut answer.closing, true) {
             return;
         }
+        let (id, begun) = (answer.channel, answer.begun);
+        if !begun {
+            // No work was done on it.
+            if let Ok(given_back) = channel.earning.refuse(request) {
+                channel.queue(&given_back, Then::Nothing);
+            }
+            self.oracle.given_back(request);
+            if let Some(live) = self.shop(at) {
+                live.answers.remove(&request);
+            }
+            return self.flush(at, id);
+        }
         let output = answer.selling.tokens() + more;
-        let input = match answer.begun {
-            true => answer.input.1,
-            false => 0,
-        };
-        let id = answer.channel;
+        let input = answer.input.1;
         let closing = answer.selling.closing(outcome, input, output, now);
         match channel.earning.close(closing) {
             Ok(closed) => channel.queue(&closed, Then::Close(request, failure)),
@@ -659,6 +677,11 @@ impl Town {
     fn sign_receipt(&mut self, at: usize, receipt: Durable<Receipt>) -> SignedReceipt {
         let kind = self.providers[at].kind;
         self.trace.number(receipt.get().amount.base_units());
+        if self.plan.told {
+            let receipt = receipt.get();
+            self.lines
+                .push(format!("         provider {at} signs {receipt:?}"));
+        }
         if kind.is_honest() {
             if let Err(problem) = self.oracle.receipt_signed(receipt.get()) {
                 self.violate(2, problem);
@@ -688,18 +711,21 @@ impl Town {
         read: u32,
         again: bool,
     ) {
-        let Some((answer, channel)) = self.sale(at, request) else {
+        let id = voucher.voucher.channel;
+        // The answer may have ended meanwhile; its last voucher is still good.
+        let Some(channel) = self.till(at, id) else {
             return;
         };
-        let id = answer.channel;
         if !people::verifies(&voucher, &channel.config) {
             let fraud = "voucher is not signed by the channel's payer authorizer".to_owned();
             return self.end(at, request, Outcome::Cancelled, Some(fraud));
         }
         match channel.earning.pay(&voucher, request, read) {
             Ok((paid, tokens)) => {
-                answer.journalled = answer.journalled.max(tokens);
                 channel.queue(&paid, Then::Nothing);
+                if let Some((answer, _)) = self.sale(at, request) {
+                    answer.journalled = answer.journalled.max(tokens);
+                }
                 self.flush(at, id);
             }
             Err(TillError::BeyondEscrow { .. }) if again => {
@@ -741,79 +767,4 @@ impl Town {
         };
         self.say(stream, Side::Consumer, receipts);
     }
-
-    /// Looks at what may be claimed.
-    pub(crate) fn claims(&mut self, at: usize) {
-        self.timer(Who::Provider(at), CLAIM_MS, Timer::Claims);
-        if self.plan.mutant == Some(Mutant::NeverClaim) {
-            return;
-        }
-        let Some(live) = self.shop(at) else { return };
-        if live.claiming || live.sender.is_busy() {
-            return;
-        }
-        let owed = |channel: &&mut Channel| {
-            let till = channel.earning.till();
-            till.charged().min(till.ceiling()) > till.claimed()
-        };
-        let owed: Vec<_> = live
-            .channels
-            .iter_mut()
-            .filter(|(_, c)| owed(&c))
-            .map(|(id, _)| *id)
-            .collect();
-        let due: Vec<_> = live.channels.values().filter_map(claimable).collect();
-        match due.is_empty() {
-            false => {
-                live.claiming = true;
-                self.transact(Who::Provider(at), Op::Claim(due), Why::Claim);
-            }
-            true if !live.settling => {
-                live.settling = true;
-                self.question(Who::Provider(at), Ask::Receiver);
-            }
-            true => {}
-        }
-        for id in owed {
-            self.read_till(at, id);
-        }
-    }
-
-    /// A claim or a settlement is in a block, or is not.
-    pub(crate) fn provider_sent(&mut self, at: usize, why: Why, _outcome: Sent) {
-        let Some(live) = self.shop(at) else { return };
-        match why {
-            Why::Claim => {
-                live.claiming = false;
-                let ids: Vec<_> = live.channels.keys().copied().collect();
-                for id in ids {
-                    self.read_till(at, id);
-                }
-            }
-            Why::Settle => live.settling = false,
-            Why::Deposit(_) => {}
-        }
-    }
-
-    /// What the contract owes, and whether to have it paid out.
-    pub(crate) fn owed(&mut self, at: usize, read: Result<market::Receiver, String>) {
-        let account = people::seller(at).address();
-        let Some(live) = self.shop(at) else { return };
-        match read {
-            Ok(state) if state.total_claimed > state.total_settled && !live.sender.is_busy() => {
-                let op = Op::Settle(account, people::MOR);
-                self.transact(Who::Provider(at), op, Why::Settle);
-            }
-            _ => live.settling = false,
-        }
-    }
-}
-
-/// The claim that would bring something now.
-fn claimable(channel: &Channel) -> Option<(ChannelConfig, SignedVoucher, Amount)> {
-    let till = channel.earning.till();
-    let total = till.claimable_total();
-    let claimed = till.claimed().max(till.state().total_claimed);
-    let voucher = *till.best()?;
-    (total > claimed).then_some((channel.config, voucher, total))
 }

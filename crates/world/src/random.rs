@@ -11,7 +11,7 @@ impl Random {
     /// The numbers of a seed.
     pub fn new(seed: u64) -> Self {
         let mut random = Self(seed ^ 0x6c65_7468_655f_7631);
-        random.next();
+        random.draw();
         random
     }
 
@@ -23,7 +23,7 @@ impl Random {
     }
 
     /// Any number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -34,7 +34,7 @@ impl Random {
     /// A number in a range; its start if the range is empty.
     pub fn within(&mut self, range: Range<u64>) -> u64 {
         let span = range.end.saturating_sub(range.start);
-        let drawn = self.next();
+        let drawn = self.draw();
         range.start + drawn.checked_rem(span).unwrap_or_default()
     }
 
@@ -60,7 +60,7 @@ mod tests {
         let drawn: Vec<_> = (0..3).map(|_| random.within(0..1000)).collect();
         let mut again = Random::new(1);
         assert_eq!(drawn, [0; 3].map(|_| again.within(0..1000)));
-        assert_ne!(Random::new(2).next(), Random::new(1).next());
+        assert_ne!(Random::new(2).draw(), Random::new(1).draw());
         assert_eq!(Random::new(5).within(7..7), 7);
     }
 

@@ -38,8 +38,9 @@ enum Line {
 
 struct Flight {
     tx: Tx,
+    /// The same for a better fee, on its way to the journal.
+    better: Option<Tx>,
     why: Option<Why>,
-    /// Its latest form is in the journal.
     journalled: bool,
     /// When that was last sent.
     sent_ms: u64,
@@ -55,7 +56,8 @@ pub(crate) struct Sender {
     /// Sent before the last crash, and not seen in a block since.
     unsure: BTreeSet<u64>,
     asking: bool,
-    polling: bool,
+    /// The next look; none is planned if it is zero.
+    poll_ms: u64,
 }
 
 impl Sender {
@@ -72,6 +74,7 @@ impl Sender {
                     sender.unsure.insert(tx.nonce);
                     let flight = Flight {
                         tx,
+                        better: None,
                         why: None,
                         journalled: true,
                         sent_ms: 0,
@@ -166,6 +169,7 @@ impl Town {
         };
         let flight = Flight {
             tx,
+            better: None,
             why,
             journalled: false,
             sent_ms: 0,
@@ -187,8 +191,10 @@ impl Town {
         let Some(flight) = sender.flights.get_mut(&nonce) else {
             return;
         };
+        let better = flight.better.take();
         if written == Written::Durable {
             flight.journalled = true;
+            flight.tx = better.unwrap_or_else(|| flight.tx.clone());
             return self.send_tx(who, nonce);
         }
         // What was never sent is given up; a better fee is tried again later.
@@ -221,7 +227,6 @@ impl Town {
         }
         flight.sent_ms = now_ms.max(1);
         let tx = flight.tx.clone();
-        let polling = std::mem::replace(&mut sender.polling, true);
         self.trace.number(u128::from(tx.nonce));
         // An endpoint that times out may have passed it on, or not.
         if !lost || self.dice.chance(5_000) {
@@ -232,33 +237,42 @@ impl Town {
             }
         }
         self.blocks_wanted();
-        if !polling {
-            self.timer(who, POLL_MS, Timer::Poll);
+        self.look(who, POLL_MS);
+    }
+
+    /// Plans the next look, unless one comes sooner.
+    pub(crate) fn look(&mut self, who: Who, wait_ms: u64) {
+        let at_ms = self.now_ms + wait_ms;
+        let Some(sender) = self.sender(who) else {
+            return;
+        };
+        if sender.poll_ms == 0 || at_ms < sender.poll_ms {
+            sender.poll_ms = at_ms;
+            self.timer(who, wait_ms, Timer::Poll);
         }
     }
 
     /// Looks what became of everything that is not final.
     pub(crate) fn poll(&mut self, who: Who) {
+        let now_ms = self.now_ms;
         let Some(sender) = self.sender(who) else {
             return;
         };
-        sender.polling = false;
+        if sender.poll_ms == 0 || now_ms < sender.poll_ms {
+            return;
+        }
+        sender.poll_ms = 0;
         if sender.flights.is_empty() {
             return self.next_tx(who);
         }
-        sender.polling = true;
         let nonces = sender.flights.keys().copied().collect();
         self.question(who, Ask::Included(nonces));
     }
 
     /// The chain said what is in it, or did not.
     pub(crate) fn tx_included(&mut self, who: Who, read: Result<Vec<Included>, String>) {
-        let Some(sender) = self.sender(who) else {
-            return;
-        };
-        sender.polling = true;
         let Ok(read) = read else {
-            return self.timer(who, POLL_MS, Timer::Poll);
+            return self.look(who, POLL_MS);
         };
         let mut waits = false;
         for (nonce, found) in read {
@@ -275,7 +289,7 @@ impl Town {
             true => POLL_MS,
             false => WATCH_MS,
         };
-        self.timer(who, wait, Timer::Poll);
+        self.look(who, wait);
     }
 
     fn tx_found(&mut self, who: Who, nonce: u64, deep: u64, outcome: Outcome) {
@@ -311,17 +325,13 @@ impl Town {
             return;
         };
         let waited = now_ms.saturating_sub(flight.sent_ms) >= BUMP_MS;
-        if flight.sent_ms > 0 && waited && flight.journalled && flight.tx.fee < FEE_MAX {
+        let may = flight.sent_ms > 0 && flight.better.is_none() && flight.tx.fee < FEE_MAX;
+        if waited && may {
             let mut tx = flight.tx.clone();
             tx.fee = (tx.fee * 3 / 2).min(FEE_MAX);
-            let (why, sent_ms) = (flight.why, flight.sent_ms);
-            self.write_tx(who, tx, why);
-            if let Some(flight) = self
-                .sender(who)
-                .and_then(|sender| sender.flights.get_mut(&nonce))
-            {
-                flight.sent_ms = sent_ms;
-            }
+            let written = line(&Line::Sent(tx.clone()));
+            flight.better = Some(tx);
+            self.append(who, Book::Sent, vec![written], Token::Sent { nonce });
             return;
         }
         self.send_tx(who, nonce);

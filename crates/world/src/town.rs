@@ -15,7 +15,7 @@ use market::{
 
 use crate::chain::{Chain, Outcome};
 use crate::consumer::{CHANNEL_MAX, Consumer};
-use crate::disk::{Book, Disk, Written};
+use crate::disk::{Book, Disk, Told};
 use crate::exit::Leaver;
 use crate::misfortune::Misfortune;
 use crate::oracle::Oracle;
@@ -189,6 +189,8 @@ pub(crate) struct Town {
     pub(crate) calm: bool,
     pub(crate) over: bool,
     pub(crate) violation: Option<Violation>,
+    /// What happened, in words, if the plan asks for it.
+    pub(crate) lines: Vec<String>,
 }
 
 impl Town {
@@ -246,6 +248,7 @@ impl Town {
             calm: false,
             over: false,
             violation: None,
+            lines: vec![],
             plan,
         }
     }
@@ -274,6 +277,9 @@ impl Town {
                 return self.violate(4, "the story does not come to an end".to_owned());
             }
             self.trace.event(at_ms, &event);
+            if self.plan.told {
+                self.lines.push(format!("{at_ms:>8} {event:?}"));
+            }
             self.happen(event);
             self.check();
         }
@@ -441,6 +447,9 @@ impl Town {
         if !self.lives(who, Some(life)) {
             return;
         }
+        if self.happens(Fault::TornWrite, 40) {
+            return self.crash(who);
+        }
         let mut dice = self.dice.clone();
         let (told, again) = self.disk(who).synced(&mut dice);
         self.dice = dice;
@@ -448,12 +457,10 @@ impl Town {
         if again {
             self.group(who);
         }
-        for (_, written, book, lines) in &told {
-            if *written == Written::Durable {
-                self.oracle.synced(*book, lines);
-            }
+        for told in told.iter().filter(|told| told.kept) {
+            self.oracle.synced(told.book, &told.lines);
         }
-        for (token, written, ..) in told {
+        for Told { token, written, .. } in told {
             if !self.lives(who, Some(life)) {
                 return;
             }
@@ -606,10 +613,9 @@ impl Town {
     }
 
     pub(crate) fn parties(&self, id: ChannelId) -> Option<(usize, usize)> {
-        let all = (0..self.consumers.len()).flat_map(|consumer| {
+        let mut all = (0..self.consumers.len()).flat_map(|consumer| {
             (0..self.providers.len()).map(move |provider| (consumer, provider))
         });
-        let mut all = all;
         all.find(|(consumer, provider)| {
             people::channel(*consumer, *provider).id(&people::DOMAIN) == id
         })
@@ -659,6 +665,8 @@ pub struct Story {
     pub trace: [u8; 32],
     /// The first rule that did not hold.
     pub violation: Option<Violation>,
+    /// What happened, event by event, if the plan asked for it.
+    pub lines: Vec<String>,
 }
 
 /// Plays a plan through.
@@ -669,5 +677,6 @@ pub fn play(plan: &Plan) -> Story {
         tally: town.tally,
         trace: town.trace.finish(),
         violation: town.violation,
+        lines: town.lines,
     }
 }

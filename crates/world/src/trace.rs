@@ -116,15 +116,15 @@ fn number(at: usize) -> u64 {
 fn said(message: &Message) -> u64 {
     match message {
         Message::Infer(infer) => u64::from(infer.length),
-        Message::Pay { read_tokens, .. } => 1 << 32 | u64::from(*read_tokens),
+        Message::Pay { read_tokens, .. } => (1 << 32) | u64::from(*read_tokens),
         Message::Leave => 2 << 32,
-        Message::AskReceipts { after, .. } => 3 << 32 | after,
+        Message::AskReceipts { after, .. } => (3 << 32) | after,
         Message::Begin => 4 << 32,
-        Message::Refused { reason } => 5 << 32 | number(reason.len()),
+        Message::Refused { reason } => (5 << 32) | number(reason.len()),
         Message::Alive => 6 << 32,
-        Message::Chunk { tokens, .. } => 7 << 32 | u64::from(*tokens),
-        Message::End { receipt, .. } => 8 << 32 | receipt.receipt.sequence,
-        Message::Receipts { receipts, .. } => 9 << 32 | number(receipts.len()),
+        Message::Chunk { tokens, .. } => (7 << 32) | u64::from(*tokens),
+        Message::End { receipt, .. } => (8 << 32) | receipt.receipt.sequence,
+        Message::Receipts { receipts, .. } => (9 << 32) | number(receipts.len()),
     }
 }
 
@@ -153,9 +153,9 @@ fn struck(misfortune: &Misfortune) -> u64 {
         Misfortune::Cut(_) => 5,
         Misfortune::DiskFull(..) => 6,
         Misfortune::DiskFails(_) => 7,
-        Misfortune::Reorg(depth) => 8 << 32 | depth,
+        Misfortune::Reorg(depth) => (8 << 32) | depth,
         Misfortune::DropTx => 9,
-        Misfortune::Gas(fee) => 10 << 32 | fee,
+        Misfortune::Gas(fee) => (10 << 32) | fee,
         Misfortune::Sequencer(stopped) => 11 + u64::from(*stopped),
         Misfortune::Clock(..) => 13,
     }

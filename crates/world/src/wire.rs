@@ -84,7 +84,7 @@ pub(crate) struct Stream {
     pub(crate) consumer: usize,
     consumer_life: u64,
     pub(crate) provider: usize,
-    provider_life: Option<u64>,
+    provider_life: u64,
     relay: Option<usize>,
     relay_life: u64,
     /// When the last message to the consumer, and to the provider, arrives.
@@ -94,9 +94,9 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    fn end(&self, side: Side) -> (Who, Option<u64>) {
+    fn end(&self, side: Side) -> (Who, u64) {
         match side {
-            Side::Consumer => (Who::Consumer(self.consumer), Some(self.consumer_life)),
+            Side::Consumer => (Who::Consumer(self.consumer), self.consumer_life),
             Side::Provider => (Who::Provider(self.provider), self.provider_life),
         }
     }
@@ -140,7 +140,8 @@ impl Town {
             consumer,
             consumer_life: self.consumers[consumer].life,
             provider,
-            provider_life: None,
+            // What is sealed for one life no other can open.
+            provider_life: self.providers[provider].life,
             relay,
             relay_life: relay.map_or(0, |relay| self.relay_lives[relay]),
             last_ms: [self.now_ms; 2],
@@ -229,6 +230,21 @@ impl Town {
         }
     }
 
+    /// A consumer reads no more of a stream. The provider learns it after what
+    /// was said before.
+    pub(crate) fn drop_stream(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get(&id).cloned() else {
+            return;
+        };
+        match self.arrival(&stream, Side::Provider) {
+            Some(at_ms) => {
+                let side = Side::Provider;
+                self.at(at_ms + 1, Event::Broke { id, side });
+            }
+            None => self.die(id, Side::Provider),
+        }
+    }
+
     /// A node at one end is gone: the other end is told, unless nothing gets
     /// through to it.
     pub(crate) fn hang_up(&mut self, who: Who) {
@@ -270,18 +286,15 @@ impl Town {
 
     /// Something arrives.
     pub(crate) fn heard(&mut self, id: StreamId, to: Side, message: Message) {
-        let Some(stream) = self.streams.get_mut(&id) else {
+        let Some(stream) = self.streams.get(&id) else {
             return;
         };
         if stream.dead[to.place()] {
             return;
         }
-        if to == Side::Provider && stream.provider_life.is_none() {
-            stream.provider_life = Some(self.providers[stream.provider].life);
-        }
         let stream = stream.clone();
         let (who, life) = stream.end(to);
-        if !self.lives(who, life) {
+        if !self.lives(who, Some(life)) {
             let side = to.other();
             self.after(20, Event::Broke { id, side });
             return;
@@ -298,7 +311,7 @@ impl Town {
             return;
         };
         let (who, life) = stream.end(side);
-        if !self.lives(who, life) {
+        if !self.lives(who, Some(life)) {
             return;
         }
         match side {

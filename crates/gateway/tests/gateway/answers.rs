@@ -165,6 +165,7 @@ async fn what_fails_before_the_first_chunk_has_a_status() {
         ),
         (unpaid(), 402, "payment_failed", ""),
         (without_chain(), 503, "chain_unreachable", "1"),
+        (without_disk(), 503, "journal_failed", "1"),
         (
             InferError::Provider {
                 provider: Address::ZERO,
@@ -236,6 +237,13 @@ fn without_chain() -> InferError {
     }
 }
 
+fn without_disk() -> InferError {
+    let InferError::Payment { provider, source } = unpaid() else {
+        unreachable!("that is what it is");
+    };
+    InferError::Journal { provider, source }
+}
+
 /// The same failure once more; it cannot be cloned.
 fn again(error: &InferError) -> InferError {
     match error {
@@ -275,6 +283,7 @@ fn again(error: &InferError) -> InferError {
         InferError::Overloaded { running } => InferError::Overloaded { running: *running },
         InferError::Payment { .. } => unpaid(),
         InferError::ChainGone { .. } => without_chain(),
+        InferError::Journal { .. } => without_disk(),
         InferError::Stopping => InferError::Stopping,
     }
 }

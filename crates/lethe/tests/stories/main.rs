@@ -7,6 +7,7 @@ mod accounts;
 mod anvil;
 mod backend;
 mod crash;
+mod exits;
 mod history;
 mod matrix;
 mod outage;

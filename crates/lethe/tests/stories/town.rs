@@ -69,6 +69,27 @@ impl Town {
         town
     }
 
+    /// With an embedded chain whose time can be moved.
+    pub(crate) async fn start_movable() -> Self {
+        let mut town = Self::start().await;
+        let data = town.folder.path().join("movable");
+        let chain = Running::start(&data, &["chain", "--cheats", "--rpc", "127.0.0.1:0"]);
+        town.chain = Chain::Embedded(chain);
+        town
+    }
+
+    /// So many seconds pass on the chain.
+    pub(crate) async fn pass(&self, seconds: u64) {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let moves = [("evm_increaseTime", vec![seconds]), ("evm_mine", vec![])];
+        for (method, params) in moves {
+            let request = serde_json::json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+            let response = client.post(self.rpc_url()).json(&request).send().await;
+            let answer: serde_json::Value = response.unwrap().json().await.unwrap();
+            assert!(answer.get("error").is_none(), "{answer}");
+        }
+    }
+
     /// `kill -9` for the chain. Where it was.
     pub(crate) fn chain_dies(&mut self) -> String {
         let rpc_url = self.rpc_url();
