@@ -436,6 +436,7 @@ impl Inner {
             deadline: now.saturating_add(DEPOSIT_GOOD_S),
         };
         let data = by.collector_data(&agreement, &self.key);
+        failpoint::hit("deposit.authorised");
         let call = Call::deposit(&self.network, &config, amount, by.collector(), data);
         let spending = Spending {
             token: config.token,

@@ -145,6 +145,7 @@ impl Sender {
         };
         for tx in open {
             if tx.chain_id == chain_id && tx.account == owner.account {
+                failpoint::hit("tx.reopened");
                 owner.follow(tx, Handed::Unknown, None);
             }
         }
@@ -236,6 +237,7 @@ impl Owner {
         } else {
             Err(LedgerError::Unreachable(Box::new(TooManyOpen)))
         };
+        failpoint::hit("tx.submitted");
         match outcome {
             Ok((tx, handed)) => self.follow(tx, handed, Some(reply)),
             Err(error) => {
@@ -270,14 +272,17 @@ impl Owner {
 
     /// Signs with the next nonce, journals, sends. What comes back is, or may be, on its way.
     async fn sign_and_send(&mut self, intent: &Intent) -> Result<(SignedTx, Handed), LedgerError> {
+        failpoint::hit("tx.wished");
         let price = fees::price(&self.rpc, self.account, intent).await?;
         for _ in 0..NONCE_ATTEMPTS {
             let nonce = self.nonce().await?;
             let tx = self.sign(intent, nonce, price);
+            failpoint::hit("tx.signed");
             self.journal
                 .signed(tx.clone())
                 .await
                 .map_err(|error| LedgerError::Unreachable(Box::new(Unjournalled(error))))?;
+            failpoint::hit("tx.journalled");
             self.next_nonce = Some(nonce + 1);
             match follow::hand_in(&self.rpc, &tx).await {
                 // Unknown counts as sent: it is sent again until its end is known.
@@ -351,7 +356,9 @@ impl Owner {
     }
 
     async fn ended(&mut self, hash: TxHash, fate: Fate) {
+        failpoint::hit("tx.included");
         self.note(hash, fate.ended()).await;
+        failpoint::hit("tx.ended");
         let Some(place) = self.open.iter().position(|open| open.hash == hash) else {
             return;
         };
@@ -363,6 +370,7 @@ impl Owner {
             Some(reply) => reply.send(fate.outcome()).is_err(),
             None => true,
         };
+        failpoint::hit("tx.told");
         // A wish that came to nothing may be tried again.
         if let (true, Fate::Succeeded(receipt)) = (untold, fate) {
             self.untold.push(Untold {

@@ -117,6 +117,7 @@ pub(crate) async fn begin(
     let id = inner.new_request_id();
     let reserved = reserve(inner, &channel, id, candidate, bound).await;
     let (reserved, voucher) = reserved.map_err(|error| Attempt::unpayable(provider, error))?;
+    failpoint::hit("consumer.voucher.signed");
     let debt = Debt {
         inner: Arc::clone(inner),
         seller: Arc::clone(seller),
@@ -136,6 +137,7 @@ pub(crate) async fn begin(
     let Stream { mut send, receive } = stream;
     let asked = send.send(&Ask::Infer(Box::new(infer))).await;
     asked.map_err(|error| Attempt::lost(provider, &error))?;
+    failpoint::hit("consumer.request.sent");
 
     let exchange = Exchange {
         inner: Arc::clone(inner),
@@ -242,6 +244,7 @@ impl Exchange {
             .receive_alive::<FromProvider>(SIGN_OF_LIFE_WITHIN);
         match timeout(patience, opening).await {
             Ok(Ok(Some(FromProvider::Begin { tokens }))) => {
+                failpoint::hit("consumer.begin.received");
                 self.hear(Said::Begin)
                     .map_err(|error| failed(error.to_string()))?;
                 self.inner.paths.keep(provider, tokens);
@@ -251,6 +254,7 @@ impl Exchange {
                 if refusal.reason == Reason::Payment {
                     self.channel.contented(false);
                 }
+                failpoint::hit("consumer.refusal.received");
                 self.hear(Said::Refused)
                     .map_err(|error| failed(error.to_string()))?;
                 self.debt.reserved.close();
@@ -408,6 +412,7 @@ impl Exchange {
     async fn leave(&mut self) -> Option<Result<Piece, BrokenError>> {
         self.dues.leaving.cancel();
         self.buying.leave(self.moment());
+        failpoint::hit("consumer.leave.told");
         while let Ok(step) = self.step().await {
             if let Step::End(receipt, _) = step {
                 if let Err(error) = self.finish(&receipt).await {
@@ -456,10 +461,13 @@ impl Exchange {
         };
         match message {
             FromProvider::Chunk { tokens, json } => {
+                failpoint::hit("consumer.chunk.received");
                 self.metered(tokens, &json)?;
+                failpoint::hit("consumer.chunk.metered");
                 Ok(Step::Chunk(json))
             }
             FromProvider::End { receipt, failure } => {
+                failpoint::hit("consumer.receipt.received");
                 self.heard(Said::End)?;
                 Ok(Step::End(Box::new(receipt), failure))
             }
@@ -500,6 +508,7 @@ impl Exchange {
         signed
             .verify(self.candidate.seller.node)
             .map_err(|error| self.broken(error.to_string()))?;
+        failpoint::hit("consumer.receipt.verified");
         let buying = &mut self.buying;
         let booked = self
             .channel
@@ -508,8 +517,10 @@ impl Exchange {
             self.channel.shun();
         }
         let booked = booked.map_err(|error| self.broken(error.to_string()))?;
+        failpoint::hit("consumer.receipt.booked");
         let written = self.channel.write(&booked).await;
         written.map_err(|error| self.broken(error.to_string()))?;
+        failpoint::hit("consumer.receipt.journalled");
         self.debt.reserved.close();
         Ok(())
     }
@@ -517,6 +528,7 @@ impl Exchange {
     /// Checks the receipt and books it.
     async fn finish(&mut self, signed: &SignedReceipt) -> Result<Summary, BrokenError> {
         self.book(signed).await?;
+        failpoint::hit("consumer.receipt.kept");
         let receipt = &signed.receipt;
         let summary = Summary {
             request: self.buying.request(),
@@ -535,6 +547,7 @@ impl Exchange {
             },
         };
         self.inner.remember(&summary, &self.candidate).await;
+        failpoint::hit("consumer.answer.kept");
         Ok(summary)
     }
 
@@ -579,11 +592,13 @@ impl Payer {
         }
         // A provider that is gone needs no telling; the reader notices.
         let _ = self.send.send(&FromConsumer::Leave).await;
+        failpoint::hit("consumer.leave.sent");
         std::future::pending().await
     }
 
     async fn pay(&mut self) -> Result<(), SessionError> {
         let (read_tokens, voucher) = loop {
+            failpoint::hit("consumer.step.due");
             // Read before the voucher is made, so that it covers at least this.
             let read_tokens = self.dues.read_tokens.load(Ordering::Relaxed);
             match self.channel.voucher().await {
@@ -593,6 +608,7 @@ impl Payer {
                 voucher => break (read_tokens, voucher?),
             }
         };
+        failpoint::hit("consumer.step.signed");
         if let Err(error) = self
             .send
             .send(&FromConsumer::Pay {
@@ -603,6 +619,7 @@ impl Payer {
         {
             debug!(%error, "voucher not sent; the reader will notice");
         }
+        failpoint::hit("consumer.step.sent");
         Ok(())
     }
 }

@@ -145,7 +145,9 @@ impl Channel {
             request,
             open: true,
         };
+        failpoint::hit("consumer.request.reserved");
         let voucher = self.write(&asked).await?.voucher;
+        failpoint::hit("consumer.request.journalled");
         Ok((reserved, self.sign(voucher)))
     }
 
@@ -154,7 +156,12 @@ impl Channel {
         let pay = self.spending(Spending::pay)?;
         let voucher = match pay {
             Pay::Sign(voucher) => voucher,
-            Pay::Write(ceiling) => self.write(&ceiling).await?.voucher,
+            Pay::Write(ceiling) => {
+                failpoint::hit("consumer.ceiling.raised");
+                let written = self.write(&ceiling).await?;
+                failpoint::hit("consumer.ceiling.journalled");
+                written.voucher
+            }
         };
         Ok(self.sign(voucher))
     }

@@ -5,6 +5,7 @@
 //! no deposit is ever forgotten. How much is in it is read from the chain.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use market::{
     U256,
 };
 use serde::{Deserialize, Serialize};
-use store::{AppendError, Entry, Store};
+use store::{AppendError, Loaded, Store};
 use tracing::warn;
 use transport::message::{Ask, FromProvider, MAX_RECEIPTS, ReceiptsAsk};
 
@@ -110,6 +111,25 @@ pub(crate) struct Opened {
     pub(crate) payer: PayerNumber,
 }
 
+impl Opened {
+    /// Whether these are the keys of the account that it names.
+    fn is_by(&self, keys: &PayerKeys) -> Result<(), StartError> {
+        let ChannelConfig {
+            payer,
+            payer_authorizer: signer,
+            ..
+        } = self.config;
+        if keys.account == payer && keys.hot_key.address() == signer {
+            return Ok(());
+        }
+        Err(StartError::OtherKeys {
+            payer,
+            signer,
+            number: self.payer.0,
+        })
+    }
+}
+
 /// All channels of this consumer.
 pub(crate) struct Sessions {
     payers: Payers,
@@ -137,11 +157,20 @@ impl Sessions {
             last_used: BTreeMap::new(),
             opening: tokio::sync::Mutex::default(),
         };
+        failpoint::hit("consumer.replay.begun");
+        let domain = sessions.payers.wallet.domain();
+        let mut purses = purses(&sessions.store).await?;
+        let mut keys = BTreeMap::new();
         for opened in entries::<Opened>(&sessions.store, CHANNELS).await? {
-            let id = opened.config.id(&sessions.payers.wallet.domain());
+            let id = opened.config.id(&domain);
             let name = journal_name(&id);
-            let keys = sessions.keys_of(&opened)?;
-            let events = entries::<PurseEvent>(&sessions.store, &name).await?;
+            let keys = match keys.entry(opened.payer) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => place.insert(sessions.keys_of(&opened)?),
+            };
+            opened.is_by(keys)?;
+            // None: nothing was ever asked over it.
+            let events = purses.remove(&name).unwrap_or_default();
             if let Some(used_at) = events.iter().rev().find_map(receipted_at) {
                 sessions.last_used.insert(id, used_at);
             }
@@ -150,32 +179,23 @@ impl Sessions {
                 journal: name,
                 source: error.into(),
             })?;
-            let channel = sessions.channel(opened, keys, spending);
+            let channel = sessions.channel(opened, keys.clone(), spending);
             sessions.channels().push(channel);
+            failpoint::hit("consumer.replay.channel");
         }
+        failpoint::hit("consumer.replay.ended");
         Ok(sessions)
     }
 
     /// The keys of the account that a journalled channel names.
     fn keys_of(&self, opened: &Opened) -> Result<PayerKeys, StartError> {
         let (number, payer) = (opened.payer, opened.config.payer);
-        let keys = self
-            .payers
-            .keys(number)
-            .map_err(|source| StartError::Keys {
-                payer,
-                number: number.0,
-                source,
-            })?;
-        let signer = opened.config.payer_authorizer;
-        if keys.account != payer || keys.hot_key.address() != signer {
-            return Err(StartError::OtherKeys {
-                payer,
-                signer,
-                number: number.0,
-            });
-        }
-        Ok(keys)
+        let keys = self.payers.keys(number);
+        keys.map_err(|source| StartError::Keys {
+            payer,
+            number: number.0,
+            source,
+        })
     }
 
     fn channel(&self, opened: Opened, keys: PayerKeys, spending: Spending) -> Arc<Channel> {
@@ -272,6 +292,7 @@ impl Sessions {
         let number = payer.0;
         let keys = self.payers.keys(payer);
         let keys = keys.map_err(|source| SessionError::Keys { number, source })?;
+        failpoint::hit("consumer.channel.keyed");
         let config = ChannelConfig {
             payer: keys.account,
             payer_authorizer: keys.hot_key.address(),
@@ -289,6 +310,7 @@ impl Sessions {
             .journal(CHANNELS)
             .append(vec![entry("opened", key, payload)])
             .await?;
+        failpoint::hit("consumer.channel.journalled");
         let channel = self.channel(opened, keys, Spending::new(id));
         self.channels().push(Arc::clone(&channel));
         Ok(channel)
@@ -323,8 +345,11 @@ impl Sessions {
 
     async fn pay_in(&self, channel: &Channel, amount: Amount) -> Result<(), SessionError> {
         let (payer, token) = (channel.payer, channel.config.token);
+        failpoint::hit("consumer.deposit.wished");
         let ledger = self.payers.ledger_with(payer, token, amount).await?;
+        failpoint::hit("consumer.deposit.funded");
         ledger.deposit(channel.config, amount).await?;
+        failpoint::hit("consumer.deposit.included");
         self.read_escrow(channel).await
     }
 
@@ -348,6 +373,7 @@ impl Sessions {
             warn!(channel = %channel.id, %claimed, "more was claimed than this journal signed for: it is an old copy, and signs nothing on this channel until it has all receipts");
             channel.restore().await?;
         }
+        failpoint::hit("consumer.escrow.read");
         Ok(state)
     }
 
@@ -450,7 +476,9 @@ impl Sessions {
     async fn begin_withdraw(&self, channel: &Channel, amount: Amount) -> Result<(), MoneyError> {
         let (payer, token) = (channel.payer, channel.config.token);
         let ledger = self.payers.ledger_with(payer, token, Amount::ZERO).await?;
+        failpoint::hit("consumer.withdraw.wished");
         ledger.initiate_withdraw(channel.config, amount).await?;
+        failpoint::hit("consumer.withdraw.begun");
         channel.upkeep.lock().await.funded = false;
         Ok(())
     }
@@ -460,7 +488,9 @@ impl Sessions {
         let channel = self.known(id)?;
         let (payer, token) = (channel.payer, channel.config.token);
         let ledger = self.payers.ledger(payer).await?;
+        failpoint::hit("consumer.finish.wished");
         ledger.finalize_withdraw(channel.config).await?;
+        failpoint::hit("consumer.finish.included");
         channel.upkeep.lock().await.funded = false;
         self.payers.bring_home(payer, token).await?;
         Ok(())
@@ -487,6 +517,23 @@ pub(crate) fn journal_name(id: &market::ChannelId) -> String {
     format!("{PURSES}{id}")
 }
 
+/// The events of every channel, by the names of their journals.
+async fn purses(store: &Store) -> Result<BTreeMap<String, Vec<PurseEvent>>, StartError> {
+    let mut scan = store.scan(PURSES);
+    let mut purses = BTreeMap::new();
+    loop {
+        let page = scan.next().await;
+        let page = page.map_err(|error| StartError::Journal(error.into()))?;
+        if page.is_empty() {
+            return Ok(purses);
+        }
+        for Loaded { name, entries, .. } in page {
+            let events = parsed(&name, entries)?;
+            purses.insert(name, events);
+        }
+    }
+}
+
 pub(crate) async fn entries<T: serde::de::DeserializeOwned>(
     store: &Store,
     name: &str,
@@ -496,8 +543,15 @@ pub(crate) async fn entries<T: serde::de::DeserializeOwned>(
         .load()
         .await
         .map_err(|error| StartError::Journal(error.into()))?;
-    let parse = |entry: Entry| serde_json::from_slice(&entry.payload);
-    let parsed: Result<_, serde_json::Error> = loaded.into_iter().map(parse).collect();
+    parsed(name, loaded)
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(
+    name: &str,
+    entries: Vec<store::Entry>,
+) -> Result<Vec<T>, StartError> {
+    let parse = |entry: store::Entry| serde_json::from_slice(&entry.payload);
+    let parsed: Result<_, serde_json::Error> = entries.into_iter().map(parse).collect();
     parsed.map_err(|error| StartError::Entry {
         journal: name.to_owned(),
         source: error.into(),
@@ -523,6 +577,7 @@ pub(crate) async fn reconcile(
     if channel.purse(|purse| purse.needs_reconciling()) {
         return Err(ReconcileError::Running);
     }
+    failpoint::hit("consumer.reconcile.ended");
     upkeep.unreconciled = false;
     Ok(())
 }
@@ -574,15 +629,19 @@ async fn fetch(
     for _ in 0..RECONCILE_ROUNDS {
         let mut stream = paths.open(seller, now).await?;
         let after = channel.purse(|purse| purse.sequence());
+        failpoint::hit("consumer.reconcile.wished");
         let ask = ReceiptsAsk::sign(channel.id, after, channel.hot_key());
         stream.send.send(&Ask::Receipts(ask)).await?;
+        failpoint::hit("consumer.reconcile.asked");
         let Some(FromProvider::Receipts { receipts, running }) = stream.receive.receive().await?
         else {
             return Err(ReconcileError::Unexpected);
         };
+        failpoint::hit("consumer.reconcile.served");
         for receipt in &receipts {
             receipt.verify(seller.node)?;
             book(channel, receipt).await?;
+            failpoint::hit("consumer.reconcile.booked");
         }
         if receipts.len() < MAX_RECEIPTS {
             if running == 0 && !channel.purse(|purse| purse.is_restored()) {

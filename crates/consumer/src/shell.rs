@@ -151,6 +151,7 @@ impl Consumer {
         });
         inner.tasks.spawn(Arc::clone(&inner).watch());
         inner.tasks.spawn(Arc::clone(&inner).keep());
+        failpoint::hit("consumer.started");
         Ok(Self { inner })
     }
 
@@ -255,10 +256,12 @@ impl Consumer {
 
     /// Stops everything that runs and waits for it.
     pub async fn stop(&self) {
+        failpoint::hit("consumer.stopping");
         self.inner.stop.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
         self.inner.paths.close().await;
+        failpoint::hit("consumer.stopped");
     }
 }
 

@@ -439,8 +439,11 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .mode(0o600)
         .open(&partial)?;
     file.write_all(bytes)?;
+    failpoint::hit("file.written");
     file.sync_all()?;
+    failpoint::hit("file.synced");
     fs::rename(&partial, path)?;
+    failpoint::hit("file.named");
     if let Some(folder) = path.parent() {
         fs::File::open(folder)?.sync_all()?;
     }

@@ -11,6 +11,7 @@ mod clock;
 mod doorkeeper;
 mod estate;
 mod exit;
+mod failing;
 mod folder;
 mod history;
 mod identity;
@@ -56,6 +57,9 @@ const NOT_ALL: u8 = 4;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     logging::start(&cli.command);
+    if let Err(error) = failing::arm() {
+        return fail(&error.into());
+    }
     if rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .is_err()

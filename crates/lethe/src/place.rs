@@ -137,14 +137,16 @@ impl Treasury {
         account: market::Address,
         mor: market::Amount,
     ) -> Result<(), LedgerError> {
+        // MOR first: who has coins has had its MOR, wherever a start was cut off.
         let coins = self.ledger.coins(account).await?;
-        let first = coins.is_zero();
+        let token = self.ledger.mor();
+        if coins.is_zero() && self.ledger.balance(token, account).await? < mor {
+            self.ledger.transfer(token, account, mor).await?;
+            failpoint::hit("treasury.mor.given");
+        }
         if coins.base_units() < Self::COINS.base_units() / 10 {
             self.ledger.transfer_coins(account, Self::COINS).await?;
-        }
-        let token = self.ledger.mor();
-        if first && self.ledger.balance(token, account).await? < mor {
-            self.ledger.transfer(token, account, mor).await?;
+            failpoint::hit("treasury.coins.given");
         }
         Ok(())
     }

@@ -190,6 +190,7 @@ impl Watch {
 async fn catch_up(inner: &Inner) -> Result<(), LedgerError> {
     let _one_at_a_time = inner.claiming.lock().await;
     refresh(inner).await;
+    failpoint::hit("provider.claim.compared");
     settle(inner, true).await
 }
 
@@ -237,6 +238,7 @@ async fn claim_only(
         let batch = std::mem::replace(&mut dues, rest);
         claim_batch(inner, batch, &mut claimed).await?;
     }
+    failpoint::hit("provider.claim.journalled");
     settle(inner, only.is_some()).await?;
     Ok(claimed)
 }
@@ -251,8 +253,10 @@ async fn claim_batch(
     let mut waiting = vec![batch];
     while let Some(mut dues) = waiting.pop() {
         let claims = dues.iter().map(|due| due.claim).collect();
+        failpoint::hit("provider.claim.wished");
         match inner.ledger.claim(claims).await {
             Ok(_) => {
+                failpoint::hit("provider.claim.included");
                 claimed.channels += dues.len();
                 info!(channels = dues.len(), "claimed");
                 for due in &dues {
@@ -302,7 +306,9 @@ async fn settle(inner: &Inner, by_policy: bool) -> Result<(), LedgerError> {
         let unsettled = state.total_claimed.less(state.total_settled);
         let due = is_settlement_due(token, unsettled, gas_price, &inner.claims);
         if due || !(by_policy || unsettled.is_zero()) {
+            failpoint::hit("provider.settle.wished");
             inner.ledger.settle(receiver, token).await?;
+            failpoint::hit("provider.settle.included");
             info!(%token, amount = %unsettled, "settled");
         }
     }

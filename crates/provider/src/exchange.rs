@@ -13,14 +13,13 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream};
 use market::{
-    Durable, Earning, Go, LAST_VOUCHER_WITHIN, Moment, Outcome, Receipt, RequestId, Selling, Sold,
+    Earning, Go, LAST_VOUCHER_WITHIN, Moment, Outcome, Receipt, RequestId, Selling, Sold,
     TillError, Upstream,
 };
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 use transport::message::{
-    Ask, Failure, FailureKind, FromConsumer, FromProvider, Hello, Infer, Reason, ReceiptsAsk,
-    Refusal,
+    Ask, Failure, FailureKind, FromConsumer, FromProvider, Hello, Infer, Reason, Refusal,
 };
 use transport::{Incoming, ReceiveError, ReceiveHalf, SendError, SendHalf, Stream};
 
@@ -30,6 +29,7 @@ use crate::counters::{add, count};
 use crate::desk::DeskError;
 use crate::meter::Meter;
 use crate::payment::{Channel, PaymentError};
+use crate::reconcile;
 use crate::sale::{Sale, Slot};
 use crate::shell::Inner;
 
@@ -77,10 +77,11 @@ pub(crate) async fn serve(inner: Arc<Inner>, incoming: Incoming) {
             return;
         }
     };
+    failpoint::hit("provider.request.opened");
     let Stream { send, receive } = stream;
     match ask {
         Ask::Infer(infer) => Box::pin(infer_on(&inner, *infer, send, receive)).await,
-        Ask::Receipts(ask) => receipts(&inner, &ask, send).await,
+        Ask::Receipts(ask) => reconcile::receipts(&inner, &ask, send).await,
     }
 }
 
@@ -131,53 +132,13 @@ impl Drop for Answering {
     }
 }
 
-async fn receipts(inner: &Inner, ask: &ReceiptsAsk, mut send: SendHalf) {
-    let Some(channel) = inner.sessions.find(ask.channel) else {
-        // A channel that was never used has no receipts.
-        let receipts = vec![];
-        return say_last(
-            &mut send,
-            &FromProvider::Receipts {
-                receipts,
-                running: 0,
-            },
-        )
-        .await;
-    };
-    if !ask.is_by(channel.config.payer_authorizer) {
-        let message = "receipts are for who may sign the channel's vouchers";
-        return say_no(inner, send, refusal(Reason::Payment, message)).await;
-    }
-    channel.earning(|earning| earning.shown(ask.after));
-    // What ended just now is on its way to the journal.
-    if let Err(error) = channel.caught_up().await {
-        warn!(channel = %ask.channel, %error, "receipts not written yet");
-    }
-    // Counted first: what ends meanwhile is then in both, not in neither.
-    let running = channel.earning(|earning| earning.open());
-    let running = u32::try_from(running).unwrap_or(u32::MAX);
-    let last = match inner.sessions.receipts(&channel, ask.after).await {
-        Ok(receipts) => {
-            let sign = |receipt: Durable<Receipt>| receipt.sign(&inner.node_key);
-            let receipts = receipts.into_iter().map(sign).collect();
-            FromProvider::Receipts { receipts, running }
-        }
-        Err(error) => {
-            warn!(channel = %ask.channel, %error, "receipts not read");
-            let message = "the provider's journal cannot be read";
-            FromProvider::Refused(refusal(Reason::Unavailable, message))
-        }
-    };
-    say_last(&mut send, &last).await;
-}
-
-async fn say_no(inner: &Inner, mut send: SendHalf, refusal: Refusal) {
+pub(crate) async fn say_no(inner: &Inner, mut send: SendHalf, refusal: Refusal) {
     inner.counters.refused(refusal.reason);
     say_last(&mut send, &FromProvider::Refused(refusal)).await;
 }
 
 /// A last word; the peer may not be there for it.
-async fn say_last(send: &mut SendHalf, message: &FromProvider) {
+pub(crate) async fn say_last(send: &mut SendHalf, message: &FromProvider) {
     let said = timeout(END_WITHIN, async {
         send.send(message).await?;
         send.finish().await
@@ -291,6 +252,7 @@ async fn begin(
         () = stopping.cancelled() => return Err(Some(stopping_refusal())),
         slot = sale.slot(place) => slot.ok_or_else(|| Some(admit::busy(&sale)))?,
     };
+    failpoint::hit("provider.slot.taken");
     let meter = Meter::new(bound);
     let paid = channel
         .admit(
@@ -305,6 +267,7 @@ async fn begin(
         .await;
     let durable = paid.map_err(|error| Some(admit::payment(&error)))?;
 
+    failpoint::hit("provider.request.admitted");
     // The journal writes while the backend begins.
     let mut opening = sale.config.backend.chat(body);
     let opened = tokio::select! {
@@ -331,6 +294,7 @@ async fn begin(
         give_back(&channel, infer.request).await;
         return Err(Some(admit::payment(&error)));
     }
+    failpoint::hit("provider.request.durable");
     let begun = Begun {
         sale,
         slot,
@@ -353,6 +317,7 @@ async fn unbegun(
 }
 
 async fn give_back(channel: &Channel, request: RequestId) {
+    failpoint::hit("provider.refusal.wished");
     let given_back = async { channel.refuse(request).await?.wait().await };
     if let Err(error) = given_back.await {
         warn!(channel = %channel.id, %error, "refused request not taken off the books");
@@ -422,12 +387,16 @@ impl Reader {
                 }
             };
             let (voucher, read_tokens) = match message {
-                FromConsumer::Leave => return Left::Leave,
+                FromConsumer::Leave => {
+                    failpoint::hit("provider.leave.received");
+                    return Left::Leave;
+                }
                 FromConsumer::Pay {
                     voucher,
                     read_tokens,
                 } => (voucher, read_tokens),
             };
+            failpoint::hit("provider.step.received");
             let mut paid = self.channel.pay(&voucher, self.request, read_tokens).await;
             if let Err(PaymentError::Till(TillError::BeyondEscrow { .. })) = paid {
                 // It may come right after a deposit.
@@ -438,6 +407,7 @@ impl Reader {
             }
             match paid {
                 Ok(tokens) => {
+                    failpoint::hit("provider.step.queued");
                     self.journaled.fetch_max(tokens, Ordering::Relaxed);
                 }
                 Err(error @ PaymentError::Voucher(_)) => return Left::Fraud(error.to_string()),
@@ -539,6 +509,7 @@ impl Exchange {
     ) {
         count(&self.inner.counters.begun);
         let tokens = self.inner.desk.tokens((self.inner.clock)());
+        failpoint::hit("provider.begin.ready");
         let begin = FromProvider::Begin { tokens };
         let ended = match timeout(SEND_WITHIN, self.send.send(&begin)).await {
             Ok(Ok(())) => self.pump(stream, left.as_mut()).await,
@@ -605,6 +576,7 @@ impl Exchange {
                     },
                 }
             }
+            failpoint::hit("provider.chunk.sent");
             if let Some(ended) = self.last.take() {
                 return ended;
             }
@@ -651,6 +623,7 @@ impl Exchange {
         }
         match self.channel.progress(self.request).await {
             Ok(tokens) => {
+                failpoint::hit("provider.progress.queued");
                 self.journaled.fetch_max(tokens, Ordering::Relaxed);
             }
             Err(error) => {
@@ -678,6 +651,7 @@ impl Exchange {
                         .earning(|earning| selling.may_deliver(earning, tokens));
                     if !may.map_err(Ended::Books)? {
                         self.held = Some(chunk);
+                        failpoint::hit("provider.chunk.held");
                         if !batch.messages.is_empty() {
                             break;
                         }
@@ -727,6 +701,7 @@ impl Exchange {
             .channel
             .earning(|earning| selling.delivered(earning, input, tokens));
         delivered.map_err(Ended::Books)?;
+        failpoint::hit("provider.chunk.metered");
         Ok(FromProvider::Chunk { tokens, json })
     }
 
@@ -778,12 +753,14 @@ impl Exchange {
                 return;
             }
         };
+        failpoint::hit("provider.receipt.signed");
         self.billed(&receipt.receipt);
         self.inner.earned.notify_one();
         if !matches!(ended, Ended::Left(Left::Gone)) {
             let failure = ended.failure();
             self.over.store(true, Ordering::Relaxed);
             say_last(&mut self.send, &FromProvider::End { receipt, failure }).await;
+            failpoint::hit("provider.receipt.sent");
         }
     }
 

@@ -21,6 +21,7 @@ mod exchange;
 mod meter;
 mod payment;
 mod quotes;
+mod reconcile;
 mod register;
 mod sale;
 mod session;

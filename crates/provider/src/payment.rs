@@ -6,7 +6,7 @@
 //! only then do vouchers count, and only then does a receipt come out that may
 //! be signed. Nobody who meters tokens ever waits for the disk.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use market::{
@@ -20,6 +20,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, warn};
 use transport::message::Infer;
+
+use crate::tasks::Tasks;
 
 /// Writes that wait for the disk, per channel; more wait before the till moves.
 const WRITES_QUEUED: usize = 256;
@@ -129,7 +131,10 @@ pub(crate) struct Channel {
     pub(crate) journal: Journal,
     domain: Domain,
     books: Arc<Books>,
-    writes: mpsc::Sender<Write>,
+    /// To the writer, which runs from the first write on: most channels of an
+    /// old journal are never used again.
+    writes: OnceLock<mpsc::Sender<Write>>,
+    tasks: Tasks,
     /// When the chain last said something new of its claims.
     claimed_at: Mutex<Option<Instant>>,
     /// When its escrow was read from the chain; one reads at a time.
@@ -143,8 +148,9 @@ impl Channel {
         domain: Domain,
         journal: Journal,
         earning: Earning,
-    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (channel, writer) = Self::known(config, domain, journal, earning);
+        tasks: Tasks,
+    ) -> Self {
+        let channel = Self::known(config, domain, journal, earning, tasks);
         let (done, _nobody_waits) = oneshot::channel();
         let first = Write {
             entries: vec![entry(CHANNEL, None, &Opened { config })],
@@ -152,20 +158,21 @@ impl Channel {
             done,
         };
         channel
-            .writes
+            .writes()
             .try_send(first)
             .expect("a new queue has room, and its reader is held");
-        (channel, writer)
+        channel
     }
 
-    /// A channel from the journal, and the writer that must run for it. The
-    /// writer ends with the last handle.
+    /// A channel from the journal. Its writer runs among `tasks`, and ends
+    /// with the last handle.
     pub(crate) fn known(
         config: ChannelConfig,
         domain: Domain,
         journal: Journal,
         earning: Earning,
-    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        tasks: Tasks,
+    ) -> Self {
         let books = Arc::new(Books {
             earning: Mutex::new(earning),
             moved: watch::Sender::new(()),
@@ -174,19 +181,26 @@ impl Channel {
         let before = Instant::now().checked_sub(YOUNG_FOR - YOUNG_LEFT);
         let claimed = !lock(&books.earning).till().claimed().is_zero();
         let claimed_at = Mutex::new(before.filter(|_| claimed));
-        let (writes, queue) = mpsc::channel(WRITES_QUEUED);
-        let writer = write(journal.clone(), queue, Arc::clone(&books));
-        let channel = Self {
+        Self {
             id: config.id(&domain),
             config,
             journal,
             domain,
             books,
-            writes,
+            writes: OnceLock::new(),
+            tasks,
             claimed_at,
             reading: tokio::sync::Mutex::default(),
-        };
-        (channel, writer)
+        }
+    }
+
+    fn writes(&self) -> &mpsc::Sender<Write> {
+        self.writes.get_or_init(|| {
+            let (writes, queue) = mpsc::channel(WRITES_QUEUED);
+            let (journal, books) = (self.journal.clone(), Arc::clone(&self.books));
+            self.tasks.spawn(write(journal, queue, books));
+            writes
+        })
     }
 
     /// Looks at the till.
@@ -209,7 +223,9 @@ impl Channel {
     /// by nobody else; with an old one the request itself has to be signed.
     pub(crate) async fn pay_first(&self, infer: &Infer) -> Result<(), PaymentError> {
         let voucher = &infer.voucher;
+        failpoint::hit("provider.voucher.received");
         self.verify(voucher)?;
+        failpoint::hit("provider.voucher.verified");
         let signed_here = || infer.is_by(self.config.payer_authorizer);
         let promise = self.record(|earning| match earning.take(voucher)? {
             Some(taken) => Ok(Some(taken)),
@@ -273,7 +289,10 @@ impl Channel {
         key: &NodeKey,
     ) -> Result<SignedReceipt, PaymentError> {
         let promise = self.record(|earning| Ok(Some(earning.close(closing)?)));
-        let receipt = promise.await?.wait().await?.pop();
+        let promise = promise.await?;
+        failpoint::hit("provider.receipt.booked");
+        let receipt = promise.wait().await?.pop();
+        failpoint::hit("provider.receipt.journalled");
         Ok(receipt.ok_or(PaymentError::Journal)?.sign(key))
     }
 
@@ -317,7 +336,7 @@ impl Channel {
         act: impl FnOnce(&mut Earning) -> Result<Option<Move<TillEvent>>, PaymentError>,
     ) -> Result<Promise, PaymentError> {
         let place = self
-            .writes
+            .writes()
             .reserve()
             .await
             .map_err(|_| PaymentError::Journal)?;
@@ -348,6 +367,7 @@ async fn write(journal: Journal, mut queue: mpsc::Receiver<Write>, books: Arc<Bo
             error!(journal = journal.name(), error = %failure, "channel closed");
             return;
         }
+        failpoint::hit("provider.write.journalled");
         let mut earning = books.earning();
         for Write { id, done, .. } in batch.drain(..) {
             let receipts = match id.map(|id| earning.written(id)).transpose() {
@@ -360,6 +380,7 @@ async fn write(journal: Journal, mut queue: mpsc::Receiver<Write>, books: Arc<Bo
             // Who asked may be gone.
             let _ = done.send(receipts);
         }
+        failpoint::hit("provider.write.counted");
         drop(earning);
         books.moved.send_replace(());
     }

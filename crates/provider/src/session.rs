@@ -2,14 +2,17 @@
 //! when a consumer pays over a new one, and kept abreast of the chain.
 
 use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
+use futures_util::{StreamExt, stream};
 use market::{
-    ChannelConfig, ChannelId, ChannelState, Durable, Earning, Ledger, LedgerError, Receipt,
-    TillEvent, Timestamp,
+    ChannelConfig, ChannelId, ChannelState, Domain, Durable, Earning, Ledger, LedgerError, Move,
+    Receipt, TillEvent, Timestamp,
 };
-use store::{Entry, Journal, LoadError, Store};
+use store::{Entry, Journal, LoadError, Loaded, Store};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::warn;
@@ -22,7 +25,10 @@ use crate::tasks::Tasks;
 pub(crate) const PREFIX: &str = "till/";
 
 /// Channels that are known at a time.
-const CHANNELS_MAX: usize = 65_536;
+const CHANNELS_MAX: usize = 262_144;
+
+/// Pages of journals that are replayed at a time, each on a thread.
+const REPLAYS: usize = 4;
 
 /// One channel's escrow is not read more often than this, whatever a consumer sends.
 const READ_PAUSE: Duration = Duration::from_secs(1);
@@ -137,32 +143,61 @@ impl Sessions {
             chain_reads: Semaphore::new(CHAIN_READS),
             receipt_reads: Semaphore::new(RECEIPT_READS),
         };
-        for name in sessions.store.journals(PREFIX).await? {
-            let entries = sessions.store.journal(&name).load().await?;
-            let mut replayed = replay(&name, &entries, &sessions.ledger.domain())?;
-            let closed = replayed.earning.interrupted(now);
-            let closed = closed.map_err(|source| ReplayError::Till {
-                journal: name.clone(),
-                source,
-            })?;
-            let entries: Vec<_> = closed.events().iter().map(till_entry).collect();
-            for some in entries.chunks(store::MAX_ENTRIES) {
-                sessions.store.journal(&name).append(some.to_vec()).await?;
-            }
+        failpoint::hit("provider.replay.begun");
+        let pages = stream::try_unfold(sessions.store.scan(PREFIX), |mut scan| async move {
+            let page = scan.next().await?;
+            Ok::<_, ReplayError>((!page.is_empty()).then_some((page, scan)))
+        });
+        let domain = sessions.ledger.domain();
+        let replayed = pages.map(|page| async move {
+            let page = page?;
+            let replay = move || Revived::all(page, &domain, now);
+            let replayed = tokio::task::spawn_blocking(replay).await;
+            replayed.unwrap_or_else(|broken| std::panic::resume_unwind(broken.into_panic()))
+        });
+        let mut replayed = pin!(replayed.buffered(REPLAYS));
+        while let Some(page) = replayed.next().await {
+            sessions.revive(page?).await?;
+        }
+        failpoint::hit("provider.replay.ended");
+        Ok(sessions)
+    }
+
+    /// Closes what was cut short in these channels, and knows them from now on.
+    async fn revive(&self, page: Vec<Revived>) -> Result<(), ReplayError> {
+        failpoint::hit("provider.replay.closing");
+        // Together, so that they share commits.
+        try_join_all(page.iter().map(|revived| self.close(revived))).await?;
+        failpoint::hit("provider.replay.closed");
+        let domain = self.ledger.domain();
+        let mut known = self.known();
+        for revived in page {
+            let Revived {
+                name,
+                config,
+                mut earning,
+                closed,
+            } = revived;
             // Consumers ask for these receipts; they are then read back.
-            let reported = replayed.earning.written(closed.id());
+            let reported = earning.written(closed.id());
             reported.map_err(|source| ReplayError::Order {
                 journal: name.clone(),
                 source,
             })?;
-            let Replayed { config, earning } = replayed;
-            let domain = sessions.ledger.domain();
-            let journal = sessions.store.journal(&name);
-            let (channel, writer) = Channel::known(config, domain, journal, earning);
-            sessions.tasks.spawn(writer);
-            sessions.known().insert(channel.id, Arc::new(channel));
+            let (journal, tasks) = (self.store.journal(&name), self.tasks.clone());
+            let channel = Channel::known(config, domain, journal, earning, tasks);
+            known.insert(channel.id, Arc::new(channel));
         }
-        Ok(sessions)
+        Ok(())
+    }
+
+    async fn close(&self, revived: &Revived) -> Result<(), ReplayError> {
+        let entries: Vec<_> = revived.closed.events().iter().map(till_entry).collect();
+        for some in entries.chunks(store::MAX_ENTRIES) {
+            let journal = self.store.journal(&revived.name);
+            journal.append(some.to_vec()).await?;
+        }
+        Ok(())
     }
 
     /// The channel, its escrow known well enough.
@@ -211,13 +246,15 @@ impl Sessions {
             if known.len() >= CHANNELS_MAX {
                 return Err(SessionError::TooMany);
             }
+            failpoint::hit("provider.channel.found");
             let mut earning = Earning::new(id);
             earning.funded(state);
             let domain = self.ledger.domain();
-            let (channel, writer) = Channel::open(*config, domain, self.journal(id), earning);
-            self.tasks.spawn(writer);
+            let (journal, tasks) = (self.journal(id), self.tasks.clone());
+            let channel = Channel::open(*config, domain, journal, earning, tasks);
             let channel = Arc::new(channel);
             known.insert(id, Arc::clone(&channel));
+            failpoint::hit("provider.channel.opened");
             channel
         };
         channel.reading.lock().await.at = Some(Instant::now());
@@ -292,6 +329,7 @@ impl Sessions {
             reading.failed_at = Some(Instant::now());
         }
         channel.earning(|earning| read.map(|state| earning.funded(state)))?;
+        failpoint::hit("provider.escrow.read");
         *reading = Reading {
             at: Some(Instant::now()),
             failed_at: None,
@@ -356,6 +394,7 @@ impl Reading {
     }
 }
 
+/// A channel as its journal has it.
 pub(crate) struct Replayed {
     pub(crate) config: ChannelConfig,
     pub(crate) earning: Earning,
@@ -364,7 +403,7 @@ pub(crate) struct Replayed {
 pub(crate) fn replay(
     name: &str,
     entries: &[Entry],
-    domain: &market::Domain,
+    domain: &Domain,
 ) -> Result<Replayed, ReplayError> {
     let odd = |source| ReplayError::Entry {
         journal: name.to_owned(),
@@ -390,6 +429,42 @@ pub(crate) fn replay(
         config,
         earning: Earning::replay(id, &events),
     })
+}
+
+/// A channel on its way back to life.
+struct Revived {
+    name: String,
+    config: ChannelConfig,
+    earning: Earning,
+    /// What ends the answers that were running.
+    closed: Move<TillEvent>,
+}
+
+impl Revived {
+    fn all(page: Vec<Loaded>, domain: &Domain, now: Timestamp) -> Result<Vec<Self>, ReplayError> {
+        let revived = page.into_iter().map(|loaded| Self::of(loaded, domain, now));
+        revived.collect()
+    }
+
+    fn of(loaded: Loaded, domain: &Domain, now: Timestamp) -> Result<Self, ReplayError> {
+        let Loaded { name, entries, .. } = loaded;
+        let Replayed {
+            config,
+            mut earning,
+        } = replay(&name, &entries, domain)?;
+        match earning.interrupted(now) {
+            Ok(closed) => Ok(Self {
+                name,
+                config,
+                earning,
+                closed,
+            }),
+            Err(source) => Err(ReplayError::Till {
+                journal: name,
+                source,
+            }),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -225,6 +225,7 @@ impl Provider {
             tasks,
         });
         inner.begin(listener);
+        failpoint::hit("provider.started");
         info!(provider = %inner.terms.receiver, %address, offers = inner.sales.len(), "selling");
         Ok(Self { inner, address })
     }
@@ -297,6 +298,7 @@ impl Provider {
     pub async fn stop(self) {
         let inner = &self.inner;
         inner.closing.store(true, Ordering::Relaxed);
+        failpoint::hit("provider.stopping");
         inner.drained(inner.stop_within).await;
         inner.tasks.stopping().cancel();
         inner.drained(RECEIPTS_WITHIN).await;
@@ -312,6 +314,7 @@ impl Provider {
     pub async fn kill(self) {
         self.inner.sessions.forget();
         self.inner.tasks.kill().await;
+        failpoint::hit("provider.stopped");
     }
 }
 

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use crate::Entry;
 use crate::writer::Append;
+use crate::{Entry, Loaded};
 
 /// The schema that this code writes; kept in the file's `user_version`.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -38,6 +38,14 @@ const SCHEMA: &str = "
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX entries_by_key ON entries (journal, kind, key, number) WHERE key IS NOT NULL;
     CREATE INDEX entries_by_kind ON entries (journal, kind, number);
+";
+
+/// The plus keeps SQLite from walking the index of names.
+const LOAD_NEXT: &str = "
+    SELECT kind, key, payload, name, id
+    FROM journals CROSS JOIN entries ON entries.journal = journals.id
+    WHERE id > ?2 AND substr(+name, 1, length(?1)) = ?1
+    ORDER BY id, number
 ";
 
 /// Why a store could not be opened.
@@ -143,7 +151,9 @@ impl Database {
         for append in group {
             numbers.push(append_one(&transaction, append)?);
         }
+        failpoint::hit("store.commit.before");
         transaction.commit()?;
+        failpoint::hit("store.commit.after");
         Ok(numbers)
     }
 
@@ -220,6 +230,33 @@ impl Database {
             )?
             .query_map([prefix], |row| row.get(0))?
             .collect()
+    }
+
+    /// The journals behind `after` until there are so many entries. Both tables
+    /// are walked in the order of their keys; nothing is looked up or sorted.
+    pub(crate) fn load_next(
+        &self,
+        prefix: &str,
+        after: i64,
+        entries: usize,
+    ) -> rusqlite::Result<Vec<Loaded>> {
+        let mut query = self.connection.prepare_cached(LOAD_NEXT)?;
+        let mut rows = query.query(params![prefix, after])?;
+        let (mut page, mut count) = (Vec::<Loaded>::new(), 0);
+        while let Some(row) = rows.next()? {
+            let id = row.get(4)?;
+            if page.last().is_none_or(|last| last.id != id) {
+                if count >= entries {
+                    break;
+                }
+                let (name, entries) = (row.get(3)?, Vec::new());
+                page.push(Loaded { name, entries, id });
+            }
+            count += 1;
+            let last = page.last_mut().expect("one was pushed if there was none");
+            last.entries.push(entry(row)?);
+        }
+        Ok(page)
     }
 
     /// Folds the log into the file, so that one file is all there is.
@@ -353,7 +390,9 @@ fn prepare(path: &Path) -> Result<Connection, Trouble> {
     connection.pragma_update(None, "fullfsync", true)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     if is_new {
+        failpoint::hit("store.made.before");
         create(&mut connection)?;
+        failpoint::hit("store.made.after");
     }
     Ok(connection)
 }

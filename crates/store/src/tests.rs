@@ -88,6 +88,40 @@ async fn journals_are_listed_by_prefix() {
 }
 
 #[tokio::test]
+async fn a_scan_has_every_journal_of_the_prefix_whole_and_once() {
+    const JOURNALS: usize = 700;
+    const ENTRIES: usize = 13;
+    let (_folder, path) = place();
+    let store = Store::open(&path).unwrap();
+    let mut expected = Vec::new();
+    let mut appends = Vec::new();
+    for number in 0..JOURNALS {
+        // In no order of names, and others between them.
+        let name = format!("purse/{}", number * 31 % JOURNALS);
+        let entry = |at| note(&format!("{name} {at}"));
+        let entries: Vec<_> = (0..ENTRIES).map(entry).collect();
+        appends.push((store.journal(&name), entries.clone()));
+        appends.push((store.journal("other"), vec![note("x")]));
+        expected.push((name, entries));
+    }
+    let appends = appends.iter();
+    let written = join_all(appends.map(|(journal, entries)| journal.append(entries.clone())));
+    assert!(written.await.into_iter().all(|written| written.is_ok()));
+    let (mut scan, mut found, mut pages) = (store.scan("purse/"), Vec::new(), 0);
+    loop {
+        let page = scan.next().await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        pages += 1;
+        found.extend(page.into_iter().map(|loaded| (loaded.name, loaded.entries)));
+    }
+    assert!(pages > 1, "one page is no test of the seam");
+    assert_eq!(found, expected);
+    assert!(store.scan("none/").next().await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn an_entry_is_found_by_kind_and_key() {
     let (_folder, path) = place();
     let store = Store::open(&path).unwrap();

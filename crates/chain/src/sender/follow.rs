@@ -119,6 +119,7 @@ pub(super) async fn follow(rpc: Rpc, pace: Pace, tx: SignedTx, handed: Handed) -
         wait = (wait * 3 / 2).min(pace.poll_max);
         if since_sent >= pace.resend {
             since_sent = Duration::ZERO;
+            failpoint::hit("tx.resent");
             match hand_in(&rpc, &tx).await {
                 Handed::NonceTaken => nonce_taken += 1,
                 _ => nonce_taken = 0,

@@ -10,6 +10,7 @@ mod copies;
 mod crash;
 mod exits;
 mod history;
+mod matrix;
 mod outage;
 mod paced;
 mod paying;

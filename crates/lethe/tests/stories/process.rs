@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -70,6 +70,21 @@ impl Running {
         Self { child, ready }
     }
 
+    /// One that was started elsewhere and said this.
+    pub(crate) fn ready(child: Child, ready: Value) -> Self {
+        Self { child, ready }
+    }
+
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it did.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// A field of what it said.
     pub(crate) fn said(&self, field: &str) -> String {
         self.ready[field]
@@ -91,6 +106,12 @@ impl Running {
 
     /// SIGTERM, and waits for its end.
     pub(crate) fn stop(mut self) {
+        self.terminate();
+        assert!(self.child.wait().unwrap().success(), "it did not end well");
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
         // The shell's own `kill`: the program of that name is not everywhere.
         let command = format!("kill -TERM {}", self.child.id());
         assert!(
@@ -100,7 +121,6 @@ impl Running {
                 .unwrap()
                 .success()
         );
-        assert!(self.child.wait().unwrap().success(), "it did not end well");
     }
 }
 
@@ -161,6 +181,15 @@ impl Client {
 
     /// Asks, streamed.
     pub(crate) async fn ask(&self, model: &str, question: &str) -> reqwest::Response {
+        self.try_ask(model, question).await.unwrap()
+    }
+
+    /// Asks somebody who may not be there.
+    pub(crate) async fn try_ask(
+        &self,
+        model: &str,
+        question: &str,
+    ) -> reqwest::Result<reqwest::Response> {
         let body = serde_json::json!({
             "model": model, "stream": true, "temperature": 0,
             "messages": [{ "role": "user", "content": question }],
@@ -172,7 +201,6 @@ impl Client {
             .json(&body)
             .send()
             .await
-            .unwrap()
     }
 
     /// Asks until somebody answers to the end: a provider that was just
