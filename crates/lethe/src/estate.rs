@@ -45,12 +45,12 @@ pub(crate) enum EstateError {
     Tills {
         name: String,
         #[source]
-        source: provider::ReplayError,
+        source: Box<provider::ReplayError>,
     },
 }
 
 /// What an account is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Role {
     /// A provider, a relay or a tower.
     Seller,
@@ -119,7 +119,14 @@ impl Estate {
             true => {
                 let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
                 let path = folder.path();
-                local::start(path, anywhere, false, &chain_tasks, &chain_stop).await?
+                Box::pin(local::start(
+                    path,
+                    anywhere,
+                    false,
+                    &chain_tasks,
+                    &chain_stop,
+                ))
+                .await?
             }
             false => flags.rpc_url.clone(),
         };
@@ -135,7 +142,7 @@ impl Estate {
         for name in names {
             estate.read(name).await?;
         }
-        estate.accounts.sort_by_key(|account| account.role as u8);
+        estate.accounts.sort_by_key(|account| account.role);
         Ok(Some(estate))
     }
 
@@ -163,7 +170,7 @@ impl Estate {
         let tills = provider::read_books(&store, &domain, clock::now()).await;
         let tills = tills.map_err(|source| EstateError::Tills {
             name: name.clone(),
-            source,
+            source: Box::new(source),
         })?;
         self.add(name, Role::Seller, store, vec![], tills)
     }

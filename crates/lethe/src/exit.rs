@@ -84,7 +84,7 @@ struct Report {
 /// Brings everything back that can be had now; with `--wait` all of it. Whether it was all.
 pub(crate) async fn exit(args: cli::Exit) -> Result<bool, ExitCommandError> {
     let path = args.data.folder.clone().unwrap_or_default();
-    let Some(estate) = Estate::open(args.data, &args.network).await? else {
+    let Some(estate) = Box::pin(Estate::open(args.data, &args.network)).await? else {
         return Err(ExitCommandError::Nothing { path });
     };
     let mut teller = Teller {

@@ -96,7 +96,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Wallet(args) => wallet::wallet(args).await?,
         Command::Where(args) => {
-            if !whereabouts::whereabouts(args).await? {
+            if !Box::pin(whereabouts::whereabouts(args)).await? {
                 return Ok(ExitCode::from(INCOMPLETE));
             }
         }

@@ -243,15 +243,19 @@ impl Seller<'_> {
         let own = providers.iter().find(|known| known.address == self.account);
         let mut places = Vec::new();
         let bids = ledger.bids(self.account).await?;
-        let first = match bids.len() {
-            0 => String::new(),
-            bids => format!(", after its {bids} bids are deleted"),
-        };
+        let deletes = bids
+            .iter()
+            .map(|bid| Call::delete_bid(network, bid.id).cast());
         if let Some(own) = own {
-            let detail = format!("back when it leaves the registry{first}");
+            let leave = Call::deregister_provider(network, self.account);
+            let lines: Vec<_> = deletes.chain([leave.cast()]).collect();
+            let detail = "back when its bids are deleted and it leaves the registry";
             let label = format!("{}: stake", self.name);
-            let call = Call::deregister_provider(network, self.account);
-            places.push(Place::new(label, "stake", own.stake, &detail).by(EXIT, &call));
+            let stake = Place::new(label, "stake", own.stake, detail).by(EXIT, &leave);
+            places.push(Place {
+                cast: Some(lines.join(" && ")),
+                ..stake
+            });
         }
         let models = ledger.models().await?;
         for model in models.iter().filter(|model| model.owner == self.account) {

@@ -55,7 +55,7 @@ async fn asked(folder: Option<std::path::PathBuf>) -> Result<Option<Money>, Wher
 }
 
 async fn read(data: cli::Data, network: &cli::Network, look: &Folder) -> Result<Money, WhereError> {
-    let Some(estate) = Estate::open(data, network).await? else {
+    let Some(estate) = Box::pin(Estate::open(data, network)).await? else {
         let path = look.path().to_owned();
         return Err(FolderError::NothingRuns { path }.into());
     };

@@ -342,7 +342,7 @@ impl Town {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn everybody_gets_all_of_it_back_from_any_state(acts in acts(), home in any::<bool>()) {
