@@ -112,9 +112,13 @@ CLAIMS_FILE=$work/claims.json
 # The first development account: it has coins, and takes no part.
 GAS_KEY=0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80
 
+# The words are all that is left; the paths are those of docs/protocol/keys.md.
+key_at() { cast wallet private-key "$(cat "$work/$1.keys/mnemonic")" "$2"; }
+readonly WALLET="m/44'/60'/0'/0/0" PSEUDONYM="m/27764'/1'/0'/1'" PROVIDER_PATH="m/27764'/2'/0'/1548491108'"
+
 payer_begins() {
-  KEY=$(cat "$work/consumer.keys/payer-1.key")
-  HOME_ACCOUNT=$(cast wallet address --private-key "$(cat "$work/consumer.keys/payer.key")")
+  KEY=$(key_at consumer "$PSEUDONYM")
+  HOME_ACCOUNT=$(cast wallet address --private-key "$(key_at consumer "$WALLET")")
   before=$(held "$HOME_ACCOUNT")
   echo "$before" >"$work/before"
   steps payer-find payer-begin
@@ -130,8 +134,8 @@ provider_claims() {
 }
 
 payer_ends() {
-  KEY=$(cat "$work/consumer.keys/payer-1.key")
-  HOME_ACCOUNT=$(cast wallet address --private-key "$(cat "$work/consumer.keys/payer.key")")
+  KEY=$(key_at consumer "$PSEUDONYM")
+  HOME_ACCOUNT=$(cast wallet address --private-key "$(key_at consumer "$WALLET")")
   rpc evm_increaseTime $OVER_S
   rpc evm_mine
   steps payer-find payer-end
@@ -143,7 +147,7 @@ payer_ends() {
 provider_leaves() {
   local provider
   provider=$(field provider <"$work/provider.json")
-  KEY=$(cat "$work/provider.keys/provider.key")
+  KEY=$(key_at provider "$PROVIDER_PATH")
   HOME_ACCOUNT=0x00000000000000000000000000000000000c01d0
   steps provider-leave
   want "$(held "$provider")" 0

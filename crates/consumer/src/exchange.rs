@@ -234,8 +234,8 @@ enum Step {
 }
 
 impl Exchange {
-    /// Waits for the provider to take the request and for the first piece.
-    async fn begun(mut self, send: SendHalf) -> Result<Answer, Attempt> {
+    /// Waits for the provider to take the request. Its refusal, if it does not.
+    async fn taken(&mut self) -> Result<Option<Refusal>, Attempt> {
         let provider = self.candidate.seller.address;
         let failed = |message: String| Attempt::failed(provider, message);
         let patience = self.buying.patience(self.moment());
@@ -249,30 +249,40 @@ impl Exchange {
                     .map_err(|error| failed(error.to_string()))?;
                 self.inner.paths.keep(provider, tokens);
                 self.channel.contented(true);
+                Ok(None)
             }
             Ok(Ok(Some(FromProvider::Refused(refusal)))) => {
-                if refusal.reason == Reason::Payment {
-                    self.channel.contented(false);
-                }
                 failpoint::hit("consumer.refusal.received");
                 self.hear(Said::Refused)
                     .map_err(|error| failed(error.to_string()))?;
                 self.debt.reserved.close();
-                let refused = refused(refusal, &self.candidate);
-                self.linger(send);
-                return Err(refused);
+                if refusal.reason == Reason::Payment {
+                    self.channel.contented(false);
+                }
+                Ok(Some(refusal))
             }
-            Ok(Ok(_)) => return Err(failed("it spoke out of turn".into())),
+            Ok(Ok(_)) => Err(failed("it spoke out of turn".into())),
             Ok(Err(error)) => {
                 self.inner.paths.broke();
-                return Err(Attempt::lost(provider, &error));
+                Err(Attempt::lost(provider, &error))
             }
             Err(_) => {
                 let waited = BEGIN_WITHIN.as_secs();
-                return Err(failed(format!(
+                Err(failed(format!(
                     "it neither took nor refused the request within {waited} s"
-                )));
+                )))
             }
+        }
+    }
+
+    /// Waits for the provider to take the request and for the first piece.
+    async fn begun(mut self, send: SendHalf) -> Result<Answer, Attempt> {
+        let provider = self.candidate.seller.address;
+        let failed = |message: String| Attempt::failed(provider, message);
+        if let Some(refusal) = self.taken().await? {
+            let refused = refused(refusal, &self.candidate);
+            self.linger(send);
+            return Err(refused);
         }
 
         let first = match self.step().await {

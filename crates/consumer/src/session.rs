@@ -403,11 +403,13 @@ impl Sessions {
             Some(_) => self.payers.wallet.now().await?.max(wall),
             None => Timestamp::default(),
         };
+        // A channel that is not used is not topped up, whatever receipts come in.
+        let in_use = in_use && !channel.is_out_of_use();
         let escrowed = channel.purse(|purse| Escrowed {
             state,
             withdraw_delay_s: channel.config.withdraw_delay_s,
             ceiling: purse.ceiling(),
-            charged: purse.charged(),
+            charged: purse.billed(),
             in_use,
             idle: Duration::from_secs(idle_s),
         });
@@ -467,7 +469,7 @@ impl Sessions {
     pub(crate) async fn withdraw(&self, id: market::ChannelId) -> Result<Amount, MoneyError> {
         let channel = self.known(id)?;
         let state = self.payers.wallet.channel(id).await?;
-        let billed = channel.purse(|purse| purse.charged());
+        let billed = channel.purse(|purse| purse.billed());
         let free = state.balance.less(billed.max(state.total_claimed));
         self.begin_withdraw(&channel, free).await?;
         Ok(free)

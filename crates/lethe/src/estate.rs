@@ -147,7 +147,7 @@ impl Estate {
     }
 
     async fn read(&mut self, name: String) -> Result<(), EstateError> {
-        let store = self.place.store(&name).await?;
+        let store = self.place.store_or_copy(&name)?;
         self.stores.push(store.clone());
         let domain = self.place.network.domain();
         if name == CONSUMER {

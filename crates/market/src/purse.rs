@@ -304,6 +304,15 @@ impl Purse {
         self.charged
     }
 
+    /// What is owed for certain: all that was receipted, and on a restored
+    /// channel, where receipts may be made up, what the chain proves.
+    pub fn billed(&self) -> Amount {
+        match self.restored {
+            true => self.proved,
+            false => self.charged,
+        }
+    }
+
     /// Receipts are complete up to this number.
     pub fn sequence(&self) -> u64 {
         self.sequence
@@ -1012,6 +1021,7 @@ mod tests {
                 .unwrap();
         }
         assert!(purse.resume(Amount::new(32)).is_err());
+        assert_eq!(purse.billed(), Amount::ZERO, "all of it can be asked back");
         assert!(purse.ask(request(200), RATES, BOUND).is_err());
         assert_eq!(purse.ceiling(), Amount::ZERO, "nothing was signed for them");
     }
