@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use market::{
-    Address, Amount, B256, ChannelConfig, ChannelTerms, LedgerError, Payer, PurseEvent, Spending,
-    Timestamp, U256,
+    Address, Amount, B256, ChannelConfig, ChannelTerms, LedgerError, Payer, Purse, PurseEvent,
+    Spending, Timestamp, U256,
 };
 use serde::{Deserialize, Serialize};
 use store::{AppendError, Entry, Store};
@@ -274,7 +274,10 @@ impl Sessions {
 
     async fn read_escrow(&self, channel: &Channel) -> Result<(), SessionError> {
         let state = self.payers.wallet.channel(channel.id).await?;
-        channel.spending(|spending| spending.funded(state.covered()));
+        channel.spending(|spending| {
+            spending.funded(state.covered());
+            spending.claimed_to(state.total_claimed);
+        });
         Ok(())
     }
 
@@ -380,7 +383,7 @@ pub(crate) async fn reconcile(
     now: Timestamp,
 ) -> Result<(), ReconcileError> {
     let mut upkeep = channel.upkeep.lock().await;
-    if !upkeep.unreconciled {
+    if !upkeep.unreconciled && !channel.purse(Purse::needs_reconciling) {
         return Ok(());
     }
     tokio::time::timeout(RECONCILE_TIMEOUT, fetch(paths, seller, channel, now))

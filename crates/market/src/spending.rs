@@ -92,6 +92,11 @@ impl Spending {
         self.purse.funded(escrow);
     }
 
+    /// The chain says that so much was claimed of the channel.
+    pub fn claimed_to(&mut self, total: Amount) {
+        self.purse.claimed_to(total);
+    }
+
     /// A request is to be sent, with the voucher that [`Self::written`] gives.
     pub fn ask(
         &mut self,
