@@ -28,6 +28,9 @@ sol! {
             uint128 totalClaimed;
         }
 
+        event ChannelCreated(bytes32 indexed channelId, ChannelConfig config);
+        event WithdrawInitiated(bytes32 indexed channelId, uint128 amount, uint40 finalizeAfter);
+
         function deposit(ChannelConfig config, uint128 amount, address collector, bytes collectorData);
         function claim(VoucherClaim[] voucherClaims);
         function claimWithSignature(VoucherClaim[] voucherClaims, bytes authorizerSignature);
@@ -199,5 +202,16 @@ mod tests {
             posted.selector(),
             Market::MarketplaceBidPosted::SIGNATURE_HASH
         );
+        for (name, expected) in [
+            ("ChannelCreated", Settlement::ChannelCreated::SIGNATURE_HASH),
+            (
+                "WithdrawInitiated",
+                Settlement::WithdrawInitiated::SIGNATURE_HASH,
+            ),
+        ] {
+            let event = &artifact::SETTLEMENT.abi.events[name][0];
+            assert_eq!(event.selector(), expected, "{name}");
+            assert!(event.inputs[0].indexed, "{name}");
+        }
     }
 }

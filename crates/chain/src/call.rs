@@ -239,3 +239,16 @@ pub(crate) fn typed(config: &ChannelConfig) -> Settlement::ChannelConfig {
         salt: config.salt,
     }
 }
+
+/// The channel configuration that a log or a call carries.
+pub(crate) fn untyped(config: &Settlement::ChannelConfig) -> ChannelConfig {
+    ChannelConfig {
+        payer: config.payer,
+        payer_authorizer: config.payerAuthorizer,
+        receiver: config.receiver,
+        receiver_authorizer: config.receiverAuthorizer,
+        token: config.token,
+        withdraw_delay_s: config.withdrawDelay.to(),
+        salt: config.salt,
+    }
+}

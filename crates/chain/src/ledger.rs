@@ -3,22 +3,22 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use alloy::primitives::{Address, B256, Bytes, U64, U256, keccak256};
+use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy::rpc::types::Log;
 use alloy::sol_types::SolEvent;
 use market::{
     Amount, Bid, BidId, BoxFuture, ChannelConfig, ChannelId, ChannelState, Claim, Domain, Ledger,
     LedgerError, Model, ModelId, Provider, Receiver, SignedClaim, Stakes, Timestamp, TxHash,
     WalletKey, Withdrawal,
 };
-use serde::Deserialize;
-use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::bindings::{Erc20, Market, Settlement};
-use crate::call::{Call, ModelEntry, units};
+use crate::call::{Call, ModelEntry, units, untyped};
 use crate::deposit::{Agreement, Spender};
 use crate::directory::{Directory, amount};
 use crate::journal::TxJournal;
+use crate::logs::{self, Query};
 use crate::profile::Network;
 use crate::rpc::{Message, Receipt, Rpc};
 use crate::sender::{Intent, Pace, Sender, fee_per_gas};
@@ -111,19 +111,39 @@ impl EvmLedger {
         token: Address,
         from_block: u64,
     ) -> Result<(BTreeSet<Address>, u64), LedgerError> {
-        let head: u64 = self.0.rpc.head().await?.number.to();
-        if head < from_block {
-            return Ok((BTreeSet::new(), head));
+        let query = Query {
+            address: token,
+            topic: Erc20::Transfer::SIGNATURE_HASH,
+        };
+        let head = self.block_number().await?;
+        let (mut accounts, mut next) = (BTreeSet::new(), from_block);
+        while next <= head {
+            let page = logs::read(&self.0.rpc, query, next, head).await?;
+            let to = page.logs.iter().filter_map(|log| log.topics().get(2));
+            accounts.extend(to.map(|topic| Address::from_word(*topic)));
+            next = page.next_block;
         }
-        let filter = json!({
-            "address": token,
-            "topics": [Erc20::Transfer::SIGNATURE_HASH],
-            "fromBlock": U64::from(from_block),
-            "toBlock": U64::from(head),
-        });
-        let logs: Vec<Log> = self.0.rpc.request("eth_getLogs", json!([filter])).await?;
-        let to = logs.iter().filter_map(|log| log.topics.get(2));
-        Ok((to.map(|topic| Address::from_word(*topic)).collect(), head))
+        Ok((accounts, head))
+    }
+
+    /// The channels that were created in the blocks from this one on, each with
+    /// its block, as far as one reading goes, and the first block that was not
+    /// read. All are read when that is the block that was asked for.
+    ///
+    /// A channel that was emptied and filled again is told again.
+    pub async fn channels_created(
+        &self,
+        from_block: u64,
+    ) -> Result<(Vec<(ChannelConfig, u64)>, u64), LedgerError> {
+        let query = Query {
+            address: self.0.network.settlement,
+            topic: Settlement::ChannelCreated::SIGNATURE_HASH,
+        };
+        let head = self.block_number().await?;
+        let page = logs::read(&self.0.rpc, query, from_block, head).await?;
+        let domain = self.0.network.domain();
+        let created = page.logs.iter().map(|log| created(log, &domain));
+        Ok((created.collect::<Result<_, _>>()?, page.next_block))
     }
 
     /// The number of the latest block.
@@ -176,10 +196,24 @@ impl Inner {
     }
 }
 
-/// What matters of a log.
-#[derive(Deserialize)]
-struct Log {
-    topics: Vec<B256>,
+/// The channel that a log tells of. The id is the hash of the rest, so a log
+/// with another id was made up.
+fn created(log: &Log, domain: &Domain) -> Result<(ChannelConfig, u64), LedgerError> {
+    let nonsense = |problem: String| LedgerError::Nonsense { problem };
+    let event = Settlement::ChannelCreated::decode_log(&log.inner)
+        .map_err(|error| nonsense(format!("a log of a new channel cannot be read: {error}")))?;
+    let config = untyped(&event.config);
+    if config.id(domain).0 != event.channelId {
+        return Err(nonsense(format!(
+            "a log says that channel {} was created with a configuration of channel {}",
+            event.channelId,
+            config.id(domain)
+        )));
+    }
+    let block = log
+        .block_number
+        .ok_or_else(|| nonsense("a log without a block".to_owned()))?;
+    Ok((config, block))
 }
 
 /// Tokens that a call takes of the account.

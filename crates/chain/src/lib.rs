@@ -15,6 +15,7 @@ mod development;
 mod directory;
 mod journal;
 mod ledger;
+mod logs;
 mod profile;
 mod refusal;
 mod rpc;

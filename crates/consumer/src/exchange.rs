@@ -29,6 +29,7 @@ use crate::answer::{Answer, Piece, Summary};
 use crate::catalog::Seller;
 use crate::error::{BrokenError, InferError};
 use crate::payment::{Channel, PaymentError, Reserved};
+use crate::restore::revive;
 use crate::router::Candidate;
 use crate::session::{SessionError, reconcile};
 use crate::shell::Inner;
@@ -97,6 +98,7 @@ pub(crate) async fn begin(
     let provider = candidate.seller.address;
     let seller = &candidate.seller;
     let terms = seller.terms(&candidate.offer);
+    Box::pin(revive(inner, candidate)).await;
     let opening = inner.paths.open(seller, inner.now());
     let (channel, stream) = tokio::join!(inner.sessions.acquire(&terms), opening);
     let channel = channel.map_err(|error| Attempt::unpayable(provider, error))?;
@@ -104,6 +106,11 @@ pub(crate) async fn begin(
     if let Err(error) = reconcile(&inner.paths, seller, &channel, inner.now()).await {
         debug!(%error, "not reconciled yet");
     }
+    let channel = match channel.is_out_of_use() {
+        true => inner.sessions.acquire(&terms).await,
+        false => Ok(channel),
+    };
+    let channel = channel.map_err(|error| Attempt::unpayable(provider, error))?;
 
     let body = request.upstream_body(&candidate.offer.name);
     let bound = InputBound::of_body(body.len());
@@ -241,8 +248,12 @@ impl Exchange {
                 self.hear(Said::Begin)
                     .map_err(|error| failed(error.to_string()))?;
                 self.inner.paths.keep(provider, tokens);
+                self.channel.contented(true);
             }
             Ok(Ok(Some(FromProvider::Refused(refusal)))) => {
+                if refusal.reason == Reason::Payment {
+                    self.channel.contented(false);
+                }
                 failpoint::hit("consumer.refusal.received");
                 self.hear(Said::Refused)
                     .map_err(|error| failed(error.to_string()))?;
@@ -501,8 +512,11 @@ impl Exchange {
         let buying = &mut self.buying;
         let booked = self
             .channel
-            .spending(|spending| buying.receipted(signed, spending))
-            .map_err(|error| self.broken(error.to_string()))?;
+            .spending(|spending| buying.receipted(signed, spending));
+        if let Err(BuyingError::Purse(PurseError::OldProvider { .. })) = &booked {
+            self.channel.shun();
+        }
+        let booked = booked.map_err(|error| self.broken(error.to_string()))?;
         failpoint::hit("consumer.receipt.booked");
         let written = self.channel.write(&booked).await;
         written.map_err(|error| self.broken(error.to_string()))?;

@@ -4,18 +4,22 @@
 //! The order is [`market::Spending`]'s: this file writes the moves that it
 //! asks for, reports them, and signs what comes out.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use market::{
-    ChannelConfig, ChannelId, Domain, Durable, InputBound, Move, MoveId, OrderError, Pay, Purse,
-    PurseError, PurseEvent, Rates, RequestId, SignedReceipt, SignedVoucher, Spending, Voucher,
-    WalletKey, Written,
+    Amount, ChannelConfig, ChannelId, Domain, Durable, InputBound, Move, MoveId, OrderError, Pay,
+    Purse, PurseError, PurseEvent, Rates, RequestId, SignedReceipt, SignedVoucher, Spending,
+    Voucher, WalletKey, Written,
 };
 use store::{AppendError, Entry, Journal};
 use tokio::sync::Notify;
 use tracing::debug;
 
 use crate::payer::PayerNumber;
+
+/// So often in a row a provider may refuse a channel before another one is used.
+const REFUSALS_MAX: u32 = 3;
 
 /// Why a voucher could not be made or a receipt not be booked.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +48,8 @@ pub(crate) struct Channel {
     /// A receipt raised the ceiling: whoever pays over this channel sends the
     /// voucher, because answers that run on may wait for it.
     pub(crate) raised: Notify,
+    /// Requests that the provider refused to be paid for, one after the other.
+    refusals: AtomicU32,
     /// One deposit or reconciliation at a time.
     pub(crate) upkeep: tokio::sync::Mutex<Upkeep>,
 }
@@ -55,6 +61,8 @@ pub(crate) struct Upkeep {
     pub(crate) funded: bool,
     /// The provider may hold receipts that we have not seen.
     pub(crate) unreconciled: bool,
+    /// When it was last tried to bring a restored channel back.
+    pub(crate) tried_at: Option<tokio::time::Instant>,
 }
 
 impl Channel {
@@ -77,11 +85,32 @@ impl Channel {
             spending: Mutex::new(spending),
             journal,
             raised: Notify::new(),
+            refusals: AtomicU32::new(0),
             upkeep: tokio::sync::Mutex::new(Upkeep {
                 funded: false,
                 unreconciled: used,
+                tried_at: None,
             }),
         }
+    }
+
+    /// The provider was, or was not, content with what was paid over this channel.
+    pub(crate) fn contented(&self, is_content: bool) {
+        match is_content {
+            true => self.refusals.store(0, Ordering::Relaxed),
+            false => _ = self.refusals.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// The provider cannot go on with this channel: its books are old.
+    pub(crate) fn shun(&self) {
+        self.refusals.store(REFUSALS_MAX, Ordering::Relaxed);
+    }
+
+    /// Whether another channel is to be used in its place.
+    pub(crate) fn is_out_of_use(&self) -> bool {
+        let refused = self.refusals.load(Ordering::Relaxed) >= REFUSALS_MAX;
+        refused || self.purse(|purse| purse.is_restored())
     }
 
     /// Signs for this channel.
@@ -149,6 +178,20 @@ impl Channel {
         }
     }
 
+    /// Signs nothing more, durably, until [`Self::resume`].
+    pub(crate) async fn restore(&self) -> Result<(), PaymentError> {
+        match self.spending(Spending::restore) {
+            Some(restored) => self.write(&restored).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Signs again, if the chain proves what the receipts say, to within `allowance`.
+    pub(crate) async fn resume(&self, allowance: Amount) -> Result<(), PaymentError> {
+        let resumed = self.spending(|spending| spending.resume(allowance))?;
+        self.write(&resumed).await.map(drop)
+    }
+
     /// Makes a move durable, and reports it.
     pub(crate) async fn write(&self, to_write: &Move<PurseEvent>) -> Result<Written, PaymentError> {
         let unreported = Unreported {
@@ -192,6 +235,8 @@ fn written(event: &PurseEvent) -> Entry {
             let key = receipt.receipt.request.to_string();
             entry("receipted", Some(key), payload)
         }
+        PurseEvent::Restored => entry("restored", None, payload),
+        PurseEvent::Resumed { .. } => entry("resumed", None, payload),
     }
 }
 

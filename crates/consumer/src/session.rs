@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use market::{
     Address, Amount, B256, ChannelConfig, ChannelState, ChannelTerms, Escrowed, FundingStep,
-    LedgerError, OverLimit, Payer, PurseEvent, Spending, Timestamp, U256,
+    LedgerError, OverLimit, Payer, PurseError, PurseEvent, SignedReceipt, Spending, Timestamp,
+    U256,
 };
 use serde::{Deserialize, Serialize};
 use store::{AppendError, Loaded, Store};
+use tracing::warn;
 use transport::message::{Ask, FromProvider, MAX_RECEIPTS, ReceiptsAsk};
 
 use crate::StartError;
@@ -29,7 +31,11 @@ use crate::view::{ChannelView, PseudonymView};
 pub(crate) const CHANNELS: &str = "consumer/channels";
 
 /// The journals of channels are named after them.
-const PURSES: &str = "consumer/purse/";
+pub(crate) const PURSES: &str = "consumer/purse/";
+
+/// Channels to one provider that are out of use; with so many of them no new
+/// one is opened: a provider that makes them so gets no more of our money to hold.
+const UNUSED_MAX: usize = 2;
 
 /// Time for a provider to send the receipts that we have not seen.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -61,6 +67,15 @@ pub enum SessionError {
     /// The policy allows no more money in one channel.
     #[error(transparent)]
     OverLimit(#[from] OverLimit),
+    /// Too many channels to the provider are out of use.
+    #[error(
+        "{channels} channels to this provider are out of use: restored, and not proved by its claims yet, \
+         or refused by it; use another provider, or withdraw from them"
+    )]
+    Unused {
+        /// How many.
+        channels: usize,
+    },
 }
 
 /// Why money could not be moved out of a channel.
@@ -204,9 +219,18 @@ impl Sessions {
 
     fn find(&self, terms: &ChannelTerms) -> Option<Arc<Channel>> {
         let suits = |channel: &&Arc<Channel>| {
-            channel.config.suits(terms).is_ok() && channel.payer.label() == self.policy.payer
+            channel.config.suits(terms).is_ok()
+                && channel.payer.label() == self.policy.payer
+                && !channel.is_out_of_use()
         };
         self.channels().iter().find(suits).cloned()
+    }
+
+    /// The channels to one provider for which nothing may be signed.
+    pub(crate) fn restored(&self, provider: Address) -> Vec<Arc<Channel>> {
+        let mut channels = self.of(provider);
+        channels.retain(|channel| channel.purse(|purse| purse.is_restored()));
+        channels
     }
 
     /// Who pays this provider: the wallet, or the account that only it knows.
@@ -225,31 +249,44 @@ impl Sessions {
         )
     }
 
-    /// The channel to a provider with these terms, with at least something in
-    /// it; opened if there is none.
+    /// The channel to a provider with these terms, its escrow known; opened if
+    /// there is none that may be signed for.
     pub(crate) async fn acquire(&self, terms: &ChannelTerms) -> Result<Arc<Channel>, SessionError> {
-        let channel = match self.find(terms) {
-            Some(channel) => channel,
-            None => self.open(terms).await?,
-        };
-        let mut upkeep = channel.upkeep.lock().await;
-        if !upkeep.funded {
-            self.read_escrow(&channel).await?;
-            upkeep.funded = true;
+        loop {
+            let channel = match self.find(terms) {
+                Some(channel) => channel,
+                None => self.open(terms).await?,
+            };
+            let mut upkeep = channel.upkeep.lock().await;
+            if !upkeep.funded {
+                self.read_escrow(&channel).await?;
+                upkeep.funded = true;
+                // If somebody paid into it that is not in the journal, the provider knows.
+                upkeep.unreconciled |= channel.purse(|purse| !purse.escrow().is_zero());
+            }
+            drop(upkeep);
+            // What the chain says may have put it out of use; each turn then has one less.
+            if channel.is_out_of_use() {
+                continue;
+            }
+            // After a withdrawal, what was signed before may be more than what is there.
+            let (ceiling, escrow) = channel.purse(|purse| (purse.ceiling(), purse.escrow()));
+            if escrow < ceiling {
+                self.top_up(&channel, ceiling).await?;
+            }
+            return Ok(channel);
         }
-        drop(upkeep);
-        // After a withdrawal, what was signed before may be more than what is there.
-        let (ceiling, escrow) = channel.purse(|purse| (purse.ceiling(), purse.escrow()));
-        if escrow < ceiling {
-            self.top_up(&channel, ceiling).await?;
-        }
-        Ok(channel)
     }
 
     async fn open(&self, terms: &ChannelTerms) -> Result<Arc<Channel>, SessionError> {
         let _one_at_a_time = self.opening.lock().await;
         if let Some(channel) = self.find(terms) {
             return Ok(channel);
+        }
+        let unused = self.of(terms.receiver).into_iter();
+        let channels = unused.filter(|channel| channel.is_out_of_use()).count();
+        if channels >= UNUSED_MAX {
+            return Err(SessionError::Unused { channels });
         }
         let payer = self.payer_for(terms.receiver);
         let number = payer.0;
@@ -283,7 +320,11 @@ impl Sessions {
     fn next_salt(&self, payer: PayerNumber) -> B256 {
         let channels = self.channels();
         let before = channels.iter().filter(|channel| channel.payer == payer);
-        B256::from(U256::from(before.count()))
+        let highest = before
+            .map(|channel| U256::from_be_bytes(channel.config.salt.0))
+            .max();
+        let next = highest.map_or(U256::ZERO, |highest| highest.wrapping_add(U256::ONE));
+        B256::from(next)
     }
 
     /// Pays into a channel what it lacks, or the policy's deposit if that is more.
@@ -312,14 +353,26 @@ impl Sessions {
         self.read_escrow(channel).await
     }
 
-    async fn read_escrow(&self, channel: &Channel) -> Result<(), SessionError> {
+    pub(crate) async fn read_escrow(&self, channel: &Channel) -> Result<(), SessionError> {
         self.look_at(channel).await?;
         Ok(())
     }
 
-    async fn look_at(&self, channel: &Channel) -> Result<ChannelState, LedgerError> {
+    /// Takes over what the chain says. If more was claimed than this journal
+    /// ever signed for, the journal is an old copy.
+    async fn look_at(&self, channel: &Channel) -> Result<ChannelState, SessionError> {
         let state = self.payers.wallet.channel(channel.id).await?;
-        channel.spending(|spending| spending.funded(state.covered()));
+        let claimed = state.total_claimed;
+        let is_old = channel.spending(|spending| {
+            spending.funded(state.covered());
+            spending.claimed(claimed);
+            let purse = spending.purse();
+            claimed > purse.ceiling() && !purse.is_restored()
+        });
+        if is_old {
+            warn!(channel = %channel.id, %claimed, "more was claimed than this journal signed for: it is an old copy, and signs nothing on this channel until it has all receipts");
+            channel.restore().await?;
+        }
         failpoint::hit("consumer.escrow.read");
         Ok(state)
     }
@@ -529,6 +582,22 @@ pub(crate) async fn reconcile(
     Ok(())
 }
 
+/// All receipts of a restored channel are here, and nothing runs on it.
+pub(crate) async fn complete(
+    paths: &Paths,
+    seller: &Seller,
+    channel: &Channel,
+    now: Timestamp,
+) -> Result<(), ReconcileError> {
+    let all = tokio::time::timeout(RECONCILE_TIMEOUT, fetch(paths, seller, channel, now))
+        .await
+        .map_err(|_| ReconcileError::Timeout)??;
+    match all {
+        true => Ok(()),
+        false => Err(ReconcileError::Running),
+    }
+}
+
 /// Why receipts could not be fetched. They are asked for again later.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReconcileError {
@@ -550,12 +619,13 @@ pub(crate) enum ReconcileError {
     Payment(#[from] PaymentError),
 }
 
+/// Whether these were all, and none is to come.
 async fn fetch(
     paths: &Paths,
     seller: &Seller,
     channel: &Channel,
     now: Timestamp,
-) -> Result<(), ReconcileError> {
+) -> Result<bool, ReconcileError> {
     for _ in 0..RECONCILE_ROUNDS {
         let mut stream = paths.open(seller, now).await?;
         let after = channel.purse(|purse| purse.sequence());
@@ -570,15 +640,28 @@ async fn fetch(
         failpoint::hit("consumer.reconcile.served");
         for receipt in &receipts {
             receipt.verify(seller.node)?;
-            channel.reconciled(receipt).await?;
+            book(channel, receipt).await?;
             failpoint::hit("consumer.reconcile.booked");
         }
         if receipts.len() < MAX_RECEIPTS {
-            if running == 0 {
+            if running == 0 && !channel.purse(|purse| purse.is_restored()) {
                 channel.spending(Spending::settled_up);
             }
-            return Ok(());
+            return Ok(running == 0);
         }
     }
-    Ok(())
+    Ok(false)
+}
+
+/// Books a late receipt. One for what this journal never asked says that it is
+/// an old copy: from then on nothing is signed on this channel.
+async fn book(channel: &Channel, receipt: &SignedReceipt) -> Result<(), PaymentError> {
+    match channel.reconciled(receipt).await {
+        Err(PaymentError::Purse(error @ PurseError::OldJournal { .. })) => {
+            warn!(channel = %channel.id, %error, "nothing is signed on this channel until the chain proves its receipts");
+            channel.restore().await?;
+            channel.reconciled(receipt).await
+        }
+        booked => booked,
+    }
 }

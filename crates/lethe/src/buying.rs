@@ -73,7 +73,7 @@ pub(crate) async fn buy(
 ) -> Result<Buying, BuyError> {
     let payer = Arc::new(place.keys.wallet("payer").map_err(PlaceError::from)?);
     let hot_key = Arc::new(place.keys.wallet("hot").map_err(PlaceError::from)?);
-    let store = place.store("consumer")?;
+    let store = place.store("consumer").await?;
     if let Some(treasury) = place.treasury().await? {
         treasury.fund(payer.address(), FIRST_MOR).await?;
     }

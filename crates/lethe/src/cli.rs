@@ -1,5 +1,7 @@
 //! The commands and their flags.
 
+pub(crate) mod wallet;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -37,6 +39,8 @@ pub(crate) enum Command {
     Consume(Consume),
     /// Carry sealed requests to registered nodes, so that they do not see who asks.
     Relay(Relay),
+    /// The keys: show them, make, restore, import or export them.
+    Wallet(wallet::Wallet),
 }
 
 /// At least one: who answers nobody sells nothing.

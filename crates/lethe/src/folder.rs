@@ -105,6 +105,32 @@ impl Folder {
         self.path.join(name)
     }
 
+    /// The books that were kept in it, sorted.
+    pub(crate) fn books(&self) -> Result<Vec<PathBuf>, FolderError> {
+        let at = |source| FolderError::Unusable {
+            path: self.path.clone(),
+            source,
+        };
+        let mut books = Vec::new();
+        let entries = match fs::read_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(books),
+            entries => entries.map_err(at)?,
+        };
+        for entry in entries {
+            let path = entry.map_err(at)?.path();
+            if path.extension() == Some("sqlite".as_ref()) {
+                books.push(path);
+            }
+        }
+        books.sort();
+        Ok(books)
+    }
+
+    /// Whether books were kept in it.
+    pub(crate) fn has_books(&self) -> Result<bool, FolderError> {
+        Ok(!self.books()?.is_empty())
+    }
+
     /// Its path.
     pub(crate) fn path(&self) -> &Path {
         &self.path

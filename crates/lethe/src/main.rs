@@ -14,6 +14,7 @@ mod exit;
 mod failing;
 mod folder;
 mod history;
+mod identity;
 mod keystore;
 mod listen;
 mod local;
@@ -22,6 +23,7 @@ mod model;
 mod money;
 mod output;
 mod own;
+mod phrase;
 mod place;
 mod places;
 mod policies;
@@ -29,6 +31,7 @@ mod progress;
 mod pseudonyms;
 mod relaying;
 mod roles;
+mod secret;
 mod selling;
 mod signals;
 mod signed_claims;
@@ -36,6 +39,7 @@ mod summary;
 mod tower;
 mod tx_journal;
 mod up;
+mod wallet;
 mod whereabouts;
 
 use std::process::ExitCode;
@@ -90,6 +94,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::from(NOT_ALL));
             }
         }
+        Command::Wallet(args) => wallet::wallet(args).await?,
         Command::Where(args) => {
             if !whereabouts::whereabouts(args).await? {
                 return Ok(ExitCode::from(INCOMPLETE));

@@ -1,5 +1,6 @@
 //! What every role needs: a data folder, keys, a chain.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use chain::{EvmLedger, MemoryJournal, Network};
@@ -7,6 +8,7 @@ use market::{Ledger, LedgerError, WalletKey};
 use store::Store;
 
 use crate::folder::{Folder, FolderError};
+use crate::identity::{Books, IdentityError};
 use crate::keystore::{Keystore, KeystoreError};
 use crate::tx_journal::StoredTransactions;
 
@@ -25,6 +27,8 @@ pub(crate) enum PlaceError {
         #[source]
         source: LedgerError,
     },
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     #[error("the journal {path:?} cannot be opened")]
     Store {
         path: std::path::PathBuf,
@@ -48,7 +52,7 @@ impl Place {
         network: Network,
         rpc_url: String,
     ) -> Result<Self, PlaceError> {
-        let keys = Keystore::open(folder.join("keys"))?;
+        let keys = Keystore::open(folder.join("keys"), folder.has_books()?)?;
         Ok(Self {
             folder,
             keys,
@@ -57,10 +61,12 @@ impl Place {
         })
     }
 
-    /// The journal of a role.
-    pub(crate) fn store(&self, role: &str) -> Result<Store, PlaceError> {
+    /// The journal of a role; a copy of one is refused.
+    pub(crate) async fn store(&self, role: &str) -> Result<Store, PlaceError> {
         let path = self.folder.join(&format!("{role}.sqlite"));
-        Store::open(&path).map_err(|source| PlaceError::Store { path, source })
+        let store = open(&path)?;
+        Books::at(&store, &path)?.start().await?;
+        Ok(store)
     }
 
     /// The chain as the account of `key` sees it; its transactions are journalled in `store`.
@@ -106,6 +112,14 @@ impl Place {
             })?;
         Ok(Some(Treasury { ledger }))
     }
+}
+
+/// The journals in this file.
+pub(crate) fn open(path: &Path) -> Result<Store, PlaceError> {
+    Store::open(path).map_err(|source| PlaceError::Store {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Money for those who take part in a demonstration.

@@ -80,6 +80,11 @@ impl Earning {
         self.till.running() + closing.sum::<usize>()
     }
 
+    /// The payer says, signed, that it has receipts up to this number.
+    pub fn shown(&mut self, sequence: u64) {
+        self.till.shown(sequence);
+    }
+
     /// What the contract knows of the channel.
     pub fn funded(&mut self, state: ChannelState) {
         self.till.funded(state);

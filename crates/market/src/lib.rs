@@ -31,7 +31,7 @@ mod spending;
 mod till;
 mod voucher;
 
-pub use alloy_primitives::{Address, B256, Signature, U256};
+pub use alloy_primitives::{Address, B256, Signature, U256, keccak256};
 pub use amount::{Amount, AmountOverflow, Moment, ParseAmountError, Timestamp};
 pub use books::{Account, Books, BooksError, Posting};
 pub use buying::{

@@ -50,6 +50,14 @@ pub enum PurseEvent {
         #[serde(default, skip_serializing_if = "core::ops::Not::not")]
         lost: bool,
     },
+    /// What was signed up to here is not all in this journal: it is an old
+    /// copy, or was made anew. Nothing is signed until [`Self::Resumed`].
+    Restored,
+    /// The chain proved what the provider's receipts say: signing goes on.
+    Resumed {
+        /// All that is known to have been allowed.
+        ceiling: Amount,
+    },
 }
 
 /// Why the consumer does not go on with an answer, or does not accept a receipt.
@@ -96,6 +104,37 @@ pub enum PurseError {
         amount: Amount,
         /// What can be owed.
         allowed: Amount,
+    },
+    /// A receipt for what this journal never asked: it is an old copy, or
+    /// somebody else signs for this channel.
+    #[error(
+        "receipt {sequence} is for request {request}, which this journal never made: \
+         it is older than the provider's, or another node signs for this channel"
+    )]
+    OldJournal {
+        /// The receipt's number.
+        sequence: u64,
+        /// What it is for.
+        request: RequestId,
+    },
+    /// A new receipt has a number that was given before: the provider's books are old.
+    #[error(
+        "receipt {sequence} is new, and the provider gave that number before: its books are old"
+    )]
+    OldProvider {
+        /// The number.
+        sequence: u64,
+    },
+    /// Nothing is signed on a restored channel before the chain proves its receipts.
+    #[error(
+        "the channel was restored, and its receipts come to {charged} base units, of which \
+         the chain proves {proved}: nothing is signed before the provider has claimed"
+    )]
+    Unproved {
+        /// What the receipts say.
+        charged: Amount,
+        /// What was claimed on chain.
+        proved: Amount,
     },
     /// An amount left its range.
     #[error(transparent)]
@@ -157,6 +196,10 @@ pub struct Purse {
     lost_signed: Amount,
     /// What their receipts may still come to, and each of them one step more.
     lost_reach: Amount,
+    /// What was signed is not known; see [`PurseEvent::Restored`].
+    restored: bool,
+    /// What was claimed on chain: so much was signed for certain.
+    proved: Amount,
 }
 
 impl Purse {
@@ -189,6 +232,12 @@ impl Purse {
                         reach = reach.plus(asked.beyond(receipt)?)?;
                     }
                 }
+                PurseEvent::Restored => purse.restored = true,
+                PurseEvent::Resumed { ceiling } => {
+                    purse.ceiling = purse.ceiling.max(*ceiling);
+                    purse.restored = false;
+                    purse.settle_lost();
+                }
             }
             reach = reach.max(purse.ceiling);
         }
@@ -202,6 +251,42 @@ impl Purse {
     /// The channel's balance on chain is now this.
     pub fn funded(&mut self, escrow: Amount) {
         self.escrow = escrow;
+    }
+
+    /// So much was claimed on chain in all: it was signed, whatever is known here.
+    pub fn claimed(&mut self, total: Amount) {
+        self.proved = self.proved.max(total);
+    }
+
+    /// What was signed is not all known here: nothing is signed until
+    /// [`Self::resume`]. None: that is so already.
+    pub fn restore(&mut self) -> Option<PurseEvent> {
+        if self.restored {
+            return None;
+        }
+        self.restored = true;
+        Some(PurseEvent::Restored)
+    }
+
+    /// Whether nothing is signed.
+    pub fn is_restored(&self) -> bool {
+        self.restored
+    }
+
+    /// Goes on after [`Self::restore`], once all receipts of the provider are
+    /// booked and nothing runs. A receipt alone proves nothing: who sees that
+    /// we lost our journal could make them up. What the chain paid out was
+    /// signed by us; beyond that, `allowance` (a step) is let pass.
+    pub fn resume(&mut self, allowance: Amount) -> Result<PurseEvent, PurseError> {
+        let (charged, proved) = (self.charged, self.proved);
+        if charged > proved.plus(allowance)? || !self.ahead.is_empty() {
+            return Err(PurseError::Unproved { charged, proved });
+        }
+        self.restored = false;
+        self.settled_up();
+        self.ceiling = self.ceiling.max(proved).max(charged);
+        let ceiling = self.ceiling;
+        Ok(PurseEvent::Resumed { ceiling })
     }
 
     /// What the channel holds on chain.
@@ -242,6 +327,7 @@ impl Purse {
         rates: Rates,
         bound: InputBound,
     ) -> Result<PurseEvent, PurseError> {
+        self.signs()?;
         let known = [&self.running, &self.unreceipted, &self.lost];
         if known.iter().any(|answers| answers.contains_key(&request)) {
             return Err(PurseError::UnknownRequest { request });
@@ -289,6 +375,7 @@ impl Purse {
     /// An event if the ceiling lags behind what is running, as after a deposit
     /// that [`PurseError::Escrow`] had asked for.
     pub fn due(&mut self) -> Result<Option<PurseEvent>, PurseError> {
+        self.signs()?;
         let needed = self.target()?;
         self.raise(needed)
     }
@@ -316,6 +403,10 @@ impl Purse {
             u64::from(running.bound.ceiling),
         )?;
         plausible("output", receipt.output_tokens, running.bytes)?;
+        if self.is_booked(receipt) {
+            let sequence = receipt.sequence;
+            return Err(PurseError::OldProvider { sequence });
+        }
         self.book(receipt)?;
         self.running.remove(&request);
         Ok(self.booked(signed, false))
@@ -334,10 +425,18 @@ impl Purse {
         if self.is_booked(receipt) || self.running.contains_key(&request) {
             return Ok(vec![]);
         }
+        if self.restored {
+            // What was asked and signed is not known: the chain proves it, or nothing does.
+            self.book(receipt)?;
+            self.unreceipted.remove(&request);
+            self.lost.remove(&request);
+            return Ok(self.booked(signed, true));
+        }
         let broken = self.unreceipted.get(&request);
-        let asked = broken
-            .or_else(|| self.lost.get(&request))
-            .ok_or(PurseError::UnknownRequest { request })?;
+        let Some(asked) = broken.or_else(|| self.lost.get(&request)) else {
+            let sequence = receipt.sequence;
+            return Err(PurseError::OldJournal { sequence, request });
+        };
         if receipt.rates != asked.rates {
             return Err(PurseError::Mismatch {
                 field: "rates",
@@ -413,6 +512,15 @@ impl Purse {
     /// A request that the provider refused before it worked: nothing to bill.
     pub fn refused(&mut self, request: RequestId) {
         self.running.remove(&request);
+    }
+
+    /// Whether anything may be signed.
+    fn signs(&self) -> Result<(), PurseError> {
+        if self.restored {
+            let (charged, proved) = (self.charged, self.proved);
+            return Err(PurseError::Unproved { charged, proved });
+        }
+        Ok(())
     }
 
     /// How far the ceiling would have to reach for all that is running or unsettled.
@@ -549,7 +657,7 @@ mod tests {
             PurseEvent::Asked { ceiling, .. } | PurseEvent::Ceiling { ceiling } => {
                 ceiling.base_units()
             }
-            PurseEvent::Receipted { .. } | PurseEvent::Short { .. } => panic!("not a ceiling"),
+            _ => panic!("not a ceiling"),
         })
     }
 
@@ -817,11 +925,117 @@ mod tests {
     fn a_receipt_for_what_was_never_asked_is_not_booked() {
         let mut purse = purse(1000);
         purse.ask(request(1), RATES, BOUND).unwrap();
-        let unknown = PurseError::UnknownRequest {
+        let old = PurseError::OldJournal {
+            sequence: 1,
             request: request(9),
         };
-        assert_eq!(purse.reconciled(&receipt(9, 1, 10, 1, 11)), Err(unknown));
+        assert_eq!(purse.reconciled(&receipt(9, 1, 10, 1, 11)), Err(old));
         // One that is still running comes by its own stream.
         assert_eq!(purse.reconciled(&receipt(1, 1, 10, 1, 11)), Ok(vec![]));
+    }
+
+    /// A journal that ends after its first answer, while the provider has three more.
+    fn old_copy() -> (Purse, Vec<PurseEvent>) {
+        let mut purse = purse(1000);
+        let mut journal = vec![purse.ask(request(1), RATES, BOUND).unwrap()];
+        purse.delivered(request(1), 5, 50).unwrap();
+        journal.extend(purse.receipted(&receipt(1, 1, 10, 5, 15)).unwrap());
+        (crashed(&journal), journal)
+    }
+
+    /// The provider's receipts 2 to 4, 15 units each.
+    fn unknown_receipts() -> [SignedReceipt; 3] {
+        [(2, 30), (3, 45), (4, 60)].map(|(n, total)| receipt(n, u64::from(n), 10, 5, total))
+    }
+
+    #[test]
+    fn an_old_journal_is_found_out_by_the_first_receipt_that_it_does_not_know() {
+        let (mut purse, _) = old_copy();
+        let [first, ..] = unknown_receipts();
+        let old = PurseError::OldJournal {
+            sequence: 2,
+            request: request(2),
+        };
+        assert_eq!(purse.reconciled(&first), Err(old));
+        assert_eq!(purse.charged(), Amount::new(15), "nothing was booked");
+    }
+
+    #[test]
+    fn a_restored_channel_signs_nothing_until_the_chain_proves_its_receipts() {
+        let (mut purse, mut journal) = old_copy();
+        journal.extend(purse.restore());
+        assert_eq!(purse.restore(), None);
+        for receipt in &unknown_receipts() {
+            journal.extend(purse.reconciled(receipt).unwrap());
+        }
+        assert_eq!((purse.charged(), purse.sequence()), (Amount::new(60), 4));
+        let step = Amount::new(4);
+        for mut purse in [purse, crashed(&journal)] {
+            let unproved = |proved| PurseError::Unproved {
+                charged: Amount::new(60),
+                proved: Amount::new(proved),
+            };
+            assert_eq!(purse.ask(request(9), RATES, BOUND), Err(unproved(0)));
+            assert_eq!(purse.due(), Err(unproved(0)));
+            purse.claimed(Amount::new(55));
+            assert_eq!(purse.resume(step), Err(unproved(55)));
+            assert!(purse.is_restored());
+            purse.claimed(Amount::new(56));
+            let ceiling = Amount::new(60);
+            let resumed = purse.resume(step).unwrap();
+            assert_eq!(resumed, PurseEvent::Resumed { ceiling });
+            // And so it stays.
+            let mut journal = journal.clone();
+            journal.push(resumed);
+            for mut purse in [purse, crashed(&journal)] {
+                assert_eq!(
+                    ceiling_of(&purse.ask(request(9), RATES, BOUND).unwrap()),
+                    Some(60 + 42)
+                );
+            }
+        }
+    }
+
+    fn ceiling_of(event: &PurseEvent) -> Option<u128> {
+        ceiling(event.clone())
+    }
+
+    #[test]
+    fn made_up_receipts_are_not_paid_after_a_restore() {
+        let mut purse = purse(1_000_000);
+        purse.restore();
+        // A liar's: they add up, are signed, and nobody ever asked for them.
+        for n in 1..=100 {
+            let total = u128::from(n) * 1010;
+            purse
+                .reconciled(&receipt(n, n.into(), 10, 1000, total))
+                .unwrap();
+        }
+        assert!(purse.resume(Amount::new(32)).is_err());
+        assert!(purse.ask(request(200), RATES, BOUND).is_err());
+        assert_eq!(purse.ceiling(), Amount::ZERO, "nothing was signed for them");
+    }
+
+    #[test]
+    fn a_restored_journal_still_refuses_receipts_that_do_not_add_up() {
+        let (mut purse, _) = old_copy();
+        purse.restore();
+        assert!(matches!(
+            purse.reconciled(&receipt(2, 2, 10, 5, 31)),
+            Err(PurseError::Mismatch {
+                field: "charged_total",
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn a_provider_that_gives_a_number_twice_has_old_books() {
+        let (mut purse, _) = old_copy();
+        purse.ask(request(2), RATES, BOUND).unwrap();
+        purse.delivered(request(2), 5, 50).unwrap();
+        let old = PurseError::OldProvider { sequence: 1 };
+        assert_eq!(purse.receipted(&receipt(2, 1, 10, 5, 15)), Err(old));
+        assert_eq!(purse.charged(), Amount::new(15));
     }
 }

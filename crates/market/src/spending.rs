@@ -92,6 +92,24 @@ impl Spending {
         self.purse.funded(escrow);
     }
 
+    /// So much was claimed on chain in all.
+    pub fn claimed(&mut self, total: Amount) {
+        self.purse.claimed(total);
+    }
+
+    /// What was signed is not all known here: nothing is signed until
+    /// [`Self::resume`]. None: that is so already.
+    pub fn restore(&mut self) -> Option<Move<PurseEvent>> {
+        let event = self.purse.restore()?;
+        Some(self.next_move(vec![event]))
+    }
+
+    /// Goes on, if the chain proves the receipts; see [`Purse::resume`].
+    pub fn resume(&mut self, allowance: Amount) -> Result<Move<PurseEvent>, PurseError> {
+        let event = self.purse.resume(allowance)?;
+        Ok(self.next_move(vec![event]))
+    }
+
     /// A request is to be sent, with the voucher that [`Self::written`] gives.
     pub fn ask(
         &mut self,
@@ -200,7 +218,8 @@ impl Spending {
                     waiting.ceiling = waiting.ceiling.max(*ceiling);
                     waiting.raised = events.len() > 1;
                 }
-                PurseEvent::Receipted { .. } | PurseEvent::Short { .. } => {}
+                PurseEvent::Resumed { ceiling } => waiting.ceiling = waiting.ceiling.max(*ceiling),
+                PurseEvent::Receipted { .. } | PurseEvent::Short { .. } | PurseEvent::Restored => {}
             }
         }
         self.waiting.insert(id, waiting);

@@ -27,6 +27,7 @@ pub(crate) async fn receipts(inner: &Inner, ask: &ReceiptsAsk, mut send: SendHal
         let message = "receipts are for who may sign the channel's vouchers";
         return say_no(inner, send, refusal(Reason::Payment, message)).await;
     }
+    channel.earning(|earning| earning.shown(ask.after));
     // What ended just now is on its way to the journal.
     if let Err(error) = channel.caught_up().await {
         warn!(channel = %ask.channel, %error, "receipts not written yet");

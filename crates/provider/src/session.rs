@@ -504,4 +504,106 @@ mod tests {
         let delay = Duration::from_secs(market::WITHDRAW_DELAY_MIN_S);
         assert!(3 * GOOD_FOR <= delay, "a withdrawal could be over by then");
     }
+
+    use market::Till;
+
+    const DOMAIN: market::Domain = market::Domain {
+        chain_id: 1,
+        settlement: market::Address::repeat_byte(9),
+    };
+
+    /// The journal of a channel with a voucher, a running answer and a receipt.
+    fn lines() -> (String, Vec<Entry>) {
+        use market::{Address, Amount, B256, ModelId, Rates, RequestId, Sold, Voucher, WalletKey};
+        let config = ChannelConfig {
+            payer: Address::repeat_byte(1),
+            payer_authorizer: Address::repeat_byte(2),
+            receiver: Address::repeat_byte(3),
+            receiver_authorizer: Address::repeat_byte(3),
+            token: Address::repeat_byte(4),
+            withdraw_delay_s: 900,
+            salt: B256::ZERO,
+        };
+        let id = config.id(&DOMAIN);
+        let key = WalletKey::from_bytes(&[7; 32]).unwrap();
+        let channel = id;
+        let ceiling = Amount::new(1000);
+        let voucher = market::Durable::read_back(Voucher { channel, ceiling }).sign(&DOMAIN, &key);
+        let sold = Sold {
+            model: ModelId(B256::ZERO),
+            rates: Rates {
+                input_per_million: Amount::new(1_000_000),
+                output_per_million: Amount::new(1_000_000),
+            },
+            upstream: market::Upstream::OwnEngine,
+        };
+        let mut till = Till::new(id);
+        till.count(&voucher);
+        let first = till.admit(RequestId([1; 16].into()), sold, 10).unwrap();
+        let outcome = market::Outcome::Complete;
+        let closed = till.close(RequestId([1; 16].into()), 10, 5, outcome, Timestamp(1));
+        let events = [
+            TillEvent::Voucher { voucher },
+            first,
+            TillEvent::receipted(&closed.unwrap()),
+            till.admit(RequestId([2; 16].into()), sold, 10).unwrap(),
+        ];
+        let payload = serde_json::to_vec(&Opened { config }).unwrap();
+        let head = Entry {
+            kind: CHANNEL.into(),
+            key: None,
+            payload,
+        };
+        let lines = [head].into_iter().chain(events.iter().map(till_entry));
+        (format!("{PREFIX}{id}"), lines.collect())
+    }
+
+    /// As the provider's start does it; an error has a text that names the journal.
+    fn loaded(name: &str, lines: &[Entry]) -> Result<u64, String> {
+        let replayed = replay(name, lines, &DOMAIN);
+        let mut earning = replayed.map_err(|error| error.to_string())?.earning;
+        let closed = earning.interrupted(Timestamp(2));
+        closed.map_err(|error| format!("journal {name}: {error}"))?;
+        Ok(earning.till().sequence())
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_journal_of_any_bytes_is_told_by_name(
+            at in 0usize..5,
+            payload in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        ) {
+            let (name, mut lines) = lines();
+            assert_eq!(loaded(&name, &lines), Ok(2));
+            lines[at].payload = payload;
+            let told = loaded(&name, &lines);
+            assert!(told.as_ref().is_err_and(|text| text.contains(&name)), "{told:?}");
+        }
+
+        /// What still is JSON may say anything: it adds up, or that is told.
+        #[test]
+        fn a_journal_with_a_changed_byte_does_not_end_the_process(
+            at in 0usize..5,
+            place in 0usize..600,
+            byte in proptest::sample::select(b"0123456789abcdef\"{}[],:-".to_vec()),
+        ) {
+            let (name, mut lines) = lines();
+            let payload = &mut lines[at].payload;
+            let place = place % payload.len();
+            payload[place] = byte;
+            if let Err(text) = loaded(&name, &lines) {
+                assert!(text.contains(&name), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_journal_at_the_end_of_all_numbers_is_an_error() {
+        let (name, mut lines) = lines();
+        let text = String::from_utf8(lines[3].payload.clone()).unwrap();
+        let last = text.replace("\"sequence\":1,", &format!("\"sequence\":{},", u64::MAX));
+        assert_ne!(last, text);
+        lines[3].payload = last.into_bytes();
+        assert!(loaded(&name, &lines).is_err());
+    }
 }

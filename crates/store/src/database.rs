@@ -6,7 +6,7 @@
 //! before it returns.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
@@ -19,6 +19,9 @@ pub const SCHEMA_VERSION: u32 = 1;
 
 /// Marks the file as ours ("LTHE"); kept in its `application_id`.
 const APPLICATION_ID: u32 = 0x4c54_4845;
+
+/// No file that has anything in it is shorter: the smallest page of SQLite.
+const SHORTEST_BYTES: u64 = 512;
 
 const SCHEMA: &str = "
     CREATE TABLE journals (
@@ -123,7 +126,13 @@ pub(crate) struct Database {
 impl Database {
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
         let lock = lock(path)?;
-        private_file(path).map_err(|source| folder_error(path, source))?;
+        let file = private_file(path).map_err(|source| folder_error(path, source))?;
+        if let Some(bytes) = cut(&file, path).map_err(|source| folder_error(path, source))? {
+            return Err(OpenError::Damaged {
+                path: path.into(),
+                finding: format!("it was cut to {bytes} bytes"),
+            });
+        }
         let connection = prepare(path).map_err(|error| match error {
             Trouble::Sqlite(source) => sqlite_error(path, source),
             Trouble::Open(error) => error,
@@ -305,6 +314,37 @@ impl From<rusqlite::Error> for Trouble {
     }
 }
 
+/// To how many bytes a file was cut, if it does not end with a page. SQLite
+/// would fill the last page with zeros, or take what is left for a new file. A
+/// crash leaves such an end too, but then the log has the whole page.
+fn cut(mut file: &File, path: &Path) -> io::Result<Option<u64>> {
+    let bytes = file.metadata()?.len();
+    let log = log_of(path);
+    if bytes == 0 || log.metadata().is_ok_and(|log| log.len() > 0) {
+        return Ok(None);
+    }
+    if bytes < SHORTEST_BYTES {
+        return Ok(Some(bytes));
+    }
+    let mut head = [0; 18];
+    file.read_exact(&mut head)?;
+    // The size of a page, as the file says it; 1 stands for the largest.
+    let page = match u16::from_be_bytes([head[16], head[17]]) {
+        1 => 65_536,
+        said => u64::from(said),
+    };
+    // What says no such size is none of ours; that is told later.
+    let ends_within = page.is_power_of_two() && page >= SHORTEST_BYTES && bytes % page != 0;
+    Ok(ends_within.then_some(bytes))
+}
+
+/// Where SQLite keeps the log of a file.
+fn log_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
 fn prepare(path: &Path) -> Result<Connection, Trouble> {
     let mut connection = Connection::open(path)?;
     let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -315,6 +355,12 @@ fn prepare(path: &Path) -> Result<Connection, Trouble> {
     let is_new = tables == 0 && found == 0;
     if !is_new && application != APPLICATION_ID {
         return Err(Trouble::Open(OpenError::Foreign { path: path.into() }));
+    }
+    if !is_new && found == 0 {
+        return Err(Trouble::Open(OpenError::Damaged {
+            path: path.into(),
+            finding: "it has tables and no schema version".into(),
+        }));
     }
     if found > SCHEMA_VERSION {
         return Err(Trouble::Open(OpenError::Newer {

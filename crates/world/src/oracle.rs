@@ -230,7 +230,11 @@ impl Oracle {
                             let money = self.money(id);
                             money.charged = sum([money.charged, receipt.receipt.amount]);
                         }
-                        Ok(PurseEvent::Short { .. }) | Err(_) => {}
+                        Ok(PurseEvent::Resumed { ceiling }) => {
+                            let money = self.money(id);
+                            money.journalled = money.journalled.max(ceiling);
+                        }
+                        Ok(PurseEvent::Short { .. } | PurseEvent::Restored) | Err(_) => {}
                     }
                 }
             }

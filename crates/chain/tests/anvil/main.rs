@@ -5,6 +5,7 @@
 
 mod deeds;
 mod differential;
+mod logs;
 mod node;
 mod sending;
 mod tools;

@@ -6,6 +6,7 @@
 mod accounts;
 mod anvil;
 mod backend;
+mod copies;
 mod crash;
 mod exits;
 mod history;
@@ -16,6 +17,7 @@ mod paying;
 mod process;
 mod pseudonyms;
 mod refusals;
+mod secrets;
 mod silence;
 mod town;
 mod up;

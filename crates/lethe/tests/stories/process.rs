@@ -37,10 +37,23 @@ pub(crate) struct Running {
 impl Running {
     /// Starts it and waits for its line of JSON.
     pub(crate) fn start(data: &Path, args: &[&str]) -> Self {
-        let mut child = lethe(data, args)
+        let mut command = lethe(data, args);
+        command.stderr(Stdio::piped());
+        Self::started(command, args)
+    }
+
+    /// The same; what it logs at this level goes into a file.
+    pub(crate) fn start_logged(data: &Path, args: &[&str], level: &str, log: &Path) -> Self {
+        let mut command = lethe(data, args);
+        let log = std::fs::File::create(log).unwrap();
+        command.env("LETHE_LOG", level).stderr(log);
+        Self::started(command, args)
+    }
+
+    fn started(mut command: Command, args: &[&str]) -> Self {
+        let mut child = command
             .arg("--json")
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let mut line = String::new();
@@ -49,12 +62,9 @@ impl Running {
             .unwrap();
         let Ok(ready) = serde_json::from_str(&line) else {
             let mut said = String::new();
-            child
-                .stderr
-                .take()
-                .unwrap()
-                .read_to_string(&mut said)
-                .unwrap();
+            if let Some(mut errors) = child.stderr.take() {
+                errors.read_to_string(&mut said).unwrap();
+            }
             panic!("{args:?} did not start: {said}");
         };
         Self { child, ready }
