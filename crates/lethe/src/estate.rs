@@ -140,7 +140,7 @@ impl Estate {
     }
 
     async fn read(&mut self, name: String) -> Result<(), EstateError> {
-        let store = self.place.store(&name)?;
+        let store = self.place.store(&name).await?;
         self.stores.push(store.clone());
         let domain = self.place.network.domain();
         if name == CONSUMER {

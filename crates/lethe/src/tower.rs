@@ -55,7 +55,7 @@ pub(crate) async fn tower(args: cli::Tower) -> Result<(), TowerError> {
     let folder = Folder::take(args.data.folder)?;
     let place = Place::new(folder, network, args.network.rpc_url)?;
     let key = Arc::new(place.keys.wallet("tower").map_err(PlaceError::from)?);
-    let store = place.store("tower")?;
+    let store = place.store("tower").await?;
     if let Some(treasury) = place.treasury().await? {
         treasury.fund(key.address(), Amount::ZERO).await?;
     }
