@@ -116,12 +116,12 @@ contract ChannelInvariants is Scene {
 
     /// The campaign above must have been about something. (A failure that is being shrunk, or run again, is short.)
     function afterInvariant() external view {
-        string[5] memory kinds = ["deposit", "claim", "settle", "refund", "refused"];
+        string[3] memory kinds = ["deposit", "refund", "refused"];
         uint256 made;
         for (uint256 i = 0; i < kinds.length; ++i) {
             made += _handler.moves(kinds[i]);
         }
-        if (made < 50) return;
+        if (made < 40) return;
         for (uint256 i = 0; i < kinds.length; ++i) {
             VM.assertTrue(_handler.moves(kinds[i]) != 0, string.concat("not once in the whole run: ", kinds[i]));
         }
