@@ -109,6 +109,28 @@ contract ChannelHandler is WrongMoves {
         bookEnd(which);
     }
 
+    /// A whole withdrawal with a claim in the midst of it, which goes first: invariant 18. It cannot end a second early.
+    function raceWithdrawal(uint256 which, uint128 amount, uint128 total) external watched(which) {
+        IBatchSettlement.ChannelConfig memory config = configOf(which);
+        if (unclaimedOf(which) == 0 || channelOf(which).since != 0) return;
+        amount = within128(amount, 1, unclaimedOf(which));
+        total = within128(total, channelOf(which).claimed, channelOf(which).balance);
+        carry(config.payer, abi.encodeCall(BatchSettlement.initiateWithdraw, (config, amount)), false);
+        bookStart(which, amount);
+
+        bookSignature(which, total);
+        _bringClaim(config, batch(claimOf(config, total)), 0, false);
+        bookClaim(which, total);
+
+        bytes memory ending = abi.encodeCall(BatchSettlement.finalizeWithdraw, (config));
+        uint256 due = VM.getBlockTimestamp() + config.withdrawDelay;
+        VM.warp(due - 1);
+        refused(config.payer, ending, IBatchSettlement.WithdrawDelayNotElapsed.selector);
+        VM.warp(due);
+        carry(config.payer, ending, false);
+        bookEnd(which);
+    }
+
     function giveBack(uint256 which, uint128 amount, bool bySignature, bool inMulticall) external watched(which) {
         IBatchSettlement.ChannelConfig memory config = configOf(which);
         amount = within128(amount, 1, MOVE_MAX);

@@ -82,7 +82,7 @@ contract ChannelInvariants is Scene {
         selectors[14] = WrongMoves.refundWrongly.selector;
         selectors[15] = WrongMoves.payWrongly.selector;
         selectors[16] = ChannelHandler.pay.selector; // money has to come in for the rest to mean anything
-        selectors[17] = ChannelHandler.startWithdrawal.selector;
+        selectors[17] = ChannelHandler.raceWithdrawal.selector;
         targets = new FuzzSelector[](1);
         targets[0] = FuzzSelector(address(_handler), selectors);
     }

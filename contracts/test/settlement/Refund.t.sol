@@ -177,6 +177,14 @@ contract RefundWithSignatureTest is SettlementScene {
         refuses(config, 60, 1, signature, IBatchSettlement.InvalidSignature.selector);
     }
 
+    function test_works_once_though_the_channel_was_emptied() public {
+        IBatchSettlement.ChannelConfig memory config = openChannel(100);
+        bytes memory signature = signed(receiverAuthorizer, config, 0, 100);
+        SETTLEMENT.refundWithSignature(config, 100, 0, signature);
+        deposit(config, 100);
+        refuses(config, 100, 0, signature, IBatchSettlement.InvalidRefundNonce.selector);
+    }
+
     function test_a_direct_refund_spends_the_same_nonce() public {
         IBatchSettlement.ChannelConfig memory config = openChannel(100);
         bytes memory signature = signed(receiverAuthorizer, config, 0, 60);
