@@ -1,5 +1,5 @@
-// Has halmos prove the checks of test/symbolic for all numbers at once, and then demands that it refutes each of them on a
-// contract with a fault (of mutants/): a check that nothing can refute proves nothing.
+// Has halmos prove the checks of test/symbolic for all numbers at once, and then demands that it refutes every one of them on
+// a contract with a fault (of mutants/) for each: a check that nothing can refute proves nothing.
 
 import { execFileSync, spawnSync } from "node:child_process";
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
@@ -23,8 +23,8 @@ const REFUTED_BY = {
 };
 
 /** Runs halmos in `folder`; its status and what it printed, without colours. */
-function halmos(folder, check = "check_") {
-  const args = ["--contract", CONTRACT, "--function", check, "--forge-build-out", "out/analysis", "--no-status"];
+function halmos(folder) {
+  const args = ["--contract", CONTRACT, "--forge-build-out", "out/analysis", "--no-status"];
   const { status, stdout, stderr, error } = spawnSync(executable("halmos"), args, { cwd: folder, env: environment(), encoding: "utf8" });
   if (error) throw error;
   return { status, output: `${stdout}${stderr}`.replace(/\u001b\[\d+m/g, "") };
@@ -33,12 +33,15 @@ function halmos(folder, check = "check_") {
 /** The checks that were proved without a bound on loops or paths. */
 const proved = (output) => [...output.matchAll(/^\[PASS\] (check_\w+)\(.*bounds: \[\]\)$/gm)].map(([, check]) => check);
 
-function faulty(name) {
+/** A copy in which every function has its fault. */
+function faulty() {
   const folder = mkdtempSync(join(tmpdir(), "lethe-halmos-"));
   for (const part of ["src", "test/base", "test/symbolic", "foundry.toml"]) cpSync(join(ROOT, part), join(folder, part), { recursive: true });
   for (const part of ["node_modules", "bin"]) symlinkSync(join(ROOT, part), join(folder, part));
-  const input = readFileSync(join(ROOT, "mutants", `${name}.patch`));
-  execFileSync("git", ["apply", "--include=src/*", "-p1", "-"], { cwd: folder, input });
+  for (const name of Object.values(REFUTED_BY)) {
+    const input = readFileSync(join(ROOT, "mutants", `${name}.patch`));
+    execFileSync("git", ["apply", "-p1", "-"], { cwd: folder, input });
+  }
   return folder;
 }
 
@@ -53,11 +56,10 @@ const missing = checks.filter((check) => !proved(whole.output).includes(check));
 if (checks.length === 0 || whole.status !== 0 || missing.length > 0) fail(`not proved: ${missing.join(", ")}`, whole.output);
 console.log(`halmos proves ${checks.join(", ")}`);
 
+const folder = faulty();
+const { output } = halmos(folder);
+rmSync(folder, { recursive: true });
 for (const check of checks) {
-  if (!(check in REFUTED_BY)) fail(`${check} has no fault in analysis/halmos.mjs that refutes it`, "");
-  const folder = faulty(REFUTED_BY[check]);
-  const { output } = halmos(folder, check);
-  rmSync(folder, { recursive: true });
-  if (!new RegExp(`^\\[FAIL\\] ${check}\\(`, "m").test(output)) fail(`${check} holds even with ${REFUTED_BY[check]}`, output);
-  console.log(`halmos refutes ${check} with ${REFUTED_BY[check]}`);
+  if (!new RegExp(`^\\[FAIL\\] ${check}\\(`, "m").test(output)) fail(`${check} holds whatever the contract does (${REFUTED_BY[check]})`, output);
 }
+console.log(`halmos refutes each of them on a contract with ${Object.values(REFUTED_BY).join(", ")}`);

@@ -216,7 +216,7 @@ function split(input, gasUsed, trace) {
   const refunded = parts.transaction + parts.calldata + steps - gasUsed;
   assert.ok(refunded >= 0 && refunded <= (gasUsed + refunded) / 5, `the trace does not explain the receipt: ${refunded}`);
   const caused = Object.values(parts).reduce((sum, part) => sum + part, 0);
-  return { ...parts, computation: gasUsed + refunded - caused, refunded: -refunded };
+  return { ...parts, computation: gasUsed + refunded - caused, refunded: 0 - refunded };
 }
 
 /** Asked for without viem, whose limit is below what 25 rows leave behind. */
@@ -247,9 +247,10 @@ async function measured() {
     claimOfEachFurther: { gasUsed: Math.ceil(further), goal: GOALS.claimFurther } };
 }
 
-/** The lines of foundry.toml that decide the bytecode. */
+/** The lines of foundry.toml's first profile that decide the bytecode. */
 function settings() {
-  const lines = readFileSync(new URL("../foundry.toml", import.meta.url), "utf8").split("\n");
+  const [, profile] = readFileSync(new URL("../foundry.toml", import.meta.url), "utf8").split(/^\[/m);
+  const lines = profile.split("\n");
   return lines.filter((line) => /^(evm_version|optimizer|optimizer_runs|via_ir) /.test(line)).map((line) => line.replace(/ *#.*/, ""));
 }
 

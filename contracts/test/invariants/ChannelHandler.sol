@@ -109,15 +109,21 @@ contract ChannelHandler is WrongMoves {
         bookEnd(which);
     }
 
-    /// A whole withdrawal with a claim in the midst of it, which goes first: invariant 18. It cannot end a second early.
-    function raceWithdrawal(uint256 which, uint128 amount, uint128 total) external watched(which) {
+    /// A whole withdrawal with a refund and a claim in the midst of it, which both go first: invariant 18. It cannot end a
+    /// second early.
+    function raceWithdrawal(uint256 which, uint128 amount, uint128 back, uint128 total) external watched(which) {
         IBatchSettlement.ChannelConfig memory config = configOf(which);
         if (unclaimedOf(which) == 0 || channelOf(which).since != 0) return;
         amount = within128(amount, 1, unclaimedOf(which));
-        total = within128(total, channelOf(which).claimed, channelOf(which).balance);
         carry(config.payer, abi.encodeCall(BatchSettlement.initiateWithdraw, (config, amount)), false);
         bookStart(which, amount);
 
+        back = within128(back, 1, amount);
+        carry(config.receiver, abi.encodeCall(BatchSettlement.refund, (config, back)), false);
+        bookRefund(which, back);
+        if (back == amount) return; // nothing is left to withdraw
+
+        total = within128(total, channelOf(which).claimed, channelOf(which).balance);
         bookSignature(which, total);
         _bringClaim(config, batch(claimOf(config, total)), 0, false);
         bookClaim(which, total);

@@ -8,13 +8,14 @@
 //       └── it does nothing: test_pays_nothing_twice
 //
 // What must hold: every leaf names tests of its contract; every test is named; a leaf that says "reverts with X" is
-// shown by a test that asks for X; every function and error of the contracts below is in a tree.
+// shown by a test that asks for X; every function and error of the contracts below is in a tree. And the tests that
+// INVARIANTS.md names have to exist, at least one for each number.
 
 import { readFileSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const ROOT = dirname(fileURLToPath(import.meta.url));
+const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..");
 const CONTRACTS = ["BatchSettlement", "AllowanceCollector", "Eip3009Collector"];
 const FOLDERS = ["test/settlement", "test/collectors"];
 
@@ -104,6 +105,22 @@ function checkTree(path, rooted, errors) {
   }
 }
 
+/** The tests, moves and checks that INVARIANTS.md names under its numbers. */
+function checkInvariants() {
+  const known = readdirSync(join(ROOT, "test"), { recursive: true })
+    .filter((name) => name.endsWith(".sol"))
+    .map((name) => readFileSync(join(ROOT, "test", name), "utf8"))
+    .join("");
+  const items = readFileSync(join(ROOT, "INVARIANTS.md"), "utf8").matchAll(/^(\d+)\. (.+\n(?:   .*\n)+)/gm);
+  for (const [, number, text] of items) {
+    const names = [...text.matchAll(/`(_holds_\w+|test\w*_\w+|check_\w+|\w+Wrongly|\w+Withdrawal|\w+Test|giveBackTwice)`/g)].map(([, name]) => name);
+    if (names.length === 0) complain(`INVARIANTS.md, ${number}`, "names no test");
+    for (const name of names.filter((name) => !new RegExp(`(function|contract) ${name}\\b`).test(known))) {
+      complain(`INVARIANTS.md, ${number}`, `there is no ${name}`);
+    }
+  }
+}
+
 const rooted = new Set();
 const errors = new Set();
 for (const folder of FOLDERS) {
@@ -124,7 +141,8 @@ for (const contract of CONTRACTS) {
     unreached.delete(name);
   }
 }
-for (const name of unreached) complain("trees.mjs", `no contract has ${name}: take it off the list of what is out of reach`);
+for (const name of unreached) complain("analysis/trees.mjs", `no contract has ${name}: take it off the list of what is out of reach`);
+checkInvariants();
 if (findings.length > 0) {
   console.error(`${findings.join("\n")}\n${findings.length} findings in the branch trees`);
   process.exit(1);

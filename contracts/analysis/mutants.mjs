@@ -4,7 +4,7 @@
 // failure has to have. Its name begins with the number of the invariant in INVARIANTS.md that the fault breaks. The same
 // tests must pass on the contracts as they are, and every numbered invariant needs a fault.
 //
-//   node mutants.mjs [WORD]     only patches whose name contains WORD
+//   node analysis/mutants.mjs [WORD]     only patches whose name contains WORD
 
 import { execFile } from "node:child_process";
 import { cpSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync } from "node:fs";
@@ -12,9 +12,9 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { executable } from "./bin/foundry.mjs";
+import { executable } from "../bin/foundry.mjs";
 
-const ROOT = dirname(fileURLToPath(import.meta.url));
+const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..");
 const AT_ONCE = 2;
 const OUTPUT_BYTES_MAX = 64 * 1024 * 1024;
 

@@ -8,9 +8,9 @@ import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { executable } from "./bin/foundry.mjs";
+import { executable } from "../bin/foundry.mjs";
 
-const ROOT = dirname(fileURLToPath(import.meta.url));
+const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..");
 
 /** Campaigns and gas snapshots reach nothing more, and take long or do not work on instrumented code. */
 const LEFT_OUT = "Invariants|GasTest|Symbolic";
@@ -101,7 +101,7 @@ function unlisted() {
       for (const test of shownBy.filter((test) => !tests.includes(`function ${test}(`))) findings.push(`there is no test ${test}`);
     }
     for (const [left] of text.matchAll(/.{0,60}( \? | && | \|\| ).{0,60}/g)) {
-      findings.push(`${file} has two ways that forge does not count: list "${left.trim()}" in coverage.mjs with its tests`);
+      findings.push(`${file} has two ways that forge does not count: list "${left.trim()}" in analysis/coverage.mjs with its tests`);
     }
   }
   return findings;
