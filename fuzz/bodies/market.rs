@@ -1,7 +1,7 @@
 //! What is done with bytes that are anything: by the fuzzer, and by a test
 //! with what the fuzzer found worth keeping (`corpus/`).
 
-use market::{Address, Domain, SignedRecord, Timestamp, WalletKey};
+use market::{Address, Domain, NodeKey, Record, SignedRecord, Timestamp, WalletKey};
 
 const NOW: Timestamp = Timestamp(1_790_000_000);
 
@@ -15,13 +15,12 @@ pub(crate) fn descriptor(bytes: &[u8]) {
     if let Ok(record) = serde_json::from_slice::<SignedRecord>(bytes) {
         let _ = record.open(wallet.address(), &domain, NOW);
     }
-    if let Ok(text) = str::from_utf8(bytes) {
-        let record = SignedRecord {
-            record: text.into(),
-            signature: wallet.sign_message(bytes),
-        };
-        if let Ok(opened) = record.open(wallet.address(), &domain, NOW) {
-            let again = opened.sign(&wallet);
+    if let Ok(mut record) = serde_json::from_slice::<Record>(bytes) {
+        let node = NodeKey::from_bytes(&[5; 32]);
+        record.node = node.id();
+        let signed = record.sign(&wallet, &node);
+        if let Ok(opened) = signed.open(wallet.address(), &domain, NOW) {
+            let again = opened.sign(&wallet, &node);
             let again = again.open(wallet.address(), &domain, NOW);
             assert_eq!(again.expect("it was good before"), opened);
         }

@@ -451,3 +451,38 @@ fn licences_of_all_dependencies_are_allowed() -> Result<()> {
     clean(&findings);
     Ok(())
 }
+
+#[test]
+fn every_failpoint_is_listed_and_every_listed_one_is_hit_once() -> Result<()> {
+    let listed: Vec<_> = read(Path::new("crates/failpoint/src/points.rs"))?
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix('"')?.strip_suffix("\","))
+        .map(str::to_owned)
+        .collect();
+    let mut findings = Vec::new();
+    if !listed.is_sorted() {
+        findings.push("crates/failpoint/src/points.rs: not sorted".to_owned());
+    }
+    let mut hits: BTreeMap<String, usize> = listed.into_iter().map(|name| (name, 0)).collect();
+    for path in production_files()? {
+        if path.starts_with("crates/failpoint") {
+            continue;
+        }
+        let text = read(&path)?;
+        for call in text.split("failpoint::hit(").skip(1) {
+            let name = call.trim_start().strip_prefix('"');
+            let name = name.and_then(|rest| rest.split('"').next());
+            match name.and_then(|name| hits.get_mut(name)) {
+                Some(times) => *times += 1,
+                None => findings.push(format!("{}: hits {name:?}, not listed", path.display())),
+            }
+        }
+    }
+    for (name, times) in hits.iter().filter(|(_, times)| **times != 1) {
+        findings.push(format!(
+            "failpoint {name} is hit at {times} places (must be 1)"
+        ));
+    }
+    clean(&findings);
+    Ok(())
+}

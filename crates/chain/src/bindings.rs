@@ -33,6 +33,7 @@ sol! {
 
         function deposit(ChannelConfig config, uint128 amount, address collector, bytes collectorData);
         function claim(VoucherClaim[] voucherClaims);
+        function claimWithSignature(VoucherClaim[] voucherClaims, bytes authorizerSignature);
         function settle(address receiver, address token);
         function initiateWithdraw(ChannelConfig config, uint128 amount);
         function finalizeWithdraw(ChannelConfig config);
@@ -76,14 +77,17 @@ sol! {
         event MarketplaceBidPosted(address indexed provider, bytes32 indexed modelId, uint256 nonce);
 
         function providerRegister(address provider, uint256 amount, string endpoint);
+        function providerDeregister(address provider);
         function getProvider(address provider) returns (Provider);
         function getProviderMinimumStake() returns (uint256);
         function getActiveProviders(uint256 offset, uint256 limit) returns (address[] page, uint256 total);
         function modelRegister(address modelOwner, bytes32 baseModelId, bytes32 ipfsCID, uint256 fee, uint256 amount, string name, string[] tags);
+        function modelDeregister(bytes32 modelId);
         function getModel(bytes32 modelId) returns (Model);
         function getModelMinimumStake() returns (uint256);
         function getActiveModelIds(uint256 offset, uint256 limit) returns (bytes32[] page, uint256 total);
         function postModelBid(address provider, bytes32 modelId, uint256 pricePerSecond) returns (bytes32 bidId);
+        function deleteModelBid(bytes32 bidId);
         function getBid(bytes32 bidId) returns (Bid);
         function getBidFee() returns (uint256);
         function getMinMaxBidPricePerSecond() returns (uint256 min, uint256 max);

@@ -4,7 +4,7 @@
 use alloy::primitives::aliases::U40;
 use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy::sol_types::SolCall;
-use market::{Amount, ChannelConfig, Claim, ModelId};
+use market::{Amount, BidId, ChannelConfig, Claim, ExitStep, ModelId, SignedClaim};
 
 use crate::bindings::{Erc20, Market, Settlement};
 use crate::profile::Network;
@@ -101,6 +101,26 @@ impl Call {
         Self::new(network.registry, &call)
     }
 
+    /// Takes a bid off the market.
+    pub fn delete_bid(network: &Network, bid: BidId) -> Self {
+        Self::new(
+            network.registry,
+            &Market::deleteModelBidCall { bidId: bid.0 },
+        )
+    }
+
+    /// Takes a model off the market; its stake comes back.
+    pub fn deregister_model(network: &Network, model: ModelId) -> Self {
+        let call = Market::modelDeregisterCall { modelId: model.0 };
+        Self::new(network.registry, &call)
+    }
+
+    /// Takes a provider off the market; its stake comes back.
+    pub fn deregister_provider(network: &Network, provider: Address) -> Self {
+        let call = Market::providerDeregisterCall { provider };
+        Self::new(network.registry, &call)
+    }
+
     /// Pays into a channel through `collector`.
     pub fn deposit(
         network: &Network,
@@ -120,16 +140,17 @@ impl Call {
 
     /// Claims as receiver or its authorizer.
     pub fn claim(network: &Network, claims: &[Claim]) -> Self {
-        let rows = claims.iter().map(|claim| Settlement::VoucherClaim {
-            voucher: Settlement::Voucher {
-                channel: typed(&claim.config),
-                maxClaimableAmount: claim.voucher.voucher.ceiling.base_units(),
-            },
-            signature: claim.voucher.signature.as_bytes().to_vec().into(),
-            totalClaimed: claim.total.base_units(),
-        });
         let call = Settlement::claimCall {
-            voucherClaims: rows.collect(),
+            voucherClaims: claims.iter().map(row).collect(),
+        };
+        Self::new(network.settlement, &call)
+    }
+
+    /// Claims as anybody, by the word of the receiver's authorizer.
+    pub fn claim_signed(network: &Network, signed: &SignedClaim) -> Self {
+        let call = Settlement::claimWithSignatureCall {
+            voucherClaims: vec![row(&signed.claim)],
+            authorizerSignature: signed.authorization.as_bytes().to_vec().into(),
         };
         Self::new(network.settlement, &call)
     }
@@ -169,9 +190,36 @@ impl Call {
         Self::new(network.settlement, &call)
     }
 
+    /// What a step of an exit of `account` says to which contract.
+    pub fn of_exit(network: &Network, account: Address, step: &ExitStep) -> Self {
+        match step {
+            ExitStep::Claim(claims) => Self::claim(network, claims),
+            ExitStep::Settle { token, .. } => Self::settle(network, account, *token),
+            ExitStep::DeleteBid(bid) => Self::delete_bid(network, *bid),
+            ExitStep::DeregisterModel(model) => Self::deregister_model(network, *model),
+            ExitStep::DeregisterProvider => Self::deregister_provider(network, account),
+            ExitStep::Initiate { config, amount } => {
+                Self::initiate_withdraw(network, config, *amount)
+            }
+            ExitStep::Finalise { config, .. } => Self::finalize_withdraw(network, config),
+            ExitStep::Send { token, to, amount } => Self::transfer(*token, *to, *amount),
+        }
+    }
+
     /// Tells this call from others.
     pub(crate) fn digest(&self) -> B256 {
         keccak256([self.to.as_slice(), self.data.as_ref()].concat())
+    }
+}
+
+fn row(claim: &Claim) -> Settlement::VoucherClaim {
+    Settlement::VoucherClaim {
+        voucher: Settlement::Voucher {
+            channel: typed(&claim.config),
+            maxClaimableAmount: claim.voucher.voucher.ceiling.base_units(),
+        },
+        signature: claim.voucher.signature.as_bytes().to_vec().into(),
+        totalClaimed: claim.total.base_units(),
     }
 }
 

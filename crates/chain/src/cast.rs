@@ -83,7 +83,9 @@ fn quoted(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use alloy::primitives::{Address, B256, U256};
-    use market::{Amount, ChannelConfig, Claim, Voucher, WalletKey};
+    use market::{
+        Amount, BidId, ChannelConfig, Claim, Durable, ModelId, SignedClaim, Voucher, WalletKey,
+    };
 
     use super::*;
     use crate::call::ModelEntry;
@@ -113,7 +115,7 @@ mod tests {
         let key = WalletKey::from_bytes(&[7; 32]).unwrap();
         let claim = Claim {
             config,
-            voucher: voucher.sign(&network.domain(), &key),
+            voucher: Durable::read_back(voucher).sign(&network.domain(), &key),
             total: Amount::new(4_000_000),
         };
         let collector = network.collectors.allowance.unwrap();
@@ -125,6 +127,11 @@ mod tests {
             Call::initiate_withdraw(&network, &config, amount),
             Call::finalize_withdraw(&network, &config),
             Call::refund(&network, &config, amount),
+            Call::claim_signed(&network, &SignedClaim::sign(claim, &network.domain(), &key)),
+            Call::delete_bid(&network, BidId(B256::repeat_byte(0x17))),
+            Call::deregister_model(&network, ModelId(B256::repeat_byte(0x18))),
+            Call::deregister_provider(&network, config.receiver),
+            Call::transfer(network.mor, config.payer, amount),
         ]
         .iter()
         .map(Call::cast)

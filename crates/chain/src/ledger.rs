@@ -8,8 +8,8 @@ use alloy::rpc::types::Log;
 use alloy::sol_types::SolEvent;
 use market::{
     Amount, Bid, BidId, BoxFuture, ChannelConfig, ChannelId, ChannelState, Claim, Domain, Ledger,
-    LedgerError, Model, ModelId, Provider, Receiver, Stakes, Timestamp, TxHash, WalletKey,
-    Withdrawal,
+    LedgerError, Model, ModelId, Provider, Receiver, SignedClaim, Stakes, Timestamp, TxHash,
+    WalletKey, Withdrawal,
 };
 use tokio::sync::Semaphore;
 
@@ -23,11 +23,17 @@ use crate::profile::Network;
 use crate::rpc::{At, Endpoints, Message, Receipt, Rpc, RpcError};
 use crate::sender::{Intent, Pace, Sender, fee_per_gas};
 
+/// Who asks the log for this target sees each write as a line for `cast`.
+pub const CAST: &str = "cast";
 /// Rows of one claim: about 4 million gas.
 pub const CLAIMS_MAX: usize = 100;
 /// Gas that an account gets for a channel: an approval, two deposits and the way
 /// out are about 400,000, and what a rollup pays for its data comes on top.
 const CHANNEL_LIFE_GAS: u128 = 1_000_000;
+/// Gas that is kept back when all coins are sent: 21,000, a quarter of it as a
+/// margin, and as much again for a fee that rises meanwhile and for what a
+/// rollup pays for its data.
+const SWEEP_GAS: u128 = 52_500;
 /// How long the payer's signature on a deposit is good, from the latest block.
 const DEPOSIT_GOOD_S: u64 = 3600;
 
@@ -173,6 +179,27 @@ impl EvmLedger {
     }
 }
 
+impl Inner {
+    /// Sends all coins but what the sending may cost. What it then really
+    /// costs is less; the difference stays, it would not pay for its own way.
+    async fn sweep_coins(&self, to: Address) -> Result<Option<TxHash>, LedgerError> {
+        let (fee, has) = tokio::join!(fee_per_gas(&self.rpc), self.rpc.coins(self.account()));
+        let (gas, has) = (fee?.saturating_mul(SWEEP_GAS), amount(has?)?);
+        let value = has.less(Amount::new(gas));
+        if value.base_units() < gas {
+            return Ok(None);
+        }
+        let id = keccak256([b"sweep", to.as_slice(), &value.base_units().to_be_bytes()].concat());
+        let intent = Intent {
+            id,
+            to: to.into(),
+            data: Bytes::new(),
+            value: units(value),
+        };
+        hash(self.sender.send(intent).await).map(Some)
+    }
+}
+
 /// The channel that a log tells of. The id is the hash of the rest, so a log
 /// with another id was made up.
 fn created(log: &Log, domain: &Domain) -> Result<(ChannelConfig, u64), LedgerError> {
@@ -220,6 +247,7 @@ impl Inner {
     }
 
     async fn write(&self, call: Call, intent: Option<B256>) -> Result<Receipt, LedgerError> {
+        tracing::info!(target: CAST, account = %self.account(), "{}", call.cast());
         let intent = Intent {
             id: intent.unwrap_or_else(|| call.digest()),
             to: call.to.into(),
@@ -420,6 +448,7 @@ impl Inner {
             deadline: now.saturating_add(DEPOSIT_GOOD_S),
         };
         let data = by.collector_data(&agreement, &self.key);
+        failpoint::hit("deposit.authorised");
         let call = Call::deposit(&self.network, &config, amount, by.collector(), data);
         let spending = Spending {
             token: config.token,
@@ -533,6 +562,14 @@ impl Ledger for EvmLedger {
         Box::pin(self.provide_gas_to(to))
     }
 
+    fn sweep_coins(&self, to: Address) -> BoxFuture<'_, Result<Option<TxHash>, LedgerError>> {
+        Box::pin(self.0.sweep_coins(to))
+    }
+
+    fn gas_price(&self) -> BoxFuture<'_, Result<Amount, LedgerError>> {
+        Box::pin(async move { Ok(Amount::new(fee_per_gas(&self.0.rpc).await?)) })
+    }
+
     fn providers(&self) -> BoxFuture<'_, Result<Vec<Provider>, LedgerError>> {
         Box::pin(self.0.directory.providers())
     }
@@ -575,6 +612,25 @@ impl Ledger for EvmLedger {
         price_per_second: Amount,
     ) -> BoxFuture<'_, Result<BidId, LedgerError>> {
         Box::pin(self.0.post_bid(model, price_per_second))
+    }
+
+    fn delete_bid(&self, bid: BidId) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
+        let call = Call::delete_bid(&self.0.network, bid);
+        Box::pin(async move { hash(self.0.write(call, None).await) })
+    }
+
+    fn deregister_model(&self, model: ModelId) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
+        let call = Call::deregister_model(&self.0.network, model);
+        Box::pin(async move { hash(self.0.write(call, None).await) })
+    }
+
+    fn deregister_provider(&self) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
+        let call = Call::deregister_provider(&self.0.network, self.0.account());
+        Box::pin(async move { hash(self.0.write(call, None).await) })
+    }
+
+    fn model_stake(&self, model: ModelId) -> BoxFuture<'_, Result<Amount, LedgerError>> {
+        Box::pin(async move { amount(self.0.directory.model(model).await?.stake) })
     }
 
     fn channel(&self, id: ChannelId) -> BoxFuture<'_, Result<ChannelState, LedgerError>> {
@@ -624,6 +680,11 @@ impl Ledger for EvmLedger {
             let call = Call::claim(&self.0.network, &claims);
             hash(self.0.write(call, None).await)
         })
+    }
+
+    fn claim_signed(&self, claim: SignedClaim) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
+        let call = Call::claim_signed(&self.0.network, &claim);
+        Box::pin(async move { hash(self.0.write(call, None).await) })
     }
 
     fn settle(

@@ -28,7 +28,7 @@ pub use cursor::{Cursor, CursorBook, Mark, News, REORG_MAX, TooDeep};
 pub use deploy::{DeployError, Deployment, Grant, LocalMarket, deploy, genesis_code, place_code};
 pub use development::{DEPLOYER, DEVELOPMENT_ACCOUNTS, DevelopmentAccount, is_development_account};
 pub use journal::{Ended, JournalError, MemoryJournal, OpenTx, OpenTxs, SignedTx, TxJournal};
-pub use ledger::{CLAIMS_MAX, EvmLedger};
+pub use ledger::{CAST, CLAIMS_MAX, EvmLedger};
 pub use profile::{
     ALLOWANCE_COLLECTOR, CALL_AGGREGATOR, Collectors, EIP3009_COLLECTOR, LOCAL_CHAIN_ID, Network,
     NetworkError, PERMIT2, PERMIT2_COLLECTOR, SETTLEMENT, Token, UNAUDITED_FLAG,

@@ -13,7 +13,7 @@ mod price;
 mod sight;
 pub mod words;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -191,6 +191,7 @@ impl Sender {
                 tracing::error!(hash = %tx.hash, "the journal has a transaction that cannot be read");
                 continue;
             };
+            failpoint::hit("tx.reopened");
             let told = open.told;
             kept.push(Kept { attempt, told });
             signed.insert(tx.hash, tx);
@@ -207,6 +208,7 @@ impl Sender {
             next_ticket: 0,
             askers: BTreeMap::new(),
             prices: BTreeMap::new(),
+            handed: signed.keys().copied().collect(),
             signed,
             receipts: BTreeMap::new(),
             errands: JoinSet::new(),
@@ -272,6 +274,8 @@ struct Owner {
     prices: BTreeMap<Ticket, Option<Result<Price, LedgerError>>>,
     /// The bytes of what the machine knows by hash.
     signed: BTreeMap<TxHash, SignedTx>,
+    /// Of those, what was handed in, or may have been before a restart.
+    handed: BTreeSet<TxHash>,
     receipts: BTreeMap<TxHash, Receipt>,
     errands: JoinSet<Errand>,
 }
@@ -329,17 +333,26 @@ impl Owner {
             },
         );
         let intent = id;
+        failpoint::hit("tx.wished");
         self.feed(Event::Wished { ticket, intent }).await;
     }
 
     async fn came_back(&mut self, errand: Errand) {
         let event = match errand {
-            Errand::Done(event) => event,
+            Errand::Done(event) => {
+                if matches!(event, Event::Said { .. }) {
+                    failpoint::hit("tx.submitted");
+                }
+                event
+            }
             Errand::Looked(Err(error)) => {
                 tracing::debug!(%error, "the chain could not be looked at");
                 Event::Blind
             }
             Errand::Looked(Ok((look, receipts))) => {
+                if !receipts.is_empty() {
+                    failpoint::hit("tx.included");
+                }
                 let known = receipts.into_iter().map(|r| (r.transaction_hash, r));
                 self.receipts.extend(known);
                 Event::Looked(look)
@@ -423,6 +436,7 @@ impl Owner {
             Effect::Forget(hashes) => {
                 for hash in hashes {
                     self.signed.remove(&hash);
+                    self.handed.remove(&hash);
                     self.receipts.remove(&hash);
                 }
             }
@@ -488,6 +502,7 @@ impl Owner {
             raw: envelope.encoded_2718().into(),
         };
         self.signed.insert(hash, tx);
+        failpoint::hit("tx.signed");
         Event::Signed(attempt(hash))
     }
 
@@ -501,7 +516,14 @@ impl Owner {
             Entry::Ended(hash, how) => self.journal.ended(hash, how).await,
         };
         match written {
-            Ok(()) => Event::Written(entry),
+            Ok(()) => {
+                match entry {
+                    Entry::Signed(_) => failpoint::hit("tx.journalled"),
+                    Entry::Told(_) => {}
+                    Entry::Ended(..) => failpoint::hit("tx.ended"),
+                }
+                Event::Written(entry)
+            }
             Err(error) => {
                 tracing::warn!(?entry, error, "the journal of transactions failed");
                 Event::Unwritten(entry)
@@ -510,6 +532,9 @@ impl Owner {
     }
 
     fn hand_in(&mut self, hash: TxHash) {
+        if !self.handed.insert(hash) {
+            failpoint::hit("tx.resent");
+        }
         let (rpc, tx) = (self.rpc.clone(), self.signed.get(&hash).cloned());
         self.errands.spawn(async move {
             let said = match tx {
@@ -596,9 +621,11 @@ impl Owner {
 
 /// Answers who waits; whether it was heard is the machine's event.
 fn told(ticket: Ticket, reply: Reply, outcome: Result<Receipt, LedgerError>) -> Errand {
-    Errand::Done(match reply.send(outcome) {
-        Ok(()) => Event::Told(ticket),
-        Err(_) => Event::Left(ticket),
+    let heard = reply.send(outcome).is_ok();
+    failpoint::hit("tx.told");
+    Errand::Done(match heard {
+        true => Event::Told(ticket),
+        false => Event::Left(ticket),
     })
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use market::{
-    Address, ChannelTerms, Domain, Ledger, LedgerError, ModelId, NodeId, Offer, Provider,
+    Address, ChannelTerms, Domain, Ledger, LedgerError, Model, ModelId, NodeId, Offer, Provider,
     Timestamp, Upstream,
 };
 use seal::EpochKey;
@@ -131,6 +131,7 @@ impl Snapshot {
 /// Reads the registry.
 pub(crate) async fn read(ledger: &dyn Ledger) -> Result<Registry, LedgerError> {
     let models = ledger.models().await?.into_iter();
+    let models = models.filter(|model| Model::is_plain_name(&model.name));
     let names = models.map(|model| (model.id, model.name)).collect();
     let providers = ledger.providers().await?;
     let bids = |address: Address| async move {

@@ -23,10 +23,12 @@ pub enum InferError {
         known: Vec<String>,
     },
     /// It is sold, but nobody who sells it can be reached.
-    #[error("no provider of model {model:?} can be reached at the moment")]
+    #[error("no provider of model {model:?} can be reached at the moment{}", because(.shortage))]
     NobodyThere {
         /// What was asked for.
         model: String,
+        /// What is missing on this side, if that is why.
+        shortage: Option<Shortage>,
     },
     /// Everybody who sells it is busy.
     #[error("every provider of model {model:?} is busy")]
@@ -46,6 +48,15 @@ pub enum InferError {
     #[error("provider {provider} could not be paid")]
     Payment {
         /// Who.
+        provider: Address,
+        /// Why.
+        #[source]
+        source: Box<SessionError>,
+    },
+    /// What has to be written down before anything is signed cannot be written.
+    #[error("nothing could be signed for provider {provider}")]
+    Journal {
+        /// For whom.
         provider: Address,
         /// Why.
         #[source]
@@ -96,6 +107,26 @@ pub enum InferError {
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopping,
+}
+
+/// Too few relays for a request to go out: one carries, another one confirms
+/// the provider's key (`docs/decisions/006-two-relays-and-no-bids.md`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{reached} of the {needed} relays that it takes can be reached (of {registered} registered); \
+     run `lethe relay` where they are missing, or let requests go straight to providers with `--direct`"
+)]
+pub struct Shortage {
+    /// Relays that answer.
+    pub reached: usize,
+    /// Relays that it takes.
+    pub needed: usize,
+    /// Relays in the registry.
+    pub registered: usize,
+}
+
+fn because(shortage: &Option<Shortage>) -> String {
+    shortage.map_or_else(String::new, |shortage| format!(": {shortage}"))
 }
 
 fn on_offer(known: &[String]) -> String {

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use market::{
-    Address, InputBound, Labels, LedgerError, PurseError, RequestId, STEP_TOKENS, SignedReceipt,
-    SignedVoucher,
+    Address, BEGIN_WITHIN, Buying, BuyingError, InputBound, LAST_VOUCHER_WITHIN, Labels,
+    LedgerError, Moment, PurseError, RequestId, SIGN_OF_LIFE_WITHIN, SILENCE_MAX, Said,
+    SignedReceipt, SignedVoucher, Turn,
 };
 use openai::ChatRequest;
 use seal::Pacing;
@@ -21,30 +22,17 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
-use transport::message::{
-    Ask, Failure, FromConsumer, FromProvider, Infer, Reason, Refusal, SILENCE_MAX,
-};
+use transport::message::{Ask, Failure, FromConsumer, FromProvider, Infer, Reason, Refusal};
 use transport::{ReceiveError, ReceiveHalf, SendHalf, Stream};
 
 use crate::answer::{Answer, Piece, Summary};
 use crate::catalog::Seller;
 use crate::error::{BrokenError, InferError};
 use crate::payment::{Channel, PaymentError, Reserved};
+use crate::restore::revive;
 use crate::router::Candidate;
 use crate::session::{SessionError, reconcile};
 use crate::shell::Inner;
-
-/// Time for a provider to take or refuse a request; it may stand in its queue that long.
-const BEGIN_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// A provider that is there gives a sign of life several times a second.
-const SILENCE: Duration = Duration::from_secs(5);
-
-/// Time for the receipt of an answer that the caller left.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Time for the voucher of an answer's last step, after its receipt.
-const LAST_VOUCHER_WITHIN: Duration = Duration::from_secs(2);
 
 /// Time for the padding behind the last word.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
@@ -75,10 +63,15 @@ impl Attempt {
 
     fn unpayable(provider: Address, source: SessionError) -> Self {
         let gone = matches!(source, SessionError::Ledger(LedgerError::Unreachable(_)));
+        let unwritten = matches!(
+            source,
+            SessionError::Journal(_) | SessionError::Payment(PaymentError::Journal(_))
+        );
         let source = Box::new(source);
-        Self::elsewhere(match gone {
-            true => InferError::ChainGone { provider, source },
-            false => InferError::Payment { provider, source },
+        Self::elsewhere(match (gone, unwritten) {
+            (true, _) => InferError::ChainGone { provider, source },
+            (false, true) => InferError::Journal { provider, source },
+            (false, false) => InferError::Payment { provider, source },
         })
     }
 
@@ -105,6 +98,7 @@ pub(crate) async fn begin(
     let provider = candidate.seller.address;
     let seller = &candidate.seller;
     let terms = seller.terms(&candidate.offer);
+    Box::pin(revive(inner, candidate)).await;
     let opening = inner.paths.open(seller, inner.now());
     let (channel, stream) = tokio::join!(inner.sessions.acquire(&terms), opening);
     let channel = channel.map_err(|error| Attempt::unpayable(provider, error))?;
@@ -112,12 +106,18 @@ pub(crate) async fn begin(
     if let Err(error) = reconcile(&inner.paths, seller, &channel, inner.now()).await {
         debug!(%error, "not reconciled yet");
     }
+    let channel = match channel.is_out_of_use() {
+        true => inner.sessions.acquire(&terms).await,
+        false => Ok(channel),
+    };
+    let channel = channel.map_err(|error| Attempt::unpayable(provider, error))?;
 
     let body = request.upstream_body(&candidate.offer.name);
     let bound = InputBound::of_body(body.len());
     let id = inner.new_request_id();
     let reserved = reserve(inner, &channel, id, candidate, bound).await;
     let (reserved, voucher) = reserved.map_err(|error| Attempt::unpayable(provider, error))?;
+    failpoint::hit("consumer.voucher.signed");
     let debt = Debt {
         inner: Arc::clone(inner),
         seller: Arc::clone(seller),
@@ -137,6 +137,7 @@ pub(crate) async fn begin(
     let Stream { mut send, receive } = stream;
     let asked = send.send(&Ask::Infer(Box::new(infer))).await;
     asked.map_err(|error| Attempt::lost(provider, &error))?;
+    failpoint::hit("consumer.request.sent");
 
     let exchange = Exchange {
         inner: Arc::clone(inner),
@@ -144,10 +145,10 @@ pub(crate) async fn begin(
         candidate: candidate.clone(),
         channel,
         debt,
-        request: id,
+        buying: Buying::new(id, Moment::new(started.elapsed())),
         started,
+        ttft: None,
         receive,
-        meter: Meter::default(),
         dues: Arc::default(),
     };
     exchange.begun(send).await
@@ -177,13 +178,6 @@ async fn reserve(
     .into())
 }
 
-#[derive(Default)]
-struct Meter {
-    tokens: u32,
-    bytes: u64,
-    ttft: Option<Duration>,
-}
-
 /// What the reading side tells the paying side.
 #[derive(Default)]
 struct Dues {
@@ -193,15 +187,6 @@ struct Dues {
     leaving: CancellationToken,
     /// The answer has ended.
     over: CancellationToken,
-}
-
-impl Dues {
-    /// Whether a step was read that the provider was not told of. It waits for
-    /// that even where an old voucher reaches far enough, as after an answer
-    /// that cost less than was reserved for it.
-    fn lag(&self, tokens: u32) -> bool {
-        tokens / STEP_TOKENS > self.read_tokens.load(Ordering::Relaxed) / STEP_TOKENS
-    }
 }
 
 /// What a request may come to. Dropped before its receipt was booked, it asks
@@ -235,10 +220,10 @@ struct Exchange {
     candidate: Candidate,
     channel: Arc<Channel>,
     debt: Debt,
-    request: RequestId,
+    buying: Buying,
     started: Instant,
+    ttft: Option<Duration>,
     receive: ReceiveHalf,
-    meter: Meter,
     dues: Arc<Dues>,
 }
 
@@ -249,39 +234,62 @@ enum Step {
 }
 
 impl Exchange {
+    /// Waits for the provider to take the request. Its refusal, if it does not.
+    async fn taken(&mut self) -> Result<Option<Refusal>, Attempt> {
+        let provider = self.candidate.seller.address;
+        let failed = |message: String| Attempt::failed(provider, message);
+        let patience = self.buying.patience(self.moment());
+        let opening = self
+            .receive
+            .receive_alive::<FromProvider>(SIGN_OF_LIFE_WITHIN);
+        match timeout(patience, opening).await {
+            Ok(Ok(Some(FromProvider::Begin { tokens }))) => {
+                failpoint::hit("consumer.begin.received");
+                self.hear(Said::Begin)
+                    .map_err(|error| failed(error.to_string()))?;
+                self.inner.paths.keep(provider, tokens);
+                self.channel.contented(true);
+                Ok(None)
+            }
+            Ok(Ok(Some(FromProvider::Refused(refusal)))) => {
+                failpoint::hit("consumer.refusal.received");
+                self.hear(Said::Refused)
+                    .map_err(|error| failed(error.to_string()))?;
+                self.debt.reserved.close();
+                if refusal.reason == Reason::Payment {
+                    self.channel.contented(false);
+                }
+                Ok(Some(refusal))
+            }
+            Ok(Ok(_)) => Err(failed("it spoke out of turn".into())),
+            Ok(Err(error)) => {
+                self.inner.paths.broke();
+                Err(Attempt::lost(provider, &error))
+            }
+            Err(_) => {
+                let waited = BEGIN_WITHIN.as_secs();
+                Err(failed(format!(
+                    "it neither took nor refused the request within {waited} s"
+                )))
+            }
+        }
+    }
+
     /// Waits for the provider to take the request and for the first piece.
     async fn begun(mut self, send: SendHalf) -> Result<Answer, Attempt> {
         let provider = self.candidate.seller.address;
         let failed = |message: String| Attempt::failed(provider, message);
-        let opening = self.receive.receive_alive::<FromProvider>(SILENCE);
-        match timeout(BEGIN_TIMEOUT, opening).await {
-            Ok(Ok(Some(FromProvider::Begin { tokens }))) => {
-                self.inner.paths.keep(provider, tokens);
-            }
-            Ok(Ok(Some(FromProvider::Refused(refusal)))) => {
-                self.debt.reserved.refused();
-                let refused = refused(refusal, &self.candidate);
-                self.linger(send);
-                return Err(refused);
-            }
-            Ok(Ok(_)) => return Err(failed("it spoke out of turn".into())),
-            Ok(Err(error)) => {
-                self.inner.paths.broke();
-                return Err(Attempt::lost(provider, &error));
-            }
-            Err(_) => {
-                let waited = BEGIN_TIMEOUT.as_secs();
-                return Err(failed(format!(
-                    "it neither took nor refused the request within {waited} s"
-                )));
-            }
+        if let Some(refusal) = self.taken().await? {
+            let refused = refused(refusal, &self.candidate);
+            self.linger(send);
+            return Err(refused);
         }
 
         let first = match self.step().await {
             Ok(Step::Chunk(json)) => Ok(Piece::Chunk(json)),
             Ok(Step::End(receipt, None)) => self.finish(&receipt).await.map(Piece::End),
             Ok(Step::End(receipt, Some(failure))) => {
-                if let Err(error) = self.debt.reserved.receipted(&receipt).await {
+                if let Err(error) = self.book(&receipt).await {
                     warn!(%error, "receipt of a failed answer not booked");
                 }
                 return Err(failed(failure.message));
@@ -291,13 +299,13 @@ impl Exchange {
         let labels = self.labels;
         let ended = !matches!(first, Ok(Piece::Chunk(_)));
         let ttft = self.started.elapsed();
-        self.meter.ttft = Some(ttft);
+        self.ttft = Some(ttft);
         self.inner.answered(provider, ttft);
 
         let (out, rest) = mpsc::channel(PIECES_BUFFERED);
         let cancel = self.inner.stop.child_token();
         let guard = cancel.clone().drop_guard();
-        let request = self.request;
+        let request = self.buying.request();
         match ended {
             true => self.linger(send),
             false => {
@@ -413,8 +421,9 @@ impl Exchange {
     /// Tells the provider to stop, and waits a moment for its receipt.
     async fn leave(&mut self) -> Option<Result<Piece, BrokenError>> {
         self.dues.leaving.cancel();
-        let deadline = Instant::now() + LEAVE_TIMEOUT;
-        while let Ok(Ok(step)) = tokio::time::timeout_at(deadline, self.step()).await {
+        self.buying.leave(self.moment());
+        failpoint::hit("consumer.leave.told");
+        while let Ok(step) = self.step().await {
             if let Step::End(receipt, _) = step {
                 if let Err(error) = self.finish(&receipt).await {
                     debug!(%error, "receipt of an abandoned answer not booked");
@@ -439,8 +448,11 @@ impl Exchange {
 
     /// The next message, metered.
     async fn step(&mut self) -> Result<Step, BrokenError> {
-        let receiving = self.receive.receive_alive::<FromProvider>(SILENCE);
-        let message = match timeout(SILENCE_MAX, receiving).await {
+        let patience = self.buying.patience(self.moment());
+        let receiving = self
+            .receive
+            .receive_alive::<FromProvider>(SIGN_OF_LIFE_WITHIN);
+        let message = match timeout(patience, receiving).await {
             Ok(Ok(Some(message))) => message,
             Ok(Ok(None)) => {
                 return Err(self.broken("the provider closed the stream without a receipt".into()));
@@ -459,10 +471,16 @@ impl Exchange {
         };
         match message {
             FromProvider::Chunk { tokens, json } => {
+                failpoint::hit("consumer.chunk.received");
                 self.metered(tokens, &json)?;
+                failpoint::hit("consumer.chunk.metered");
                 Ok(Step::Chunk(json))
             }
-            FromProvider::End { receipt, failure } => Ok(Step::End(Box::new(receipt), failure)),
+            FromProvider::End { receipt, failure } => {
+                failpoint::hit("consumer.receipt.received");
+                self.heard(Said::End)?;
+                Ok(Step::End(Box::new(receipt), failure))
+            }
             _ => Err(self.broken("the provider spoke out of turn".into())),
         }
     }
@@ -471,43 +489,66 @@ impl Exchange {
         let facts =
             openai::scan(json).map_err(|error| self.broken(format!("not an answer: {error}")))?;
         let bytes = u64::try_from(facts.text_bytes).unwrap_or(u64::MAX);
-        self.meter.bytes = self.meter.bytes.saturating_add(bytes);
-        self.meter.tokens = self.meter.tokens.max(tokens);
-        let (request, meter) = (self.request, &self.meter);
-        match self
-            .channel
-            .purse(|purse| purse.delivered(request, tokens, meter.bytes))
-        {
-            Ok(None) if !self.dues.lag(tokens) => Ok(()),
-            Ok(_) | Err(PurseError::Escrow { .. }) => {
-                self.dues.read_tokens.store(tokens, Ordering::Relaxed);
-                self.dues.due.notify_one();
-                Ok(())
-            }
-            Err(error) => Err(self.broken(error.to_string())),
+        if let Turn::Chunk { due: true } = self.heard(Said::Chunk { tokens, bytes })? {
+            let read = self.buying.read_tokens();
+            self.dues.read_tokens.store(read, Ordering::Relaxed);
+            self.dues.due.notify_one();
         }
+        Ok(())
+    }
+
+    /// Time since the request was begun with.
+    fn moment(&self) -> Moment {
+        Moment::new(self.started.elapsed())
+    }
+
+    fn hear(&mut self, said: Said) -> Result<Turn, BuyingError> {
+        let (buying, now) = (&mut self.buying, Moment::new(self.started.elapsed()));
+        self.channel
+            .spending(|spending| buying.hear(said, spending, now))
+    }
+
+    fn heard(&mut self, said: Said) -> Result<Turn, BrokenError> {
+        self.hear(said)
+            .map_err(|error| self.broken(error.to_string()))
+    }
+
+    /// Checks a receipt and books it, durably.
+    async fn book(&mut self, signed: &SignedReceipt) -> Result<(), BrokenError> {
+        signed
+            .verify(self.candidate.seller.node)
+            .map_err(|error| self.broken(error.to_string()))?;
+        failpoint::hit("consumer.receipt.verified");
+        let buying = &mut self.buying;
+        let booked = self
+            .channel
+            .spending(|spending| buying.receipted(signed, spending));
+        if let Err(BuyingError::Purse(PurseError::OldProvider { .. })) = &booked {
+            self.channel.shun();
+        }
+        let booked = booked.map_err(|error| self.broken(error.to_string()))?;
+        failpoint::hit("consumer.receipt.booked");
+        let written = self.channel.write(&booked).await;
+        written.map_err(|error| self.broken(error.to_string()))?;
+        failpoint::hit("consumer.receipt.journalled");
+        self.debt.reserved.close();
+        Ok(())
     }
 
     /// Checks the receipt and books it.
     async fn finish(&mut self, signed: &SignedReceipt) -> Result<Summary, BrokenError> {
-        signed
-            .verify(self.candidate.seller.node)
-            .map_err(|error| self.broken(error.to_string()))?;
-        self.debt
-            .reserved
-            .receipted(signed)
-            .await
-            .map_err(|error| self.broken(error.to_string()))?;
+        self.book(signed).await?;
+        failpoint::hit("consumer.receipt.kept");
         let receipt = &signed.receipt;
         let summary = Summary {
-            request: self.request,
+            request: self.buying.request(),
             provider: self.candidate.seller.address,
             token: self.candidate.offer.quote.token,
             input_tokens: receipt.input_tokens,
             output_tokens: receipt.output_tokens,
             cost: receipt.amount,
             outcome: receipt.outcome,
-            ttft_ms: millis(self.meter.ttft.unwrap_or_else(|| self.started.elapsed())),
+            ttft_ms: millis(self.ttft.unwrap_or_else(|| self.started.elapsed())),
             duration_ms: millis(self.started.elapsed()),
             labels: Labels {
                 // The receipt is the provider's last word on it.
@@ -516,12 +557,13 @@ impl Exchange {
             },
         };
         self.inner.remember(&summary, &self.candidate).await;
+        failpoint::hit("consumer.answer.kept");
         Ok(summary)
     }
 
     fn broken(&self, problem: String) -> BrokenError {
         BrokenError {
-            tokens: self.meter.tokens,
+            tokens: self.buying.tokens(),
             problem,
         }
     }
@@ -560,21 +602,23 @@ impl Payer {
         }
         // A provider that is gone needs no telling; the reader notices.
         let _ = self.send.send(&FromConsumer::Leave).await;
+        failpoint::hit("consumer.leave.sent");
         std::future::pending().await
     }
 
     async fn pay(&mut self) -> Result<(), SessionError> {
-        while let Err(error) = self.channel.purse(market::Purse::due) {
-            match error {
-                PurseError::Escrow { needed, .. } => {
-                    self.inner.sessions.top_up(&self.channel, needed).await?
+        let (read_tokens, voucher) = loop {
+            failpoint::hit("consumer.step.due");
+            // Read before the voucher is made, so that it covers at least this.
+            let read_tokens = self.dues.read_tokens.load(Ordering::Relaxed);
+            match self.channel.voucher().await {
+                Err(PaymentError::Purse(PurseError::Escrow { needed, .. })) => {
+                    self.inner.sessions.top_up(&self.channel, needed).await?;
                 }
-                error => return Err(PaymentError::from(error).into()),
+                voucher => break (read_tokens, voucher?),
             }
-        }
-        // Read before the voucher is made, so that it covers at least this.
-        let read_tokens = self.dues.read_tokens.load(Ordering::Relaxed);
-        let voucher = self.channel.voucher().await?;
+        };
+        failpoint::hit("consumer.step.signed");
         if let Err(error) = self
             .send
             .send(&FromConsumer::Pay {
@@ -585,6 +629,7 @@ impl Payer {
         {
             debug!(%error, "voucher not sent; the reader will notice");
         }
+        failpoint::hit("consumer.step.sent");
         Ok(())
     }
 }

@@ -7,6 +7,7 @@
 //! through [`market::Ledger`].
 
 mod answer;
+mod books;
 mod catalog;
 mod error;
 mod exchange;
@@ -14,16 +15,20 @@ mod guards;
 mod paths;
 mod payer;
 mod payment;
+mod restore;
 mod router;
 mod session;
 mod shell;
+mod upkeep;
 mod view;
 
 pub use answer::{Answer, Piece, Summary};
-pub use error::{BrokenError, InferError, StartError};
+pub use books::{PurseView, read_books};
+pub use error::{BrokenError, InferError, Shortage, StartError};
 pub use paths::PathError;
 pub use payer::{PayerKeys, Pseudonyms};
 pub use payment::PaymentError;
+pub use restore::{Found, RestoreError, RestoredChannel, restore, restore_known};
 pub use seal::Pacing;
 pub use session::{MoneyError, SessionError};
 pub use shell::{Clock, Consumer, Deps, Policy};

@@ -22,6 +22,7 @@ use transport::message::{FromRelay, Hello};
 use transport::{Counters, Endpoints, Node, NodeAddr, OpenError, ReceiveError, SendError, Stream};
 
 use crate::catalog::Seller;
+use crate::error::Shortage;
 use crate::exchange::chain;
 use crate::guards::{GUARDS, PINNED_MAX, Pin, pick, standing};
 use crate::payment::entry;
@@ -100,6 +101,8 @@ struct Guard {
 }
 
 struct State {
+    /// Relays in the registry when it was last looked at.
+    registered: usize,
     pins: Vec<Pin>,
     guards: Vec<Guard>,
     /// Checked before, with the words that were checked.
@@ -140,6 +143,7 @@ impl Paths {
             store,
             http,
             state: Mutex::new(State {
+                registered: 0,
                 pins,
                 guards: Vec::new(),
                 memo: HashMap::new(),
@@ -178,6 +182,22 @@ impl Paths {
             .iter()
             .map(|guard| guard.account)
             .collect()
+    }
+
+    /// Whether there are too few relays for requests to go out.
+    pub(crate) fn shortage(&self) -> Option<Shortage> {
+        if self.network == Network::Direct {
+            return None;
+        }
+        let state = self.state();
+        let now = Instant::now();
+        let shunned = |guard: &&Guard| guard.shunned_until.is_some_and(|until| now < until);
+        let reached = state.guards.len() - state.guards.iter().filter(shunned).count();
+        (reached < GUARDS).then_some(Shortage {
+            reached,
+            needed: GUARDS,
+            registered: state.registered,
+        })
     }
 
     /// A stream to a seller, sealed to its key; nothing went out yet.
@@ -378,6 +398,7 @@ impl Paths {
         let accounts: Vec<_> = relays.iter().map(|relay| relay.address).collect();
         let (pins, used) = {
             let mut state = self.state();
+            state.registered = relays.len();
             let pins = standing(&state.pins, &accounts, now);
             let is_pinned = |account: Address| pins.iter().any(|pin| pin.account == account);
             state.guards.retain(|guard| is_pinned(guard.account));

@@ -9,6 +9,7 @@ use market::{Address, Amount, BoxFuture, Ledger, LedgerError, Payer, WalletKey};
 use serde::{Deserialize, Serialize};
 
 /// What an account signs with.
+#[derive(Clone)]
 pub struct PayerKeys {
     /// Its address.
     pub account: Address,
@@ -89,9 +90,12 @@ impl Payers {
         if number != PayerNumber::WALLET {
             let account = ledger.account();
             self.wallet.provide_gas(account).await?;
+            failpoint::hit("consumer.gas.provided");
             let lacking = amount.less(self.wallet.balance(token, account).await?);
             if !lacking.is_zero() {
+                failpoint::hit("consumer.pseudonym.wished");
                 self.wallet.transfer(token, account, lacking).await?;
+                failpoint::hit("consumer.pseudonym.funded");
             }
         }
         Ok(ledger)
@@ -110,7 +114,9 @@ impl Payers {
         let amount = self.wallet.balance(token, ledger.account()).await?;
         if !amount.is_zero() {
             let wallet = self.wallet.account();
+            failpoint::hit("consumer.home.wished");
             ledger.transfer(token, wallet, amount).await?;
+            failpoint::hit("consumer.home.brought");
         }
         Ok(())
     }

@@ -1,20 +1,25 @@
-//! One channel as the consumer holds it: the purse, its journal, and the hot
+//! One channel as the consumer holds it: its engine, its journal, and the hot
 //! key that signs its vouchers.
 //!
-//! The order is the point of this file: an event is durable before the
-//! voucher that it allows is signed, and only a signed voucher is sent.
+//! The order is [`market::Spending`]'s: this file writes the moves that it
+//! asks for, reports them, and signs what comes out.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use market::{
-    Amount, ChannelConfig, ChannelId, Domain, InputBound, Purse, PurseError, PurseEvent, Rates,
-    RequestId, SignedReceipt, SignedVoucher, Voucher, WalletKey,
+    Amount, ChannelConfig, ChannelId, Domain, Durable, InputBound, Move, MoveId, OrderError, Pay,
+    Purse, PurseError, PurseEvent, Rates, RequestId, SignedReceipt, SignedVoucher, Spending,
+    Voucher, WalletKey, Written,
 };
 use store::{AppendError, Entry, Journal};
 use tokio::sync::Notify;
 use tracing::debug;
 
 use crate::payer::PayerNumber;
+
+/// So often in a row a provider may refuse a channel before another one is used.
+const REFUSALS_MAX: u32 = 3;
 
 /// Why a voucher could not be made or a receipt not be booked.
 #[derive(Debug, thiserror::Error)]
@@ -25,12 +30,9 @@ pub enum PaymentError {
     /// It could not be made durable, so it did not happen.
     #[error("the journal cannot be written")]
     Journal(#[from] AppendError),
-}
-
-struct Held {
-    purse: Purse,
-    /// The highest ceiling that is known to be in the journal.
-    durable: Amount,
+    /// What was written is not what was to be written: a bug. Nothing is signed.
+    #[error("journal and purse are out of step: restart")]
+    Order(#[from] OrderError),
 }
 
 /// A channel that this consumer pays over.
@@ -41,11 +43,13 @@ pub(crate) struct Channel {
     pub(crate) payer: PayerNumber,
     domain: Domain,
     hot_key: Arc<WalletKey>,
-    held: Mutex<Held>,
+    spending: Mutex<Spending>,
     journal: Journal,
     /// A receipt raised the ceiling: whoever pays over this channel sends the
     /// voucher, because answers that run on may wait for it.
     pub(crate) raised: Notify,
+    /// Requests that the provider refused to be paid for, one after the other.
+    refusals: AtomicU32,
     /// One deposit or reconciliation at a time.
     pub(crate) upkeep: tokio::sync::Mutex<Upkeep>,
 }
@@ -57,6 +61,8 @@ pub(crate) struct Upkeep {
     pub(crate) funded: bool,
     /// The provider may hold receipts that we have not seen.
     pub(crate) unreconciled: bool,
+    /// When it was last tried to bring a restored channel back.
+    pub(crate) tried_at: Option<tokio::time::Instant>,
 }
 
 impl Channel {
@@ -67,26 +73,44 @@ impl Channel {
         domain: Domain,
         hot_key: Arc<WalletKey>,
         journal: Journal,
-        purse: Purse,
+        spending: Spending,
     ) -> Self {
-        let used = !purse.ceiling().is_zero();
+        let used = !spending.durable().is_zero();
         Self {
             id: config.id(&domain),
             config,
             payer,
             domain,
             hot_key,
-            held: Mutex::new(Held {
-                durable: purse.ceiling(),
-                purse,
-            }),
+            spending: Mutex::new(spending),
             journal,
             raised: Notify::new(),
+            refusals: AtomicU32::new(0),
             upkeep: tokio::sync::Mutex::new(Upkeep {
                 funded: false,
                 unreconciled: used,
+                tried_at: None,
             }),
         }
+    }
+
+    /// The provider was, or was not, content with what was paid over this channel.
+    pub(crate) fn contented(&self, is_content: bool) {
+        match is_content {
+            true => self.refusals.store(0, Ordering::Relaxed),
+            false => _ = self.refusals.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// The provider cannot go on with this channel: its books are old.
+    pub(crate) fn shun(&self) {
+        self.refusals.store(REFUSALS_MAX, Ordering::Relaxed);
+    }
+
+    /// Whether another channel is to be used in its place.
+    pub(crate) fn is_out_of_use(&self) -> bool {
+        let refused = self.refusals.load(Ordering::Relaxed) >= REFUSALS_MAX;
+        refused || self.purse(|purse| purse.is_restored())
     }
 
     /// Signs for this channel.
@@ -94,13 +118,18 @@ impl Channel {
         &self.hot_key
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn engine(&self) -> MutexGuard<'_, Spending> {
+        self.spending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at, or moves, the purse. Never held across an await.
-    pub(crate) fn purse<T>(&self, act: impl FnOnce(&mut Purse) -> T) -> T {
-        act(&mut self.held().purse)
+    /// Looks at, or moves, the engine. Never held across an await.
+    pub(crate) fn spending<T>(&self, act: impl FnOnce(&mut Spending) -> T) -> T {
+        act(&mut self.engine())
+    }
+
+    /// Looks at the purse.
+    pub(crate) fn purse<T>(&self, look: impl FnOnce(&Purse) -> T) -> T {
+        look(self.engine().purse())
     }
 
     /// Reserves a request, durably, and signs the voucher to send with it.
@@ -110,80 +139,104 @@ impl Channel {
         rates: Rates,
         bound: InputBound,
     ) -> Result<(Reserved, SignedVoucher), PaymentError> {
-        let event = self.purse(|purse| purse.ask(request, rates, bound))?;
+        let asked = self.spending(|spending| spending.ask(request, rates, bound))?;
         let reserved = Reserved {
             channel: Arc::clone(self),
             request,
             open: true,
         };
-        self.record(&[event]).await?;
-        Ok((reserved, self.voucher().await?))
+        failpoint::hit("consumer.request.reserved");
+        let voucher = self.write(&asked).await?.voucher;
+        failpoint::hit("consumer.request.journalled");
+        Ok((reserved, self.sign(voucher)))
     }
 
-    /// A voucher up to the purse's ceiling as it is now.
+    /// A voucher for all that is read by now.
     pub(crate) async fn voucher(&self) -> Result<SignedVoucher, PaymentError> {
-        let (ceiling, durable) = {
-            let held = self.held();
-            (held.purse.ceiling(), held.durable)
+        let pay = self.spending(Spending::pay)?;
+        let voucher = match pay {
+            Pay::Sign(voucher) => voucher,
+            Pay::Write(ceiling) => {
+                failpoint::hit("consumer.ceiling.raised");
+                let written = self.write(&ceiling).await?;
+                failpoint::hit("consumer.ceiling.journalled");
+                written.voucher
+            }
         };
-        if durable < ceiling {
-            self.record(&[PurseEvent::Ceiling { ceiling }]).await?;
-        }
-        Ok(Voucher {
-            channel: self.id,
-            ceiling,
-        }
-        .sign(&self.domain, &self.hot_key))
+        Ok(self.sign(voucher))
     }
 
-    /// Books the receipt of a running answer, durably.
-    async fn receipted(&self, signed: &SignedReceipt) -> Result<(), PaymentError> {
-        let events = self.purse(|purse| purse.receipted(signed))?;
-        self.booked(&events).await
+    fn sign(&self, voucher: Durable<Voucher>) -> SignedVoucher {
+        voucher.sign(&self.domain, &self.hot_key)
     }
 
     /// Books a receipt that came later, durably.
     pub(crate) async fn reconciled(&self, signed: &SignedReceipt) -> Result<(), PaymentError> {
-        let events = self.purse(|purse| purse.reconciled(signed))?;
-        self.booked(&events).await
+        match self.spending(|spending| spending.reconciled(signed))? {
+            Some(booked) => self.write(&booked).await.map(drop),
+            None => Ok(()),
+        }
     }
 
-    async fn booked(&self, events: &[PurseEvent]) -> Result<(), PaymentError> {
-        if events.is_empty() {
-            return Ok(());
+    /// Signs nothing more, durably, until [`Self::resume`].
+    pub(crate) async fn restore(&self) -> Result<(), PaymentError> {
+        match self.spending(Spending::restore) {
+            Some(restored) => self.write(&restored).await.map(drop),
+            None => Ok(()),
         }
-        self.record(events).await?;
-        let raises = |event: &PurseEvent| matches!(event, PurseEvent::Ceiling { .. });
-        if events.iter().any(raises) {
+    }
+
+    /// Signs again, if the chain proves what the receipts say, to within `allowance`.
+    pub(crate) async fn resume(&self, allowance: Amount) -> Result<(), PaymentError> {
+        let resumed = self.spending(|spending| spending.resume(allowance))?;
+        self.write(&resumed).await.map(drop)
+    }
+
+    /// Makes a move durable, and reports it.
+    pub(crate) async fn write(&self, to_write: &Move<PurseEvent>) -> Result<Written, PaymentError> {
+        let unreported = Unreported {
+            channel: self,
+            id: to_write.id(),
+        };
+        let entries = to_write.events().iter().map(written).collect();
+        self.journal.append(entries).await?;
+        let reported = self.spending(|spending| spending.written(to_write.id()))?;
+        drop(unreported);
+        if reported.raised {
             self.raised.notify_one();
         }
-        Ok(())
+        Ok(reported)
     }
+}
 
-    async fn record(&self, events: &[PurseEvent]) -> Result<(), AppendError> {
-        let written = |event: &PurseEvent| {
-            let payload = serde_json::to_vec(event).expect("an event has only string keys");
-            match event {
-                PurseEvent::Asked { request, .. } => {
-                    entry("asked", Some(request.to_string()), payload)
-                }
-                PurseEvent::Ceiling { .. } => entry("ceiling", None, payload),
-                PurseEvent::Receipted { receipt, .. } => {
-                    let key = receipt.receipt.request.to_string();
-                    entry("receipted", Some(key), payload)
-                }
-            }
-        };
-        self.journal
-            .append(events.iter().map(written).collect())
-            .await?;
-        let ceilings = events.iter().filter_map(|event| match event {
-            PurseEvent::Asked { ceiling, .. } | PurseEvent::Ceiling { ceiling } => Some(*ceiling),
-            PurseEvent::Receipted { .. } => None,
-        });
-        let mut held = self.held();
-        held.durable = ceilings.fold(held.durable, Amount::max);
-        Ok(())
+/// A move on its way to the journal. If nobody waits for that any more, or it
+/// failed, nothing is signed for it.
+struct Unreported<'a> {
+    channel: &'a Channel,
+    id: MoveId,
+}
+
+impl Drop for Unreported<'_> {
+    fn drop(&mut self) {
+        // One that was reported waits no more.
+        self.channel
+            .spending(|spending| spending.unwritten(self.id));
+    }
+}
+
+/// A journal's line about the purse.
+fn written(event: &PurseEvent) -> Entry {
+    let payload = serde_json::to_vec(event).expect("an event has only string keys");
+    match event {
+        PurseEvent::Asked { request, .. } => entry("asked", Some(request.to_string()), payload),
+        PurseEvent::Ceiling { .. } => entry("ceiling", None, payload),
+        PurseEvent::Short { .. } => entry("short", None, payload),
+        PurseEvent::Receipted { receipt, .. } => {
+            let key = receipt.receipt.request.to_string();
+            entry("receipted", Some(key), payload)
+        }
+        PurseEvent::Restored => entry("restored", None, payload),
+        PurseEvent::Resumed { .. } => entry("resumed", None, payload),
     }
 }
 
@@ -201,24 +254,18 @@ impl Reserved {
         self.open
     }
 
-    /// The provider did nothing: nothing is owed.
-    pub(crate) fn refused(&mut self) {
+    /// It was refused, or its receipt is durable.
+    pub(crate) fn close(&mut self) {
         self.open = false;
-        self.channel.purse(|purse| purse.refused(self.request));
-    }
-
-    /// Books its receipt, durably.
-    pub(crate) async fn receipted(&mut self, receipt: &SignedReceipt) -> Result<(), PaymentError> {
-        self.channel.receipted(receipt).await?;
-        self.open = false;
-        Ok(())
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
         if self.open
-            && let Err(error) = self.channel.purse(|purse| purse.broken(self.request))
+            && let Err(error) = self
+                .channel
+                .spending(|spending| spending.broken(self.request))
         {
             debug!(%error, "reservation was gone");
         }

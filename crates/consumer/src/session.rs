@@ -4,15 +4,19 @@
 //! A channel's configuration is in the journal before money goes into it, so
 //! no deposit is ever forgotten. How much is in it is read from the chain.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use market::{
-    Address, Amount, B256, ChannelConfig, ChannelTerms, LedgerError, Payer, Purse, PurseEvent,
+    Address, Amount, B256, ChannelConfig, ChannelState, ChannelTerms, Escrowed, FundingStep,
+    LedgerError, OverLimit, Payer, Purse, PurseError, PurseEvent, SignedReceipt, Spending,
     Timestamp, U256,
 };
 use serde::{Deserialize, Serialize};
-use store::{AppendError, Entry, Store};
+use store::{AppendError, Loaded, Store};
+use tracing::warn;
 use transport::message::{Ask, FromProvider, MAX_RECEIPTS, ReceiptsAsk};
 
 use crate::StartError;
@@ -24,7 +28,14 @@ use crate::shell::Policy;
 use crate::view::{ChannelView, PseudonymView};
 
 /// The journal that lists the channels.
-const CHANNELS: &str = "consumer/channels";
+pub(crate) const CHANNELS: &str = "consumer/channels";
+
+/// The journals of channels are named after them.
+pub(crate) const PURSES: &str = "consumer/purse/";
+
+/// Channels to one provider that are out of use; with so many of them no new
+/// one is opened: a provider that makes them so gets no more of our money to hold.
+const UNUSED_MAX: usize = 2;
 
 /// Time for a provider to send the receipts that we have not seen.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,15 +65,16 @@ pub enum SessionError {
     #[error(transparent)]
     Payment(#[from] PaymentError),
     /// The policy allows no more money in one channel.
+    #[error(transparent)]
+    OverLimit(#[from] OverLimit),
+    /// Too many channels to the provider are out of use.
     #[error(
-        "the channel would have to hold {needed} base units, the policy allows {allowed} \
-         (raise channel-max, or use another provider)"
+        "{channels} channels to this provider are out of use: restored, and not proved by its claims yet, \
+         or refused by it; use another provider, or withdraw from them"
     )]
-    OverLimit {
-        /// What it would have to hold.
-        needed: Amount,
-        /// What the policy allows.
-        allowed: Amount,
+    Unused {
+        /// How many.
+        channels: usize,
     },
 }
 
@@ -80,12 +92,42 @@ pub enum MoneyError {
     Ledger(#[from] LedgerError),
 }
 
+/// Why a channel was not kept as the policy wants it. It is tried again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeepError {
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    PayIn(#[from] SessionError),
+    #[error(transparent)]
+    Withdraw(#[from] MoneyError),
+}
+
 #[derive(Serialize, Deserialize)]
-struct Opened {
-    config: ChannelConfig,
+pub(crate) struct Opened {
+    pub(crate) config: ChannelConfig,
     /// Which account pays.
     #[serde(default)]
-    payer: PayerNumber,
+    pub(crate) payer: PayerNumber,
+}
+
+impl Opened {
+    /// Whether these are the keys of the account that it names.
+    fn is_by(&self, keys: &PayerKeys) -> Result<(), StartError> {
+        let ChannelConfig {
+            payer,
+            payer_authorizer: signer,
+            ..
+        } = self.config;
+        if keys.account == payer && keys.hot_key.address() == signer {
+            return Ok(());
+        }
+        Err(StartError::OtherKeys {
+            payer,
+            signer,
+            number: self.payer.0,
+        })
+    }
 }
 
 /// All channels of this consumer.
@@ -94,6 +136,8 @@ pub(crate) struct Sessions {
     store: Store,
     policy: Policy,
     channels: Mutex<Vec<Arc<Channel>>>,
+    /// When the journal last heard of an answer on a channel, at the start.
+    last_used: BTreeMap<market::ChannelId, Timestamp>,
     /// One channel is opened at a time, so that none is opened twice.
     opening: tokio::sync::Mutex<()>,
 }
@@ -105,51 +149,56 @@ impl Sessions {
         store: Store,
         policy: Policy,
     ) -> Result<Self, StartError> {
-        let sessions = Self {
+        let mut sessions = Self {
             payers,
             store,
             policy,
             channels: Mutex::default(),
+            last_used: BTreeMap::new(),
             opening: tokio::sync::Mutex::default(),
         };
+        failpoint::hit("consumer.replay.begun");
+        let domain = sessions.payers.wallet.domain();
+        let mut purses = purses(&sessions.store).await?;
+        let mut keys = BTreeMap::new();
         for opened in entries::<Opened>(&sessions.store, CHANNELS).await? {
-            let id = opened.config.id(&sessions.payers.wallet.domain());
+            let id = opened.config.id(&domain);
             let name = journal_name(&id);
-            let keys = sessions.keys_of(&opened)?;
-            let events = entries::<PurseEvent>(&sessions.store, &name).await?;
-            let purse = Purse::replay(&events).map_err(|error| StartError::Entry {
+            let keys = match keys.entry(opened.payer) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => place.insert(sessions.keys_of(&opened)?),
+            };
+            opened.is_by(keys)?;
+            // None: nothing was ever asked over it.
+            let events = purses.remove(&name).unwrap_or_default();
+            if let Some(used_at) = events.iter().rev().find_map(receipted_at) {
+                sessions.last_used.insert(id, used_at);
+            }
+            let spending = Spending::replay(id, &events);
+            let spending = spending.map_err(|error| StartError::Entry {
                 journal: name,
                 source: error.into(),
             })?;
-            let channel = sessions.channel(opened, keys, purse);
+            let channel = sessions.channel(opened, keys.clone(), spending);
             sessions.channels().push(channel);
+            failpoint::hit("consumer.replay.channel");
         }
+        failpoint::hit("consumer.replay.ended");
         Ok(sessions)
     }
 
     /// The keys of the account that a journalled channel names.
     fn keys_of(&self, opened: &Opened) -> Result<PayerKeys, StartError> {
         let (number, payer) = (opened.payer, opened.config.payer);
-        let keys = self
-            .payers
-            .keys(number)
-            .map_err(|source| StartError::Keys {
-                payer,
-                number: number.0,
-                source,
-            })?;
-        let signer = opened.config.payer_authorizer;
-        if keys.account != payer || keys.hot_key.address() != signer {
-            return Err(StartError::OtherKeys {
-                payer,
-                signer,
-                number: number.0,
-            });
-        }
-        Ok(keys)
+        let keys = self.payers.keys(number);
+        keys.map_err(|source| StartError::Keys {
+            payer,
+            number: number.0,
+            source,
+        })
     }
 
-    fn channel(&self, opened: Opened, keys: PayerKeys, purse: Purse) -> Arc<Channel> {
+    fn channel(&self, opened: Opened, keys: PayerKeys, spending: Spending) -> Arc<Channel> {
         let domain = self.payers.wallet.domain();
         let journal = self
             .store
@@ -160,7 +209,7 @@ impl Sessions {
             domain,
             keys.hot_key,
             journal,
-            purse,
+            spending,
         ))
     }
 
@@ -170,9 +219,18 @@ impl Sessions {
 
     fn find(&self, terms: &ChannelTerms) -> Option<Arc<Channel>> {
         let suits = |channel: &&Arc<Channel>| {
-            channel.config.suits(terms).is_ok() && channel.payer.label() == self.policy.payer
+            channel.config.suits(terms).is_ok()
+                && channel.payer.label() == self.policy.payer
+                && !channel.is_out_of_use()
         };
         self.channels().iter().find(suits).cloned()
+    }
+
+    /// The channels to one provider for which nothing may be signed.
+    pub(crate) fn restored(&self, provider: Address) -> Vec<Arc<Channel>> {
+        let mut channels = self.of(provider);
+        channels.retain(|channel| channel.purse(|purse| purse.is_restored()));
+        channels
     }
 
     /// Who pays this provider: the wallet, or the account that only it knows.
@@ -191,20 +249,33 @@ impl Sessions {
         )
     }
 
-    /// The channel to a provider with these terms, with at least something in
-    /// it; opened if there is none.
+    /// The channel to a provider with these terms, its escrow known; opened if
+    /// there is none that may be signed for.
     pub(crate) async fn acquire(&self, terms: &ChannelTerms) -> Result<Arc<Channel>, SessionError> {
-        let channel = match self.find(terms) {
-            Some(channel) => channel,
-            None => self.open(terms).await?,
-        };
-        let mut upkeep = channel.upkeep.lock().await;
-        if !upkeep.funded {
-            self.read_escrow(&channel).await?;
-            upkeep.funded = true;
+        loop {
+            let channel = match self.find(terms) {
+                Some(channel) => channel,
+                None => self.open(terms).await?,
+            };
+            let mut upkeep = channel.upkeep.lock().await;
+            if !upkeep.funded {
+                self.read_escrow(&channel).await?;
+                upkeep.funded = true;
+                // If somebody paid into it that is not in the journal, the provider knows.
+                upkeep.unreconciled |= channel.purse(|purse| !purse.escrow().is_zero());
+            }
+            drop(upkeep);
+            // What the chain says may have put it out of use; each turn then has one less.
+            if channel.is_out_of_use() {
+                continue;
+            }
+            // After a withdrawal, what was signed before may be more than what is there.
+            let (ceiling, escrow) = channel.purse(|purse| (purse.ceiling(), purse.escrow()));
+            if escrow < ceiling {
+                self.top_up(&channel, ceiling).await?;
+            }
+            return Ok(channel);
         }
-        drop(upkeep);
-        Ok(channel)
     }
 
     async fn open(&self, terms: &ChannelTerms) -> Result<Arc<Channel>, SessionError> {
@@ -212,10 +283,16 @@ impl Sessions {
         if let Some(channel) = self.find(terms) {
             return Ok(channel);
         }
+        let unused = self.of(terms.receiver).into_iter();
+        let channels = unused.filter(|channel| channel.is_out_of_use()).count();
+        if channels >= UNUSED_MAX {
+            return Err(SessionError::Unused { channels });
+        }
         let payer = self.payer_for(terms.receiver);
         let number = payer.0;
         let keys = self.payers.keys(payer);
         let keys = keys.map_err(|source| SessionError::Keys { number, source })?;
+        failpoint::hit("consumer.channel.keyed");
         let config = ChannelConfig {
             payer: keys.account,
             payer_authorizer: keys.hot_key.address(),
@@ -227,12 +304,14 @@ impl Sessions {
         };
         let opened = Opened { config, payer };
         let payload = serde_json::to_vec(&opened).expect("a config has only string keys");
-        let key = Some(config.id(&self.payers.wallet.domain()).to_string());
+        let id = config.id(&self.payers.wallet.domain());
+        let key = Some(id.to_string());
         self.store
             .journal(CHANNELS)
             .append(vec![entry("opened", key, payload)])
             .await?;
-        let channel = self.channel(opened, keys, Purse::default());
+        failpoint::hit("consumer.channel.journalled");
+        let channel = self.channel(opened, keys, Spending::new(id));
         self.channels().push(Arc::clone(&channel));
         Ok(channel)
     }
@@ -241,7 +320,11 @@ impl Sessions {
     fn next_salt(&self, payer: PayerNumber) -> B256 {
         let channels = self.channels();
         let before = channels.iter().filter(|channel| channel.payer == payer);
-        B256::from(U256::from(before.count()))
+        let highest = before
+            .map(|channel| U256::from_be_bytes(channel.config.salt.0))
+            .max();
+        let next = highest.map_or(U256::ZERO, |highest| highest.wrapping_add(U256::ONE));
+        B256::from(next)
     }
 
     /// Pays into a channel what it lacks, or the policy's deposit if that is more.
@@ -252,28 +335,98 @@ impl Sessions {
     ) -> Result<(), SessionError> {
         let _one_at_a_time = channel.upkeep.lock().await;
         self.read_escrow(channel).await?;
-        let escrow = channel.purse(|purse| purse.escrow());
-        if escrow >= needed {
+        let (escrow, charged) = channel.purse(|purse| (purse.escrow(), purse.charged()));
+        let funding = &self.policy.funding;
+        let Some(amount) = funding.deposit_for(needed, escrow, charged)? else {
             return Ok(());
-        }
-        let allowed = self.policy.channel_max;
-        if needed > allowed {
-            return Err(SessionError::OverLimit { needed, allowed });
-        }
-        let amount = needed
-            .less(escrow)
-            .max(self.policy.deposit)
-            .min(allowed.less(escrow));
+        };
+        self.pay_in(channel, amount).await
+    }
+
+    async fn pay_in(&self, channel: &Channel, amount: Amount) -> Result<(), SessionError> {
         let (payer, token) = (channel.payer, channel.config.token);
+        failpoint::hit("consumer.deposit.wished");
         let ledger = self.payers.ledger_with(payer, token, amount).await?;
+        failpoint::hit("consumer.deposit.funded");
         ledger.deposit(channel.config, amount).await?;
+        failpoint::hit("consumer.deposit.included");
         self.read_escrow(channel).await
     }
 
-    async fn read_escrow(&self, channel: &Channel) -> Result<(), SessionError> {
-        let state = self.payers.wallet.channel(channel.id).await?;
-        channel.purse(|purse| purse.funded(state.covered()));
+    pub(crate) async fn read_escrow(&self, channel: &Channel) -> Result<(), SessionError> {
+        self.look_at(channel).await?;
         Ok(())
+    }
+
+    /// Takes over what the chain says. If more was claimed than this journal
+    /// ever signed for, the journal is an old copy.
+    async fn look_at(&self, channel: &Channel) -> Result<ChannelState, SessionError> {
+        let state = self.payers.wallet.channel(channel.id).await?;
+        let claimed = state.total_claimed;
+        let is_old = channel.spending(|spending| {
+            spending.funded(state.covered());
+            spending.claimed_to(claimed);
+            let purse = spending.purse();
+            claimed > purse.ceiling() && !purse.is_restored()
+        });
+        if is_old {
+            warn!(channel = %channel.id, %claimed, "more was claimed than this journal signed for: it is an old copy, and signs nothing on this channel until it has all receipts");
+            channel.restore().await?;
+        }
+        failpoint::hit("consumer.escrow.read");
+        Ok(state)
+    }
+
+    /// When the last answer before the start ended on this channel.
+    pub(crate) fn last_used(&self, id: &market::ChannelId) -> Option<Timestamp> {
+        self.last_used.get(id).copied()
+    }
+
+    /// All channels.
+    pub(crate) fn all(&self) -> Vec<Arc<Channel>> {
+        self.channels().clone()
+    }
+
+    /// Does what the policy has due for a channel that is `in_use`, or was not
+    /// used for `idle_s`; the chain's word and the time are read anew for it.
+    pub(crate) async fn keep(
+        &self,
+        channel: &Arc<Channel>,
+        in_use: bool,
+        idle_s: u64,
+        wall: Timestamp,
+    ) -> Result<FundingStep, KeepError> {
+        let upkeep = channel.upkeep.lock().await;
+        let state = self.look_at(channel).await?;
+        let now = match state.withdrawal {
+            // Where no blocks are made, the chain's time stands still.
+            Some(_) => self.payers.wallet.now().await?.max(wall),
+            None => Timestamp::default(),
+        };
+        // A channel that is not used is not topped up, whatever receipts come in.
+        let in_use = in_use && !channel.is_out_of_use();
+        let escrowed = channel.purse(|purse| Escrowed {
+            state,
+            withdraw_delay_s: channel.config.withdraw_delay_s,
+            ceiling: purse.ceiling(),
+            charged: purse.billed(),
+            in_use,
+            idle: Duration::from_secs(idle_s),
+        });
+        let step = self.policy.funding.upkeep(&escrowed, now);
+        match step {
+            FundingStep::Rest(_) => {}
+            FundingStep::TopUp(amount) => self.pay_in(channel, amount).await?,
+            FundingStep::Withdraw(amount) => {
+                drop(upkeep);
+                self.begin_withdraw(channel, amount).await?;
+            }
+            FundingStep::Finalise => {
+                drop(upkeep);
+                self.finish_withdraw(channel.id).await?;
+            }
+        }
+        Ok(step)
     }
 
     /// Every channel with its money, on chain and in the purse.
@@ -290,6 +443,7 @@ impl Sessions {
                 ceiling: purse.ceiling(),
                 charged: purse.charged(),
                 receipts: purse.sequence(),
+                withdrawal: state.withdrawal,
             }));
         }
         Ok(views)
@@ -300,7 +454,7 @@ impl Sessions {
         let channels = self.channels();
         let pseudonymous = channels.iter().filter(|c| c.payer != PayerNumber::WALLET);
         let by_account = pseudonymous.map(|c| (c.config.payer, c.config.receiver));
-        let accounts: std::collections::BTreeMap<_, _> = by_account.collect();
+        let accounts: BTreeMap<_, _> = by_account.collect();
         let view = |(account, provider)| PseudonymView { account, provider };
         accounts.into_iter().map(view).collect()
     }
@@ -311,20 +465,24 @@ impl Sessions {
         self.channels().iter().filter(to).cloned().collect()
     }
 
-    /// Starts the way out of a channel: all that no voucher covers.
+    /// Starts the way out of a channel: all that is not billed.
     pub(crate) async fn withdraw(&self, id: market::ChannelId) -> Result<Amount, MoneyError> {
         let channel = self.known(id)?;
         let state = self.payers.wallet.channel(id).await?;
-        let free = state.covered().less(
-            channel
-                .purse(|purse| purse.ceiling())
-                .max(state.total_claimed),
-        );
+        let billed = channel.purse(|purse| purse.billed());
+        let free = state.balance.less(billed.max(state.total_claimed));
+        self.begin_withdraw(&channel, free).await?;
+        Ok(free)
+    }
+
+    async fn begin_withdraw(&self, channel: &Channel, amount: Amount) -> Result<(), MoneyError> {
         let (payer, token) = (channel.payer, channel.config.token);
         let ledger = self.payers.ledger_with(payer, token, Amount::ZERO).await?;
-        ledger.initiate_withdraw(channel.config, free).await?;
+        failpoint::hit("consumer.withdraw.wished");
+        ledger.initiate_withdraw(channel.config, amount).await?;
+        failpoint::hit("consumer.withdraw.begun");
         channel.upkeep.lock().await.funded = false;
-        Ok(free)
+        Ok(())
     }
 
     /// Ends it, after the delay; the money comes back into the wallet.
@@ -332,7 +490,9 @@ impl Sessions {
         let channel = self.known(id)?;
         let (payer, token) = (channel.payer, channel.config.token);
         let ledger = self.payers.ledger(payer).await?;
+        failpoint::hit("consumer.finish.wished");
         ledger.finalize_withdraw(channel.config).await?;
+        failpoint::hit("consumer.finish.included");
         channel.upkeep.lock().await.funded = false;
         self.payers.bring_home(payer, token).await?;
         Ok(())
@@ -348,11 +508,35 @@ impl Sessions {
     }
 }
 
-fn journal_name(id: &market::ChannelId) -> String {
-    format!("consumer/purse/{id}")
+fn receipted_at(event: &PurseEvent) -> Option<Timestamp> {
+    match event {
+        PurseEvent::Receipted { receipt, .. } => Some(receipt.receipt.issued_at),
+        _ => None,
+    }
 }
 
-async fn entries<T: serde::de::DeserializeOwned>(
+pub(crate) fn journal_name(id: &market::ChannelId) -> String {
+    format!("{PURSES}{id}")
+}
+
+/// The events of every channel, by the names of their journals.
+async fn purses(store: &Store) -> Result<BTreeMap<String, Vec<PurseEvent>>, StartError> {
+    let mut scan = store.scan(PURSES);
+    let mut purses = BTreeMap::new();
+    loop {
+        let page = scan.next().await;
+        let page = page.map_err(|error| StartError::Journal(error.into()))?;
+        if page.is_empty() {
+            return Ok(purses);
+        }
+        for Loaded { name, entries, .. } in page {
+            let events = parsed(&name, entries)?;
+            purses.insert(name, events);
+        }
+    }
+}
+
+pub(crate) async fn entries<T: serde::de::DeserializeOwned>(
     store: &Store,
     name: &str,
 ) -> Result<Vec<T>, StartError> {
@@ -361,8 +545,15 @@ async fn entries<T: serde::de::DeserializeOwned>(
         .load()
         .await
         .map_err(|error| StartError::Journal(error.into()))?;
-    let parse = |entry: Entry| serde_json::from_slice(&entry.payload);
-    let parsed: Result<_, serde_json::Error> = loaded.into_iter().map(parse).collect();
+    parsed(name, loaded)
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(
+    name: &str,
+    entries: Vec<store::Entry>,
+) -> Result<Vec<T>, StartError> {
+    let parse = |entry: store::Entry| serde_json::from_slice(&entry.payload);
+    let parsed: Result<_, serde_json::Error> = entries.into_iter().map(parse).collect();
     parsed.map_err(|error| StartError::Entry {
         journal: name.to_owned(),
         source: error.into(),
@@ -378,7 +569,7 @@ pub(crate) async fn reconcile(
     now: Timestamp,
 ) -> Result<(), ReconcileError> {
     let mut upkeep = channel.upkeep.lock().await;
-    if !upkeep.unreconciled {
+    if !upkeep.unreconciled && !channel.purse(Purse::needs_reconciling) {
         return Ok(());
     }
     tokio::time::timeout(RECONCILE_TIMEOUT, fetch(paths, seller, channel, now))
@@ -388,8 +579,25 @@ pub(crate) async fn reconcile(
     if channel.purse(|purse| purse.needs_reconciling()) {
         return Err(ReconcileError::Running);
     }
+    failpoint::hit("consumer.reconcile.ended");
     upkeep.unreconciled = false;
     Ok(())
+}
+
+/// All receipts of a restored channel are here, and nothing runs on it.
+pub(crate) async fn complete(
+    paths: &Paths,
+    seller: &Seller,
+    channel: &Channel,
+    now: Timestamp,
+) -> Result<(), ReconcileError> {
+    let all = tokio::time::timeout(RECONCILE_TIMEOUT, fetch(paths, seller, channel, now))
+        .await
+        .map_err(|_| ReconcileError::Timeout)??;
+    match all {
+        true => Ok(()),
+        false => Err(ReconcileError::Running),
+    }
 }
 
 /// Why receipts could not be fetched. They are asked for again later.
@@ -413,31 +621,49 @@ pub(crate) enum ReconcileError {
     Payment(#[from] PaymentError),
 }
 
+/// Whether these were all, and none is to come.
 async fn fetch(
     paths: &Paths,
     seller: &Seller,
     channel: &Channel,
     now: Timestamp,
-) -> Result<(), ReconcileError> {
+) -> Result<bool, ReconcileError> {
     for _ in 0..RECONCILE_ROUNDS {
         let mut stream = paths.open(seller, now).await?;
         let after = channel.purse(|purse| purse.sequence());
+        failpoint::hit("consumer.reconcile.wished");
         let ask = ReceiptsAsk::sign(channel.id, after, channel.hot_key());
         stream.send.send(&Ask::Receipts(ask)).await?;
+        failpoint::hit("consumer.reconcile.asked");
         let Some(FromProvider::Receipts { receipts, running }) = stream.receive.receive().await?
         else {
             return Err(ReconcileError::Unexpected);
         };
+        failpoint::hit("consumer.reconcile.served");
         for receipt in &receipts {
             receipt.verify(seller.node)?;
-            channel.reconciled(receipt).await?;
+            book(channel, receipt).await?;
+            failpoint::hit("consumer.reconcile.booked");
         }
         if receipts.len() < MAX_RECEIPTS {
-            if running == 0 {
-                channel.purse(Purse::settled_up);
+            if running == 0 && !channel.purse(|purse| purse.is_restored()) {
+                channel.spending(Spending::settled_up);
             }
-            return Ok(());
+            return Ok(running == 0);
         }
     }
-    Ok(())
+    Ok(false)
+}
+
+/// Books a late receipt. One for what this journal never asked says that it is
+/// an old copy: from then on nothing is signed on this channel.
+async fn book(channel: &Channel, receipt: &SignedReceipt) -> Result<(), PaymentError> {
+    match channel.reconciled(receipt).await {
+        Err(PaymentError::Purse(error @ PurseError::OldJournal { .. })) => {
+            warn!(channel = %channel.id, %error, "nothing is signed on this channel until the chain proves its receipts");
+            channel.restore().await?;
+            channel.reconciled(receipt).await
+        }
+        booked => booked,
+    }
 }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use market::{
-    Address, Amount, ChannelId, Demand, InputBound, Labels, Ledger, LedgerError, Network, Payer,
-    RequestId, Timestamp, WalletKey,
+    Address, Amount, ChannelId, Demand, FundingPolicy, InputBound, Labels, Ledger, LedgerError,
+    Network, Payer, RequestId, Timestamp, WalletKey,
 };
 use openai::ChatRequest;
 use seal::Pacing;
@@ -17,18 +17,19 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use transport::Endpoints;
 
 use crate::answer::{Answer, Summary};
 use crate::catalog::{self, Seller, Snapshot};
-use crate::error::{InferError, StartError};
+use crate::error::{InferError, Shortage, StartError};
 use crate::exchange::{Attempt, begin};
 use crate::paths::Paths;
 use crate::payer::{Payers, Pseudonyms};
 use crate::payment::{Channel, entry};
 use crate::router::{Candidate, Load, choose};
 use crate::session::{MoneyError, Sessions, reconcile};
+use crate::upkeep::{self, Keeper};
 use crate::view::{AnswerView, ChannelView, ModelView, OfferView, PseudonymView};
 
 /// Wall time, read at the edge.
@@ -51,10 +52,8 @@ const MEND_AFTER: [Duration; 4] = [
 /// What the owner of the money allows.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// Paid into a channel at a time, if no more is needed.
-    pub deposit: Amount,
-    /// The most that one channel may hold.
-    pub channel_max: Amount,
+    /// What goes into a channel, and when it comes out again.
+    pub funding: FundingPolicy,
     /// Seconds that a withdrawal takes at least.
     pub withdraw_delay_s: u64,
     /// Between two looks at registry and descriptors.
@@ -151,6 +150,8 @@ impl Consumer {
             stop: CancellationToken::new(),
         });
         inner.tasks.spawn(Arc::clone(&inner).watch());
+        inner.tasks.spawn(Arc::clone(&inner).keep());
+        failpoint::hit("consumer.started");
         Ok(Self { inner })
     }
 
@@ -176,6 +177,11 @@ impl Consumer {
     /// Reads registry and descriptors now instead of at the next turn.
     pub async fn refresh(&self) -> Result<(), LedgerError> {
         self.inner.refresh().await
+    }
+
+    /// Whether there are too few relays for requests to go out.
+    pub fn shortage(&self) -> Option<Shortage> {
+        self.inner.paths.shortage()
     }
 
     /// Models and offers as last seen.
@@ -213,7 +219,7 @@ impl Consumer {
         }
     }
 
-    /// Starts the way out of a channel: all that no voucher covers. How much that is.
+    /// Starts the way out of a channel: all that is not billed. How much that is.
     pub async fn withdraw(&self, channel: ChannelId) -> Result<Amount, MoneyError> {
         self.inner.sessions.withdraw(channel).await
     }
@@ -238,6 +244,11 @@ impl Consumer {
         self.inner.sessions.pseudonyms()
     }
 
+    /// What goes into a channel, and when it comes out again.
+    pub fn funding(&self) -> &FundingPolicy {
+        &self.inner.policy.funding
+    }
+
     /// The wallet: where all that is paid comes from.
     pub fn payer(&self) -> Address {
         self.inner.ledger.account()
@@ -245,10 +256,12 @@ impl Consumer {
 
     /// Stops everything that runs and waits for it.
     pub async fn stop(&self) {
+        failpoint::hit("consumer.stopping");
         self.inner.stop.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
         self.inner.paths.close().await;
+        failpoint::hit("consumer.stopped");
     }
 }
 
@@ -290,13 +303,27 @@ impl Inner {
         let mut turns = tokio::time::interval(self.policy.refresh);
         turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut unread = false;
+        let mut short = None;
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 _ = turns.tick() => {}
             }
-            match self.refresh().await {
-                Ok(()) => unread = false,
+            let read = self.refresh().await;
+            let shortage = self.paths.shortage();
+            match shortage {
+                Some(shortage) if short.is_none() => warn!("{shortage}"),
+                None if short.is_some() => info!("there are relays enough again"),
+                _ => {}
+            }
+            short = shortage;
+            match read {
+                Ok(()) => {
+                    if unread {
+                        info!("the market can be read again");
+                    }
+                    unread = false;
+                }
                 // Once is enough while it stays so.
                 Err(error) if unread => debug!(%error, "the market still cannot be read"),
                 Err(error) => {
@@ -305,6 +332,19 @@ impl Inner {
                     unread = true;
                 }
             }
+        }
+    }
+
+    /// Keeps the channels as the policy wants them.
+    async fn keep(self: Arc<Self>) {
+        let mut keeper = Keeper::new(&self.sessions);
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(upkeep::EVERY) => {}
+            }
+            let funding = &self.policy.funding;
+            keeper.turn(&self.sessions, funding, self.now()).await;
         }
     }
 
@@ -350,9 +390,7 @@ impl Inner {
                 }
             }
         }
-        Err(best.unwrap_or_else(|| InferError::NobodyThere {
-            model: request.model().to_owned(),
-        }))
+        Err(best.unwrap_or_else(|| self.nobody(request.model())))
     }
 
     fn candidates(
@@ -382,14 +420,20 @@ impl Inner {
             return Ok(candidates);
         }
         let registered = snapshot.names.values().any(|name| name == model);
-        let model = model.to_owned();
         Err(match registered {
-            true => InferError::NobodyThere { model },
+            true => self.nobody(model),
             false => InferError::UnknownModel {
-                model,
+                model: model.to_owned(),
                 known: snapshot.names_on_offer(),
             },
         })
+    }
+
+    fn nobody(&self, model: &str) -> InferError {
+        InferError::NobodyThere {
+            model: model.to_owned(),
+            shortage: self.paths.shortage(),
+        }
     }
 
     /// What is proved about an answer by this offer.

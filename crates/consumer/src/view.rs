@@ -2,7 +2,7 @@
 
 use market::{
     Address, Amount, ChannelConfig, ChannelId, Labels, ModelId, Outcome, Rates, RequestId,
-    Timestamp,
+    Timestamp, Withdrawal,
 };
 use serde::{Deserialize, Serialize};
 
@@ -109,4 +109,6 @@ pub struct ChannelView {
     pub charged: Amount,
     /// Receipts are complete up to this number.
     pub receipts: u64,
+    /// A withdrawal on its way.
+    pub withdrawal: Option<Withdrawal>,
 }

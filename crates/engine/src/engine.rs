@@ -145,7 +145,7 @@ pub enum ChatError {
     },
     /// The messages alone fill the context.
     #[error(
-        "the messages have {tokens} tokens, which leaves no room in a context of {context}; shorten them"
+        "the messages have {tokens} tokens or more, which leaves no room in a context of {context}; shorten them"
     )]
     TooLong {
         /// How many they have, or at least have.

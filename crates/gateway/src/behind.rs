@@ -5,7 +5,7 @@
 
 use std::future::Future;
 
-use consumer::{Answer, BrokenError, Consumer, InferError, ModelView, Piece};
+use consumer::{Answer, BrokenError, Consumer, InferError, ModelView, Piece, Shortage};
 use futures_util::Stream;
 use market::{Address, Demand, Labels, RequestId};
 use openai::ChatRequest;
@@ -25,6 +25,9 @@ pub trait Market: Send + Sync + 'static {
 
     /// What is on offer.
     fn models(&self) -> Vec<ModelView>;
+
+    /// Whether there are too few relays for requests to go out.
+    fn shortage(&self) -> Option<Shortage>;
 }
 
 /// An answer that is being delivered.
@@ -48,6 +51,10 @@ impl Market for Consumer {
 
     fn models(&self) -> Vec<ModelView> {
         Self::models(self)
+    }
+
+    fn shortage(&self) -> Option<Shortage> {
+        Self::shortage(self)
     }
 }
 

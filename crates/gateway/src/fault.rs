@@ -31,6 +31,7 @@ pub(crate) fn answer(error: &InferError) -> (StatusCode, &'static str) {
         InferError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "providers_busy"),
         InferError::Refused { .. } => (StatusCode::BAD_REQUEST, "model_refused"),
         InferError::Payment { .. } => (StatusCode::PAYMENT_REQUIRED, "payment_failed"),
+        InferError::Journal { .. } => (StatusCode::SERVICE_UNAVAILABLE, "journal_failed"),
         InferError::ChainGone { .. } => (StatusCode::SERVICE_UNAVAILABLE, "chain_unreachable"),
         InferError::Provider { .. } => (StatusCode::BAD_GATEWAY, "provider_failed"),
         InferError::Path { .. } => (StatusCode::BAD_GATEWAY, "path_failed"),
@@ -51,9 +52,12 @@ fn advice(error: &InferError) -> &'static str {
         InferError::Busy { .. } | InferError::Overloaded { .. } => {
             "try again after the time in Retry-After"
         }
-        InferError::Refused { .. } => "correct the request; another provider would refuse it too",
+        InferError::Refused { .. } => "correct the request and send it again",
         InferError::Payment { .. } => {
             "check the wallet's balance and the spending limits of this node"
+        }
+        InferError::Journal { .. } => {
+            "see to the disk of this node's data folder; nothing was signed, so nothing is lost"
         }
         InferError::ChainGone { .. } => {
             "see that the chain's server answers, it is the node's --rpc-url; \
@@ -72,6 +76,7 @@ fn retry_after(error: &InferError) -> Option<Duration> {
         InferError::Busy { retry_after, .. } => Some(*retry_after),
         InferError::NobodyThere { .. }
         | InferError::ChainGone { .. }
+        | InferError::Journal { .. }
         | InferError::Overloaded { .. }
         | InferError::Path { .. }
         | InferError::Stopping => Some(RETRY_SOON),
@@ -222,7 +227,10 @@ mod tests {
                 model: model(),
                 known: vec!["other".into()],
             },
-            InferError::NobodyThere { model: model() },
+            InferError::NobodyThere {
+                model: model(),
+                shortage: None,
+            },
             InferError::Busy {
                 model: model(),
                 retry_after: RETRY_SOON,

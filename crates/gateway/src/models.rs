@@ -79,8 +79,11 @@ pub(crate) async fn ready<M: Market>(State(shop): State<Shop<M>>) -> Response {
     if live > 0 {
         return Json(json!({ "ready": true, "models": live })).into_response();
     }
+    if let Some(shortage) = shop.market.shortage() {
+        return not_ready(&shortage.to_string(), &[]);
+    }
     if models.is_empty() {
-        return not_ready("no model is on offer in the registry", &[]);
+        return not_ready("no model is on offer", &[]);
     }
     let offers = models.iter().flat_map(|model| &model.offers);
     let problem = |offer: &consumer::OfferView| {

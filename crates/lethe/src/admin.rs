@@ -9,19 +9,18 @@ use std::time::Duration;
 use axum::Json;
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::extract::State;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use consumer::{AnswerView, Consumer, ModelView};
 use market::{Address, Ledger};
 use provider::Provider;
 use serde::Serialize;
-use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::doorkeeper::{guarded, refuse};
 use crate::money::{Holders, Money, MoneyError};
 
 /// Between two looks at what the page shows.
@@ -95,18 +94,20 @@ pub(crate) struct Dashboard {
     pub(crate) holders: Holders,
     pub(crate) demonstration: bool,
     pub(crate) shown: watch::Sender<Bytes>,
+    /// Ends the streams of pages that listen: a node that stops does not wait for them.
+    pub(crate) stop: CancellationToken,
 }
 
 impl Dashboard {
     /// Its routes, to be served beside the gateway's.
     pub(crate) fn routes(self: &Arc<Self>) -> Router {
-        let behind_key = Router::new()
-            .route("/api/state", get(state))
-            .route("/api/events", get(events))
-            .route("/api/money", get(money))
-            .route("/api/claim", post(claim))
-            .route_layer(from_fn_with_state(Arc::clone(self), key))
-            .with_state(Arc::clone(self));
+        let behind_key = [
+            ("/api/state", get(state)),
+            ("/api/events", get(events)),
+            ("/api/money", get(money)),
+            ("/api/claim", post(claim)),
+        ];
+        let behind_key = guarded(behind_key, &self.key).with_state(Arc::clone(self));
         Router::new()
             .route(
                 "/",
@@ -124,10 +125,10 @@ impl Dashboard {
     }
 
     /// Looks once a second, as long as somebody listens.
-    pub(crate) async fn watch(self: Arc<Self>, stop: CancellationToken) {
+    pub(crate) async fn watch(self: Arc<Self>) {
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(EVERY) => {}
             }
             if self.shown.receiver_count() > 0 {
@@ -245,31 +246,6 @@ impl Dashboard {
     }
 }
 
-/// Lets through who shows the node's key.
-async fn key(State(dashboard): State<Arc<Dashboard>>, request: Request, next: Next) -> Response {
-    let shown = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .map(HeaderValue::as_bytes);
-    let bearer = shown
-        .and_then(|shown| shown.strip_prefix(b"Bearer "))
-        .unwrap_or_default();
-    if bool::from(bearer.ct_eq(dashboard.key.as_bytes())) {
-        next.run(request).await
-    } else {
-        refuse(
-            StatusCode::UNAUTHORIZED,
-            "this needs the node's key: Authorization: Bearer KEY",
-        )
-    }
-}
-
-fn refuse(status: StatusCode, message: &str) -> Response {
-    let body =
-        serde_json::json!({ "error": { "message": message, "type": "invalid_request_error" } });
-    (status, Json(body)).into_response()
-}
-
 fn asset(kind: &'static str, text: &'static str) -> Response {
     let headers = [
         (header::CONTENT_TYPE, kind),
@@ -313,10 +289,11 @@ async fn events(State(dashboard): State<Arc<Dashboard>>) -> Response {
     let mut shown = dashboard.shown.subscribe();
     shown.mark_unchanged();
     let first = dashboard.event().await;
-    let later = futures_util::stream::unfold(shown, |mut shown| async {
-        shown.changed().await.ok()?;
+    let stop = dashboard.stop.clone();
+    let later = futures_util::stream::unfold((shown, stop), |(mut shown, stop)| async {
+        stop.run_until_cancelled(shown.changed()).await?.ok()?;
         let event = shown.borrow_and_update().clone();
-        Some((Ok::<_, Infallible>(event), shown))
+        Some((Ok::<_, Infallible>(event), (shown, stop)))
     });
     let events = futures_util::StreamExt::chain(
         futures_util::stream::once(async move { Ok::<_, Infallible>(first) }),

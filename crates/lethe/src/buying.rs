@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chain::EvmLedger;
 use consumer::{Consumer, Pacing, Policy};
-use market::{Amount, Ledger, LedgerError, Network, Payer};
+use market::{Amount, FundingPolicy, Ledger, LedgerError, Network, Payer};
 use store::Store;
 use transport::Endpoints;
 
@@ -45,7 +45,7 @@ pub(crate) struct Way {
 }
 
 /// What the owner of the money allows, if nothing else is said.
-fn policy(local: bool, way: Way) -> Policy {
+fn policy(local: bool, way: Way, funding: FundingPolicy) -> Policy {
     // On one machine a look costs nothing, and a provider that was just
     // started is found at once.
     let refresh = if local {
@@ -54,8 +54,7 @@ fn policy(local: bool, way: Way) -> Policy {
         Duration::from_secs(15)
     };
     Policy {
-        deposit: Amount::new(ONE_MOR),
-        channel_max: Amount::new(10 * ONE_MOR),
+        funding,
         withdraw_delay_s: market::WITHDRAW_DELAY_MIN_S,
         refresh,
         running_max: 4096,
@@ -66,11 +65,15 @@ fn policy(local: bool, way: Way) -> Policy {
 }
 
 /// Opens the consumer's journal and keys and begins to watch the market.
-/// Requests go `way`.
-pub(crate) async fn buy(place: &Place, way: Way) -> Result<Buying, BuyError> {
+/// Requests go `way`; channels are kept as `funding` says.
+pub(crate) async fn buy(
+    place: &Place,
+    way: Way,
+    funding: FundingPolicy,
+) -> Result<Buying, BuyError> {
     let payer = Arc::new(place.keys.wallet("payer").map_err(PlaceError::from)?);
     let hot_key = Arc::new(place.keys.wallet("hot").map_err(PlaceError::from)?);
-    let store = place.store("consumer")?;
+    let store = place.store("consumer").await?;
     if let Some(treasury) = place.treasury().await? {
         treasury.fund(payer.address(), FIRST_MOR).await?;
     }
@@ -88,7 +91,7 @@ pub(crate) async fn buy(place: &Place, way: Way) -> Result<Buying, BuyError> {
         store: store.clone(),
         hot_key,
         pseudonyms,
-        policy: policy(place.network.is_local(), way),
+        policy: policy(place.network.is_local(), way, funding),
         clock: clock::wall(),
     };
     let consumer = Consumer::start(deps).await?;

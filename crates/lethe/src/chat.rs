@@ -58,7 +58,14 @@ pub(crate) async fn chat(args: cli::Chat) -> Result<(), ChatError> {
         output::line(said(message));
     }
     while let Some(question) = ask().await {
-        turn(&client, &mut conversation, &mut keeping, question).await?;
+        let asked = turn(&client, &mut conversation, &mut keeping, question).await;
+        match asked {
+            // The conversation is as it was before the question: it can be asked again.
+            Err(ChatError::Client(error)) => {
+                output::line(format!("  [{}]", output::with_causes(&error)));
+            }
+            ended => ended?,
+        }
     }
     Ok(())
 }
@@ -109,7 +116,13 @@ async fn turn(
         role: Role::User,
         content: question,
     });
-    let content = answer(client, &conversation.model, &conversation.messages).await?;
+    let content = match answer(client, &conversation.model, &conversation.messages).await {
+        Ok(content) => content,
+        Err(error) => {
+            conversation.messages.pop();
+            return Err(error.into());
+        }
+    };
     conversation.messages.push(Message {
         role: Role::Assistant,
         content,
@@ -121,7 +134,8 @@ async fn turn(
         if first {
             let id = &conversation.id;
             output::line(format!(
-                "  [kept as {id}; `lethe chat --continue {id}` goes on]"
+                "  [kept as {id}; `lethe chat{} --continue {id}` goes on]",
+                client.data
             ));
         }
     }
@@ -139,10 +153,17 @@ pub(crate) fn said(message: &Message) -> String {
 
 async fn first_model(client: &Client) -> Result<String, ClientError> {
     let list: Value = parsed(client.get("/v1/models").await?).await?;
-    let first = list["data"][0]["id"].as_str().map(str::to_owned);
-    first.ok_or(ClientError::Refused {
-        status: 503,
-        message: "nothing is on offer yet".into(),
+    let models = list["data"].as_array().map_or(&[][..], Vec::as_slice);
+    // What nobody sells at the moment comes last.
+    let live = models.iter().find(|model| model["live"] == true);
+    let first = live.or(models.first());
+    if let Some(id) = first.and_then(|model| model["id"].as_str()) {
+        return Ok(id.to_owned());
+    }
+    // Says why there is nothing.
+    client.get("/readyz").await?;
+    Err(ClientError::Failed {
+        message: "nothing is on offer yet; try again shortly".into(),
     })
 }
 
@@ -165,10 +186,7 @@ async fn answer(client: &Client, model: &str, messages: &[Message]) -> Result<St
         raw.push_str(&String::from_utf8_lossy(&piece));
         let keep = raw.rfind(TAIL).or_else(|| raw.rfind('\n')).unwrap_or(0);
         raw.drain(..keep);
-        let broken = |problem: String| ClientError::Refused {
-            status: 200,
-            message: problem,
-        };
+        let broken = |message: String| ClientError::Failed { message };
         decoder.push(&piece);
         while let Some(event) = decoder.next().map_err(|error| broken(error.to_string()))? {
             let Ok(chunk) = serde_json::from_slice::<Value>(&event.data) else {

@@ -1,11 +1,13 @@
 //! The commands and their flags.
 
+pub(crate) mod wallet;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use consumer::Pacing;
-use market::Payer;
+use market::{Address, Payer};
 
 /// The node of a permissionless market for AI compute.
 #[derive(Debug, Parser)]
@@ -19,8 +21,12 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Start the whole market on this machine: chain, providers, gateway, dashboard. A demonstration by one operator.
     Up(Up),
-    /// Say where each unit of MOR is, and whether the sum is right.
+    /// Say where each unit of MOR is, when it can be had and how; also without a running node.
     Where(Where),
+    /// Bring all money of a data folder back: claim, settle, withdraw, give up stakes, send it home.
+    Exit(Exit),
+    /// Claim for a provider that is away, before a payer's withdrawal ends; needs no key of its own but one for gas.
+    Tower(Tower),
     /// Chat on the terminal, showing provider, time to first token, speed and cost.
     Chat(Chat),
     /// List the kept conversations, show one, or forget one.
@@ -33,12 +39,23 @@ pub(crate) enum Command {
     Consume(Consume),
     /// Carry sealed requests to registered nodes, so that they do not see who asks.
     Relay(Relay),
+    /// The keys: show them, make, restore, import or export them.
+    Wallet(wallet::Wallet),
+}
+
+/// At least one: who answers nobody sells nothing.
+fn slots(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("allowed: 1 and more".to_owned()),
+        Ok(slots) => Ok(slots),
+        Err(error) => Err(format!("{error} (allowed: 1 and more)")),
+    }
 }
 
 /// Where a command keeps its state.
 #[derive(Debug, Args)]
 pub(crate) struct Data {
-    /// The data folder.
+    /// The data folder; without this, `lethe` in $XDG_DATA_HOME or in ~/.local/share. Each running node needs its own.
     #[arg(long = "data", value_name = "DIR")]
     pub(crate) folder: Option<PathBuf>,
 }
@@ -98,9 +115,79 @@ pub(crate) struct Up {
 pub(crate) struct Where {
     #[command(flatten)]
     pub(crate) data: Data,
+    #[command(flatten)]
+    pub(crate) network: Network,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Exit {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    #[command(flatten)]
+    pub(crate) network: Network,
+    /// Send everything to this account in the end; without it, it stays in the wallets of the folder.
+    #[arg(long, value_name = "ADDRESS", value_parser = account)]
+    pub(crate) to: Option<Address>,
+    /// Wait for withdrawals until their delay is over; without it, run the command again then.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What a transaction's gas may cost of what it brings.
+#[derive(Debug, Args)]
+pub(crate) struct Gas {
+    /// What one of the chain's own coins is worth; without it gas is not weighed.
+    #[arg(long, value_name = "MOR")]
+    pub(crate) coin_price: Option<String>,
+    /// A claim or a settlement waits while its gas costs more of what it brings.
+    #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) gas_share: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tower {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    #[command(flatten)]
+    pub(crate) network: Network,
+    /// The file of signed claims that the provider writes (`lethe provide --tower-file`).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) claims: PathBuf,
+    /// Between two looks at the file and the chain.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=300))]
+    pub(crate) look_every: u64,
+    /// How long after a withdrawal began the provider itself has to claim.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    pub(crate) patience: u64,
+    /// Claim at the latest so long before a withdrawal's delay is over, whatever the share of gas.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(60..=86_400))]
+    pub(crate) claim_margin: u64,
+    #[command(flatten)]
+    pub(crate) gas: Gas,
+    /// Print one line of JSON when ready, and nothing else.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// An account as people write it: with a checksum, if it has letters of both cases.
+fn account(text: &str) -> Result<Address, String> {
+    let lower = text.chars().any(|c| c.is_ascii_lowercase() && c != 'x');
+    let upper = text.chars().any(|c| c.is_ascii_uppercase());
+    let parsed = match lower && upper {
+        true => Address::parse_checksummed(text, None).map_err(|error| error.to_string()),
+        false => text.parse::<Address>().map_err(|error| error.to_string()),
+    };
+    match parsed {
+        Ok(zero) if zero.is_zero() => Err("nobody has the key of the zero account".into()),
+        Ok(account) => Ok(account),
+        Err(problem) => Err(format!("{problem} (allowed: 0x and 40 hexadecimal digits)")),
+    }
 }
 
 #[derive(Debug, Args)]
@@ -154,6 +241,9 @@ pub(crate) struct Chats {
 pub(crate) struct Chain {
     #[command(flatten)]
     pub(crate) data: Data,
+    /// Let anybody move its time (`evm_increaseTime` and the like), to try out delays.
+    #[arg(long)]
+    pub(crate) cheats: bool,
     /// Where it listens.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8545")]
     pub(crate) rpc: SocketAddr,
@@ -173,7 +263,7 @@ pub(crate) struct Network {
     /// two both must. Transactions go to all.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8545")]
     pub(crate) rpc_url: Vec<String>,
-    /// Use a chain on which money is real, although nobody has audited this software.
+    /// Use a public chain, test networks included, although nobody has audited this software.
     #[arg(long)]
     pub(crate) unaudited: bool,
 }
@@ -215,7 +305,7 @@ pub(crate) struct Provide {
     #[arg(long, value_name = "MOR", default_value = "1")]
     pub(crate) output_price: String,
     /// Answers at a time.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = slots)]
     pub(crate) slots: usize,
     /// Requests that may wait for a place.
     #[arg(long, default_value_t = 8)]
@@ -223,9 +313,23 @@ pub(crate) struct Provide {
     /// The longest answer sold, in tokens.
     #[arg(long, value_name = "TOKENS", default_value_t = 8192)]
     pub(crate) answer_max: u32,
-    /// Between two claims of what was earned.
+    /// Claim as soon as so much is earned.
+    #[arg(long, value_name = "MOR", default_value = "1")]
+    pub(crate) claim_at: String,
+    /// Claim what has waited so long.
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) claim_every: u64,
+    /// When a payer withdraws: claim at the latest so long before its delay is over, whatever the share of gas.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(60..=86_400))]
+    pub(crate) claim_margin: u64,
+    /// Be paid out as soon as so much is claimed.
+    #[arg(long, value_name = "MOR", default_value = "0")]
+    pub(crate) settle_at: String,
+    #[command(flatten)]
+    pub(crate) gas: Gas,
+    /// Keep signed claims in this file, for `lethe tower` elsewhere.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tower_file: Option<PathBuf>,
     /// Print one line of JSON when ready, and nothing else.
     #[arg(long)]
     pub(crate) json: bool,
@@ -267,7 +371,26 @@ pub(crate) struct Consume {
     /// Who pays: an account for each provider, or the wallet itself.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) payer: PayerChoice,
+    #[command(flatten)]
+    pub(crate) funding: Funding,
     /// Print one line of JSON when ready, and nothing else.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What goes into a channel, and when it comes out again.
+#[derive(Debug, Args)]
+pub(crate) struct Funding {
+    /// Paid into a channel at a time.
+    #[arg(long, value_name = "MOR", default_value = "1")]
+    pub(crate) deposit: String,
+    /// The most that one channel may hold of what is not spent.
+    #[arg(long, value_name = "MOR", default_value = "10")]
+    pub(crate) channel_max: String,
+    /// Pay in again when a channel in use has less than this left.
+    #[arg(long, value_name = "MOR", default_value = "0.1")]
+    pub(crate) top_up_below: String,
+    /// Empty a channel that was not used for so long; never, if it is not given.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) withdraw_idle: Option<u64>,
 }

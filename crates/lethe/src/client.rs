@@ -12,20 +12,22 @@ pub(crate) enum ClientError {
     Folder(#[from] FolderError),
     #[error(transparent)]
     Keystore(#[from] KeystoreError),
-    #[error("the node at {url} does not answer; is it still running? start it with `lethe up`")]
+    #[error(
+        "the node at {url} does not answer; is it still running? start it as before, with \
+         `lethe up{data}` or `lethe consume{data}`"
+    )]
     Unreachable {
+        data: String,
         url: String,
         #[source]
         source: reqwest::Error,
     },
-    #[error(
-        "this node keeps no account of all money: that is for `lethe up`, where the chain is its own"
-    )]
-    NoMoneyMap,
     #[error("the node answered with status {status}: {message}")]
     Refused { status: u16, message: String },
-    #[error("the node's answer broke off")]
+    #[error("the connection to the node broke off before the answer's end")]
     Broken(#[source] reqwest::Error),
+    #[error("{message}")]
+    Failed { message: String },
     #[error("the node's answer is not understood; is it of another version?")]
     Malformed(#[source] serde_json::Error),
 }
@@ -36,6 +38,8 @@ pub(crate) struct Client {
     pub(crate) running: Running,
     /// Where conversations are kept, if they are.
     pub(crate) chats: PathBuf,
+    /// The flag that names the data folder; empty for the usual one.
+    pub(crate) data: String,
     key: String,
 }
 
@@ -51,12 +55,14 @@ impl Client {
             .build()
             .map_err(|source| ClientError::Unreachable {
                 url: running.base_url.clone(),
+                data: folder.flag(),
                 source,
             })?;
         Ok(Self {
             http,
             running,
             chats: folder.join("chats"),
+            data: folder.flag(),
             key,
         })
     }
@@ -83,15 +89,27 @@ impl Client {
         url: String,
     ) -> Result<reqwest::Response, ClientError> {
         let sent = request.bearer_auth(&self.key).send().await;
-        let response = sent.map_err(|source| ClientError::Unreachable { url, source })?;
+        let data = || self.data.clone();
+        let response = sent.map_err(|source| ClientError::Unreachable {
+            url,
+            data: data(),
+            source,
+        })?;
         if response.status().is_success() {
             return Ok(response);
         }
         let status = response.status().as_u16();
         let text = response.text().await.map_err(ClientError::Broken)?;
-        let message = openai::ErrorBody::message_in(text.as_bytes()).unwrap_or(text);
+        let message = openai::ErrorBody::message_in(text.as_bytes());
+        let message = message.or_else(|| reason(&text)).unwrap_or(text);
         Err(ClientError::Refused { status, message })
     }
+}
+
+/// Why `/readyz` says no.
+fn reason(text: &str) -> Option<String> {
+    let said: serde_json::Value = serde_json::from_str(text).ok()?;
+    said["reason"].as_str().map(str::to_owned)
 }
 
 /// A response's JSON.

@@ -11,7 +11,7 @@ use crate::keystore::write_private;
 /// Why the data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FolderError {
-    #[error("no data folder: neither --data nor HOME is set; give --data DIR")]
+    #[error("no data folder: neither --data nor an absolute HOME is set; give --data DIR")]
     Nowhere,
     #[error("data folder {path:?} cannot be used; choose another with --data DIR")]
     Unusable {
@@ -48,8 +48,10 @@ impl Folder {
         if let Some(path) = said {
             return Ok(path);
         }
-        let base = std::env::var_os("XDG_DATA_HOME").filter(|path| Path::new(path).is_absolute());
-        let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share"));
+        let absolute = |path: &std::ffi::OsString| Path::new(path).is_absolute();
+        let base = std::env::var_os("XDG_DATA_HOME").filter(absolute);
+        let home = std::env::var_os("HOME").filter(absolute);
+        let home = || home.map(|home| Path::new(&home).join(".local/share"));
         let base = base
             .map(PathBuf::from)
             .or_else(home)
@@ -89,9 +91,44 @@ impl Folder {
         })
     }
 
+    /// What to add to a command that is to use this folder: nothing for the
+    /// usual one.
+    pub(crate) fn flag(&self) -> String {
+        match Self::place(None) {
+            Ok(usual) if usual == self.path => String::new(),
+            _ => format!(" --data {}", self.path.display()),
+        }
+    }
+
     /// The file or folder of this name in it.
     pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// The books that were kept in it, sorted.
+    pub(crate) fn books(&self) -> Result<Vec<PathBuf>, FolderError> {
+        let at = |source| FolderError::Unusable {
+            path: self.path.clone(),
+            source,
+        };
+        let mut books = Vec::new();
+        let entries = match fs::read_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(books),
+            entries => entries.map_err(at)?,
+        };
+        for entry in entries {
+            let path = entry.map_err(at)?.path();
+            if path.extension() == Some("sqlite".as_ref()) {
+                books.push(path);
+            }
+        }
+        books.sort();
+        Ok(books)
+    }
+
+    /// Whether books were kept in it.
+    pub(crate) fn has_books(&self) -> Result<bool, FolderError> {
+        Ok(!self.books()?.is_empty())
     }
 
     /// Its path.

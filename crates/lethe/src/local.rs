@@ -33,17 +33,18 @@ pub(crate) enum LocalError {
 }
 
 /// Opens the chain in `folder`, serves it, and sees that the contracts are
-/// there. Where it is reached.
+/// there. Where it is reached. With `cheats` anybody may move its time.
 pub(crate) async fn start(
     folder: &Path,
     rpc: SocketAddr,
+    cheats: bool,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<String, LocalError> {
     let (listener, bound) = listen(rpc, "--rpc").await?;
     let rpc_url = format!("http://{bound}");
     let data = folder.join("chain");
-    let opened = tokio::task::spawn_blocking(move || open(&data)).await;
+    let opened = tokio::task::spawn_blocking(move || open(&data, cheats)).await;
     let devchain = opened.map_err(|_| LocalError::Interrupted)??;
     tasks.spawn(devchain::serve(devchain, listener, stop.clone()));
     chain::deploy(&rpc_url, &market()).await?;
@@ -63,7 +64,7 @@ fn market() -> LocalMarket {
     }
 }
 
-fn open(data: &Path) -> Result<Devchain, devchain::OpenError> {
+fn open(data: &Path, cheats: bool) -> Result<Devchain, devchain::OpenError> {
     let bare = Genesis::new(LOCAL_CHAIN_ID);
     let funded = DEVELOPMENT_ACCOUNTS.iter().fold(bare, |genesis, account| {
         genesis.with_balance(account.address, U256::from(COINS))
@@ -77,7 +78,7 @@ fn open(data: &Path) -> Result<Devchain, devchain::OpenError> {
     let options = devchain::Options {
         data,
         block_time: None,
-        cheats: false,
+        cheats,
     };
     Devchain::open(&genesis, options, || clock::now().0)
 }

@@ -12,7 +12,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::cli::Command;
 
 /// Crates that are heard in a relay.
-const OUR_CRATES: [&str; 7] = [
+const OUR_CRATES: [&str; 8] = [
+    chain::CAST,
     "chain",
     "lethe",
     "market",
@@ -22,12 +23,23 @@ const OUR_CRATES: [&str; 7] = [
     "transport",
 ];
 
-/// Warnings to standard error; `LETHE_LOG` says more or less.
+/// Warnings to standard error, and each action with money as a line of `cast`;
+/// `LETHE_LOG` says more or less. The demonstration's own actions are many and
+/// its money is play money; `lethe exit` tells its lines itself.
 pub(crate) fn start(command: &Command) {
-    let filter = EnvFilter::builder()
+    let said = std::env::var_os("LETHE_LOG").is_some();
+    let mut filter = EnvFilter::builder()
         .with_env_var("LETHE_LOG")
         .with_default_directive(tracing::level_filters::LevelFilter::WARN.into())
         .from_env_lossy();
+    let silent = matches!(
+        command,
+        Command::Up(_) | Command::Exit(_) | Command::Where(_)
+    );
+    if !said && !silent {
+        let cast = format!("{}=info", chain::CAST);
+        filter = filter.add_directive(cast.parse().expect("a target and a level"));
+    }
     let discreet = matches!(command, Command::Relay(_));
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -8,8 +8,13 @@ mod chats;
 mod cli;
 mod client;
 mod clock;
+mod doorkeeper;
+mod estate;
+mod exit;
+mod failing;
 mod folder;
 mod history;
+mod identity;
 mod keystore;
 mod listen;
 mod local;
@@ -17,16 +22,24 @@ mod logging;
 mod model;
 mod money;
 mod output;
+mod own;
+mod phrase;
 mod place;
+mod places;
+mod policies;
 mod progress;
 mod pseudonyms;
 mod relaying;
 mod roles;
+mod secret;
 mod selling;
 mod signals;
+mod signed_claims;
 mod summary;
+mod tower;
 mod tx_journal;
 mod up;
+mod wallet;
 mod whereabouts;
 
 use std::process::ExitCode;
@@ -38,10 +51,15 @@ use cli::{Cli, Command};
 const FAILED: u8 = 1;
 /// `lethe where` found that the sum is not right.
 const INCOMPLETE: u8 = 3;
+/// `lethe exit` did what could be done, and some money has to wait.
+const NOT_ALL: u8 = 4;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     logging::start(&cli.command);
+    if let Err(error) = failing::arm() {
+        return fail(&error.into());
+    }
     if rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .is_err()
@@ -70,8 +88,15 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Provide(args) => Box::pin(roles::provide(*args)).await?,
         Command::Consume(args) => Box::pin(roles::consume(args)).await?,
         Command::Relay(args) => Box::pin(roles::relay(args)).await?,
+        Command::Tower(args) => Box::pin(tower::tower(args)).await?,
+        Command::Exit(args) => {
+            if !Box::pin(exit::exit(args)).await? {
+                return Ok(ExitCode::from(NOT_ALL));
+            }
+        }
+        Command::Wallet(args) => wallet::wallet(args).await?,
         Command::Where(args) => {
-            if !whereabouts::whereabouts(args).await? {
+            if !Box::pin(whereabouts::whereabouts(args)).await? {
                 return Ok(ExitCode::from(INCOMPLETE));
             }
         }
@@ -83,6 +108,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     use std::io::Write;
     let causes: Vec<_> = error.chain().map(ToString::to_string).collect();
     // Where standard error is gone there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "lethe: {}", causes.join(": "));
+    let text = output::plain(&causes.join(": "));
+    let _ = writeln!(std::io::stderr(), "lethe: {text}");
     ExitCode::from(FAILED)
 }

@@ -3,31 +3,51 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chain::EvmLedger;
 use consumer::{ChannelView, Consumer};
 use market::{Address, Amount, AmountOverflow, Ledger, LedgerError};
 use serde::{Deserialize, Serialize};
 
-use chain::EvmLedger;
-
-/// A place that holds MOR.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Place {
-    pub(crate) label: String,
-    /// What it is there for, and how it gets out.
-    pub(crate) detail: String,
-    /// `wallet`, `escrow`, `earned`, `stake` or `treasury`.
-    pub(crate) kind: String,
-    pub(crate) amount: Amount,
-}
+use crate::places::{Paid, Place, name};
+use crate::policies::{claim_words, funding_words};
 
 /// All places.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Money {
+    /// `market`: all MOR there is; `own`: what this data folder holds.
+    #[serde(default = "of_the_market")]
+    pub(crate) scope: String,
     pub(crate) supply: Amount,
     pub(crate) sum: Amount,
-    /// The sum is the supply.
+    /// The sum is the supply; of one's own money: every place could be read.
     pub(crate) complete: bool,
     pub(crate) places: Vec<Place>,
+    /// What moves money by itself, in words.
+    #[serde(default)]
+    pub(crate) policies: Vec<String>,
+}
+
+fn of_the_market() -> String {
+    "market".to_owned()
+}
+
+impl Money {
+    /// Of one data folder: no more is known than its own places.
+    pub(crate) fn own(
+        supply: Amount,
+        mut places: Vec<Place>,
+        policies: Vec<String>,
+    ) -> Result<Self, AmountOverflow> {
+        places.retain(|place| !place.amount.is_zero());
+        Ok(Self {
+            scope: "own".to_owned(),
+            supply,
+            sum: Amount::sum(places.iter().map(|place| place.amount))?,
+            complete: true,
+            places,
+            policies,
+        })
+    }
 }
 
 /// Why the money cannot be told.
@@ -47,6 +67,8 @@ pub(crate) struct Holders {
     pub(crate) providers: BTreeMap<Address, String>,
     /// Of a demonstration: where all MOR came from.
     pub(crate) treasury: Vec<Address>,
+    /// When the providers claim.
+    pub(crate) claims: Option<market::ClaimPolicy>,
     /// Everybody who was ever given MOR, as far as was looked.
     pub(crate) seen: tokio::sync::Mutex<Seen>,
 }
@@ -87,7 +109,8 @@ impl Holders {
             .filter(|c| c.config.token == mor)
             .collect();
         for channel in &channels {
-            places.extend(self.channel(channel));
+            let to = self.name(channel.config.receiver);
+            places.extend(Paid::from(channel).places(ledger.network(), &to));
         }
         for (address, name) in &self.providers {
             places.extend(self.provider(*address, name).await?);
@@ -114,45 +137,19 @@ impl Holders {
         let supply = ledger.supply(mor).await?;
         let sum = Amount::sum(places.iter().map(|place| place.amount))?;
         Ok(Money {
+            scope: of_the_market(),
             supply,
             sum,
             complete: sum == supply,
             places,
+            policies: self.policies(consumer),
         })
     }
 
-    /// What a channel still holds, by what it is for.
-    fn channel(&self, channel: &ChannelView) -> [Place; 3] {
-        let to = self.name(channel.config.receiver);
-        let held = channel.escrow.less(channel.claimed);
-        let charged = channel.charged.less(channel.claimed).min(held);
-        let signed = channel
-            .ceiling
-            .less(channel.claimed)
-            .min(held)
-            .less(charged);
-        let free = held.less(charged).less(signed);
-        let delay = channel.config.withdraw_delay_s;
-        [
-            place(
-                format!("channel to {to}: free"),
-                "escrow",
-                free,
-                &format!("yours {delay} s after you ask for it"),
-            ),
-            place(
-                format!("channel to {to}: signed ahead"),
-                "escrow",
-                signed,
-                "covered by vouchers, not billed; counts for the next answers",
-            ),
-            place(
-                format!("channel to {to}: owed"),
-                "earned",
-                charged,
-                "billed by receipts; the provider's when it claims",
-            ),
-        ]
+    fn policies(&self, consumer: &Consumer) -> Vec<String> {
+        let mut policies = vec![funding_words(consumer.funding())];
+        policies.extend(self.claims.iter().map(claim_words));
+        policies
     }
 
     async fn provider(&self, address: Address, name: &str) -> Result<[Place; 2], MoneyError> {
@@ -253,18 +250,10 @@ impl Holders {
     }
 
     fn name(&self, provider: Address) -> String {
-        self.providers
-            .get(&provider)
-            .cloned()
-            .unwrap_or_else(|| provider.to_string())
+        name(&self.providers, provider)
     }
 }
 
 fn place(label: String, kind: &str, amount: Amount, detail: &str) -> Place {
-    Place {
-        label,
-        detail: detail.to_owned(),
-        kind: kind.to_owned(),
-        amount,
-    }
+    Place::new(label, kind, amount, detail)
 }

@@ -15,9 +15,13 @@ pub(crate) fn text(text: impl AsRef<str>) {
     let _ = out.flush();
 }
 
-/// Text that somebody else wrote, without what would move the terminal's cursor.
+/// Text that somebody else wrote, without what would move the terminal's
+/// cursor or turn the direction of what follows.
 pub(crate) fn plain(text: &str) -> String {
-    let harmless = |character: &char| !character.is_control() || matches!(character, '\n' | '\t');
+    let harmless = |character: &char| {
+        let turns = matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        !turns && (!character.is_control() || matches!(character, '\n' | '\t'))
+    };
     text.chars().filter(harmless).collect()
 }
 
@@ -29,4 +33,16 @@ pub(crate) fn json(value: &impl serde::Serialize) {
 /// Whether a person is looking.
 pub(crate) fn is_terminal() -> bool {
     io::stdout().is_terminal()
+}
+
+/// An error with its causes, outermost first; others may have written parts of it.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    plain(&text)
 }

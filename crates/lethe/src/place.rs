@@ -1,5 +1,6 @@
 //! What every role needs: a data folder, keys, a chain.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use chain::{Endpoints, EvmLedger, MemoryJournal, Network};
@@ -7,6 +8,7 @@ use market::{Ledger, LedgerError, WalletKey};
 use store::Store;
 
 use crate::folder::{Folder, FolderError};
+use crate::identity::{Books, IdentityError};
 use crate::keystore::{Keystore, KeystoreError};
 use crate::tx_journal::StoredTransactions;
 
@@ -25,6 +27,8 @@ pub(crate) enum PlaceError {
         #[source]
         source: LedgerError,
     },
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     #[error("the journal {path:?} cannot be opened")]
     Store {
         path: std::path::PathBuf,
@@ -52,7 +56,7 @@ impl Place {
     ) -> Result<Self, PlaceError> {
         let endpoints = endpoints.into();
         let rpc_url = endpoints.urls().first().cloned().unwrap_or_default();
-        let keys = Keystore::open(folder.join("keys"))?;
+        let keys = Keystore::open(folder.join("keys"), folder.has_books()?)?;
         Ok(Self {
             folder,
             keys,
@@ -62,10 +66,17 @@ impl Place {
         })
     }
 
-    /// The journal of a role.
-    pub(crate) fn store(&self, role: &str) -> Result<Store, PlaceError> {
+    /// The journal of a role for who only takes money out: a copy will do.
+    pub(crate) fn store_or_copy(&self, role: &str) -> Result<Store, PlaceError> {
+        open(&self.folder.join(&format!("{role}.sqlite")))
+    }
+
+    /// The journal of a role; a copy of one is refused.
+    pub(crate) async fn store(&self, role: &str) -> Result<Store, PlaceError> {
         let path = self.folder.join(&format!("{role}.sqlite"));
-        Store::open(&path).map_err(|source| PlaceError::Store { path, source })
+        let store = open(&path)?;
+        Books::at(&store, &path)?.start().await?;
+        Ok(store)
     }
 
     /// The chain as the account of `key` sees it; its transactions are journalled in `store`.
@@ -76,6 +87,18 @@ impl Place {
         name: &str,
     ) -> Result<EvmLedger, PlaceError> {
         let journal = Arc::new(StoredTransactions::new(store, name));
+        EvmLedger::connect(&self.endpoints, self.network.clone(), key, journal)
+            .await
+            .map_err(|source| PlaceError::Chain {
+                rpc_url: self.rpc_url.clone(),
+                source,
+            })
+    }
+
+    /// The chain as the account of `key` sees it, to read only: what its journal
+    /// has open is left alone, and nothing may be written.
+    pub(crate) async fn reader(&self, key: Arc<WalletKey>) -> Result<EvmLedger, PlaceError> {
+        let journal = Arc::new(MemoryJournal::default());
         EvmLedger::connect(&self.endpoints, self.network.clone(), key, journal)
             .await
             .map_err(|source| PlaceError::Chain {
@@ -101,6 +124,14 @@ impl Place {
     }
 }
 
+/// The journals in this file.
+pub(crate) fn open(path: &Path) -> Result<Store, PlaceError> {
+    Store::open(path).map_err(|source| PlaceError::Store {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 /// Money for those who take part in a demonstration.
 pub(crate) struct Treasury {
     pub(crate) ledger: EvmLedger,
@@ -116,14 +147,16 @@ impl Treasury {
         account: market::Address,
         mor: market::Amount,
     ) -> Result<(), LedgerError> {
+        // MOR first: who has coins has had its MOR, wherever a start was cut off.
         let coins = self.ledger.coins(account).await?;
-        let first = coins.is_zero();
+        let token = self.ledger.mor();
+        if coins.is_zero() && self.ledger.balance(token, account).await? < mor {
+            self.ledger.transfer(token, account, mor).await?;
+            failpoint::hit("treasury.mor.given");
+        }
         if coins.base_units() < Self::COINS.base_units() / 10 {
             self.ledger.transfer_coins(account, Self::COINS).await?;
-        }
-        let token = self.ledger.mor();
-        if first && self.ledger.balance(token, account).await? < mor {
-            self.ledger.transfer(token, account, mor).await?;
+            failpoint::hit("treasury.coins.given");
         }
         Ok(())
     }

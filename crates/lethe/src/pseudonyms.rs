@@ -73,6 +73,6 @@ impl Pseudonyms for KeptPseudonyms {
 }
 
 /// Of the key and of the journal of its transactions.
-fn payer_name(number: u32) -> String {
+pub(crate) fn payer_name(number: u32) -> String {
     format!("payer-{number}")
 }

@@ -56,7 +56,7 @@ pub(crate) async fn carry(
     let wallet = Arc::new(place.keys.wallet(name).map_err(PlaceError::from)?);
     let node_key = Arc::new(place.keys.node(name).map_err(PlaceError::from)?);
     let address = wallet.address();
-    let store = place.store(name)?;
+    let store = place.store(name).await?;
     if let Some(treasury) = place.treasury().await? {
         treasury.fund(address, FIRST_MOR).await?;
     }

@@ -1,12 +1,14 @@
 //! The roles one by one, each a process of its own with a data folder of its
 //! own: the embedded chain, a provider, a consumer with its gateway.
 
+use std::future::IntoFuture;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chain::{Network, NetworkError};
 use gateway::{ApiKey, Gateway, Settings};
-use market::{Amount, ParseAmountError, Rates};
+use market::Rates;
 use provider::{BackendHandle, OpenAiBackend, OpenAiConfig, OpenAiConfigError};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -20,13 +22,13 @@ use crate::listen::{ListenError, listen};
 use crate::local::{self, LocalError};
 use crate::model::{self, ModelError};
 use crate::output;
+use crate::own::Own;
 use crate::place::{Place, PlaceError};
+use crate::policies::{PolicyError, claiming, funding, mor};
 use crate::relaying::{RelayError, carry};
-use crate::selling::{SellError, Shop, engine_backend, sell};
+use crate::selling::{SellError, Selling, Shop, engine_backend, sell};
 use crate::signals::stopped;
-
-/// MOR has 18 digits after the point.
-const MOR_DECIMALS: u8 = 18;
+use crate::signed_claims;
 
 /// Why a role does not run.
 #[derive(Debug, thiserror::Error)]
@@ -51,12 +53,8 @@ pub(crate) enum RoleError {
     Buy(#[from] BuyError),
     #[error(transparent)]
     Relay(#[from] RelayError),
-    #[error("{flag} is not a price in MOR")]
-    Price {
-        flag: &'static str,
-        #[source]
-        source: ParseAmountError,
-    },
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     #[error("--backend {url:?} cannot be used")]
     Backend {
         url: String,
@@ -75,7 +73,7 @@ pub(crate) enum RoleError {
 pub(crate) async fn chain(args: cli::Chain) -> Result<(), RoleError> {
     let folder = Folder::take(args.data.folder)?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let rpc_url = local::start(folder.path(), args.rpc, &tasks, &stop).await?;
+    let rpc_url = local::start(folder.path(), args.rpc, args.cheats, &tasks, &stop).await?;
     match args.json {
         true => output::json(&json!({ "rpc_url": rpc_url })),
         false => output::line(format!(
@@ -93,15 +91,10 @@ pub(crate) async fn chain(args: cli::Chain) -> Result<(), RoleError> {
 pub(crate) async fn provide(args: cli::Provide) -> Result<(), RoleError> {
     let network = Network::by_name(&args.network.network, args.network.unaudited)?;
     let rates = Rates {
-        input_per_million: price(&args.input_price).map_err(|source| RoleError::Price {
-            flag: "--input-price",
-            source,
-        })?,
-        output_per_million: price(&args.output_price).map_err(|source| RoleError::Price {
-            flag: "--output-price",
-            source,
-        })?,
+        input_per_million: mor("--input-price", &args.input_price)?,
+        output_per_million: mor("--output-price", &args.output_price)?,
     };
+    let claims = claiming(&args, network.mor)?;
     let (backend, upstream) = backend(&args).await?;
     let folder = Folder::take(args.data.folder)?;
     let place = Place::new(folder, network, args.network.rpc_url)?;
@@ -116,10 +109,17 @@ pub(crate) async fn provide(args: cli::Provide) -> Result<(), RoleError> {
         context_length: None,
         backend,
         upstream,
-        claim_every: Duration::from_secs(args.claim_every),
+        claims,
     };
     let selling = sell(&place, shop, Some(args.endpoint), args.listen).await?;
     let (address, endpoint) = (selling.address, selling.provider.addr());
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    tell_money(&place, &selling, &tasks, &stop).await?;
+    if let Some(path) = args.tower_file {
+        let provider = Arc::clone(&selling.provider);
+        let keeper = signed_claims::Keeper::new(provider, place.network.clone(), path);
+        tasks.spawn(keeper.keep(stop.clone()));
+    }
     match args.json {
         true => output::json(&json!({ "provider": address, "endpoint": endpoint })),
         false => output::line(format!(
@@ -128,12 +128,41 @@ pub(crate) async fn provide(args: cli::Provide) -> Result<(), RoleError> {
         )),
     }
     stopped().await;
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
     selling.stop().await;
     Ok(())
 }
 
-fn price(text: &str) -> Result<Amount, ParseAmountError> {
-    Amount::from_decimal(text, MOR_DECIMALS)
+/// Opens a door on this machine, behind the folder's key, at which `lethe where` asks.
+async fn tell_money(
+    place: &Place,
+    selling: &Selling,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<(), RoleError> {
+    let key = bearer(&place.folder.join("api-key"))?;
+    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    let (listener, http) = listen(anywhere, "--data").await?;
+    let own = Own::Provider {
+        provider: Arc::clone(&selling.provider),
+        ledger: selling.ledger.clone(),
+    };
+    let served = axum::serve(listener, own.routes(&key)).into_future();
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            served = served => drop(served),
+        }
+    });
+    place.folder.announce(&Running {
+        base_url: format!("http://{http}/v1"),
+        rpc_url: place.rpc_url.clone(),
+        dashboard_url: format!("http://{http}/"),
+    })?;
+    Ok(())
 }
 
 async fn backend(args: &cli::Provide) -> Result<(BackendHandle, &'static str), RoleError> {
@@ -192,12 +221,17 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         pacing: cli::pacing(args.paced),
         payer: args.payer.into(),
     };
-    let buying = buy(&place, way).await?;
+    let buying = buy(&place, way, funding(&args.funding)?).await?;
     let settings = Settings {
         keys: vec![api_key],
         ..Settings::default()
     };
-    let gateway = Gateway::new(Arc::new(buying.consumer.clone()), settings);
+    let own = Own::Consumer {
+        consumer: buying.consumer.clone(),
+        ledger: buying.ledger.clone(),
+    };
+    let gateway =
+        Gateway::new(Arc::new(buying.consumer.clone()), settings).with_routes(own.routes(&key));
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     tasks.spawn(gateway.serve(listener, stop.clone()));
     let running = Running {

@@ -56,8 +56,8 @@ pub(crate) struct Shop {
     pub(crate) upstream_model: String,
     /// `own-engine` or `third-party`.
     pub(crate) upstream: &'static str,
-    /// Between two claims.
-    pub(crate) claim_every: Duration,
+    /// When it claims.
+    pub(crate) claims: ClaimPolicy,
 }
 
 /// A provider that sells.
@@ -65,6 +65,7 @@ pub(crate) struct Selling {
     pub(crate) name: String,
     pub(crate) address: Address,
     pub(crate) provider: Arc<Provider>,
+    pub(crate) ledger: EvmLedger,
     node: Node,
     store: Store,
 }
@@ -86,7 +87,7 @@ pub(crate) async fn sell(
     let wallet = Arc::new(place.keys.wallet(&name).map_err(PlaceError::from)?);
     let node_key = Arc::new(place.keys.node(&name).map_err(PlaceError::from)?);
     let address = wallet.address();
-    let store = place.store(&name)?;
+    let store = place.store(&name).await?;
     if let Some(treasury) = place.treasury().await? {
         treasury.fund(address, FIRST_MOR).await?;
     }
@@ -115,6 +116,7 @@ pub(crate) async fn sell(
         name,
         address,
         provider,
+        ledger,
         node,
         store,
     })
@@ -166,11 +168,7 @@ async fn config(shop: Shop, bound: SocketAddr, ledger: &EvmLedger) -> Result<Con
         quote_validity_s: 600,
         pay_within: Config::PAY_WITHIN,
         stop_within: Duration::from_secs(5),
-        claims: ClaimPolicy {
-            threshold: Amount::new(1_000_000_000_000_000_000),
-            interval: shop.claim_every,
-            on_stop: false,
-        },
+        claims: shop.claims,
     })
 }
 

@@ -12,6 +12,8 @@ pub(crate) struct Ready<'a> {
     pub(crate) running: &'a Running,
     pub(crate) key: &'a str,
     pub(crate) key_path: &'a Path,
+    /// The flag that names the data folder; empty for the usual one.
+    pub(crate) data: &'a str,
     /// Servers on this machine whose answers could be sold.
     pub(crate) found: &'a [provider::Found],
     pub(crate) json: bool,
@@ -65,7 +67,8 @@ Ask the demonstration model (it knows the definitions of about 3,000 nouns):
   curl -N {base_url}/chat/completions -H \"Authorization: Bearer {key}\" -H 'Content-Type: application/json' \\
     -d '{{\"model\":\"lethe-demo\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"What is a glacier?\"}}]}}'
 
-`lethe chat` asks from the terminal, `lethe where` says where the money is. Ctrl-C stops."
+`lethe chat{data}` asks from the terminal, `lethe where{data}` says where the money is. Ctrl-C stops.",
+        data = ready.data,
     ));
     for found in ready.found {
         output::line(offer(found, rpc_url));

@@ -157,4 +157,31 @@ mod tests {
         let found = journal.open().await.unwrap();
         assert_eq!(found, [open(tx(2), false)]);
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(32))]
+        /// A transaction that is not understood is not taken for one that ended.
+        #[test]
+        fn entries_of_any_bytes_are_an_error_and_stay(
+            payload in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+            cut in 0usize..60,
+        ) {
+            let mut whole = serde_json::to_vec(&tx(1)).unwrap();
+            whole.truncate(whole.len() - 1 - cut);
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(async {
+                for payload in [payload, whole] {
+                    let folder = tempfile::tempdir().unwrap();
+                    let store = Store::open(&folder.path().join("store")).unwrap();
+                    let journal = StoredTransactions::new(&store, "payer");
+                    journal.write("signed", tx(1).hash, payload.clone()).await.unwrap();
+                    assert!(journal.open().await.is_err());
+                    let kept = store.journal("transactions/payer").load().await.unwrap();
+                    assert_eq!(kept.len(), 1);
+                    assert_eq!(kept[0].payload, payload);
+                    store.close().await;
+                }
+            });
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chain::{DEPLOYER, DEVELOPMENT_ACCOUNTS, Network};
 use engine::Engine;
 use gateway::{ApiKey, Gateway, Settings};
-use market::{Amount, LedgerError, Rates};
+use market::{Amount, ClaimPolicy, LedgerError, Rates};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,6 +23,7 @@ use crate::local::{self, LocalError};
 use crate::model::{self, ModelError};
 use crate::money::Holders;
 use crate::place::{Place, PlaceError};
+use crate::policies::usual_funding;
 use crate::progress::Progress;
 use crate::relaying::{RelayError, Relaying, carry};
 use crate::selling::{SellError, Selling, Shop, engine_backend, sell};
@@ -152,10 +153,10 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
     let gateway = Gateway::new(Arc::new(market.buying.consumer.clone()), settings)
         .with_routes(dashboard.routes());
 
-    let stop = CancellationToken::new();
+    let stop = dashboard.stop.clone();
     let tasks = TaskTracker::new();
     tasks.spawn(gateway.serve(listener, stop.clone()));
-    tasks.spawn(Arc::clone(&dashboard).watch(stop.clone()));
+    tasks.spawn(Arc::clone(&dashboard).watch());
     market.place.folder.announce(&running)?;
     let found = provider::detect().await;
     progress.done();
@@ -163,6 +164,7 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
         running: &running,
         key: &key,
         key_path: &key_path,
+        data: &market.place.folder.flag(),
         found: &found,
         json: args.json,
     });
@@ -186,7 +188,7 @@ impl Market {
     ) -> Result<Self, UpError> {
         let (chain_stop, chain_tasks) = (CancellationToken::new(), TaskTracker::new());
         progress.step("the embedded chain and the contracts");
-        let rpc_url = local::start(folder.path(), rpc, &chain_tasks, &chain_stop).await?;
+        let rpc_url = local::start(folder.path(), rpc, false, &chain_tasks, &chain_stop).await?;
         let place = Place::new(folder, Network::local(), rpc_url)?;
 
         progress.step("the model");
@@ -209,7 +211,7 @@ impl Market {
             relaying.push(relay);
         }
         progress.step("the consumer");
-        let buying = buy(&place, way).await?;
+        let buying = buy(&place, way, usual_funding()).await?;
         Ok(Self {
             place,
             relaying,
@@ -231,6 +233,7 @@ impl Market {
             base_url: running.base_url.clone(),
             rpc_url: running.rpc_url.clone(),
             consumer: self.buying.consumer.clone(),
+            stop: CancellationToken::new(),
             relays: self
                 .relaying
                 .iter()
@@ -245,6 +248,10 @@ impl Market {
                 ledger: self.buying.ledger.clone(),
                 providers,
                 treasury: vec![DEVELOPMENT_ACCOUNTS[0].address, DEPLOYER.address],
+                claims: self
+                    .selling
+                    .first()
+                    .map(|one| one.provider.claim_policy().clone()),
                 seen: tokio::sync::Mutex::default(),
             },
             demonstration: true,
@@ -284,7 +291,10 @@ impl Spec {
             backend: engine_backend(engine),
             upstream_model: model.to_owned(),
             upstream: "own-engine",
-            claim_every: CLAIM_EVERY,
+            claims: ClaimPolicy {
+                interval: CLAIM_EVERY,
+                ..ClaimPolicy::default()
+            },
         }
     }
 }

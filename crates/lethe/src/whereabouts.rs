@@ -1,19 +1,41 @@
-//! `lethe where`: where each unit of MOR is, and whether the sum is right.
+//! `lethe where`: where each unit of MOR is, since when, when it can be had,
+//! and by which command. Asks the node that runs on the folder; where none
+//! does, it reads the folder's journals and the chain.
 
 use crate::cli;
 use crate::client::{Client, ClientError, json};
+use crate::clock;
+use crate::estate::{Estate, EstateError};
+use crate::folder::{Folder, FolderError};
 use crate::money::Money;
 use crate::output;
+use crate::own::{self, OwnError};
+use crate::places::Place;
+use crate::policies::MOR_DECIMALS;
 
-/// MOR has 18 digits after the point.
-const DECIMALS: u8 = 18;
+/// Why it cannot be told.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WhereError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error(transparent)]
+    Estate(#[from] EstateError),
+    #[error(transparent)]
+    Own(#[from] OwnError),
+}
 
-/// Asks the running node and prints. Whether the sum is right.
-pub(crate) async fn whereabouts(args: cli::Where) -> Result<bool, ClientError> {
-    let client = Client::of(args.data.folder)?;
-    let money: Money = match client.get("/api/money").await {
-        Err(ClientError::Refused { status: 404, .. }) => return Err(ClientError::NoMoneyMap),
-        response => json(response?).await?,
+/// Asks the running node, or reads what it left, and prints. Whether the sum is right.
+pub(crate) async fn whereabouts(args: cli::Where) -> Result<bool, WhereError> {
+    let look = Folder::look(args.data.folder.clone())?;
+    let running = match look.running() {
+        Ok(_) => asked(args.data.folder.clone()).await?,
+        Err(_) => None,
+    };
+    let money = match running {
+        Some(money) => money,
+        None => read(args.data, &args.network, &look).await?,
     };
     if args.json {
         output::json(&money);
@@ -23,11 +45,30 @@ pub(crate) async fn whereabouts(args: cli::Where) -> Result<bool, ClientError> {
     Ok(money.complete)
 }
 
+/// None: it said that it runs, and is gone.
+async fn asked(folder: Option<std::path::PathBuf>) -> Result<Option<Money>, WhereError> {
+    let client = Client::of(folder)?;
+    match client.get("/api/money").await {
+        Err(ClientError::Unreachable { .. }) => Ok(None),
+        response => Ok(Some(json(response?).await?)),
+    }
+}
+
+async fn read(data: cli::Data, network: &cli::Network, look: &Folder) -> Result<Money, WhereError> {
+    let Some(estate) = Box::pin(Estate::open(data, network)).await? else {
+        let path = look.path().to_owned();
+        return Err(FolderError::NothingRuns { path }.into());
+    };
+    let money = own::of_folder(&estate).await;
+    estate.close().await;
+    Ok(money?)
+}
+
 fn table(money: &Money) -> String {
     let amounts: Vec<_> = money
         .places
         .iter()
-        .map(|place| place.amount.to_decimal(DECIMALS))
+        .map(|place| place.amount.to_decimal(MOR_DECIMALS))
         .collect();
     let label = money
         .places
@@ -39,17 +80,47 @@ fn table(money: &Money) -> String {
     let mut text = String::new();
     for (place, shown) in money.places.iter().zip(&amounts) {
         text.push_str(&format!(
-            "{:label$}  {shown:>amount$} MOR  {}\n",
-            place.label, place.detail
+            "{:label$}  {shown:>amount$} MOR  {}\n{}",
+            place.label,
+            place.detail,
+            way_out(place)
         ));
     }
-    let sum = money.sum.to_decimal(DECIMALS);
-    let supply = money.supply.to_decimal(DECIMALS);
-    let verdict = match money.complete {
-        true => "every unit is accounted for".to_owned(),
-        false => format!("NOT all of the supply of {supply} MOR; please report this"),
+    for policy in &money.policies {
+        text.push_str(&format!("policy: {policy}\n"));
+    }
+    let sum = money.sum.to_decimal(MOR_DECIMALS);
+    let supply = money.supply.to_decimal(MOR_DECIMALS);
+    let verdict = match (money.scope.as_str(), money.complete) {
+        ("own", true) => format!("of this data folder, out of {supply} MOR that there are"),
+        (_, true) => "every unit is accounted for".to_owned(),
+        (_, false) => format!("NOT all of the supply of {supply} MOR; please report this"),
     };
     text.push_str(&format!("{:label$}  {sum:>amount$} MOR  {verdict}", "sum"));
+    text
+}
+
+/// When and how a place's money can be had, in lines of their own.
+fn way_out(place: &Place) -> String {
+    let mut text = String::new();
+    if let (Some(since), Some(unlocks)) = (place.since, place.unlocks_at) {
+        let now = clock::now();
+        let when = match unlocks.since_s(now) {
+            0 => "now".to_owned(),
+            left => format!("in {left} s"),
+        };
+        text.push_str(&format!(
+            "    since {} s, unlocks {when} (Unix time {})\n",
+            now.since_s(since),
+            unlocks.0
+        ));
+    }
+    if let Some(command) = &place.command {
+        text.push_str(&format!("    {command}\n"));
+    }
+    if let Some(cast) = &place.cast {
+        text.push_str(&format!("    {cast}\n"));
+    }
     text
 }
 
@@ -58,17 +129,13 @@ mod tests {
     use market::Amount;
 
     use super::*;
-    use crate::money::Place;
 
     #[test]
     fn the_table_lines_up_and_says_whether_the_sum_is_right() {
-        let place = |label: &str, units| Place {
-            label: label.into(),
-            detail: "d".into(),
-            kind: "wallet".into(),
-            amount: Amount::new(units),
-        };
+        let place = |label: &str, units| Place::new(label, "wallet", Amount::new(units), "d");
         let mut money = Money {
+            scope: "market".into(),
+            policies: vec![],
             supply: Amount::new(1_500_000_000_000_000_000),
             sum: Amount::new(1_500_000_000_000_000_000),
             complete: true,

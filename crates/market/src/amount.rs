@@ -5,6 +5,7 @@
 
 use core::fmt;
 use core::str::FromStr;
+use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -193,6 +194,29 @@ impl Timestamp {
 
     /// Seconds from `earlier` to `self`; zero if it is not earlier.
     pub fn since_s(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Time since a start that the caller chose. It never goes back, whatever
+/// happens to the clock on the wall.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Moment(Duration);
+
+impl Moment {
+    /// So long after the start.
+    pub const fn new(since_start: Duration) -> Self {
+        Self(since_start)
+    }
+
+    /// So much later; the end of time if that is out of range.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        Self(self.0.saturating_add(wait))
+    }
+
+    /// From `earlier` to `self`; nothing if it is not earlier.
+    pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
 }

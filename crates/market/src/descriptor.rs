@@ -4,12 +4,14 @@
 //!
 //! The signature (EIP-191 `personal_sign`) is over the text of the record as
 //! it stands in the response, so there is no canonical form to disagree on,
-//! and `cast wallet verify` can check it.
+//! and `cast wallet verify` can check it. The node key signs the same text:
+//! otherwise any registered account could give another's node an address of
+//! its own choice, and whoever looks nodes up by their key would go there.
 
-use alloy_primitives::{Address, Signature};
+use alloy_primitives::{Address, B512, Signature};
 use serde::{Deserialize, Serialize};
 
-use crate::{ModelId, NodeId, Quote, Timestamp, WalletKey};
+use crate::{ModelId, NodeId, NodeKey, Quote, Timestamp, WalletKey};
 
 /// Nobody describes a node in more than this.
 pub const MAX_RECORD_BYTES: usize = 256 * 1024;
@@ -68,11 +70,14 @@ pub struct Record {
 
 /// A record's exact text and its signature, as served.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SignedRecord {
     /// The record as JSON text.
     pub record: String,
     /// By the provider's wallet, over `record`.
     pub signature: Signature,
+    /// By the node that the record names, over a tag and `record`.
+    pub node_signature: B512,
 }
 
 /// Why a record is not believed.
@@ -89,6 +94,18 @@ pub enum DescriptorError {
     BadSignature {
         /// Who should have.
         provider: Address,
+    },
+    /// Not signed by the node that it names: that one belongs to somebody else.
+    #[error("record is not signed by node {node}, which it names")]
+    NotTheNode {
+        /// Which.
+        node: NodeId,
+    },
+    /// Good for longer than anything in it can be.
+    #[error("record is good for {got_s} s (allowed: {allowed_s} s)", allowed_s = Record::GOOD_S_MAX)]
+    TooLong {
+        /// How long.
+        got_s: u64,
     },
     /// Not a record.
     #[error("record is malformed")]
@@ -125,11 +142,23 @@ impl Record {
     /// How far a provider's clock may be ahead of ours.
     const CLOCK_SKEW_S: u64 = 300;
 
-    /// Writes and signs it.
-    pub fn sign(&self, wallet: &WalletKey) -> SignedRecord {
+    /// The longest that a record is good: what moved away is forgotten after that.
+    pub const GOOD_S_MAX: u64 = 24 * 3600;
+
+    const TAG: &'static [u8] = b"lethe descriptor v1\n";
+
+    /// Writes it, and signs it with both keys.
+    pub fn sign(&self, wallet: &WalletKey, node: &NodeKey) -> SignedRecord {
         let record = serde_json::to_string(self).expect("a record has only string keys");
-        let signature = wallet.sign_message(record.as_bytes());
-        SignedRecord { record, signature }
+        SignedRecord {
+            signature: wallet.sign_message(record.as_bytes()),
+            node_signature: B512::from(node.sign(&Self::signing_bytes(&record))),
+            record,
+        }
+    }
+
+    fn signing_bytes(record: &str) -> Vec<u8> {
+        [Self::TAG, record.as_bytes()].concat()
     }
 }
 
@@ -175,6 +204,14 @@ impl SignedRecord {
                 now,
             });
         }
+        let got_s = record.expires_at.0.saturating_sub(record.issued_at.0);
+        if got_s > Record::GOOD_S_MAX {
+            return Err(DescriptorError::TooLong { got_s });
+        }
+        let node = record.node;
+        if !node.verifies(&Record::signing_bytes(&self.record), &self.node_signature.0) {
+            return Err(DescriptorError::NotTheNode { node });
+        }
         Ok(record)
     }
 }
@@ -212,6 +249,10 @@ mod tests {
         WalletKey::from_bytes(&[3; 32]).unwrap()
     }
 
+    fn node() -> NodeKey {
+        NodeKey::from_bytes(&[5; 32])
+    }
+
     fn record() -> Record {
         Record {
             version: 1,
@@ -220,7 +261,7 @@ mod tests {
             provider: wallet().address(),
             receiver_authorizer: wallet().address(),
             withdraw_delay_min_s: 900,
-            node: NodeId(B256::repeat_byte(1)),
+            node: node().id(),
             addresses: vec!["127.0.0.1:1".into()],
             offers: vec![],
             capabilities: vec![],
@@ -230,7 +271,9 @@ mod tests {
     }
 
     fn opened(record: &Record, at: Timestamp) -> Result<Record, DescriptorError> {
-        record.sign(&wallet()).open(wallet().address(), &DOMAIN, at)
+        record
+            .sign(&wallet(), &node())
+            .open(wallet().address(), &DOMAIN, at)
     }
 
     #[test]
@@ -240,10 +283,36 @@ mod tests {
 
     #[test]
     fn a_forged_record_is_not() {
-        let mut signed = record().sign(&wallet());
+        let mut signed = record().sign(&wallet(), &node());
         signed.record = signed.record.replace("127.0.0.1", "127.0.0.2");
         let opened = signed.open(wallet().address(), &DOMAIN, NOW);
         assert!(matches!(opened, Err(DescriptorError::BadSignature { .. })));
+    }
+
+    #[test]
+    fn a_record_that_names_a_node_of_somebody_else_is_not() {
+        let victim = NodeKey::from_bytes(&[6; 32]).id();
+        for named in [victim, NodeId(B256::ZERO)] {
+            let forged = Record {
+                node: named,
+                ..record()
+            };
+            let opened = opened(&forged, NOW);
+            assert!(
+                matches!(opened, Err(DescriptorError::NotTheNode { node }) if node == named),
+                "{opened:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_good_for_ever_is_not() {
+        let forever = Record {
+            expires_at: NOW.after_s(Record::GOOD_S_MAX + 1),
+            ..record()
+        };
+        let opened = opened(&forever, NOW);
+        assert!(matches!(opened, Err(DescriptorError::TooLong { .. })));
     }
 
     #[test]

@@ -11,7 +11,9 @@ use core::pin::Pin;
 use alloy_primitives::{Address, B256};
 use serde::{Deserialize, Serialize};
 
-use crate::{Amount, BidId, ChannelConfig, ChannelId, Domain, ModelId, SignedVoucher, Timestamp};
+use crate::{
+    Amount, BidId, ChannelConfig, ChannelId, Domain, ModelId, SignedClaim, SignedVoucher, Timestamp,
+};
 
 /// A future in a box, so that the trait can be an object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -41,6 +43,19 @@ pub struct Model {
     pub name: String,
     /// Free words.
     pub tags: Vec<String>,
+}
+
+impl Model {
+    /// Whether a name is one that people can read and type: not empty, no
+    /// control characters, and none that turn the direction of writing.
+    /// Anybody can register any name; the others are not shown.
+    pub fn is_plain_name(name: &str) -> bool {
+        let odd = |character: char| {
+            character.is_control()
+                || matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+        };
+        !name.trim().is_empty() && !name.chars().any(odd)
+    }
 }
 
 /// A provider's standing bid for a model.
@@ -97,7 +112,7 @@ pub struct Receiver {
 }
 
 /// One row of a claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// The channel.
     pub config: ChannelConfig,
@@ -172,6 +187,13 @@ pub trait Ledger: Send + Sync + 'static {
     /// deposits, the way out.
     fn provide_gas(&self, to: Address) -> BoxFuture<'_, Result<(), LedgerError>>;
 
+    /// Gives what the account has of the chain's own coins to somebody, less
+    /// the gas of it. None: nothing is left beyond that gas.
+    fn sweep_coins(&self, to: Address) -> BoxFuture<'_, Result<Option<TxHash>, LedgerError>>;
+
+    /// What a unit of gas costs now, in wei.
+    fn gas_price(&self) -> BoxFuture<'_, Result<Amount, LedgerError>>;
+
     /// All active providers.
     fn providers(&self) -> BoxFuture<'_, Result<Vec<Provider>, LedgerError>>;
 
@@ -207,6 +229,19 @@ pub trait Ledger: Send + Sync + 'static {
         price_per_second: Amount,
     ) -> BoxFuture<'_, Result<BidId, LedgerError>>;
 
+    /// Takes a bid of the account off the market. Its fee does not come back.
+    fn delete_bid(&self, bid: BidId) -> BoxFuture<'_, Result<TxHash, LedgerError>>;
+
+    /// Takes a model of the account off the market, once nobody bids for it;
+    /// its stake comes back.
+    fn deregister_model(&self, model: ModelId) -> BoxFuture<'_, Result<TxHash, LedgerError>>;
+
+    /// Takes the account off the market, once it has no bids; its stake comes back.
+    fn deregister_provider(&self) -> BoxFuture<'_, Result<TxHash, LedgerError>>;
+
+    /// MOR that is staked on a model.
+    fn model_stake(&self, model: ModelId) -> BoxFuture<'_, Result<Amount, LedgerError>>;
+
     /// What the contract knows of a channel; zeros for one that it does not know.
     fn channel(&self, id: ChannelId) -> BoxFuture<'_, Result<ChannelState, LedgerError>>;
 
@@ -226,6 +261,9 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Claims as receiver or its authorizer. Moves no tokens: see [`Ledger::settle`].
     fn claim(&self, claims: Vec<Claim>) -> BoxFuture<'_, Result<TxHash, LedgerError>>;
+
+    /// Claims one row as anybody, by the word of its receiver's authorizer.
+    fn claim_signed(&self, claim: SignedClaim) -> BoxFuture<'_, Result<TxHash, LedgerError>>;
 
     /// Pays out to `receiver` all that was claimed for it.
     fn settle(

@@ -7,28 +7,54 @@
 //! this crate and on nothing of each other.
 
 mod amount;
+mod books;
+mod buying;
 mod channel;
+mod claim_batch;
+mod claiming;
 mod descriptor;
+mod durable;
+mod earning;
+mod event;
+mod funding;
 mod ids;
 mod key;
 mod labels;
+mod leaving;
 mod ledger;
 mod memory;
 mod purse;
 mod quote;
 mod receipt;
+mod selling;
+mod spending;
 mod till;
 mod voucher;
 
-pub use alloy_primitives::{Address, B256, Signature, U256};
-pub use amount::{Amount, AmountOverflow, ParseAmountError, Timestamp};
+pub use alloy_primitives::{Address, B256, Signature, U256, keccak256};
+pub use amount::{Amount, AmountOverflow, Moment, ParseAmountError, Timestamp};
+pub use books::{Account, Books, BooksError, Posting};
+pub use buying::{
+    BEGIN_WITHIN, Buying, BuyingError, LAST_VOUCHER_WITHIN, LEAVE_WITHIN, SIGN_OF_LIFE_WITHIN,
+    SILENCE_MAX, Said, Silence, Turn,
+};
 pub use channel::{
     ChannelConfig, ChannelTerms, Domain, WITHDRAW_DELAY_MAX_S, WITHDRAW_DELAY_MIN_S,
 };
+pub use claim_batch::{SignedClaim, SignedClaimError, batch_digest};
+pub use claiming::{
+    CLAIM_GAS, CLAIM_ROW_GAS, ClaimPlan, ClaimPolicy, Departure, Earned, GAS_LOOK, GasPolicy,
+    SETTLE_GAS, is_settlement_due, plan_claims,
+};
 pub use descriptor::{DescriptorError, MAX_RECORD_BYTES, Offer, Record, SignedRecord};
+pub use durable::{Durable, Move, MoveId, OrderError};
+pub use earning::{Closing, Earning};
+pub use event::LedgerEvent;
+pub use funding::{Escrowed, FundingPolicy, FundingStep, OverLimit};
 pub use ids::{BidId, ChannelId, ModelId, NodeId, RequestId};
 pub use key::{KeyError, NodeKey, WalletKey};
 pub use labels::{Demand, DemandError, Labels, Network, Payer, Upstream};
+pub use leaving::{Belongings, Blocked, Exit, ExitError, ExitStep, Holdings, Wait, exit};
 pub use ledger::{
     Bid, BoxFuture, ChannelState, Claim, Ledger, LedgerError, Model, Provider, Receiver, Stakes,
     TxHash, Withdrawal, register_endpoint,
@@ -37,5 +63,7 @@ pub use memory::MemoryLedger;
 pub use purse::{Purse, PurseError, PurseEvent};
 pub use quote::{InputBound, Quote, Rates, STEP_TOKENS};
 pub use receipt::{Outcome, Receipt, ReceiptError, SignedReceipt, Sold};
+pub use selling::{Go, Selling};
+pub use spending::{Pay, Spending, Written};
 pub use till::{Till, TillError, TillEvent};
 pub use voucher::{SignedVoucher, Voucher, VoucherError};

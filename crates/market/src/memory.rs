@@ -3,26 +3,35 @@
 //!
 //! All accounts share one book; [`MemoryLedger::of`] gives the view of one of
 //! them. Time stands still until [`MemoryLedger::advance`]. Gas, approvals and
-//! blocks do not exist here.
+//! blocks do not exist here. Money is moved by postings of [`Books`] only, and
+//! after each transaction channels and receivers are compared with them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use alloy_primitives::{Address, B256, keccak256};
 
 use crate::{
-    Amount, Bid, BidId, BoxFuture, ChannelConfig, ChannelId, ChannelState, Claim, Domain, Ledger,
-    LedgerError, Model, ModelId, Provider, Receiver, Stakes, Timestamp, TxHash,
-    WITHDRAW_DELAY_MAX_S, WITHDRAW_DELAY_MIN_S, Withdrawal,
+    Account, Amount, Bid, BidId, Books, BooksError, BoxFuture, ChannelConfig, ChannelId,
+    ChannelState, Claim, Domain, Ledger, LedgerError, LedgerEvent, Model, ModelId, Posting,
+    Provider, Receiver, SignedClaim, Stakes, Timestamp, TxHash, WITHDRAW_DELAY_MAX_S,
+    WITHDRAW_DELAY_MIN_S, Withdrawal,
 };
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Book {
     now: Timestamp,
     transactions: u64,
-    balances: BTreeMap<(Address, Address), Amount>,
+    money: Books,
+    events: Vec<LedgerEvent>,
     providers: BTreeMap<Address, Provider>,
     models: BTreeMap<ModelId, Model>,
+    model_stakes: BTreeMap<ModelId, Amount>,
+    /// Of every model that ever was.
+    model_owners: BTreeMap<ModelId, Address>,
+    /// Providers that left.
+    left: BTreeSet<Address>,
+    gas_price: Amount,
     bids: BTreeMap<(Address, ModelId), Bid>,
     bid_nonces: BTreeMap<(Address, ModelId), u64>,
     channels: BTreeMap<ChannelId, ChannelState>,
@@ -71,15 +80,56 @@ impl MemoryLedger {
         }
     }
 
+    /// A book of its own, as this one is now.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let book = self.book().clone();
+        Self {
+            book: Arc::new(Mutex::new(book)),
+            ..self.clone()
+        }
+    }
+
     /// Creates money.
     pub fn mint(&self, token: Address, owner: Address, amount: Amount) -> Result<(), LedgerError> {
-        self.book().credit(token, owner, amount)
+        let to = Account::Wallet(owner);
+        self.book().post(token, Account::Issue, to, amount)
+    }
+
+    /// What the settlement contract would have told since the beginning, from
+    /// the event of this number on.
+    pub fn events(&self, from: usize) -> Vec<LedgerEvent> {
+        let book = self.book();
+        book.events.get(from..).unwrap_or_default().to_vec()
+    }
+
+    /// All money of a token, account by account.
+    pub fn accounts(&self, token: Address) -> Vec<(Account, Amount)> {
+        let book = self.book();
+        let all = book.money.accounts();
+        let of = all.filter(|(held, ..)| *held == token);
+        of.map(|(_, account, amount)| (account, amount)).collect()
+    }
+
+    /// All that was ever minted of a token.
+    pub fn issued(&self, token: Address) -> Amount {
+        self.book().money.issued(token)
+    }
+
+    /// Adds everything up anew: accounts against what was minted.
+    pub fn audit(&self) -> Result<(), BooksError> {
+        self.book().money.audit()
     }
 
     /// Lets time pass.
     pub fn advance(&self, seconds: u64) {
         let mut book = self.book();
         book.now = book.now.after_s(seconds);
+    }
+
+    /// What a unit of gas is said to cost. Nobody pays it here.
+    pub fn set_gas_price(&self, wei: Amount) {
+        self.book().gas_price = wei;
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -103,8 +153,17 @@ impl MemoryLedger {
     ) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
         self.at_once(|this, book| {
             act(this, book)?;
+            book.money.audit().map_err(nonsense)?;
             Ok(book.next_hash())
         })
+    }
+}
+
+type LedgerResult = Result<(), LedgerError>;
+
+fn nonsense(problem: impl ToString) -> LedgerError {
+    LedgerError::Nonsense {
+        problem: problem.to_string(),
     }
 }
 
@@ -124,40 +183,83 @@ impl Book {
         keccak256(self.transactions.to_be_bytes())
     }
 
-    fn balance(&self, token: Address, owner: Address) -> Amount {
-        self.balances
-            .get(&(token, owner))
-            .copied()
-            .unwrap_or_default()
-    }
-
-    fn credit(
+    fn post(
         &mut self,
         token: Address,
-        owner: Address,
+        from: Account,
+        to: Account,
         amount: Amount,
     ) -> Result<(), LedgerError> {
-        let sum = self.balance(token, owner).plus(amount);
-        let sum = sum.map_err(|overflow| LedgerError::Nonsense {
-            problem: overflow.to_string(),
-        })?;
-        self.balances.insert((token, owner), sum);
+        let posting = Posting {
+            token,
+            from,
+            to,
+            amount,
+        };
+        self.money.post(posting).map_err(|error| match error {
+            BooksError::Short {
+                account: Account::Wallet(owner),
+                has,
+                needs,
+                ..
+            } => LedgerError::Insufficient {
+                owner,
+                token,
+                has,
+                needs,
+            },
+            error => nonsense(error),
+        })
+    }
+
+    /// What a channel holds and is not claimed. Channel and books must agree.
+    fn unclaimed(&self, token: Address, id: ChannelId) -> Result<Amount, LedgerError> {
+        let channel = self.channels.get(&id).copied().unwrap_or_default();
+        let escrow = self.money.holds(token, Account::Escrow(id));
+        if channel.total_claimed.plus(escrow) != Ok(channel.balance) {
+            return Err(nonsense(format!(
+                "channel {id} holds {}, {} of it claimed, the books have {escrow}",
+                channel.balance, channel.total_claimed
+            )));
+        }
+        Ok(escrow)
+    }
+
+    /// Gives the payer so much of a channel back.
+    fn give_back(&mut self, config: &ChannelConfig, id: ChannelId, paid: Amount) -> LedgerResult {
+        let to = Account::Wallet(config.payer);
+        self.post(config.token, Account::Escrow(id), to, paid)?;
+        let channel = self.channels.entry(id).or_default();
+        channel.balance = channel.balance.minus(paid).map_err(nonsense)?;
         Ok(())
     }
 
-    fn debit(&mut self, token: Address, owner: Address, amount: Amount) -> Result<(), LedgerError> {
-        let has = self.balance(token, owner);
-        let left = has.minus(amount).map_err(|_| LedgerError::Insufficient {
-            owner,
-            token,
-            has,
-            needs: amount,
-        })?;
-        self.balances.insert((token, owner), left);
-        Ok(())
+    /// Tells of a channel that is empty now.
+    fn closed(&mut self, config: &ChannelConfig, channel: ChannelId) {
+        let state = self.channels.get(&channel).copied().unwrap_or_default();
+        if state.balance.is_zero() {
+            self.events.push(LedgerEvent::ChannelClosed {
+                channel,
+                config: *config,
+            });
+        }
     }
 
     fn claim(
+        &mut self,
+        caller: Address,
+        domain: &Domain,
+        claim: &Claim,
+    ) -> Result<(), LedgerError> {
+        let config = &claim.config;
+        require(
+            caller == config.receiver || caller == config.receiver_authorizer,
+            "NotAuthorizedToClaim",
+        )?;
+        self.record_claim(caller, domain, claim)
+    }
+
+    fn record_claim(
         &mut self,
         caller: Address,
         domain: &Domain,
@@ -168,31 +270,78 @@ impl Book {
             voucher,
             total,
         } = claim;
-        require(
-            caller == config.receiver || caller == config.receiver_authorizer,
-            "NotAuthorizedToClaim",
-        )?;
-        let channel = self.channels.entry(config.id(domain)).or_default();
+        let id = config.id(domain);
+        let channel = self.channels.get(&id).copied().unwrap_or_default();
         if *total <= channel.total_claimed {
             return Ok(());
         }
         require(*total <= voucher.voucher.ceiling, "ClaimExceedsCeiling")?;
         require(*total <= channel.balance, "ClaimExceedsBalance")?;
         require(voucher.verify(config, domain).is_ok(), "InvalidSignature")?;
+        let amount = total.less(channel.total_claimed);
+        let earned = Account::Earned(config.receiver);
+        self.post(config.token, Account::Escrow(id), earned, amount)?;
         let receiver = self
             .receivers
             .entry((config.receiver, config.token))
             .or_default();
-        let due = total.less(channel.total_claimed);
-        receiver.total_claimed =
-            receiver
-                .total_claimed
-                .plus(due)
-                .map_err(|overflow| LedgerError::Nonsense {
-                    problem: overflow.to_string(),
-                })?;
-        channel.total_claimed = *total;
+        receiver.total_claimed = receiver.total_claimed.plus(amount).map_err(nonsense)?;
+        self.channels.entry(id).or_default().total_claimed = *total;
+        self.events.push(LedgerEvent::Claimed {
+            channel: id,
+            sender: caller,
+            amount,
+            new_total: *total,
+        });
         Ok(())
+    }
+}
+
+/// The way off the market.
+impl Book {
+    fn delete_bid(&mut self, caller: Address, id: BidId) -> Result<(), LedgerError> {
+        let found = self.bids.values().find(|bid| bid.id == id);
+        let Some(bid) = found.cloned() else {
+            return refused("MarketplaceActiveBidNotFound");
+        };
+        require(bid.provider == caller, "InsufficientRightsForOperation")?;
+        self.bids.remove(&(bid.provider, bid.model));
+        Ok(())
+    }
+
+    fn deregister_model(
+        &mut self,
+        caller: Address,
+        mor: Address,
+        id: ModelId,
+    ) -> Result<(), LedgerError> {
+        let stake = self.model_stakes.get(&id).copied();
+        let owner = self.model_owners.get(&id).copied();
+        require(owner == Some(caller), "InsufficientRightsForOperation")?;
+        let bid_for = self.bids.values().any(|bid| bid.model == id);
+        require(!bid_for, "ModelHasActiveBids")?;
+        let known = self.models.remove(&id).is_some();
+        require(known, "ModelHasAlreadyDeregistered")?;
+        self.model_stakes.remove(&id);
+        let (from, to) = (Account::Stake(caller), Account::Wallet(caller));
+        self.post(mor, from, to, stake.unwrap_or_default())
+    }
+
+    fn deregister_provider(&mut self, caller: Address, mor: Address) -> Result<(), LedgerError> {
+        let bids = self.bids.values().any(|bid| bid.provider == caller);
+        let Some(provider) = self.providers.get(&caller) else {
+            let was_one = self.left.contains(&caller);
+            return refused(match was_one {
+                true => "ProviderHasAlreadyDeregistered",
+                false => "ProviderNotFound",
+            });
+        };
+        require(!bids, "ProviderHasActiveBids")?;
+        let stake = provider.stake;
+        self.providers.remove(&caller);
+        self.left.insert(caller);
+        let (from, to) = (Account::Stake(caller), Account::Wallet(caller));
+        self.post(mor, from, to, stake)
     }
 }
 
@@ -231,7 +380,7 @@ impl Ledger for MemoryLedger {
         token: Address,
         owner: Address,
     ) -> BoxFuture<'_, Result<Amount, LedgerError>> {
-        self.at_once(|_, book| Ok(book.balance(token, owner)))
+        self.at_once(|_, book| Ok(book.money.holds(token, Account::Wallet(owner))))
     }
 
     fn transfer(
@@ -241,13 +390,21 @@ impl Ledger for MemoryLedger {
         amount: Amount,
     ) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
         self.transact(|this, book| {
-            book.debit(token, this.account, amount)?;
-            book.credit(token, to, amount)
+            let (from, to) = (Account::Wallet(this.account), Account::Wallet(to));
+            book.post(token, from, to, amount)
         })
     }
 
     fn provide_gas(&self, _to: Address) -> BoxFuture<'_, Result<(), LedgerError>> {
         self.at_once(|_, _| Ok(()))
+    }
+
+    fn sweep_coins(&self, _to: Address) -> BoxFuture<'_, Result<Option<TxHash>, LedgerError>> {
+        self.at_once(|_, _| Ok(None))
+    }
+
+    fn gas_price(&self) -> BoxFuture<'_, Result<Amount, LedgerError>> {
+        self.at_once(|_, book| Ok(book.gas_price))
     }
 
     fn providers(&self) -> BoxFuture<'_, Result<Vec<Provider>, LedgerError>> {
@@ -281,7 +438,8 @@ impl Ledger for MemoryLedger {
                 .map_or(Amount::ZERO, |provider| provider.stake);
             let staked = before.plus(stake).or_else(|_| refused("Panic"))?;
             require(staked >= Self::STAKES.provider_min, "ProviderStakeTooLow")?;
-            book.debit(this.mor, this.account, stake)?;
+            let (from, to) = (Account::Wallet(this.account), Account::Stake(this.account));
+            book.post(this.mor, from, to, stake)?;
             book.providers.insert(
                 this.account,
                 Provider {
@@ -303,9 +461,13 @@ impl Ledger for MemoryLedger {
     ) -> BoxFuture<'_, Result<ModelId, LedgerError>> {
         self.at_once(|this, book| {
             let id = ModelId::derive(this.account, base);
-            let known = book.models.contains_key(&id);
-            require(known || stake >= Self::STAKES.model_min, "ModelStakeTooLow")?;
-            book.debit(this.mor, this.account, stake)?;
+            let before = book.model_stakes.get(&id).copied().unwrap_or_default();
+            let staked = before.plus(stake).or_else(|_| refused("Panic"))?;
+            require(staked >= Self::STAKES.model_min, "ModelStakeTooLow")?;
+            let (from, to) = (Account::Wallet(this.account), Account::Stake(this.account));
+            book.post(this.mor, from, to, stake)?;
+            book.model_stakes.insert(id, staked);
+            book.model_owners.insert(id, this.account);
             book.models.insert(
                 id,
                 Model {
@@ -340,7 +502,8 @@ impl Ledger for MemoryLedger {
                 allowed.contains(&price_per_second),
                 "MarketplaceBidPricePerSecondInvalid",
             )?;
-            book.debit(this.mor, provider, Self::STAKES.bid_fee)?;
+            let (from, fee) = (Account::Wallet(provider), Self::STAKES.bid_fee);
+            book.post(this.mor, from, Account::Fees, fee)?;
             let nonce = book.bid_nonces.entry((provider, model)).or_default();
             let id = BidId::derive(provider, model, *nonce);
             *nonce += 1;
@@ -355,6 +518,22 @@ impl Ledger for MemoryLedger {
             );
             Ok(id)
         })
+    }
+
+    fn delete_bid(&self, bid: BidId) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
+        self.transact(|this, book| book.delete_bid(this.account, bid))
+    }
+
+    fn deregister_model(&self, model: ModelId) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
+        self.transact(|this, book| book.deregister_model(this.account, this.mor, model))
+    }
+
+    fn deregister_provider(&self) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
+        self.transact(|this, book| book.deregister_provider(this.account, this.mor))
+    }
+
+    fn model_stake(&self, model: ModelId) -> BoxFuture<'_, Result<Amount, LedgerError>> {
+        self.at_once(|_, book| Ok(book.model_stakes.get(&model).copied().unwrap_or_default()))
     }
 
     fn channel(&self, id: ChannelId) -> BoxFuture<'_, Result<ChannelState, LedgerError>> {
@@ -383,12 +562,29 @@ impl Ledger for MemoryLedger {
         self.transact(|this, book| {
             valid(&config)?;
             require(!amount.is_zero(), "ZeroDeposit")?;
-            book.debit(config.token, config.payer, amount)?;
-            let channel = book.channels.entry(config.id(&this.domain)).or_default();
-            channel.balance = channel
-                .balance
-                .plus(amount)
-                .or_else(|_| refused("DepositOverflow"))?;
+            let id = config.id(&this.domain);
+            let before = book.channels.get(&id).copied().unwrap_or_default().balance;
+            let after = before.plus(amount);
+            let new_balance = after.or_else(|_| refused("DepositOverflow"))?;
+            // The payer signs for it, whoever brings it.
+            let agreed = this.account == config.payer;
+            require(agreed, "AllowanceCollectorInvalidSignature")?;
+            let from = Account::Wallet(config.payer);
+            book.post(config.token, from, Account::Escrow(id), amount)?;
+            book.channels.entry(id).or_default().balance = new_balance;
+            book.unclaimed(config.token, id)?;
+            if before.is_zero() {
+                book.events.push(LedgerEvent::ChannelCreated {
+                    channel: id,
+                    config,
+                });
+            }
+            book.events.push(LedgerEvent::Deposited {
+                channel: id,
+                sender: this.account,
+                amount,
+                new_balance,
+            });
             Ok(())
         })
     }
@@ -398,13 +594,23 @@ impl Ledger for MemoryLedger {
             require(!claims.is_empty(), "EmptyBatch")?;
             // All or nothing, as a transaction is.
             let (channels, receivers) = (book.channels.clone(), book.receivers.clone());
+            let (money, told) = (book.money.clone(), book.events.len());
             let outcome = claims
                 .iter()
                 .try_for_each(|claim| book.claim(this.account, &this.domain, claim));
             if outcome.is_err() {
                 (book.channels, book.receivers) = (channels, receivers);
+                book.money = money;
+                book.events.truncate(told);
             }
             outcome
+        })
+    }
+
+    fn claim_signed(&self, claim: SignedClaim) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
+        self.transact(|this, book| {
+            require(claim.is_authorized(&this.domain), "InvalidSignature")?;
+            book.record_claim(this.account, &this.domain, &claim.claim)
         })
     }
 
@@ -413,11 +619,24 @@ impl Ledger for MemoryLedger {
         receiver: Address,
         token: Address,
     ) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
-        self.transact(|_, book| {
+        self.transact(|this, book| {
+            let known = book.receivers.get(&(receiver, token)).copied();
+            let state = known.unwrap_or_default();
+            let amount = state.total_claimed.less(state.total_settled);
+            if amount.is_zero() {
+                return Ok(());
+            }
+            let (from, to) = (Account::Earned(receiver), Account::Wallet(receiver));
+            book.post(token, from, to, amount)?;
             let state = book.receivers.entry((receiver, token)).or_default();
-            let due = state.total_claimed.less(state.total_settled);
             state.total_settled = state.total_claimed;
-            book.credit(token, receiver, due)
+            book.events.push(LedgerEvent::Settled {
+                receiver,
+                token,
+                sender: this.account,
+                amount,
+            });
+            Ok(())
         })
     }
 
@@ -428,16 +647,22 @@ impl Ledger for MemoryLedger {
     ) -> BoxFuture<'_, Result<TxHash, LedgerError>> {
         self.transact(|this, book| {
             let may = this.account == config.payer || this.account == config.payer_authorizer;
-            require(may, "NotAuthorizedToFinalizeWithdraw")?;
-            let initiated_at = book.now;
-            let channel = book.channels.entry(config.id(&this.domain)).or_default();
-            require(channel.withdrawal.is_none(), "WithdrawalAlreadyPending")?;
+            require(may, "InvalidChannel")?;
             require(!amount.is_zero(), "NothingToWithdraw")?;
-            let free = channel.balance.less(channel.total_claimed);
+            let initiated_at = book.now;
+            let id = config.id(&this.domain);
+            let free = book.unclaimed(config.token, id)?;
+            let channel = book.channels.entry(id).or_default();
+            require(channel.withdrawal.is_none(), "WithdrawalAlreadyPending")?;
             require(amount <= free, "WithdrawAmountExceedsAvailable")?;
             channel.withdrawal = Some(Withdrawal {
                 amount,
                 initiated_at,
+            });
+            book.events.push(LedgerEvent::WithdrawInitiated {
+                channel: id,
+                amount,
+                finalize_after: initiated_at.after_s(config.withdraw_delay_s),
             });
             Ok(())
         })
@@ -451,18 +676,23 @@ impl Ledger for MemoryLedger {
             let may = this.account == config.payer || this.account == config.payer_authorizer;
             require(may, "NotAuthorizedToFinalizeWithdraw")?;
             let now = book.now;
-            let channel = book.channels.entry(config.id(&this.domain)).or_default();
+            let id = config.id(&this.domain);
+            let channel = book.channels.entry(id).or_default();
             let Some(withdrawal) = channel.withdrawal else {
                 return refused("WithdrawalNotPending");
             };
             let ready = now >= withdrawal.initiated_at.after_s(config.withdraw_delay_s);
             require(ready, "WithdrawDelayNotElapsed")?;
-            let paid = withdrawal
-                .amount
-                .min(channel.balance.less(channel.total_claimed));
             channel.withdrawal = None;
-            channel.balance = channel.balance.less(paid);
-            book.credit(config.token, config.payer, paid)
+            let amount = withdrawal.amount.min(book.unclaimed(config.token, id)?);
+            book.give_back(&config, id, amount)?;
+            book.events.push(LedgerEvent::WithdrawFinalized {
+                channel: id,
+                sender: this.account,
+                amount,
+            });
+            book.closed(&config, id);
+            Ok(())
         })
     }
 
@@ -475,9 +705,13 @@ impl Ledger for MemoryLedger {
             let may = this.account == config.receiver || this.account == config.receiver_authorizer;
             require(may, "NotAuthorizedToRefund")?;
             require(!amount.is_zero(), "ZeroRefund")?;
-            let channel = book.channels.entry(config.id(&this.domain)).or_default();
-            let paid = amount.min(channel.balance.less(channel.total_claimed));
-            channel.balance = channel.balance.less(paid);
+            let id = config.id(&this.domain);
+            let paid = amount.min(book.unclaimed(config.token, id)?);
+            if paid.is_zero() {
+                return Ok(());
+            }
+            book.give_back(&config, id, paid)?;
+            let channel = book.channels.entry(id).or_default();
             // What was refunded need not be withdrawn any more.
             channel.withdrawal = channel
                 .withdrawal
@@ -486,7 +720,13 @@ impl Ledger for MemoryLedger {
                     ..pending
                 })
                 .filter(|pending| !pending.amount.is_zero());
-            book.credit(config.token, config.payer, paid)
+            book.events.push(LedgerEvent::Refunded {
+                channel: id,
+                sender: this.account,
+                amount: paid,
+            });
+            book.closed(&config, id);
+            Ok(())
         })
     }
 }

@@ -8,13 +8,16 @@
 //! durable, and only then signs. Replaying the events gives the same purse,
 //! without the answers that were running.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Amount, AmountOverflow, InputBound, Rates, Receipt, RequestId, STEP_TOKENS, SignedReceipt,
 };
+
+/// Answers given up that are remembered, per channel: see [`Purse::settled_up`].
+const GIVEN_UP_KEPT: usize = 256;
 
 /// What a purse remembers over a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +39,12 @@ pub enum PurseEvent {
         /// All that was ever allowed to be claimed.
         ceiling: Amount,
     },
+    /// A receipt was accepted that takes more than the channel holds: so far
+    /// a voucher would have to reach, and none is signed.
+    Short {
+        /// All that is read, and a step each.
+        needed: Amount,
+    },
     /// A receipt was accepted.
     Receipted {
         /// The receipt.
@@ -43,6 +52,14 @@ pub enum PurseEvent {
         /// It came after a crash had made us forget its answer.
         #[serde(default, skip_serializing_if = "core::ops::Not::not")]
         lost: bool,
+    },
+    /// What was signed up to here is not all in this journal: it is an old
+    /// copy, or was made anew. Nothing is signed until [`Self::Resumed`].
+    Restored,
+    /// The chain proved what the provider's receipts say: signing goes on.
+    Resumed {
+        /// All that is known to have been allowed.
+        ceiling: Amount,
     },
 }
 
@@ -90,6 +107,37 @@ pub enum PurseError {
         amount: Amount,
         /// What can be owed.
         allowed: Amount,
+    },
+    /// A receipt for what this journal never asked: it is an old copy, or
+    /// somebody else signs for this channel.
+    #[error(
+        "receipt {sequence} is for request {request}, which this journal never made: \
+         it is older than the provider's, or another node signs for this channel"
+    )]
+    OldJournal {
+        /// The receipt's number.
+        sequence: u64,
+        /// What it is for.
+        request: RequestId,
+    },
+    /// A new receipt has a number that was given before: the provider's books are old.
+    #[error(
+        "receipt {sequence} is new, and the provider gave that number before: its books are old"
+    )]
+    OldProvider {
+        /// The number.
+        sequence: u64,
+    },
+    /// Nothing is signed on a restored channel before the chain proves its receipts.
+    #[error(
+        "the channel was restored, and its receipts come to {charged} base units, of which \
+         the chain proves {proved}: nothing is signed before the provider has claimed"
+    )]
+    Unproved {
+        /// What the receipts say.
+        charged: Amount,
+        /// What was claimed on chain.
+        proved: Amount,
     },
     /// An amount left its range.
     #[error(transparent)]
@@ -147,10 +195,19 @@ pub struct Purse {
     unreceipted: BTreeMap<RequestId, Running>,
     /// The same, from before a replay: how far they had come is forgotten.
     lost: BTreeMap<RequestId, Running>,
+    /// Answers of which the provider knew nothing when it was asked, the latest
+    /// at the back: nothing is reserved for them.
+    given_up: VecDeque<(RequestId, Running)>,
+    /// All that was claimed, says the chain.
+    claimed: Amount,
     /// What was signed for those, less their receipts.
     lost_signed: Amount,
     /// What their receipts may still come to, and each of them one step more.
     lost_reach: Amount,
+    /// What was signed is not known; see [`PurseEvent::Restored`].
+    restored: bool,
+    /// What was claimed on chain: so much was signed for certain.
+    proved: Amount,
 }
 
 impl Purse {
@@ -174,6 +231,7 @@ impl Purse {
                     purse.lost.insert(*request, Running::new(*rates, *bound));
                 }
                 PurseEvent::Ceiling { ceiling } => purse.ceiling = purse.ceiling.max(*ceiling),
+                PurseEvent::Short { needed } => reach = reach.max(*needed),
                 PurseEvent::Receipted { receipt, lost } => {
                     let receipt = &receipt.receipt;
                     let asked = purse.lost.remove(&receipt.request);
@@ -181,6 +239,12 @@ impl Purse {
                     if let Some(asked) = asked.filter(|_| *lost) {
                         reach = reach.plus(asked.beyond(receipt)?)?;
                     }
+                }
+                PurseEvent::Restored => purse.restored = true,
+                PurseEvent::Resumed { ceiling } => {
+                    purse.ceiling = purse.ceiling.max(*ceiling);
+                    purse.restored = false;
+                    purse.settle_lost();
                 }
             }
             reach = reach.max(purse.ceiling);
@@ -195,6 +259,44 @@ impl Purse {
     /// The channel's balance on chain is now this.
     pub fn funded(&mut self, escrow: Amount) {
         self.escrow = escrow;
+    }
+
+    /// The chain says that so much was claimed in all: it was signed, whatever
+    /// is known here. More than we have receipts for: some are missing.
+    pub fn claimed_to(&mut self, total: Amount) {
+        self.claimed = total;
+        self.proved = self.proved.max(total);
+    }
+
+    /// What was signed is not all known here: nothing is signed until
+    /// [`Self::resume`]. None: that is so already.
+    pub fn restore(&mut self) -> Option<PurseEvent> {
+        if self.restored {
+            return None;
+        }
+        self.restored = true;
+        Some(PurseEvent::Restored)
+    }
+
+    /// Whether nothing is signed.
+    pub fn is_restored(&self) -> bool {
+        self.restored
+    }
+
+    /// Goes on after [`Self::restore`], once all receipts of the provider are
+    /// booked and nothing runs. A receipt alone proves nothing: who sees that
+    /// we lost our journal could make them up. What the chain paid out was
+    /// signed by us; beyond that, `allowance` (a step) is let pass.
+    pub fn resume(&mut self, allowance: Amount) -> Result<PurseEvent, PurseError> {
+        let (charged, proved) = (self.charged, self.proved);
+        if charged > proved.plus(allowance)? || !self.ahead.is_empty() {
+            return Err(PurseError::Unproved { charged, proved });
+        }
+        self.restored = false;
+        self.settled_up();
+        self.ceiling = self.ceiling.max(proved).max(charged);
+        let ceiling = self.ceiling;
+        Ok(PurseEvent::Resumed { ceiling })
     }
 
     /// What the channel holds on chain.
@@ -212,15 +314,30 @@ impl Purse {
         self.charged
     }
 
+    /// What is owed for certain: all that was receipted, and on a restored
+    /// channel, where receipts may be made up, what the chain proves.
+    pub fn billed(&self) -> Amount {
+        match self.restored {
+            true => self.proved,
+            false => self.charged,
+        }
+    }
+
     /// Receipts are complete up to this number.
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
 
+    /// Answers that run.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
     /// Whether the provider may hold receipts that we have not seen: an
-    /// answer ended without one, or there is a gap.
+    /// answer ended without one, there is a gap, or more was claimed.
     pub fn needs_reconciling(&self) -> bool {
-        !(self.unreceipted.is_empty() && self.lost.is_empty() && self.ahead.is_empty())
+        let open = !(self.unreceipted.is_empty() && self.lost.is_empty());
+        open || !self.ahead.is_empty() || self.claimed > self.charged
     }
 
     /// A request is about to be sent. The ceiling covers its input and one step.
@@ -230,6 +347,7 @@ impl Purse {
         rates: Rates,
         bound: InputBound,
     ) -> Result<PurseEvent, PurseError> {
+        self.signs()?;
         let known = [&self.running, &self.unreceipted, &self.lost];
         if known.iter().any(|answers| answers.contains_key(&request)) {
             return Err(PurseError::UnknownRequest { request });
@@ -277,6 +395,7 @@ impl Purse {
     /// An event if the ceiling lags behind what is running, as after a deposit
     /// that [`PurseError::Escrow`] had asked for.
     pub fn due(&mut self) -> Result<Option<PurseEvent>, PurseError> {
+        self.signs()?;
         let needed = self.target()?;
         self.raise(needed)
     }
@@ -304,6 +423,10 @@ impl Purse {
             u64::from(running.bound.ceiling),
         )?;
         plausible("output", receipt.output_tokens, running.bytes)?;
+        if self.is_booked(receipt) {
+            let sequence = receipt.sequence;
+            return Err(PurseError::OldProvider { sequence });
+        }
         self.book(receipt)?;
         self.running.remove(&request);
         Ok(self.booked(signed, false))
@@ -322,10 +445,20 @@ impl Purse {
         if self.is_booked(receipt) || self.running.contains_key(&request) {
             return Ok(vec![]);
         }
-        let broken = self.unreceipted.get(&request);
-        let asked = broken
-            .or_else(|| self.lost.get(&request))
-            .ok_or(PurseError::UnknownRequest { request })?;
+        if self.restored {
+            // What was asked and signed is not known: the chain proves it, or nothing does.
+            self.book(receipt)?;
+            self.unreceipted.remove(&request);
+            self.lost.remove(&request);
+            return Ok(self.booked(signed, true));
+        }
+        let given_up = self.given_up.iter().find(|(known, _)| *known == request);
+        let given_up = given_up.map(|(_, running)| running);
+        let broken = self.unreceipted.get(&request).or(given_up);
+        let Some(asked) = broken.or_else(|| self.lost.get(&request)) else {
+            let sequence = receipt.sequence;
+            return Err(PurseError::OldJournal { sequence, request });
+        };
         if receipt.rates != asked.rates {
             return Err(PurseError::Mismatch {
                 field: "rates",
@@ -343,6 +476,7 @@ impl Purse {
             plausible("output", receipt.output_tokens, u64::from(reach))?;
             self.book(receipt)?;
             self.unreceipted.remove(&request);
+            self.given_up.retain(|(known, _)| *known != request);
             return Ok(self.booked(signed, false));
         }
         let amount = receipt.amount;
@@ -362,8 +496,13 @@ impl Purse {
 
     /// The events of a receipt that was booked: the receipt comes first.
     fn booked(&mut self, signed: &SignedReceipt, lost: bool) -> Vec<PurseEvent> {
-        // Without escrow for it there is no last voucher; the receipt stands.
-        let raised = self.due().ok().flatten();
+        let raised = match self.due() {
+            Ok(raised) => raised,
+            // There is no last voucher; the receipt stands, and what it took
+            // is not taken from what other answers may still be billed.
+            Err(PurseError::Escrow { needed, .. }) => Some(PurseEvent::Short { needed }),
+            Err(_) => None,
+        };
         let receipted = PurseEvent::Receipted {
             receipt: Box::new(signed.clone()),
             lost,
@@ -372,8 +511,15 @@ impl Purse {
     }
 
     /// The provider has nothing more to bill: what was reserved is free again.
+    /// A request that is still on its way to it may yet be answered; so it is
+    /// remembered what was asked, and a receipt for it is booked as for an
+    /// answer that broke off.
     pub fn settled_up(&mut self) {
-        self.unreceipted.clear();
+        let unreceipted = core::mem::take(&mut self.unreceipted);
+        let lost = core::mem::take(&mut self.lost);
+        self.given_up.extend(unreceipted.into_iter().chain(lost));
+        let over = self.given_up.len().saturating_sub(GIVEN_UP_KEPT);
+        self.given_up.drain(..over);
         self.settle_lost();
     }
 
@@ -396,6 +542,15 @@ impl Purse {
     /// A request that the provider refused before it worked: nothing to bill.
     pub fn refused(&mut self, request: RequestId) {
         self.running.remove(&request);
+    }
+
+    /// Whether anything may be signed.
+    fn signs(&self) -> Result<(), PurseError> {
+        if self.restored {
+            let (charged, proved) = (self.charged, self.proved);
+            return Err(PurseError::Unproved { charged, proved });
+        }
+        Ok(())
     }
 
     /// How far the ceiling would have to reach for all that is running or unsettled.
@@ -487,7 +642,7 @@ mod tests {
     use alloy_primitives::{B256, FixedBytes};
 
     use super::*;
-    use crate::{ChannelId, ModelId, NodeKey, Outcome, Timestamp, Upstream};
+    use crate::{ChannelId, Durable, ModelId, NodeKey, Outcome, Timestamp, Upstream};
 
     /// One unit per token, both ways.
     const RATES: Rates = Rates {
@@ -518,7 +673,7 @@ mod tests {
             outcome: Outcome::Complete,
             issued_at: Timestamp(0),
         };
-        receipt.sign(&NodeKey::from_bytes(&[1; 32]))
+        Durable::read_back(receipt).sign(&NodeKey::from_bytes(&[1; 32]))
     }
 
     fn purse(escrow: u128) -> Purse {
@@ -532,7 +687,7 @@ mod tests {
             PurseEvent::Asked { ceiling, .. } | PurseEvent::Ceiling { ceiling } => {
                 ceiling.base_units()
             }
-            PurseEvent::Receipted { .. } => panic!("not a ceiling"),
+            _ => panic!("not a ceiling"),
         })
     }
 
@@ -720,6 +875,25 @@ mod tests {
     }
 
     #[test]
+    fn a_receipt_beyond_the_escrow_does_not_take_what_others_may_be_billed() {
+        let mut purse = purse(84);
+        let mut journal = Vec::new();
+        for n in 1..=2 {
+            journal.push(purse.ask(request(n), RATES, BOUND).unwrap());
+        }
+        purse.delivered(request(1), 32, 99).unwrap_err();
+        let booked = purse.receipted(&receipt(1, 1, 40, 60, 100)).unwrap();
+        let needed = Amount::new(142);
+        assert_eq!(booked[1], PurseEvent::Short { needed });
+        journal.extend(booked);
+        let mut purse = Purse::replay(&journal).unwrap();
+        purse.funded(Amount::new(1000));
+        assert_eq!(purse.ceiling(), Amount::new(84));
+        assert!(purse.reconciled(&receipt(2, 2, 10, 65, 175)).is_err());
+        assert!(purse.reconciled(&receipt(2, 2, 10, 64, 174)).is_ok());
+    }
+
+    #[test]
     fn a_late_receipt_may_have_more_input_than_was_estimated() {
         let (known, journal) = broken();
         for mut purse in [known, crashed(&journal)] {
@@ -737,6 +911,29 @@ mod tests {
             purse.broken(request(n)).unwrap();
         }
         assert_eq!(purse.ceiling(), Amount::new(4 * 42));
+    }
+
+    #[test]
+    fn a_request_that_arrives_after_the_all_clear_is_still_paid_for() {
+        let (mut purse, _) = broken();
+        purse.settled_up();
+        assert!(!purse.needs_reconciling());
+        // Nothing is reserved for it, and another goes on.
+        purse.ask(request(3), RATES, BOUND).unwrap();
+        assert_eq!(purse.ceiling(), Amount::new(84));
+        purse.claimed_to(Amount::new(20));
+        assert!(purse.needs_reconciling(), "more was claimed than receipted");
+        assert!(purse.reconciled(&receipt(1, 1, 10, 65, 75)).is_err());
+        assert_eq!(
+            purse.reconciled(&receipt(1, 1, 10, 64, 74)).unwrap().len(),
+            2
+        );
+        assert!(
+            purse.reconciled(&receipt(1, 2, 10, 64, 148)).is_err(),
+            "once"
+        );
+        assert!(!purse.needs_reconciling());
+        assert_eq!(purse.ceiling(), Amount::new(74 + 42));
     }
 
     #[test]
@@ -781,11 +978,118 @@ mod tests {
     fn a_receipt_for_what_was_never_asked_is_not_booked() {
         let mut purse = purse(1000);
         purse.ask(request(1), RATES, BOUND).unwrap();
-        let unknown = PurseError::UnknownRequest {
+        let old = PurseError::OldJournal {
+            sequence: 1,
             request: request(9),
         };
-        assert_eq!(purse.reconciled(&receipt(9, 1, 10, 1, 11)), Err(unknown));
+        assert_eq!(purse.reconciled(&receipt(9, 1, 10, 1, 11)), Err(old));
         // One that is still running comes by its own stream.
         assert_eq!(purse.reconciled(&receipt(1, 1, 10, 1, 11)), Ok(vec![]));
+    }
+
+    /// A journal that ends after its first answer, while the provider has three more.
+    fn old_copy() -> (Purse, Vec<PurseEvent>) {
+        let mut purse = purse(1000);
+        let mut journal = vec![purse.ask(request(1), RATES, BOUND).unwrap()];
+        purse.delivered(request(1), 5, 50).unwrap();
+        journal.extend(purse.receipted(&receipt(1, 1, 10, 5, 15)).unwrap());
+        (crashed(&journal), journal)
+    }
+
+    /// The provider's receipts 2 to 4, 15 units each.
+    fn unknown_receipts() -> [SignedReceipt; 3] {
+        [(2, 30), (3, 45), (4, 60)].map(|(n, total)| receipt(n, u64::from(n), 10, 5, total))
+    }
+
+    #[test]
+    fn an_old_journal_is_found_out_by_the_first_receipt_that_it_does_not_know() {
+        let (mut purse, _) = old_copy();
+        let [first, ..] = unknown_receipts();
+        let old = PurseError::OldJournal {
+            sequence: 2,
+            request: request(2),
+        };
+        assert_eq!(purse.reconciled(&first), Err(old));
+        assert_eq!(purse.charged(), Amount::new(15), "nothing was booked");
+    }
+
+    #[test]
+    fn a_restored_channel_signs_nothing_until_the_chain_proves_its_receipts() {
+        let (mut purse, mut journal) = old_copy();
+        journal.extend(purse.restore());
+        assert_eq!(purse.restore(), None);
+        for receipt in &unknown_receipts() {
+            journal.extend(purse.reconciled(receipt).unwrap());
+        }
+        assert_eq!((purse.charged(), purse.sequence()), (Amount::new(60), 4));
+        let step = Amount::new(4);
+        for mut purse in [purse, crashed(&journal)] {
+            let unproved = |proved| PurseError::Unproved {
+                charged: Amount::new(60),
+                proved: Amount::new(proved),
+            };
+            assert_eq!(purse.ask(request(9), RATES, BOUND), Err(unproved(0)));
+            assert_eq!(purse.due(), Err(unproved(0)));
+            purse.claimed_to(Amount::new(55));
+            assert_eq!(purse.resume(step), Err(unproved(55)));
+            assert!(purse.is_restored());
+            purse.claimed_to(Amount::new(56));
+            let ceiling = Amount::new(60);
+            let resumed = purse.resume(step).unwrap();
+            assert_eq!(resumed, PurseEvent::Resumed { ceiling });
+            // And so it stays.
+            let mut journal = journal.clone();
+            journal.push(resumed);
+            for mut purse in [purse, crashed(&journal)] {
+                assert_eq!(
+                    ceiling_of(&purse.ask(request(9), RATES, BOUND).unwrap()),
+                    Some(60 + 42)
+                );
+            }
+        }
+    }
+
+    fn ceiling_of(event: &PurseEvent) -> Option<u128> {
+        ceiling(event.clone())
+    }
+
+    #[test]
+    fn made_up_receipts_are_not_paid_after_a_restore() {
+        let mut purse = purse(1_000_000);
+        purse.restore();
+        // A liar's: they add up, are signed, and nobody ever asked for them.
+        for n in 1..=100 {
+            let total = u128::from(n) * 1010;
+            purse
+                .reconciled(&receipt(n, n.into(), 10, 1000, total))
+                .unwrap();
+        }
+        assert!(purse.resume(Amount::new(32)).is_err());
+        assert_eq!(purse.billed(), Amount::ZERO, "all of it can be asked back");
+        assert!(purse.ask(request(200), RATES, BOUND).is_err());
+        assert_eq!(purse.ceiling(), Amount::ZERO, "nothing was signed for them");
+    }
+
+    #[test]
+    fn a_restored_journal_still_refuses_receipts_that_do_not_add_up() {
+        let (mut purse, _) = old_copy();
+        purse.restore();
+        assert!(matches!(
+            purse.reconciled(&receipt(2, 2, 10, 5, 31)),
+            Err(PurseError::Mismatch {
+                field: "charged_total",
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn a_provider_that_gives_a_number_twice_has_old_books() {
+        let (mut purse, _) = old_copy();
+        purse.ask(request(2), RATES, BOUND).unwrap();
+        purse.delivered(request(2), 5, 50).unwrap();
+        let old = PurseError::OldProvider { sequence: 1 };
+        assert_eq!(purse.receipted(&receipt(2, 1, 10, 5, 15)), Err(old));
+        assert_eq!(purse.charged(), Amount::new(15));
     }
 }

@@ -6,7 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Amount, ChannelId, ModelId, NodeId, NodeKey, Rates, RequestId, Timestamp, Upstream};
+use crate::{
+    Amount, ChannelId, Durable, ModelId, NodeId, NodeKey, Rates, RequestId, Timestamp, Upstream,
+};
 
 /// How an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,14 +114,14 @@ impl Receipt {
         bytes.extend_from_slice(&self.issued_at.0.to_be_bytes());
         bytes
     }
+}
 
-    /// Signs it. It must be in the journal before this is called.
+impl Durable<Receipt> {
+    /// Signs it.
     pub fn sign(self, key: &NodeKey) -> SignedReceipt {
-        let signature = key.sign(&self.signing_bytes());
-        SignedReceipt {
-            receipt: self,
-            signature,
-        }
+        let receipt = self.into_inner();
+        let signature = key.sign(&receipt.signing_bytes());
+        SignedReceipt { receipt, signature }
     }
 }
 
@@ -182,7 +184,7 @@ mod tests {
     #[test]
     fn every_field_is_under_the_signature() {
         let key = NodeKey::from_bytes(&[1; 32]);
-        let signed = receipt().sign(&key);
+        let signed = Durable::read_back(receipt()).sign(&key);
         assert_eq!(signed.verify(key.id()), Ok(()));
 
         let changes: [fn(&mut Receipt); 13] = [
@@ -212,7 +214,7 @@ mod tests {
 
     #[test]
     fn json_keeps_a_receipt_whole() {
-        let signed = receipt().sign(&NodeKey::from_bytes(&[1; 32]));
+        let signed = Durable::read_back(receipt()).sign(&NodeKey::from_bytes(&[1; 32]));
         let json = serde_json::to_string(&signed).unwrap();
         assert_eq!(
             serde_json::from_str::<SignedReceipt>(&json).unwrap(),

@@ -91,6 +91,31 @@ pub enum TillError {
         /// The id.
         request: RequestId,
     },
+    /// More was claimed than these books know to have been earned.
+    #[error(
+        "of this channel {claimed} base units were claimed on chain, and these books know of {charged}: \
+         they are an old copy, and take nothing more on it; open another channel"
+    )]
+    ClaimedMore {
+        /// What the chain says.
+        claimed: Amount,
+        /// All receipts that are known.
+        charged: Amount,
+    },
+    /// The payer has receipts that these books do not know.
+    #[error(
+        "the payer has receipts of this channel up to number {theirs}, these books know {ours}: \
+         they are an old copy, and take nothing more on it; open another channel"
+    )]
+    ReceiptedMore {
+        /// The last that the payer has.
+        theirs: u64,
+        /// The last that is known here.
+        ours: u64,
+    },
+    /// There is no number after the last receipt's.
+    #[error("the last receipt has the highest number there is: the books are damaged")]
+    Numbers,
     /// An amount left its range.
     #[error(transparent)]
     Overflow(#[from] AmountOverflow),
@@ -147,6 +172,8 @@ pub struct Till {
     running: BTreeMap<RequestId, Running>,
     /// The last requests that ended with a receipt, latest at the back.
     ended: VecDeque<RequestId>,
+    /// Receipts that the payer says it has, up to this one.
+    shown: u64,
 }
 
 impl Till {
@@ -162,6 +189,7 @@ impl Till {
             sequence: 0,
             running: BTreeMap::new(),
             ended: VecDeque::new(),
+            shown: 0,
         }
     }
 
@@ -209,13 +237,39 @@ impl Till {
                 self.charged = self.charged.max(receipt.charged_total);
                 self.sequence = self.sequence.max(receipt.sequence);
             }
-            TillEvent::Claimed { total } => self.claimed = self.claimed.max(*total),
+            // The chain may have taken a claim back.
+            TillEvent::Claimed { total } => self.claimed = *total,
         }
+    }
+
+    /// Which channel.
+    pub fn channel(&self) -> ChannelId {
+        self.channel
     }
 
     /// What the contract knows of the channel.
     pub fn funded(&mut self, state: ChannelState) {
         self.state = state;
+    }
+
+    /// The payer says, signed, that it has receipts up to this number.
+    pub fn shown(&mut self, sequence: u64) {
+        self.shown = self.shown.max(sequence);
+    }
+
+    /// Whether these books are all there is. If they are an old copy, numbers
+    /// and totals of new receipts would contradict those that the payer has,
+    /// so no more work is taken. What they know to be earned can be claimed.
+    pub fn is_current(&self) -> Result<(), TillError> {
+        let (claimed, charged) = (self.state.total_claimed, self.charged);
+        if claimed > charged {
+            return Err(TillError::ClaimedMore { claimed, charged });
+        }
+        if self.shown > self.sequence {
+            let (theirs, ours) = (self.shown, self.sequence);
+            return Err(TillError::ReceiptedMore { theirs, ours });
+        }
+        Ok(())
     }
 
     /// What the contract was last seen to know.
@@ -292,6 +346,7 @@ impl Till {
         sold: Sold,
         input_tokens: u32,
     ) -> Result<TillEvent, TillError> {
+        self.is_current()?;
         if self.running.contains_key(&request) || self.ended.contains(&request) {
             return Err(TillError::WrongRequest { request });
         }
@@ -408,10 +463,11 @@ impl Till {
         let output_tokens = output_tokens.min(running.reach());
         let amount = running.sold.rates.cost(input_tokens, output_tokens)?;
         let charged_total = self.charged.plus(amount)?;
+        let sequence = self.sequence.checked_add(1).ok_or(TillError::Numbers)?;
         let receipt = Receipt {
             request,
             channel: self.channel,
-            sequence: self.sequence + 1,
+            sequence,
             model: running.sold.model,
             rates: running.sold.rates,
             upstream: running.sold.upstream,
@@ -429,9 +485,10 @@ impl Till {
         Ok(receipt)
     }
 
-    /// The claim of `total` went through.
+    /// The chain says that so much was claimed. Less than before: it took the
+    /// blocks of a claim back, and what is gone has to be claimed again.
     pub fn claimed_to(&mut self, total: Amount) -> Option<TillEvent> {
-        if total <= self.claimed {
+        if total == self.claimed {
             return None;
         }
         self.claimed = total;
@@ -733,6 +790,18 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_that_the_chain_took_back_is_due_again() {
+        let mut till = till(1_000, 0);
+        let mut journal = vec![till.take(&voucher(100)).unwrap().unwrap()];
+        till.count(&voucher(100));
+        journal.extend(till.claimed_to(Amount::new(80)));
+        journal.extend(till.claimed_to(Amount::new(30)));
+        assert_eq!(till.claimed_to(Amount::new(30)), None);
+        assert_eq!(till.claimed(), Amount::new(30));
+        assert_eq!(Till::replay(CHANNEL, &journal).claimed(), Amount::new(30));
+    }
+
+    #[test]
     fn a_claim_is_capped_by_what_is_earned_promised_and_there() {
         for (balance, ceiling, output, claimable) in
             [(500, 400, 32, 32), (500, 32, 64, 32), (20, 20, 0, 0)]
@@ -932,5 +1001,53 @@ mod tests {
             prop_assert_eq!(again.sequence(), world.till.sequence());
             prop_assert_eq!(again.running(), world.till.running());
         }
+    }
+
+    /// A till that earned 50 units, in one answer.
+    fn earned() -> (Till, Vec<TillEvent>) {
+        let mut till = Till::new(CHANNEL);
+        till.funded(funded(1000, 0));
+        let mut journal: Vec<_> = till.take(&voucher(100)).unwrap().into_iter().collect();
+        till.count(&voucher(100));
+        journal.push(till.admit(id(1), SOLD, 10).unwrap());
+        till.delivered(id(1), 10, 40).unwrap();
+        till.read(id(1), 40).unwrap();
+        let receipt = till.close(id(1), 10, 40, Outcome::Complete, NOW).unwrap();
+        journal.push(TillEvent::receipted(&receipt));
+        (till, journal)
+    }
+
+    #[test]
+    fn old_books_take_no_work_that_their_receipts_would_contradict() {
+        let claimed = |total| ChannelState {
+            total_claimed: Amount::new(total),
+            ..funded(1000, 0)
+        };
+        let (mut till, journal) = earned();
+        till.funded(claimed(50));
+        till.shown(1);
+        assert!(
+            till.admit(id(2), SOLD, 10).is_ok(),
+            "these are all there are"
+        );
+
+        // Put back from a backup: the chain knows of more.
+        let mut old = Till::replay(CHANNEL, &journal);
+        old.funded(claimed(51));
+        let refused = TillError::ClaimedMore {
+            claimed: Amount::new(51),
+            charged: Amount::new(50),
+        };
+        assert_eq!(old.admit(id(2), SOLD, 10), Err(refused));
+        // Or its payer does, by its vouchers' receipts.
+        let mut old = Till::replay(CHANNEL, &journal);
+        old.funded(claimed(50));
+        old.take(&voucher(500)).unwrap().unwrap();
+        old.count(&voucher(500));
+        old.shown(3);
+        let refused = TillError::ReceiptedMore { theirs: 3, ours: 1 };
+        assert_eq!(old.admit(id(2), SOLD, 10), Err(refused));
+        // What it knows to be earned is claimed all the same, and no more than that.
+        assert_eq!(old.claimable_total(), Amount::new(50));
     }
 }

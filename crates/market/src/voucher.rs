@@ -10,7 +10,7 @@ use alloy_sol_types::SolStruct;
 use serde::{Deserialize, Serialize};
 
 use crate::channel::typed;
-use crate::{Amount, ChannelConfig, ChannelId, Domain, WalletKey};
+use crate::{Amount, ChannelConfig, ChannelId, Domain, Durable, WalletKey};
 
 /// What is signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,12 +30,15 @@ impl Voucher {
         }
         .eip712_signing_hash(&domain.eip712())
     }
+}
 
-    /// Signs it. The ceiling must be in the journal before this is called.
+impl Durable<Voucher> {
+    /// Signs it.
     pub fn sign(self, domain: &Domain, key: &WalletKey) -> SignedVoucher {
+        let voucher = self.into_inner();
         SignedVoucher {
-            voucher: self,
-            signature: key.sign(&self.digest(domain)),
+            voucher,
+            signature: key.sign(&voucher.digest(domain)),
         }
     }
 }

@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 
 use market::{
-    Address, Amount, B256, ChannelConfig, ChannelState, Domain, InputBound, ModelId, NodeKey,
-    Outcome, Purse, PurseEvent, Rates, RequestId, STEP_TOKENS, SignedReceipt, SignedVoucher, Sold,
-    Till, TillEvent, Timestamp, Upstream, Voucher, WalletKey,
+    Address, Amount, B256, ChannelConfig, ChannelState, Domain, Durable, InputBound, ModelId,
+    NodeKey, Outcome, Purse, PurseEvent, Rates, RequestId, STEP_TOKENS, SignedReceipt,
+    SignedVoucher, Sold, Till, TillEvent, Timestamp, Upstream, Voucher, WalletKey,
 };
 use proptest::prelude::*;
 
@@ -167,7 +167,7 @@ impl Two {
             channel: self.config.id(&DOMAIN),
             ceiling: self.purse.ceiling(),
         };
-        let voucher: SignedVoucher = voucher.sign(&DOMAIN, &self.hot);
+        let voucher: SignedVoucher = Durable::read_back(voucher).sign(&DOMAIN, &self.hot);
         voucher.verify(&self.config, &DOMAIN).unwrap();
         if let Some(event) = self.till.take(&voucher).unwrap() {
             self.till_journal.push(event);
@@ -235,7 +235,7 @@ impl Two {
         let beyond = RATES.cost(input.saturating_sub(BOUND.estimate), 0).unwrap();
         self.input_beyond = self.input_beyond.plus(beyond).unwrap();
         self.till_journal.push(TillEvent::receipted(&receipt));
-        let signed = receipt.sign(&self.node);
+        let signed = Durable::read_back(receipt).sign(&self.node);
         self.receipts.push(signed.clone());
         signed
     }
@@ -297,7 +297,8 @@ impl Two {
                 .plus(full.minus(receipt.amount).unwrap())
                 .unwrap();
             self.till_journal.push(TillEvent::receipted(&receipt));
-            self.receipts.push(receipt.sign(&self.node));
+            self.receipts
+                .push(Durable::read_back(receipt).sign(&self.node));
         }
         for request in truth.into_keys() {
             self.purse.broken(request).unwrap();

@@ -2,8 +2,8 @@
 //! client: `contracts/oracle/vectors.json` was written by its JavaScript code.
 
 use market::{
-    Address, Amount, ChannelConfig, ChannelId, Domain, Signature, SignedVoucher, Voucher,
-    VoucherError, WalletKey,
+    Address, Amount, ChannelConfig, ChannelId, Claim, Domain, Durable, Signature, SignedClaim,
+    SignedClaimError, SignedVoucher, Voucher, VoucherError, WalletKey, batch_digest,
 };
 use serde_json::Value;
 
@@ -130,7 +130,7 @@ fn our_signatures_are_the_public_clients_bytes() {
     for case in cases() {
         let key = key_of(case.config.voucher_signer());
         for vector in &case.vouchers {
-            let ours = signed(&case, vector).voucher.sign(&case.domain, &key);
+            let ours = Durable::read_back(signed(&case, vector).voucher).sign(&case.domain, &key);
             assert_eq!(ours.signature, read::<Signature>(vector, "signature"));
         }
     }
@@ -162,4 +162,64 @@ fn a_vouchers_signature_is_worth_nothing_elsewhere() {
             })
         );
     }
+}
+
+/// The one-row batches of the vectors: who sends them needs no key but one for gas.
+#[test]
+fn signed_claims_of_the_public_client_are_taken() {
+    let all = vectors();
+    let mut seen = 0;
+    for (chain, batch) in list(&all, "chains")
+        .iter()
+        .flat_map(|chain| list(chain, "claimBatches").iter().map(move |b| (chain, b)))
+    {
+        let [row] = list(batch, "claims") else {
+            continue;
+        };
+        let id: ChannelId = read(row, "channelId");
+        let case = cases().into_iter().find(|case| case.id == id);
+        let case = case.expect("the row's channel is in the vectors");
+        assert_eq!(case.domain.chain_id, read::<u64>(chain, "chainId"));
+        let vector = case
+            .vouchers
+            .iter()
+            .find(|vector| vector["maxClaimableAmount"] == row["maxClaimableAmount"]);
+        let claim = Claim {
+            config: case.config,
+            voucher: signed(&case, vector.expect("its voucher is in the vectors")),
+            total: read(row, "totalClaimed"),
+        };
+        let digest = batch_digest(&[claim], &case.domain);
+        assert_eq!(digest, read::<market::B256>(batch, "digest"));
+        let given = SignedClaim {
+            claim,
+            authorization: read(batch, "signature"),
+        };
+        assert_eq!(given.verify(&case.domain), Ok(()));
+        let ours = SignedClaim::sign(
+            claim,
+            &case.domain,
+            &key_of(case.config.receiver_authorizer),
+        );
+        assert_eq!(ours, given, "signing is deterministic");
+        let more = SignedClaim {
+            claim: Claim {
+                total: Amount::new(250_001),
+                ..claim
+            },
+            ..given
+        };
+        assert_eq!(
+            more.verify(&case.domain),
+            Err(SignedClaimError::BadSignature)
+        );
+        let payer = key_of(case.config.voucher_signer());
+        let forged = SignedClaim::sign(claim, &case.domain, &payer);
+        assert_eq!(
+            forged.verify(&case.domain),
+            Err(SignedClaimError::BadSignature)
+        );
+        seen += 1;
+    }
+    assert!(seen >= 2, "the vectors lost their batches of one row");
 }

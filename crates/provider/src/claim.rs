@@ -1,16 +1,20 @@
 //! From vouchers to money: claims what was earned, many channels in one
 //! transaction, and settles.
 //!
-//! A claim is made when enough was earned, when enough time has passed, and
-//! at once when a payer begins to withdraw, because a voucher reserves
-//! nothing. What the chain says was claimed is the truth; the journal follows it.
+//! What is claimed when is [`market::plan_claims`]'s word; here is only who
+//! reads the chain, keeps the time and sends. A withdrawal is looked for once
+//! a minute and at the start, because a voucher reserves nothing. What the
+//! chain says was claimed is the truth; the journal follows it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use market::{Address, Amount, ChannelConfig, Claim, LedgerError};
+use market::{
+    Address, Amount, ChannelConfig, ChannelId, Claim, Departure, Earned, LedgerError, Timestamp,
+    is_settlement_due, plan_claims,
+};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -48,7 +52,7 @@ struct Due {
     claim: Claim,
     /// What is new in it.
     more: Amount,
-    withdrawing: bool,
+    departure: Option<Departure>,
 }
 
 fn due(channel: &Arc<Channel>) -> Option<Due> {
@@ -65,7 +69,7 @@ fn due(channel: &Arc<Channel>) -> Option<Due> {
                 total,
             },
             more,
-            withdrawing: till.state().withdrawal.is_some(),
+            departure: Departure::of(&channel.config, till.state()),
         })
     })
 }
@@ -82,58 +86,102 @@ fn is_owed(channel: &Arc<Channel>) -> bool {
 
 /// Claims by policy until the provider stops.
 pub(crate) async fn watch(inner: Arc<Inner>) {
-    let policy = inner.claims.clone();
-    let mut claimed_at = Instant::now();
-    let mut watched_at = Instant::now();
-    let mut not_before = Instant::now();
-    // The process before may have ended between claim, journal and settlement.
-    let mut behind = true;
+    let mut watch = Watch::new();
     loop {
-        if behind && Instant::now() >= not_before {
-            match catch_up(&inner).await {
-                Ok(()) => behind = false,
-                Err(error) => {
-                    warn!(%error, "claims not compared with the chain yet");
-                    not_before = Instant::now() + RETRY_AFTER;
-                }
-            }
-        }
-        let look = tokio::time::sleep_until(watched_at + WATCH_EVERY);
-        let by_time = tokio::time::sleep_until((claimed_at + policy.interval).max(not_before));
+        let wait = watch.turn(&inner).await;
         tokio::select! {
-            () = inner.earned.notified() => tokio::time::sleep(LOOK_PAUSE).await,
-            () = look => {
-                watched_at = Instant::now();
-                refresh(&inner).await;
+            () = inner.earned.notified() => {
+                inner.earnings.send_replace(());
+                tokio::time::sleep(LOOK_PAUSE).await;
             }
-            () = tokio::time::sleep_until(not_before), if behind => continue,
-            () = by_time => {}
+            () = tokio::time::sleep(wait) => {}
         }
-        let dues = all_due(&inner);
-        if dues.is_empty() {
-            if claimed_at.elapsed() >= policy.interval {
-                claimed_at = Instant::now();
-            }
-            continue;
+    }
+}
+
+/// What the policy must remember between two looks.
+struct Watch {
+    /// When each channel was first seen with something to claim.
+    since: BTreeMap<ChannelId, Instant>,
+    /// When the chain was last read for all channels. Never: the process
+    /// before may have ended between claim, journal and settlement.
+    read_at: Option<Instant>,
+    /// Nothing is tried before, after something failed.
+    not_before: Instant,
+}
+
+impl Watch {
+    fn new() -> Self {
+        Self {
+            since: BTreeMap::new(),
+            read_at: None,
+            not_before: Instant::now(),
         }
-        let by_time = claimed_at.elapsed() >= policy.interval;
-        let wanted = by_time || enough(&dues, policy.threshold);
-        let wanted = wanted || dues.iter().any(|due| due.withdrawing);
-        if !wanted || Instant::now() < not_before {
-            continue;
+    }
+
+    /// Looks, does what is due, and says how long there is nothing to do.
+    async fn turn(&mut self, inner: &Inner) -> Duration {
+        let now = Instant::now();
+        if now < self.not_before {
+            return self.not_before - now;
         }
-        match claim_all(&inner).await {
-            Ok(claimed) => {
-                claimed_at = Instant::now();
-                if claimed.refused > 0 {
-                    not_before = Instant::now() + RETRY_AFTER;
-                }
+        match self.look(inner).await {
+            Ok(wait) => {
+                let next_read = self.read_at.map_or(now, |at| at + WATCH_EVERY);
+                wait.unwrap_or(WATCH_EVERY)
+                    .min(next_read.saturating_duration_since(now))
+                    .max(LOOK_PAUSE)
             }
             Err(error) => {
                 warn!(%error, "claim put off");
-                behind = true;
-                not_before = Instant::now() + RETRY_AFTER;
+                self.read_at = None;
+                self.not_before = now + RETRY_AFTER;
+                RETRY_AFTER
             }
+        }
+    }
+
+    async fn look(&mut self, inner: &Inner) -> Result<Option<Duration>, LedgerError> {
+        let now = Instant::now();
+        if self.read_at.is_none_or(|at| now >= at + WATCH_EVERY) {
+            catch_up(inner).await?;
+            self.read_at = Some(now);
+        }
+        let dues = all_due(inner);
+        self.since
+            .retain(|id, _| dues.iter().any(|due| due.channel.id == *id));
+        if dues.is_empty() {
+            return Ok(None);
+        }
+        let earned: Vec<_> = dues.iter().map(|due| self.earned(due, now)).collect();
+        let gas_price = gas_price(inner).await?;
+        let chain_now = match dues.iter().any(|due| due.departure.is_some()) {
+            // Where no blocks are made, the chain's time stands still.
+            true => inner.ledger.now().await?.max((inner.clock)()),
+            false => Timestamp(0),
+        };
+        let plan = plan_claims(&earned, gas_price, chain_now, &inner.claims);
+        if !plan.too_dear.is_empty() {
+            info!(channels = plan.too_dear.len(), wei = %gas_price, "claims wait for cheaper gas");
+        }
+        if !plan.claim.is_empty() {
+            let only = plan.claim.into_iter().collect();
+            let claimed = claim_only(inner, Some(&only)).await?;
+            if claimed.refused > 0 {
+                self.not_before = now + RETRY_AFTER;
+            }
+        }
+        Ok(plan.look_after)
+    }
+
+    fn earned(&mut self, due: &Due, now: Instant) -> Earned {
+        let since = *self.since.entry(due.channel.id).or_insert(now);
+        Earned {
+            channel: due.channel.id,
+            token: due.claim.config.token,
+            amount: due.more,
+            waiting: now.duration_since(since),
+            departure: due.departure,
         }
     }
 }
@@ -142,23 +190,23 @@ pub(crate) async fn watch(inner: Arc<Inner>) {
 async fn catch_up(inner: &Inner) -> Result<(), LedgerError> {
     let _one_at_a_time = inner.claiming.lock().await;
     refresh(inner).await;
-    settle(inner).await
+    failpoint::hit("provider.claim.compared");
+    settle(inner, true).await
 }
 
-/// Whether one token's sum reaches the threshold.
-fn enough(dues: &[Due], threshold: Amount) -> bool {
-    let mut sums = BTreeMap::<Address, Amount>::new();
-    for due in dues {
-        let sum = sums.entry(due.claim.config.token).or_default();
-        *sum = sum.plus(due.more).unwrap_or(Amount::new(u128::MAX));
+/// What gas costs, if that matters.
+async fn gas_price(inner: &Inner) -> Result<Amount, LedgerError> {
+    match inner.claims.gas {
+        Some(_) => inner.ledger.gas_price().await,
+        None => Ok(Amount::ZERO),
     }
-    sums.values().any(|sum| *sum >= threshold)
 }
 
 /// Reads the chain for channels with something to claim, so that no claim is
 /// for what is gone, and none is made twice.
 async fn refresh(inner: &Inner) {
-    let owed = inner.sessions.all().into_iter().filter(is_owed);
+    let may_be_owed = |channel: &Arc<Channel>| is_owed(channel) || channel.claim_is_young();
+    let owed = inner.sessions.all().into_iter().filter(may_be_owed);
     let reads = stream::iter(owed).map(|channel| async move {
         if let Err(error) = inner.sessions.read(&channel, LOOK_PAUSE).await {
             debug!(channel = %channel.id, %error, "channel not read");
@@ -170,18 +218,28 @@ async fn refresh(inner: &Inner) {
     reads.buffer_unordered(READS).collect::<()>().await;
 }
 
-/// Claims all there is and settles it. One claim at a time.
+/// Claims all there is and settles it, whatever the policy says.
 pub(crate) async fn claim_all(inner: &Inner) -> Result<Claimed, LedgerError> {
+    claim_only(inner, None).await
+}
+
+/// Claims on these channels, or on all, and settles. One claim at a time.
+async fn claim_only(
+    inner: &Inner,
+    only: Option<&BTreeSet<ChannelId>>,
+) -> Result<Claimed, LedgerError> {
     let _one_at_a_time = inner.claiming.lock().await;
     refresh(inner).await;
     let mut dues = all_due(inner);
+    dues.retain(|due| only.is_none_or(|only| only.contains(&due.channel.id)));
     let mut claimed = Claimed::default();
     while !dues.is_empty() {
         let rest = dues.split_off(dues.len().min(BATCH));
         let batch = std::mem::replace(&mut dues, rest);
         claim_batch(inner, batch, &mut claimed).await?;
     }
-    settle(inner).await?;
+    failpoint::hit("provider.claim.journalled");
+    settle(inner, only.is_some()).await?;
     Ok(claimed)
 }
 
@@ -195,8 +253,10 @@ async fn claim_batch(
     let mut waiting = vec![batch];
     while let Some(mut dues) = waiting.pop() {
         let claims = dues.iter().map(|due| due.claim).collect();
+        failpoint::hit("provider.claim.wished");
         match inner.ledger.claim(claims).await {
             Ok(_) => {
+                failpoint::hit("provider.claim.included");
                 claimed.channels += dues.len();
                 info!(channels = dues.len(), "claimed");
                 for due in &dues {
@@ -226,7 +286,7 @@ async fn book(inner: &Inner, channel: &Channel) {
         // The next claim reads it.
         Err(error) => return debug!(channel = %channel.id, %error, "channel not read"),
     };
-    channel.till(|till| till.funded(state));
+    channel.earning(|earning| earning.funded(state));
     journal_claim(channel, state.total_claimed).await;
 }
 
@@ -237,14 +297,19 @@ async fn journal_claim(channel: &Channel, total: Amount) {
     }
 }
 
-/// Pays out what was claimed, in every token that is sold for.
-async fn settle(inner: &Inner) -> Result<(), LedgerError> {
+/// Pays out what was claimed, in every token that is sold for; by policy, or all.
+async fn settle(inner: &Inner, by_policy: bool) -> Result<(), LedgerError> {
     let receiver = inner.terms.receiver;
+    let gas_price = gas_price(inner).await?;
     for token in tokens(inner) {
         let state = inner.ledger.receiver(receiver, token).await?;
-        if state.total_claimed > state.total_settled {
+        let unsettled = state.total_claimed.less(state.total_settled);
+        let due = is_settlement_due(token, unsettled, gas_price, &inner.claims);
+        if due || !(by_policy || unsettled.is_zero()) {
+            failpoint::hit("provider.settle.wished");
             inner.ledger.settle(receiver, token).await?;
-            info!(%token, amount = %state.total_claimed.less(state.total_settled), "settled");
+            failpoint::hit("provider.settle.included");
+            info!(%token, amount = %unsettled, "settled");
         }
     }
     Ok(())

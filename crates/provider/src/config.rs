@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use market::{Address, Amount, B256, Rates, Stakes, WITHDRAW_DELAY_MAX_S, WITHDRAW_DELAY_MIN_S};
+use market::{
+    Address, Amount, B256, ClaimPolicy, Model, Rates, Stakes, WITHDRAW_DELAY_MAX_S,
+    WITHDRAW_DELAY_MIN_S,
+};
 
 use crate::backend::BackendHandle;
 
@@ -51,17 +54,6 @@ pub struct OfferConfig {
     pub slots: usize,
     /// Requests that wait for a slot; one more is refused at once.
     pub queue: usize,
-}
-
-/// When earned money is claimed on chain.
-#[derive(Debug, Clone)]
-pub struct ClaimPolicy {
-    /// Claim as soon as so much of one token is earned and not claimed.
-    pub threshold: Amount,
-    /// Claim what there is at least this often.
-    pub interval: Duration,
-    /// Claim before stopping.
-    pub on_stop: bool,
 }
 
 /// What a provider is told.
@@ -160,8 +152,9 @@ impl OfferConfig {
     fn check(&self, at: usize, stakes: &Stakes) -> Result<(), ConfigError> {
         let field = |name: &str| format!("offers[{at}].{name}");
         let name = &self.name;
-        if name.trim().is_empty() || name.len() > NAME_BYTES_MAX {
-            let allowed = format!("a name of 1 to {NAME_BYTES_MAX} bytes");
+        if !Model::is_plain_name(name) || name.len() > NAME_BYTES_MAX {
+            let allowed =
+                format!("a name of 1 to {NAME_BYTES_MAX} bytes, without control characters");
             return ConfigError::new(field("name"), format!("{name:?}"), allowed);
         }
         let prices = stakes.price_per_second_min..=stakes.price_per_second_max;

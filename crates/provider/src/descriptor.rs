@@ -7,7 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use market::{
-    Domain, ModelId, NodeId, Offer as RecordOffer, Quote, Rates, Record, Timestamp, WalletKey,
+    Domain, ModelId, NodeId, NodeKey, Offer as RecordOffer, Quote, Rates, Record, Timestamp,
+    WalletKey,
 };
 use seal::SignedEpoch;
 use tokio::sync::watch;
@@ -106,9 +107,15 @@ impl Descriptor {
 
     /// Signs the record as it is now, and serves it from now on, beside the
     /// record of the epoch's key.
-    pub(crate) fn sign(&self, wallet: &WalletKey, epoch: SignedEpoch, now: Timestamp) {
+    pub(crate) fn sign(
+        &self,
+        wallet: &WalletKey,
+        node: &NodeKey,
+        epoch: SignedEpoch,
+        now: Timestamp,
+    ) {
         let described = Described {
-            descriptor: self.record(wallet, now).sign(wallet),
+            descriptor: self.record(wallet, now).sign(wallet, node),
             epoch: Some(epoch),
         };
         self.served.send_replace(described.to_text().into());

@@ -12,12 +12,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream};
-use market::{Outcome, Receipt, RequestId, STEP_TOKENS, Sold, Till, TillError, Upstream};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use market::{
+    Earning, Go, LAST_VOUCHER_WITHIN, Moment, Outcome, Receipt, RequestId, Selling, Sold,
+    TillError, Upstream,
+};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 use transport::message::{
-    Ask, Failure, FailureKind, FromConsumer, FromProvider, Hello, Infer, Reason, ReceiptsAsk,
-    Refusal,
+    Ask, Failure, FailureKind, FromConsumer, FromProvider, Hello, Infer, Reason, Refusal,
 };
 use transport::{Incoming, ReceiveError, ReceiveHalf, SendError, SendHalf, Stream};
 
@@ -26,7 +28,8 @@ use crate::backend::{BackendChunk, BackendError, BackendFailure, ChunkStream};
 use crate::counters::{add, count};
 use crate::desk::DeskError;
 use crate::meter::Meter;
-use crate::payment::{Channel, Closing, PaymentError};
+use crate::payment::{Channel, PaymentError};
+use crate::reconcile;
 use crate::sale::{Sale, Slot};
 use crate::shell::Inner;
 
@@ -54,9 +57,6 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_millis(200);
 /// request lives as long as it does.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3600);
 
-/// After the end, time for the voucher that covers the last step.
-const LAST_VOUCHER_WITHIN: Duration = Duration::from_secs(2);
-
 /// Chunks that are ready together go out in one write; no more than this.
 const CHUNKS_AT_ONCE: usize = 16;
 
@@ -77,10 +77,11 @@ pub(crate) async fn serve(inner: Arc<Inner>, incoming: Incoming) {
             return;
         }
     };
+    failpoint::hit("provider.request.opened");
     let Stream { send, receive } = stream;
     match ask {
         Ask::Infer(infer) => Box::pin(infer_on(&inner, *infer, send, receive)).await,
-        Ask::Receipts(ask) => receipts(&inner, &ask, send).await,
+        Ask::Receipts(ask) => reconcile::receipts(&inner, &ask, send).await,
     }
 }
 
@@ -131,48 +132,13 @@ impl Drop for Answering {
     }
 }
 
-async fn receipts(inner: &Inner, ask: &ReceiptsAsk, mut send: SendHalf) {
-    let Some(channel) = inner.sessions.find(ask.channel) else {
-        // A channel that was never used has no receipts.
-        let receipts = vec![];
-        return say_last(
-            &mut send,
-            &FromProvider::Receipts {
-                receipts,
-                running: 0,
-            },
-        )
-        .await;
-    };
-    if !ask.is_by(channel.config.payer_authorizer) {
-        let message = "receipts are for who may sign the channel's vouchers";
-        return say_no(inner, send, refusal(Reason::Payment, message)).await;
-    }
-    // Counted first: what ends meanwhile is then in both, not in neither.
-    let running = channel.till(|till| till.running());
-    let running = u32::try_from(running).unwrap_or(u32::MAX);
-    let last = match inner.sessions.receipts(&channel, ask.after).await {
-        Ok(receipts) => {
-            let sign = |receipt: market::Receipt| receipt.sign(&inner.node_key);
-            let receipts = receipts.into_iter().map(sign).collect();
-            FromProvider::Receipts { receipts, running }
-        }
-        Err(error) => {
-            warn!(channel = %ask.channel, %error, "receipts not read");
-            let message = "the provider's journal cannot be read";
-            FromProvider::Refused(refusal(Reason::Unavailable, message))
-        }
-    };
-    say_last(&mut send, &last).await;
-}
-
-async fn say_no(inner: &Inner, mut send: SendHalf, refusal: Refusal) {
+pub(crate) async fn say_no(inner: &Inner, mut send: SendHalf, refusal: Refusal) {
     inner.counters.refused(refusal.reason);
     say_last(&mut send, &FromProvider::Refused(refusal)).await;
 }
 
 /// A last word; the peer may not be there for it.
-async fn say_last(send: &mut SendHalf, message: &FromProvider) {
+pub(crate) async fn say_last(send: &mut SendHalf, message: &FromProvider) {
     let said = timeout(END_WITHIN, async {
         send.send(message).await?;
         send.finish().await
@@ -224,7 +190,8 @@ async fn infer_on(inner: &Arc<Inner>, infer: Infer, mut send: SendHalf, receive:
         journaled,
         over,
         send,
-        unpaid_since: None,
+        selling: Selling::new(infer.request, inner.pay_within),
+        started,
         held: None,
         last: None,
         answering: Some(answering),
@@ -285,6 +252,7 @@ async fn begin(
         () = stopping.cancelled() => return Err(Some(stopping_refusal())),
         slot = sale.slot(place) => slot.ok_or_else(|| Some(admit::busy(&sale)))?,
     };
+    failpoint::hit("provider.slot.taken");
     let meter = Meter::new(bound);
     let paid = channel
         .admit(
@@ -299,6 +267,7 @@ async fn begin(
         .await;
     let durable = paid.map_err(|error| Some(admit::payment(&error)))?;
 
+    failpoint::hit("provider.request.admitted");
     // The journal writes while the backend begins.
     let mut opening = sale.config.backend.chat(body);
     let opened = tokio::select! {
@@ -325,6 +294,7 @@ async fn begin(
         give_back(&channel, infer.request).await;
         return Err(Some(admit::payment(&error)));
     }
+    failpoint::hit("provider.request.durable");
     let begun = Begun {
         sale,
         slot,
@@ -347,6 +317,7 @@ async fn unbegun(
 }
 
 async fn give_back(channel: &Channel, request: RequestId) {
+    failpoint::hit("provider.refusal.wished");
     let given_back = async { channel.refuse(request).await?.wait().await };
     if let Err(error) = given_back.await {
         warn!(channel = %channel.id, %error, "refused request not taken off the books");
@@ -416,12 +387,16 @@ impl Reader {
                 }
             };
             let (voucher, read_tokens) = match message {
-                FromConsumer::Leave => return Left::Leave,
+                FromConsumer::Leave => {
+                    failpoint::hit("provider.leave.received");
+                    return Left::Leave;
+                }
                 FromConsumer::Pay {
                     voucher,
                     read_tokens,
                 } => (voucher, read_tokens),
             };
+            failpoint::hit("provider.step.received");
             let mut paid = self.channel.pay(&voucher, self.request, read_tokens).await;
             if let Err(PaymentError::Till(TillError::BeyondEscrow { .. })) = paid {
                 // It may come right after a deposit.
@@ -432,6 +407,7 @@ impl Reader {
             }
             match paid {
                 Ok(tokens) => {
+                    failpoint::hit("provider.step.queued");
                     self.journaled.fetch_max(tokens, Ordering::Relaxed);
                 }
                 Err(error @ PaymentError::Voucher(_)) => return Left::Fraud(error.to_string()),
@@ -514,8 +490,9 @@ struct Exchange {
     /// All was said; the consumer may stop reading.
     over: Arc<AtomicBool>,
     send: SendHalf,
-    /// It waits for a voucher since then.
-    unpaid_since: Option<Instant>,
+    /// Decides when a chunk may go out.
+    selling: Selling,
+    started: Instant,
     /// A chunk that waits for its voucher.
     held: Option<BackendChunk>,
     /// How it ends, once what goes before has gone out.
@@ -532,6 +509,7 @@ impl Exchange {
     ) {
         count(&self.inner.counters.begun);
         let tokens = self.inner.desk.tokens((self.inner.clock)());
+        failpoint::hit("provider.begin.ready");
         let begin = FromProvider::Begin { tokens };
         let ended = match timeout(SEND_WITHIN, self.send.send(&begin)).await {
             Ok(Ok(())) => self.pump(stream, left.as_mut()).await,
@@ -598,6 +576,7 @@ impl Exchange {
                     },
                 }
             }
+            failpoint::hit("provider.chunk.sent");
             if let Some(ended) = self.last.take() {
                 return ended;
             }
@@ -615,14 +594,13 @@ impl Exchange {
         if !matches!(ended, Ended::Complete | Ended::Backend(_)) {
             return ended;
         }
-        let request = self.request;
         let stopping = self.inner.tasks.stopping().clone();
         loop {
             tokio::select! {
                 biased;
                 left = &mut left => return Ended::Left(left),
                 () = stopping.cancelled() => return ended,
-                paid = self.paid_for(|till| till.is_billable(request)) => return match paid {
+                paid = self.paid_for(Selling::bill) => return match paid {
                     Ok(()) => ended,
                     Err(unpaid) => unpaid,
                 },
@@ -640,11 +618,12 @@ impl Exchange {
     /// Writes how far it has come, if no voucher did that for a step.
     async fn journal(&self) {
         let journaled = self.journaled.load(Ordering::Relaxed);
-        if self.meter.tokens() < journaled.saturating_add(STEP_TOKENS) {
+        if !self.selling.lags(journaled) {
             return;
         }
         match self.channel.progress(self.request).await {
             Ok(tokens) => {
+                failpoint::hit("provider.progress.queued");
                 self.journaled.fetch_max(tokens, Ordering::Relaxed);
             }
             Err(error) => {
@@ -665,19 +644,22 @@ impl Exchange {
             match next {
                 Some(Ok(chunk)) => {
                     let meter = self.meter.with(&chunk.facts);
-                    let (request, tokens) = (self.request, meter.tokens());
-                    let enough = move |till: &Till| till.may_deliver(request, tokens);
-                    if !self
+                    let tokens = meter.tokens();
+                    let selling = &self.selling;
+                    let may = self
                         .channel
-                        .till(|till| enough(till))
-                        .map_err(Ended::Books)?
-                    {
+                        .earning(|earning| selling.may_deliver(earning, tokens));
+                    if !may.map_err(Ended::Books)? {
                         self.held = Some(chunk);
+                        failpoint::hit("provider.chunk.held");
                         if !batch.messages.is_empty() {
                             break;
                         }
                         // It may be cut short, for a sign of life; the chunk stays.
-                        self.paid_for(enough).await?;
+                        self.paid_for(|selling, earning, now| {
+                            selling.deliver(earning, tokens, now)
+                        })
+                        .await?;
                         next = self.held.take().map(Ok);
                         continue;
                     }
@@ -714,39 +696,37 @@ impl Exchange {
             .map_err(|error| Ended::Backend(BackendFailure::Garbage(error.into())))?;
         self.meter = meter;
         let tokens = self.meter.tokens();
-        let (request, input) = (self.request, self.meter.input_estimate());
+        let (selling, input) = (&mut self.selling, self.meter.input_estimate());
         let delivered = self
             .channel
-            .till(|till| till.delivered(request, input, tokens));
+            .earning(|earning| selling.delivered(earning, input, tokens));
         delivered.map_err(Ended::Books)?;
+        failpoint::hit("provider.chunk.metered");
         Ok(FromProvider::Chunk { tokens, json })
     }
 
     /// Waits for a voucher that is enough, if it is not there.
     async fn paid_for(
         &mut self,
-        enough: impl Fn(&Till) -> Result<bool, TillError>,
+        ask: impl Fn(&mut Selling, &Earning, Moment) -> Result<Go, TillError>,
     ) -> Result<(), Ended> {
-        let channel = Arc::clone(&self.channel);
-        let mut moved = channel.moved();
-        let is_enough = || channel.till(|till| enough(till)).map_err(Ended::Books);
-        if is_enough()? {
-            self.unpaid_since = None;
-            return Ok(());
-        }
-        if self.unpaid_since.is_none() {
-            count(&self.inner.counters.waits_for_payment);
-        }
-        // A wait that is taken up again has waited before.
-        let since = *self.unpaid_since.get_or_insert_with(Instant::now);
-        let deadline = since + self.inner.pay_within;
-        while !is_enough()? {
-            if !matches!(timeout_at(deadline, moved.changed()).await, Ok(Ok(()))) {
-                return Err(Ended::Unpaid);
+        let mut moved = self.channel.moved();
+        loop {
+            let waited = self.selling.is_waiting();
+            let now = Moment::new(self.started.elapsed());
+            let selling = &mut self.selling;
+            let go = self.channel.earning(|earning| ask(selling, earning, now));
+            let until = match go.map_err(Ended::Books)? {
+                Go::On => return Ok(()),
+                Go::Unpaid => return Err(Ended::Unpaid),
+                Go::Wait { until } => until,
+            };
+            if !waited {
+                count(&self.inner.counters.waits_for_payment);
             }
+            // What came of the wait is seen in the engine.
+            let _ = timeout(until.since(now), moved.changed()).await;
         }
-        self.unpaid_since = None;
-        Ok(())
     }
 
     /// Books the answer, and gives the receipt to whoever is there for it.
@@ -755,20 +735,12 @@ impl Exchange {
             let cause = std::error::Error::source(failure).map(ToString::to_string);
             warn!(request = %self.request, %failure, cause, "answer broke off");
         }
-        // Nobody pays for an answer that the provider broke off before its first word.
-        let outcome = ended.outcome();
-        let nothing = outcome == Outcome::Failed && self.meter.tokens() == 0;
-        let (input_tokens, output_tokens) = match nothing {
-            true => (0, 0),
-            false => (self.meter.input_billed(), self.meter.output_billed()),
-        };
-        let closing = Closing {
-            request: self.request,
-            input_tokens,
-            output_tokens,
-            outcome,
-            now: (self.inner.clock)(),
-        };
+        let closing = self.selling.closing(
+            ended.outcome(),
+            self.meter.input_billed(),
+            self.meter.output_billed(),
+            (self.inner.clock)(),
+        );
         count(match closing.outcome {
             Outcome::Complete => &self.inner.counters.completed,
             Outcome::Cancelled => &self.inner.counters.cancelled,
@@ -781,12 +753,14 @@ impl Exchange {
                 return;
             }
         };
+        failpoint::hit("provider.receipt.signed");
         self.billed(&receipt.receipt);
         self.inner.earned.notify_one();
         if !matches!(ended, Ended::Left(Left::Gone)) {
             let failure = ended.failure();
             self.over.store(true, Ordering::Relaxed);
             say_last(&mut self.send, &FromProvider::End { receipt, failure }).await;
+            failpoint::hit("provider.receipt.sent");
         }
     }
 

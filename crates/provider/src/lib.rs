@@ -10,6 +10,7 @@
 
 mod admit;
 mod backend;
+mod books;
 mod claim;
 mod config;
 mod counters;
@@ -20,6 +21,7 @@ mod exchange;
 mod meter;
 mod payment;
 mod quotes;
+mod reconcile;
 mod register;
 mod sale;
 mod session;
@@ -31,13 +33,14 @@ pub use backend::{
     Backend, BackendChunk, BackendError, BackendFailure, BackendHandle, ChunkStream, EngineBackend,
     Line, OpenAiBackend, OpenAiConfig, OpenAiConfigError, Script, ScriptedBackend,
 };
+pub use books::{TillView, read_books};
 pub use claim::Claimed;
 pub use config::{
-    ClaimPolicy, Config, ConfigError, NAME_BYTES_MAX, OFFERS_MAX, OfferConfig, PLACES_MAX,
-    QUOTE_VALIDITY_MIN_S,
+    Config, ConfigError, NAME_BYTES_MAX, OFFERS_MAX, OfferConfig, PLACES_MAX, QUOTE_VALIDITY_MIN_S,
 };
 pub use counters::Counted;
 pub use detect::{Found, detect, detect_at};
+pub use market::ClaimPolicy;
 pub use register::RegisterError;
 pub use session::ReplayError;
 pub use shell::{Clock, Deps, Provider, RatesError, StartError};

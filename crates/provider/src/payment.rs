@@ -1,17 +1,18 @@
-//! One channel as the provider holds it: the till, its journal, and the order
-//! between them.
+//! One channel as the provider holds it: its engine and its journal.
 //!
-//! Whatever moves the till is handed to the channel's writer under the till's
-//! own lock, so the journal has the till's order. The writer puts what waits
-//! into one append; only then do its vouchers count, and only then may a
-//! receipt be signed. Nobody who meters tokens ever waits for the disk.
+//! The order is [`market::Earning`]'s. Whatever moves it is handed to the
+//! channel's writer under the engine's own lock, so the journal has the
+//! engine's order. The writer puts what waits into one append and reports it;
+//! only then do vouchers count, and only then does a receipt come out that may
+//! be signed. Nobody who meters tokens ever waits for the disk.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use market::{
-    ChannelConfig, ChannelId, Domain, NodeKey, Outcome, Receipt, RequestId, SignedReceipt,
-    SignedVoucher, Sold, Till, TillError, TillEvent, Timestamp, VoucherError,
+    Amount, ChannelConfig, ChannelId, Closing, Domain, Durable, Earning, Move, MoveId, NodeKey,
+    Receipt, RequestId, SignedReceipt, SignedVoucher, Sold, Till, TillError, TillEvent,
+    VoucherError,
 };
 use serde::{Deserialize, Serialize};
 use store::{AppendError, Entry, Journal};
@@ -19,6 +20,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, warn};
 use transport::message::Infer;
+
+use crate::tasks::Tasks;
 
 /// Writes that wait for the disk, per channel; more wait before the till moves.
 const WRITES_QUEUED: usize = 256;
@@ -28,6 +31,13 @@ const WRITES_AT_ONCE: usize = 128;
 
 /// Time for something to get to the disk; longer, and it counts as broken.
 const DURABLE_WITHIN: Duration = Duration::from_secs(10);
+
+/// A claim that is younger is looked at again: a reorganisation may have taken
+/// it back, and its transaction may then have failed.
+const YOUNG_FOR: Duration = Duration::from_secs(900);
+
+/// One that was made before the start counts as young for so long.
+const YOUNG_LEFT: Duration = Duration::from_secs(90);
 
 /// When the disk is full, between two tries.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -66,37 +76,40 @@ pub(crate) enum PaymentError {
 
 /// What the writer and the users of a channel share.
 struct Books {
-    till: Mutex<Till>,
+    earning: Mutex<Earning>,
     /// Says that a voucher counts that did not before.
     moved: watch::Sender<()>,
 }
 
 impl Books {
-    fn till(&self) -> MutexGuard<'_, Till> {
-        self.till.lock().unwrap_or_else(PoisonError::into_inner)
+    fn earning(&self) -> MutexGuard<'_, Earning> {
+        lock(&self.earning)
     }
 }
 
-/// What is true once it is durable.
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What goes to the journal, and who waits for it.
 struct Write {
     entries: Vec<Entry>,
-    /// It counts from then on.
-    voucher: Option<SignedVoucher>,
-    /// So far the consumer has read, says the voucher.
-    read: Option<(RequestId, u32)>,
-    done: oneshot::Sender<()>,
+    /// The engine's move; none for what the engine knows nothing of.
+    id: Option<MoveId>,
+    done: oneshot::Sender<Vec<Durable<Receipt>>>,
 }
 
 /// The promise that something is in the journal.
 #[must_use = "it may not be acted upon before it is durable"]
-pub(crate) struct Durable(oneshot::Receiver<()>);
+pub(crate) struct Promise(oneshot::Receiver<Vec<Durable<Receipt>>>);
 
-impl Durable {
-    /// Waits for it. Earlier writes of the channel are durable then, too.
-    pub(crate) async fn wait(self) -> Result<(), PaymentError> {
+impl Promise {
+    /// Waits for it, and has the receipts that may then be signed. Earlier
+    /// writes of the channel are durable then, too.
+    pub(crate) async fn wait(self) -> Result<Vec<Durable<Receipt>>, PaymentError> {
         let written = timeout(DURABLE_WITHIN, self.0).await;
         match written {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(receipts)) => Ok(receipts),
             _ => Err(PaymentError::Journal),
         }
     }
@@ -118,7 +131,12 @@ pub(crate) struct Channel {
     pub(crate) journal: Journal,
     domain: Domain,
     books: Arc<Books>,
-    writes: mpsc::Sender<Write>,
+    /// To the writer, which runs from the first write on: most channels of an
+    /// old journal are never used again.
+    writes: OnceLock<mpsc::Sender<Write>>,
+    tasks: Tasks,
+    /// When the chain last said something new of its claims.
+    claimed_at: Mutex<Option<Instant>>,
     /// When its escrow was read from the chain; one reads at a time.
     pub(crate) reading: tokio::sync::Mutex<Reading>,
 }
@@ -129,53 +147,71 @@ impl Channel {
         config: ChannelConfig,
         domain: Domain,
         journal: Journal,
-        till: Till,
-    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (channel, writer) = Self::known(config, domain, journal, till);
+        earning: Earning,
+        tasks: Tasks,
+    ) -> Self {
+        let channel = Self::known(config, domain, journal, earning, tasks);
         let (done, _nobody_waits) = oneshot::channel();
         let first = Write {
             entries: vec![entry(CHANNEL, None, &Opened { config })],
-            voucher: None,
-            read: None,
+            id: None,
             done,
         };
         channel
-            .writes
+            .writes()
             .try_send(first)
             .expect("a new queue has room, and its reader is held");
-        (channel, writer)
+        channel
     }
 
-    /// A channel from the journal, and the writer that must run for it. The
-    /// writer ends with the last handle.
+    /// A channel from the journal. Its writer runs among `tasks`, and ends
+    /// with the last handle.
     pub(crate) fn known(
         config: ChannelConfig,
         domain: Domain,
         journal: Journal,
-        till: Till,
-    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        earning: Earning,
+        tasks: Tasks,
+    ) -> Self {
         let books = Arc::new(Books {
-            till: Mutex::new(till),
+            earning: Mutex::new(earning),
             moved: watch::Sender::new(()),
         });
-        let (writes, queue) = mpsc::channel(WRITES_QUEUED);
-        let writer = write(journal.clone(), queue, Arc::clone(&books));
-        let channel = Self {
+        // One of an earlier life is looked at once more.
+        let before = Instant::now().checked_sub(YOUNG_FOR - YOUNG_LEFT);
+        let claimed = !lock(&books.earning).till().claimed().is_zero();
+        let claimed_at = Mutex::new(before.filter(|_| claimed));
+        Self {
             id: config.id(&domain),
             config,
             journal,
             domain,
             books,
-            writes,
+            writes: OnceLock::new(),
+            tasks,
+            claimed_at,
             reading: tokio::sync::Mutex::default(),
-        };
-        (channel, writer)
+        }
     }
 
-    /// Looks at the till, or meters with it. What has to be durable goes
+    fn writes(&self) -> &mpsc::Sender<Write> {
+        self.writes.get_or_init(|| {
+            let (writes, queue) = mpsc::channel(WRITES_QUEUED);
+            let (journal, books) = (self.journal.clone(), Arc::clone(&self.books));
+            self.tasks.spawn(write(journal, queue, books));
+            writes
+        })
+    }
+
+    /// Looks at the till.
+    pub(crate) fn till<T>(&self, look: impl FnOnce(&Till) -> T) -> T {
+        look(self.books.earning().till())
+    }
+
+    /// Looks at the engine, or meters with it. What has to be durable goes
     /// through the methods below.
-    pub(crate) fn till<T>(&self, act: impl FnOnce(&mut Till) -> T) -> T {
-        act(&mut self.books.till())
+    pub(crate) fn earning<T>(&self, act: impl FnOnce(&mut Earning) -> T) -> T {
+        act(&mut self.books.earning())
     }
 
     /// Changes whenever a voucher begins to count.
@@ -187,13 +223,16 @@ impl Channel {
     /// by nobody else; with an old one the request itself has to be signed.
     pub(crate) async fn pay_first(&self, infer: &Infer) -> Result<(), PaymentError> {
         let voucher = &infer.voucher;
+        failpoint::hit("provider.voucher.received");
         self.verify(voucher)?;
-        let durable = self.record(|till| match till.take(voucher)? {
-            Some(event) => Ok((vec![till_entry(&event)], Some(*voucher), None)),
-            None if infer.is_by(self.config.payer_authorizer) => Ok((vec![], None, None)),
+        failpoint::hit("provider.voucher.verified");
+        let signed_here = || infer.is_by(self.config.payer_authorizer);
+        let promise = self.record(|earning| match earning.take(voucher)? {
+            Some(taken) => Ok(Some(taken)),
+            None if signed_here() => Ok(None),
             None => Err(PaymentError::Stranger),
         });
-        durable.await.map(drop)
+        promise.await.map(drop)
     }
 
     /// Takes a voucher within an answer: the consumer has read so many of its
@@ -206,58 +245,41 @@ impl Channel {
     ) -> Result<u32, PaymentError> {
         self.verify(voucher)?;
         let mut journaled = 0;
-        let durable = self.record(|till| {
-            let event = till.take(voucher)?;
-            // The answer may have ended meanwhile; its last voucher is still good.
-            let progress = till.progress(request).ok();
-            if let Some(TillEvent::Progress { output_tokens, .. }) = &progress {
-                journaled = *output_tokens;
-            }
-            let entries = event.iter().chain(&progress).map(till_entry).collect();
-            Ok((
-                entries,
-                event.map(|_| *voucher),
-                Some((request, read_tokens)),
-            ))
+        let promise = self.record(|earning| {
+            let (paid, tokens) = earning.pay(voucher, request, read_tokens)?;
+            journaled = tokens;
+            Ok(Some(paid))
         });
-        durable.await.map(|_| journaled)
+        promise.await.map(|_| journaled)
     }
 
-    /// Takes a request; it is durable, with all vouchers before it, after [`Durable::wait`].
+    /// Takes a request; it is durable, with all vouchers before it, after [`Promise::wait`].
     pub(crate) async fn admit(
         &self,
         request: RequestId,
         sold: Sold,
         input_tokens: u32,
-    ) -> Result<Durable, PaymentError> {
-        self.record(|till| {
-            let event = till.admit(request, sold, input_tokens)?;
-            Ok((vec![till_entry(&event)], None, None))
-        })
-        .await
+    ) -> Result<Promise, PaymentError> {
+        self.record(|earning| Ok(Some(earning.admit(request, sold, input_tokens)?)))
+            .await
     }
 
     /// Gives a request back: nothing was done.
-    pub(crate) async fn refuse(&self, request: RequestId) -> Result<Durable, PaymentError> {
-        self.record(|till| {
-            let event = till.refuse(request)?;
-            Ok((vec![till_entry(&event)], None, None))
-        })
-        .await
+    pub(crate) async fn refuse(&self, request: RequestId) -> Result<Promise, PaymentError> {
+        self.record(|earning| Ok(Some(earning.refuse(request)?)))
+            .await
     }
 
     /// Writes how far an answer has come, without a voucher. So many tokens
     /// are now queued for the journal.
     pub(crate) async fn progress(&self, request: RequestId) -> Result<u32, PaymentError> {
         let mut journaled = 0;
-        let durable = self.record(|till| {
-            let event = till.progress(request)?;
-            if let TillEvent::Progress { output_tokens, .. } = &event {
-                journaled = *output_tokens;
-            }
-            Ok((vec![till_entry(&event)], None, None))
+        let promise = self.record(|earning| {
+            let (progress, tokens) = earning.progress(request)?;
+            journaled = tokens;
+            Ok(Some(progress))
         });
-        durable.await.map(|_| journaled)
+        promise.await.map(|_| journaled)
     }
 
     /// Ends an answer: books it, makes that durable, and signs.
@@ -266,34 +288,37 @@ impl Channel {
         closing: Closing,
         key: &NodeKey,
     ) -> Result<SignedReceipt, PaymentError> {
-        let Closing {
-            request,
-            input_tokens,
-            output_tokens,
-            outcome,
-            now,
-        } = closing;
-        let mut booked = None;
-        let durable = self
-            .record(|till| {
-                let receipt = till.close(request, input_tokens, output_tokens, outcome, now)?;
-                let entries = vec![till_entry(&TillEvent::receipted(&receipt))];
-                booked = Some(receipt);
-                Ok((entries, None, None))
-            })
-            .await?;
-        durable.wait().await?;
-        let receipt = booked.ok_or(PaymentError::Journal)?;
-        Ok(receipt.sign(key))
+        let promise = self.record(|earning| Ok(Some(earning.close(closing)?)));
+        let promise = promise.await?;
+        failpoint::hit("provider.receipt.booked");
+        let receipt = promise.wait().await?.pop();
+        failpoint::hit("provider.receipt.journalled");
+        Ok(receipt.ok_or(PaymentError::Journal)?.sign(key))
     }
 
     /// The contract says that so much was claimed.
-    pub(crate) async fn claimed_to(&self, total: market::Amount) -> Result<(), PaymentError> {
-        let durable = self.record(|till| {
-            let event = till.claimed_to(total);
-            Ok((event.iter().map(till_entry).collect(), None, None))
+    pub(crate) async fn claimed_to(&self, total: Amount) -> Result<(), PaymentError> {
+        let mut news = false;
+        let promise = self.record(|earning| {
+            let claimed = earning.claimed_to(total);
+            news = claimed.is_some();
+            Ok(claimed)
         });
-        durable.await?.wait().await
+        let promise = promise.await?;
+        if news {
+            *lock(&self.claimed_at) = Some(Instant::now());
+        }
+        promise.wait().await.map(drop)
+    }
+
+    /// Whether the chain may still take its last claim back.
+    pub(crate) fn claim_is_young(&self) -> bool {
+        lock(&self.claimed_at).is_some_and(|at| at.elapsed() < YOUNG_FOR)
+    }
+
+    /// Waits until all that moved by now is durable.
+    pub(crate) async fn caught_up(&self) -> Result<(), PaymentError> {
+        self.record(|_| Ok(None)).await?.wait().await.map(drop)
     }
 
     /// Public-key work, unless it is the very voucher that counts now.
@@ -304,40 +329,28 @@ impl Channel {
         Ok(voucher.verify(&self.config, &self.domain)?)
     }
 
-    /// Moves the till and queues what that means, in one go.
+    /// Moves the engine and queues what that means, in one go. Without a
+    /// move, the promise is for those before it.
     async fn record(
         &self,
-        act: impl FnOnce(&mut Till) -> Result<Move, PaymentError>,
-    ) -> Result<Durable, PaymentError> {
+        act: impl FnOnce(&mut Earning) -> Result<Option<Move<TillEvent>>, PaymentError>,
+    ) -> Result<Promise, PaymentError> {
         let place = self
-            .writes
+            .writes()
             .reserve()
             .await
             .map_err(|_| PaymentError::Journal)?;
-        let (done, durable) = oneshot::channel();
-        let mut till = self.books.till();
-        let (entries, voucher, read) = act(&mut till)?;
+        let (done, promised) = oneshot::channel();
+        let mut earning = self.books.earning();
+        let moved = act(&mut earning)?;
+        let events = moved.as_ref().map_or(&[][..], Move::events);
         place.send(Write {
-            entries,
-            voucher,
-            read,
+            entries: events.iter().map(till_entry).collect(),
+            id: moved.as_ref().map(Move::id),
             done,
         });
-        Ok(Durable(durable))
+        Ok(Promise(promised))
     }
-}
-
-/// Entries to write, the voucher that counts after it, and what was read.
-type Move = (Vec<Entry>, Option<SignedVoucher>, Option<(RequestId, u32)>);
-
-/// How an answer ended.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Closing {
-    pub(crate) request: RequestId,
-    pub(crate) input_tokens: u32,
-    pub(crate) output_tokens: u32,
-    pub(crate) outcome: Outcome,
-    pub(crate) now: Timestamp,
 }
 
 /// Writes until the last handle is gone, or the journal fails. After a
@@ -354,19 +367,21 @@ async fn write(journal: Journal, mut queue: mpsc::Receiver<Write>, books: Arc<Bo
             error!(journal = journal.name(), error = %failure, "channel closed");
             return;
         }
-        let mut till = books.till();
-        for write in batch.drain(..) {
-            if let Some(voucher) = &write.voucher {
-                till.count(voucher);
-            }
-            if let Some((request, tokens)) = write.read {
-                // The answer may have ended meanwhile.
-                let _ = till.read(request, tokens);
-            }
+        failpoint::hit("provider.write.journalled");
+        let mut earning = books.earning();
+        for Write { id, done, .. } in batch.drain(..) {
+            let receipts = match id.map(|id| earning.written(id)).transpose() {
+                Ok(receipts) => receipts.unwrap_or_default(),
+                Err(failure) => {
+                    error!(journal = journal.name(), error = %failure, "channel closed");
+                    return;
+                }
+            };
             // Who asked may be gone.
-            let _ = write.done.send(());
+            let _ = done.send(receipts);
         }
-        drop(till);
+        failpoint::hit("provider.write.counted");
+        drop(earning);
         books.moved.send_replace(());
     }
 }

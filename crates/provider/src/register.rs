@@ -51,7 +51,9 @@ pub(crate) async fn register(
     config: &Config,
     stakes: &Stakes,
 ) -> Result<Vec<ModelId>, RegisterError> {
+    failpoint::hit("provider.registering");
     register_provider(ledger, &config.endpoint, stakes).await?;
+    failpoint::hit("provider.registered");
     let models = ledger.models().await.map_err(RegisterError::Read)?;
     let bids = ledger
         .bids(ledger.account())
@@ -76,6 +78,7 @@ pub(crate) async fn register(
                 name: offer.name.clone(),
                 source,
             })?;
+            failpoint::hit("provider.bid.posted");
             info!(model = offer.name, %id, "bid posted");
         }
         ids.push(id);
@@ -114,6 +117,7 @@ async fn register_model(
         name: name.clone(),
         source,
     })?;
+    failpoint::hit("provider.model.registered");
     info!(model = name, %id, "model registered");
     Ok(())
 }
@@ -126,7 +130,7 @@ mod tests {
 
     use super::*;
     use crate::backend::{BackendHandle, Script, ScriptedBackend};
-    use crate::config::ClaimPolicy;
+    use market::ClaimPolicy;
 
     const ME: Address = Address::repeat_byte(1);
     const MOR: Address = Address::repeat_byte(9);
@@ -171,7 +175,7 @@ mod tests {
             claims: ClaimPolicy {
                 threshold: Amount::new(1),
                 interval: Duration::from_secs(1),
-                on_stop: false,
+                ..ClaimPolicy::default()
             },
         }
     }

@@ -2,14 +2,17 @@
 //! when a consumer pays over a new one, and kept abreast of the chain.
 
 use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
+use futures_util::{StreamExt, stream};
 use market::{
-    ChannelConfig, ChannelId, ChannelState, Ledger, LedgerError, Receipt, Till, TillEvent,
-    Timestamp,
+    ChannelConfig, ChannelId, ChannelState, Domain, Durable, Earning, Ledger, LedgerError, Move,
+    Receipt, TillEvent, Timestamp,
 };
-use store::{Entry, Journal, LoadError, Store};
+use store::{Entry, Journal, LoadError, Loaded, Store};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::warn;
@@ -19,10 +22,13 @@ use crate::payment::{CHANNEL, Channel, Opened, RECEIPTED, Reading, receipt_in, t
 use crate::tasks::Tasks;
 
 /// The journals of channels are named after them.
-const PREFIX: &str = "till/";
+pub(crate) const PREFIX: &str = "till/";
 
 /// Channels that are known at a time.
-const CHANNELS_MAX: usize = 65_536;
+const CHANNELS_MAX: usize = 262_144;
+
+/// Pages of journals that are replayed at a time, each on a thread.
+const REPLAYS: usize = 4;
 
 /// One channel's escrow is not read more often than this, whatever a consumer sends.
 const READ_PAUSE: Duration = Duration::from_secs(1);
@@ -89,6 +95,15 @@ pub enum ReplayError {
         /// Which journal.
         journal: String,
     },
+    /// What was written is not what was to be written: a bug.
+    #[error("journal {journal} is out of step")]
+    Order {
+        /// Which journal.
+        journal: String,
+        /// What is wrong.
+        #[source]
+        source: market::OrderError,
+    },
     /// Amounts in it cannot be added up.
     #[error("journal {journal} does not add up")]
     Till {
@@ -128,30 +143,61 @@ impl Sessions {
             chain_reads: Semaphore::new(CHAIN_READS),
             receipt_reads: Semaphore::new(RECEIPT_READS),
         };
-        for name in sessions.store.journals(PREFIX).await? {
-            let entries = sessions.store.journal(&name).load().await?;
-            let mut replayed = replay(&name, &entries, &sessions.ledger.domain())?;
-            let receipts = replayed.till.interrupted(now);
-            let receipts = receipts.map_err(|source| ReplayError::Till {
+        failpoint::hit("provider.replay.begun");
+        let pages = stream::try_unfold(sessions.store.scan(PREFIX), |mut scan| async move {
+            let page = scan.next().await?;
+            Ok::<_, ReplayError>((!page.is_empty()).then_some((page, scan)))
+        });
+        let domain = sessions.ledger.domain();
+        let replayed = pages.map(|page| async move {
+            let page = page?;
+            let replay = move || Revived::all(page, &domain, now);
+            let replayed = tokio::task::spawn_blocking(replay).await;
+            replayed.unwrap_or_else(|broken| std::panic::resume_unwind(broken.into_panic()))
+        });
+        let mut replayed = pin!(replayed.buffered(REPLAYS));
+        while let Some(page) = replayed.next().await {
+            sessions.revive(page?).await?;
+        }
+        failpoint::hit("provider.replay.ended");
+        Ok(sessions)
+    }
+
+    /// Closes what was cut short in these channels, and knows them from now on.
+    async fn revive(&self, page: Vec<Revived>) -> Result<(), ReplayError> {
+        failpoint::hit("provider.replay.closing");
+        // Together, so that they share commits.
+        try_join_all(page.iter().map(|revived| self.close(revived))).await?;
+        failpoint::hit("provider.replay.closed");
+        let domain = self.ledger.domain();
+        let mut known = self.known();
+        for revived in page {
+            let Revived {
+                name,
+                config,
+                mut earning,
+                closed,
+            } = revived;
+            // Consumers ask for these receipts; they are then read back.
+            let reported = earning.written(closed.id());
+            reported.map_err(|source| ReplayError::Order {
                 journal: name.clone(),
                 source,
             })?;
-            let entries: Vec<_> = receipts
-                .iter()
-                .map(TillEvent::receipted)
-                .map(|event| till_entry(&event))
-                .collect();
-            for some in entries.chunks(store::MAX_ENTRIES) {
-                sessions.store.journal(&name).append(some.to_vec()).await?;
-            }
-            let Replayed { config, till } = replayed;
-            let domain = sessions.ledger.domain();
-            let journal = sessions.store.journal(&name);
-            let (channel, writer) = Channel::known(config, domain, journal, till);
-            sessions.tasks.spawn(writer);
-            sessions.known().insert(channel.id, Arc::new(channel));
+            let (journal, tasks) = (self.store.journal(&name), self.tasks.clone());
+            let channel = Channel::known(config, domain, journal, earning, tasks);
+            known.insert(channel.id, Arc::new(channel));
         }
-        Ok(sessions)
+        Ok(())
+    }
+
+    async fn close(&self, revived: &Revived) -> Result<(), ReplayError> {
+        let entries: Vec<_> = revived.closed.events().iter().map(till_entry).collect();
+        for some in entries.chunks(store::MAX_ENTRIES) {
+            let journal = self.store.journal(&revived.name);
+            journal.append(some.to_vec()).await?;
+        }
+        Ok(())
     }
 
     /// The channel, its escrow known well enough.
@@ -200,13 +246,15 @@ impl Sessions {
             if known.len() >= CHANNELS_MAX {
                 return Err(SessionError::TooMany);
             }
-            let mut till = Till::new(id);
-            till.funded(state);
+            failpoint::hit("provider.channel.found");
+            let mut earning = Earning::new(id);
+            earning.funded(state);
             let domain = self.ledger.domain();
-            let (channel, writer) = Channel::open(*config, domain, self.journal(id), till);
-            self.tasks.spawn(writer);
+            let (journal, tasks) = (self.journal(id), self.tasks.clone());
+            let channel = Channel::open(*config, domain, journal, earning, tasks);
             let channel = Arc::new(channel);
             known.insert(id, Arc::clone(&channel));
+            failpoint::hit("provider.channel.opened");
             channel
         };
         channel.reading.lock().await.at = Some(Instant::now());
@@ -280,7 +328,8 @@ impl Sessions {
         if read.is_err() {
             reading.failed_at = Some(Instant::now());
         }
-        channel.till(|till| read.map(|state| till.funded(state)))?;
+        channel.earning(|earning| read.map(|state| earning.funded(state)))?;
+        failpoint::hit("provider.escrow.read");
         *reading = Reading {
             at: Some(Instant::now()),
             failed_at: None,
@@ -288,12 +337,13 @@ impl Sessions {
         Ok(())
     }
 
-    /// The receipts of a channel that are numbered above `after`, oldest first.
+    /// The receipts of a channel that are numbered above `after`, oldest first:
+    /// read from the journal, so they may be signed.
     pub(crate) async fn receipts(
         &self,
         channel: &Channel,
         after: u64,
-    ) -> Result<Vec<Receipt>, ReplayError> {
+    ) -> Result<Vec<Durable<Receipt>>, ReplayError> {
         let missing = channel.till(|till| till.sequence()).saturating_sub(after);
         if missing == 0 {
             return Ok(vec![]);
@@ -311,7 +361,8 @@ impl Sessions {
             .into_iter()
             .flatten()
             .filter(|receipt| receipt.sequence > after);
-        Ok(unseen.take(MAX_RECEIPTS).collect())
+        let some = unseen.take(MAX_RECEIPTS);
+        Ok(some.map(Durable::read_back).collect())
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<ChannelId, Arc<Channel>>> {
@@ -343,12 +394,17 @@ impl Reading {
     }
 }
 
-struct Replayed {
-    config: ChannelConfig,
-    till: Till,
+/// A channel as its journal has it.
+pub(crate) struct Replayed {
+    pub(crate) config: ChannelConfig,
+    pub(crate) earning: Earning,
 }
 
-fn replay(name: &str, entries: &[Entry], domain: &market::Domain) -> Result<Replayed, ReplayError> {
+pub(crate) fn replay(
+    name: &str,
+    entries: &[Entry],
+    domain: &Domain,
+) -> Result<Replayed, ReplayError> {
     let odd = |source| ReplayError::Entry {
         journal: name.to_owned(),
         source,
@@ -371,8 +427,44 @@ fn replay(name: &str, entries: &[Entry], domain: &market::Domain) -> Result<Repl
     let events: Vec<_> = events.collect::<Result<_, _>>().map_err(odd)?;
     Ok(Replayed {
         config,
-        till: Till::replay(id, &events),
+        earning: Earning::replay(id, &events),
     })
+}
+
+/// A channel on its way back to life.
+struct Revived {
+    name: String,
+    config: ChannelConfig,
+    earning: Earning,
+    /// What ends the answers that were running.
+    closed: Move<TillEvent>,
+}
+
+impl Revived {
+    fn all(page: Vec<Loaded>, domain: &Domain, now: Timestamp) -> Result<Vec<Self>, ReplayError> {
+        let revived = page.into_iter().map(|loaded| Self::of(loaded, domain, now));
+        revived.collect()
+    }
+
+    fn of(loaded: Loaded, domain: &Domain, now: Timestamp) -> Result<Self, ReplayError> {
+        let Loaded { name, entries, .. } = loaded;
+        let Replayed {
+            config,
+            mut earning,
+        } = replay(&name, &entries, domain)?;
+        match earning.interrupted(now) {
+            Ok(closed) => Ok(Self {
+                name,
+                config,
+                earning,
+                closed,
+            }),
+            Err(source) => Err(ReplayError::Till {
+                journal: name,
+                source,
+            }),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -411,5 +503,107 @@ mod tests {
         }
         let delay = Duration::from_secs(market::WITHDRAW_DELAY_MIN_S);
         assert!(3 * GOOD_FOR <= delay, "a withdrawal could be over by then");
+    }
+
+    use market::Till;
+
+    const DOMAIN: market::Domain = market::Domain {
+        chain_id: 1,
+        settlement: market::Address::repeat_byte(9),
+    };
+
+    /// The journal of a channel with a voucher, a running answer and a receipt.
+    fn lines() -> (String, Vec<Entry>) {
+        use market::{Address, Amount, B256, ModelId, Rates, RequestId, Sold, Voucher, WalletKey};
+        let config = ChannelConfig {
+            payer: Address::repeat_byte(1),
+            payer_authorizer: Address::repeat_byte(2),
+            receiver: Address::repeat_byte(3),
+            receiver_authorizer: Address::repeat_byte(3),
+            token: Address::repeat_byte(4),
+            withdraw_delay_s: 900,
+            salt: B256::ZERO,
+        };
+        let id = config.id(&DOMAIN);
+        let key = WalletKey::from_bytes(&[7; 32]).unwrap();
+        let channel = id;
+        let ceiling = Amount::new(1000);
+        let voucher = market::Durable::read_back(Voucher { channel, ceiling }).sign(&DOMAIN, &key);
+        let sold = Sold {
+            model: ModelId(B256::ZERO),
+            rates: Rates {
+                input_per_million: Amount::new(1_000_000),
+                output_per_million: Amount::new(1_000_000),
+            },
+            upstream: market::Upstream::OwnEngine,
+        };
+        let mut till = Till::new(id);
+        till.count(&voucher);
+        let first = till.admit(RequestId([1; 16].into()), sold, 10).unwrap();
+        let outcome = market::Outcome::Complete;
+        let closed = till.close(RequestId([1; 16].into()), 10, 5, outcome, Timestamp(1));
+        let events = [
+            TillEvent::Voucher { voucher },
+            first,
+            TillEvent::receipted(&closed.unwrap()),
+            till.admit(RequestId([2; 16].into()), sold, 10).unwrap(),
+        ];
+        let payload = serde_json::to_vec(&Opened { config }).unwrap();
+        let head = Entry {
+            kind: CHANNEL.into(),
+            key: None,
+            payload,
+        };
+        let lines = [head].into_iter().chain(events.iter().map(till_entry));
+        (format!("{PREFIX}{id}"), lines.collect())
+    }
+
+    /// As the provider's start does it; an error has a text that names the journal.
+    fn loaded(name: &str, lines: &[Entry]) -> Result<u64, String> {
+        let replayed = replay(name, lines, &DOMAIN);
+        let mut earning = replayed.map_err(|error| error.to_string())?.earning;
+        let closed = earning.interrupted(Timestamp(2));
+        closed.map_err(|error| format!("journal {name}: {error}"))?;
+        Ok(earning.till().sequence())
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_journal_of_any_bytes_is_told_by_name(
+            at in 0usize..5,
+            payload in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        ) {
+            let (name, mut lines) = lines();
+            assert_eq!(loaded(&name, &lines), Ok(2));
+            lines[at].payload = payload;
+            let told = loaded(&name, &lines);
+            assert!(told.as_ref().is_err_and(|text| text.contains(&name)), "{told:?}");
+        }
+
+        /// What still is JSON may say anything: it adds up, or that is told.
+        #[test]
+        fn a_journal_with_a_changed_byte_does_not_end_the_process(
+            at in 0usize..5,
+            place in 0usize..600,
+            byte in proptest::sample::select(b"0123456789abcdef\"{}[],:-".to_vec()),
+        ) {
+            let (name, mut lines) = lines();
+            let payload = &mut lines[at].payload;
+            let place = place % payload.len();
+            payload[place] = byte;
+            if let Err(text) = loaded(&name, &lines) {
+                assert!(text.contains(&name), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_journal_at_the_end_of_all_numbers_is_an_error() {
+        let (name, mut lines) = lines();
+        let text = String::from_utf8(lines[3].payload.clone()).unwrap();
+        let last = text.replace("\"sequence\":1,", &format!("\"sequence\":{},", u64::MAX));
+        assert_ne!(last, text);
+        lines[3].payload = last.into_bytes();
+        assert!(loaded(&name, &lines).is_err());
     }
 }

@@ -8,17 +8,19 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use market::{
-    Address, ChannelTerms, Ledger, LedgerError, ModelId, NodeKey, Rates, Timestamp, WalletKey,
+    Address, ChannelTerms, ClaimPolicy, Ledger, LedgerError, ModelId, NodeKey, Rates, SignedClaim,
+    Timestamp, WalletKey,
 };
 use store::Store;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 use transport::{Incoming, Node, door};
 
+use crate::books::TillView;
 use crate::claim::{self, Claimed};
-use crate::config::{ClaimPolicy, Config, ConfigError, check_rates};
+use crate::config::{Config, ConfigError, check_rates};
 use crate::counters::Counters;
 use crate::descriptor::{Descriptor, Identity};
 use crate::desk::Desk;
@@ -131,6 +133,8 @@ pub(crate) struct Inner {
     pub(crate) counters: Counters,
     /// Something was earned.
     pub(crate) earned: Notify,
+    /// The same, for whoever keeps an eye on it.
+    pub(crate) earnings: watch::Sender<()>,
     /// One claim at a time.
     pub(crate) claiming: tokio::sync::Mutex<()>,
     closing: AtomicBool,
@@ -188,7 +192,7 @@ impl Provider {
         };
         let descriptor = Descriptor::new(identity, &config, &models, clock());
         let desk = Desk::new(ledger.domain(), &wallet, &node_key, clock());
-        descriptor.sign(&wallet, desk.record(), clock());
+        descriptor.sign(&wallet, &node_key, desk.record(), clock());
         let sold = models.iter().zip(&config.offers);
         let sales = sold.map(|(model, offer)| (*model, Arc::new(Sale::new(*model, offer.clone()))));
         let terms = ChannelTerms {
@@ -214,12 +218,14 @@ impl Provider {
             clock,
             counters: Counters::default(),
             earned: Notify::new(),
+            earnings: watch::Sender::default(),
             claiming: tokio::sync::Mutex::default(),
             closing: AtomicBool::new(false),
             answering: AtomicUsize::new(0),
             tasks,
         });
         inner.begin(listener);
+        failpoint::hit("provider.started");
         info!(provider = %inner.terms.receiver, %address, offers = inner.sales.len(), "selling");
         Ok(Self { inner, address })
     }
@@ -252,8 +258,34 @@ impl Provider {
         }
         inner
             .descriptor
-            .sign(&inner.wallet, inner.desk.record(), now);
+            .sign(&inner.wallet, &inner.node_key, inner.desk.record(), now);
         Ok(())
+    }
+
+    /// What each channel has earned.
+    pub fn tills(&self) -> Vec<TillView> {
+        let channels = self.inner.sessions.all();
+        channels
+            .iter()
+            .map(|channel| channel.till(|till| TillView::of(channel.config, till)))
+            .collect()
+    }
+
+    /// Changes when something was earned.
+    pub fn earnings(&self) -> watch::Receiver<()> {
+        self.inner.earnings.subscribe()
+    }
+
+    /// Signs what a till is good for, so that anybody may claim it for us.
+    pub fn sign_claim(&self, till: &TillView) -> Option<SignedClaim> {
+        let claim = till.claim()?;
+        let domain = self.inner.ledger.domain();
+        Some(SignedClaim::sign(claim, &domain, &self.inner.wallet))
+    }
+
+    /// When it claims.
+    pub fn claim_policy(&self) -> &ClaimPolicy {
+        &self.inner.claims
     }
 
     /// Claims what was earned and settles it, whatever the policy says.
@@ -266,6 +298,7 @@ impl Provider {
     pub async fn stop(self) {
         let inner = &self.inner;
         inner.closing.store(true, Ordering::Relaxed);
+        failpoint::hit("provider.stopping");
         inner.drained(inner.stop_within).await;
         inner.tasks.stopping().cancel();
         inner.drained(RECEIPTS_WITHIN).await;
@@ -281,6 +314,7 @@ impl Provider {
     pub async fn kill(self) {
         self.inner.sessions.forget();
         self.inner.tasks.kill().await;
+        failpoint::hit("provider.stopped");
     }
 }
 
@@ -334,7 +368,8 @@ impl Inner {
             sleep(QUOTES_EVERY).await;
             let now = (self.clock)();
             if self.desk.refresh(&self.node_key, now) || self.descriptor.renew(now) {
-                self.descriptor.sign(&self.wallet, self.desk.record(), now);
+                self.descriptor
+                    .sign(&self.wallet, &self.node_key, self.desk.record(), now);
             }
         }
     }

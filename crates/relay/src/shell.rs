@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use transport::describe::{Described, http_client};
 use transport::{Node, door};
 
@@ -108,6 +108,7 @@ pub(crate) struct Inner {
     ledger: Arc<dyn Ledger>,
     pub(crate) node: Node,
     wallet: Arc<WalletKey>,
+    node_key: Arc<NodeKey>,
     pub(crate) config: Config,
     http: reqwest::Client,
     clock: Clock,
@@ -150,6 +151,7 @@ impl Relay {
             ledger,
             node,
             wallet,
+            node_key,
             config,
             http: http_client().map_err(StartError::Http)?,
             clock,
@@ -248,9 +250,21 @@ async fn accept(inner: Arc<Inner>, tasks: TaskTracker, stop: CancellationToken) 
 
 impl Inner {
     async fn look_on(self: Arc<Self>) {
+        let mut unread = false;
         loop {
-            if let Err(error) = self.look().await {
-                warn!(%error, "the registry could not be read; the last view of it stays");
+            match self.look().await {
+                Ok(()) => {
+                    if unread {
+                        info!("the registry can be read again");
+                    }
+                    unread = false;
+                }
+                // Once is enough while it stays so.
+                Err(error) if unread => debug!(%error, "the registry still cannot be read"),
+                Err(error) => {
+                    warn!(%error, "the registry could not be read; the last view of it stays");
+                    unread = true;
+                }
             }
             tokio::time::sleep(self.config.refresh).await;
         }
@@ -296,7 +310,7 @@ impl Inner {
             expires_at: now.after_s(RECORD_GOOD_S),
         };
         let described = Described {
-            descriptor: record.sign(&self.wallet),
+            descriptor: record.sign(&self.wallet, &self.node_key),
             epoch: None,
         };
         self.served.send_replace(described.to_text().into());

@@ -6,19 +6,22 @@
 //! before it returns.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use crate::Entry;
 use crate::writer::Append;
+use crate::{Entry, Loaded};
 
 /// The schema that this code writes; kept in the file's `user_version`.
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// Marks the file as ours ("LTHE"); kept in its `application_id`.
 const APPLICATION_ID: u32 = 0x4c54_4845;
+
+/// No file that has anything in it is shorter: the smallest page of SQLite.
+const SHORTEST_BYTES: u64 = 512;
 
 const SCHEMA: &str = "
     CREATE TABLE journals (
@@ -35,6 +38,14 @@ const SCHEMA: &str = "
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX entries_by_key ON entries (journal, kind, key, number) WHERE key IS NOT NULL;
     CREATE INDEX entries_by_kind ON entries (journal, kind, number);
+";
+
+/// The plus keeps SQLite from walking the index of names.
+const LOAD_NEXT: &str = "
+    SELECT kind, key, payload, name, id
+    FROM journals CROSS JOIN entries ON entries.journal = journals.id
+    WHERE id > ?2 AND substr(+name, 1, length(?1)) = ?1
+    ORDER BY id, number
 ";
 
 /// Why a store could not be opened.
@@ -115,7 +126,13 @@ pub(crate) struct Database {
 impl Database {
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
         let lock = lock(path)?;
-        private_file(path).map_err(|source| folder_error(path, source))?;
+        let file = private_file(path).map_err(|source| folder_error(path, source))?;
+        if let Some(bytes) = cut(&file, path).map_err(|source| folder_error(path, source))? {
+            return Err(OpenError::Damaged {
+                path: path.into(),
+                finding: format!("it was cut to {bytes} bytes"),
+            });
+        }
         let connection = prepare(path).map_err(|error| match error {
             Trouble::Sqlite(source) => sqlite_error(path, source),
             Trouble::Open(error) => error,
@@ -134,7 +151,9 @@ impl Database {
         for append in group {
             numbers.push(append_one(&transaction, append)?);
         }
+        failpoint::hit("store.commit.before");
         transaction.commit()?;
+        failpoint::hit("store.commit.after");
         Ok(numbers)
     }
 
@@ -213,6 +232,33 @@ impl Database {
             .collect()
     }
 
+    /// The journals behind `after` until there are so many entries. Both tables
+    /// are walked in the order of their keys; nothing is looked up or sorted.
+    pub(crate) fn load_next(
+        &self,
+        prefix: &str,
+        after: i64,
+        entries: usize,
+    ) -> rusqlite::Result<Vec<Loaded>> {
+        let mut query = self.connection.prepare_cached(LOAD_NEXT)?;
+        let mut rows = query.query(params![prefix, after])?;
+        let (mut page, mut count) = (Vec::<Loaded>::new(), 0);
+        while let Some(row) = rows.next()? {
+            let id = row.get(4)?;
+            if page.last().is_none_or(|last| last.id != id) {
+                if count >= entries {
+                    break;
+                }
+                let (name, entries) = (row.get(3)?, Vec::new());
+                page.push(Loaded { name, entries, id });
+            }
+            count += 1;
+            let last = page.last_mut().expect("one was pushed if there was none");
+            last.entries.push(entry(row)?);
+        }
+        Ok(page)
+    }
+
     /// Folds the log into the file, so that one file is all there is.
     pub(crate) fn close(self) {
         if let Err((_, error)) = self.connection.close() {
@@ -268,6 +314,37 @@ impl From<rusqlite::Error> for Trouble {
     }
 }
 
+/// To how many bytes a file was cut, if it does not end with a page. SQLite
+/// would fill the last page with zeros, or take what is left for a new file. A
+/// crash leaves such an end too, but then the log has the whole page.
+fn cut(mut file: &File, path: &Path) -> io::Result<Option<u64>> {
+    let bytes = file.metadata()?.len();
+    let log = log_of(path);
+    if bytes == 0 || log.metadata().is_ok_and(|log| log.len() > 0) {
+        return Ok(None);
+    }
+    if bytes < SHORTEST_BYTES {
+        return Ok(Some(bytes));
+    }
+    let mut head = [0; 18];
+    file.read_exact(&mut head)?;
+    // The size of a page, as the file says it; 1 stands for the largest.
+    let page = match u16::from_be_bytes([head[16], head[17]]) {
+        1 => 65_536,
+        said => u64::from(said),
+    };
+    // What says no such size is none of ours; that is told later.
+    let ends_within = page.is_power_of_two() && page >= SHORTEST_BYTES && bytes % page != 0;
+    Ok(ends_within.then_some(bytes))
+}
+
+/// Where SQLite keeps the log of a file.
+fn log_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
 fn prepare(path: &Path) -> Result<Connection, Trouble> {
     let mut connection = Connection::open(path)?;
     let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -278,6 +355,12 @@ fn prepare(path: &Path) -> Result<Connection, Trouble> {
     let is_new = tables == 0 && found == 0;
     if !is_new && application != APPLICATION_ID {
         return Err(Trouble::Open(OpenError::Foreign { path: path.into() }));
+    }
+    if !is_new && found == 0 {
+        return Err(Trouble::Open(OpenError::Damaged {
+            path: path.into(),
+            finding: "it has tables and no schema version".into(),
+        }));
     }
     if found > SCHEMA_VERSION {
         return Err(Trouble::Open(OpenError::Newer {
@@ -307,7 +390,9 @@ fn prepare(path: &Path) -> Result<Connection, Trouble> {
     connection.pragma_update(None, "fullfsync", true)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     if is_new {
+        failpoint::hit("store.made.before");
         create(&mut connection)?;
+        failpoint::hit("store.made.after");
     }
     Ok(connection)
 }

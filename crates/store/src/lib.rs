@@ -35,6 +35,19 @@ pub const MAX_KEY_BYTES: usize = 256;
 /// The longest payload of an entry, in bytes.
 pub const MAX_PAYLOAD_BYTES: usize = 4 * 1024 * 1024;
 
+/// Entries of [`Scan::next`], about; a journal is never cut.
+const PAGE_ENTRIES: usize = 4096;
+
+/// A journal with all its entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// Its name.
+    pub name: String,
+    /// In order.
+    pub entries: Vec<Entry>,
+    id: i64,
+}
+
 /// One line of a journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -116,6 +129,15 @@ pub struct Journal {
     name: Arc<str>,
 }
 
+/// A pass over many journals; see [`Store::scan`].
+#[derive(Debug)]
+pub struct Scan {
+    writer: Arc<Writer>,
+    prefix: Arc<str>,
+    /// The last journal that was seen.
+    after: i64,
+}
+
 impl Store {
     /// Opens the file at `path`, or makes it; its folder must exist. Only one
     /// store at a time, in any process, has a file open. Blocks for the time
@@ -141,6 +163,16 @@ impl Store {
             .await
     }
 
+    /// All journals whose names start with `prefix`, with their entries: one
+    /// pass over the file, where loading them one by one looks each of them up.
+    pub fn scan(&self, prefix: &str) -> Scan {
+        Scan {
+            writer: Arc::clone(&self.writer),
+            prefix: prefix.into(),
+            after: 0,
+        }
+    }
+
     /// How many transactions were committed since the store was opened.
     pub fn commits(&self) -> u64 {
         self.writer.commits()
@@ -151,6 +183,25 @@ impl Store {
     /// but blocks the thread meanwhile.
     pub async fn close(&self) {
         self.writer.close().await;
+    }
+}
+
+impl Scan {
+    /// The next journals, oldest first: a few thousand entries at a time.
+    /// Empty: there are no more.
+    pub async fn next(&mut self) -> Result<Vec<Loaded>, LoadError> {
+        let (prefix, after) = (Arc::clone(&self.prefix), self.after);
+        let page = self
+            .writer
+            .read(|reply| Command::LoadNext {
+                prefix,
+                after,
+                entries: PAGE_ENTRIES,
+                reply,
+            })
+            .await?;
+        self.after = page.last().map_or(after, |last| last.id);
+        Ok(page)
     }
 }
 

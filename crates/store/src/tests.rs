@@ -88,6 +88,40 @@ async fn journals_are_listed_by_prefix() {
 }
 
 #[tokio::test]
+async fn a_scan_has_every_journal_of_the_prefix_whole_and_once() {
+    const JOURNALS: usize = 700;
+    const ENTRIES: usize = 13;
+    let (_folder, path) = place();
+    let store = Store::open(&path).unwrap();
+    let mut expected = Vec::new();
+    let mut appends = Vec::new();
+    for number in 0..JOURNALS {
+        // In no order of names, and others between them.
+        let name = format!("purse/{}", number * 31 % JOURNALS);
+        let entry = |at| note(&format!("{name} {at}"));
+        let entries: Vec<_> = (0..ENTRIES).map(entry).collect();
+        appends.push((store.journal(&name), entries.clone()));
+        appends.push((store.journal("other"), vec![note("x")]));
+        expected.push((name, entries));
+    }
+    let appends = appends.iter();
+    let written = join_all(appends.map(|(journal, entries)| journal.append(entries.clone())));
+    assert!(written.await.into_iter().all(|written| written.is_ok()));
+    let (mut scan, mut found, mut pages) = (store.scan("purse/"), Vec::new(), 0);
+    loop {
+        let page = scan.next().await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        pages += 1;
+        found.extend(page.into_iter().map(|loaded| (loaded.name, loaded.entries)));
+    }
+    assert!(pages > 1, "one page is no test of the seam");
+    assert_eq!(found, expected);
+    assert!(store.scan("none/").next().await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn an_entry_is_found_by_kind_and_key() {
     let (_folder, path) = place();
     let store = Store::open(&path).unwrap();
@@ -358,6 +392,85 @@ async fn a_damaged_file_is_refused() {
     std::fs::write(&path, bytes).unwrap();
     let error = refusal(&path);
     assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+}
+
+/// The files of earlier schemas, as SQL, one for each version up to this one:
+/// a new version adds its own, and upgrades from all of them.
+const SCHEMAS: [&str; SCHEMA_VERSION as usize] = [include_str!("../tests/schema-1.sql")];
+
+#[tokio::test]
+async fn files_of_every_schema_so_far_are_read_and_written() {
+    for (schema, version) in SCHEMAS.iter().zip(1u32..) {
+        let (_folder, path) = place();
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch(schema).unwrap();
+        let found: u32 = connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .unwrap();
+        assert_eq!(found, version);
+        drop(connection);
+
+        let store = Store::open(&path).unwrap();
+        assert_eq!(
+            store.journals("").await.unwrap(),
+            ["consumer/channels", "till/a"]
+        );
+        let journal = store.journal("till/a");
+        assert_eq!(
+            payloads(&journal.load().await.unwrap()),
+            ["{}", "{\"n\":1}"]
+        );
+        assert!(journal.find("receipted", "r1").await.unwrap().is_some());
+        assert_eq!(journal.append(vec![note("3")]).await.unwrap(), 3);
+        store.close().await;
+        let found: u32 = Connection::open(&path)
+            .unwrap()
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .unwrap();
+        assert_eq!(found, SCHEMA_VERSION);
+    }
+}
+
+#[test]
+fn tables_without_a_version_are_refused() {
+    let (_folder, path) = place();
+    drop(Store::open(&path).unwrap());
+    let connection = Connection::open(&path).unwrap();
+    connection.pragma_update(None, "user_version", 0).unwrap();
+    drop(connection);
+    let error = refusal(&path);
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_file_that_was_cut_is_refused_and_left_alone() {
+    let (_folder, path) = place();
+    let store = Store::open(&path).unwrap();
+    let journal = store.journal("a");
+    for n in 0..40 {
+        journal
+            .append(vec![note(&format!("{n}").repeat(500))])
+            .await
+            .unwrap();
+    }
+    store.close().await;
+    let whole = std::fs::read(&path).unwrap();
+    const PAGE: usize = 4096;
+    assert!(whole.len() > 5 * PAGE);
+    let mut cuts: Vec<_> = (1..whole.len() / PAGE).map(|page| page * PAGE).collect();
+    cuts.extend([1, 50, 99, 100, 2000, PAGE + 1, whole.len() - 1]);
+    for cut in cuts {
+        std::fs::write(&path, &whole[..cut]).unwrap();
+        let error = refusal(&path);
+        let named = matches!(error, OpenError::Damaged { .. } | OpenError::Foreign { .. });
+        assert!(named, "cut to {cut} bytes: {error}");
+        assert!(error.to_string().contains("state.db"), "{error}");
+        assert_eq!(
+            std::fs::read(&path).unwrap().len(),
+            cut,
+            "it was written to"
+        );
+    }
 }
 
 /// The other process of the test below, which is the same program.

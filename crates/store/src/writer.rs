@@ -15,7 +15,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::database::{Database, OpenError};
-use crate::{AppendError, Entry, LoadError};
+use crate::{AppendError, Entry, LoadError, Loaded};
 
 /// Commands that wait; more callers wait for a place.
 const QUEUE: usize = 1024;
@@ -49,6 +49,12 @@ pub(crate) enum Command {
     Journals {
         prefix: String,
         reply: Reply<Vec<String>>,
+    },
+    LoadNext {
+        prefix: Arc<str>,
+        after: i64,
+        entries: usize,
+        reply: Reply<Vec<Loaded>>,
     },
     Close,
 }
@@ -174,7 +180,9 @@ impl Desk {
                 read => self.read(read),
             }
         }
+        failpoint::hit("store.close.before");
         self.database.close();
+        failpoint::hit("store.close.after");
     }
 
     fn next(&mut self) -> Option<Command> {
@@ -246,6 +254,12 @@ impl Desk {
                 reply,
             } => answer(reply, self.database.recent(&journal, &kind, limit)),
             Command::Journals { prefix, reply } => answer(reply, self.database.journals(&prefix)),
+            Command::LoadNext {
+                prefix,
+                after,
+                entries,
+                reply,
+            } => answer(reply, self.database.load_next(&prefix, after, entries)),
             Command::Append(_) | Command::Close => {}
         }
     }

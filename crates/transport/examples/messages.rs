@@ -11,8 +11,8 @@
 use std::error::Error;
 
 use market::{
-    Address, Amount, B256, ChannelConfig, ChannelId, Domain, ModelId, NodeKey, Outcome, Rates,
-    Receipt, RequestId, Timestamp, Upstream, Voucher, WalletKey,
+    Address, Amount, B256, ChannelConfig, ChannelId, Domain, Durable, ModelId, NodeKey, Outcome,
+    Rates, Receipt, RequestId, Timestamp, Upstream, Voucher, WalletKey,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -100,7 +100,7 @@ impl Scene {
             channel: self.id(),
             ceiling: Amount::new(123_456_789_000_000),
         };
-        let voucher = voucher.sign(&self.domain, &self.hot_key);
+        let voucher = Durable::read_back(voucher).sign(&self.domain, &self.hot_key);
         let body = br#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
         let text = Infer::signed_text(self.request, self.id());
         let infer = Infer {
@@ -127,7 +127,7 @@ impl Scene {
 
     fn of_provider(&self) -> Result<Vec<Value>, Box<dyn Error>> {
         let token = |byte: u8| postcard::from_bytes(&[byte; 40]);
-        let receipt = self.receipt()?.sign(&self.node_key);
+        let receipt = Durable::read_back(self.receipt()?).sign(&self.node_key);
         let messages = [
             FromProvider::Refused(Refusal {
                 reason: Reason::Busy,

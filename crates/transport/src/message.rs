@@ -10,8 +10,6 @@
 //! Answers travel as the JSON text of OpenAI chunks, byte for byte as the
 //! backend wrote them; nobody on the way parses them.
 
-use std::time::Duration;
-
 use alloy_primitives::Signature;
 use bytes::Bytes;
 use market::{
@@ -31,7 +29,7 @@ pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 
 /// The longest that a consumer waits for the next message of a running answer.
 /// A provider that waits for somebody itself gives up before that, and says so.
-pub const SILENCE_MAX: Duration = Duration::from_secs(120);
+pub use market::SILENCE_MAX;
 
 /// The most receipts in one answer to [`Ask::Receipts`].
 pub const MAX_RECEIPTS: usize = 256;
@@ -96,10 +94,10 @@ pub struct Description {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum RelayRefusal {
     /// The node is not in the registry, or has not described itself.
-    #[error("it knows no registered node of that id")]
+    #[error("it knows no registered node of the provider's id")]
     Unknown,
     /// The node does not answer.
-    #[error("it cannot reach that node")]
+    #[error("the provider does not answer it")]
     Unreachable,
     /// As many streams as it takes, in all or from one peer.
     #[error("it carries as many streams as it takes")]

@@ -177,7 +177,7 @@ pub enum ReceiveError {
         source: io::Error,
     },
     /// The relay in between does not carry on.
-    #[error("the relay does not carry: {0}")]
+    #[error("the relay does not carry the request: {0}")]
     Relay(RelayRefusal),
     /// A relay that says something else than whether it carries.
     #[error("the relay spoke out of turn")]

@@ -365,6 +365,8 @@ impl Machine {
     pub fn restored(policy: Policy, kept: &[Kept], now: Duration) -> Self {
         let mut machine = Self::new(policy);
         for Kept { attempt, told } in kept {
+            // Nobody waits for what fills a gap.
+            let told = *told || attempt.intent == looking::to_fill(attempt.nonce);
             let slot = machine.slots.get_mut(&attempt.nonce);
             match slot.filter(|slot| slot.intent == attempt.intent) {
                 Some(slot) => {
@@ -372,7 +374,7 @@ impl Machine {
                     slot.told |= told;
                 }
                 None => {
-                    let slot = Slot::kept(*attempt, *told, now, &policy);
+                    let slot = Slot::kept(*attempt, told, now, &policy);
                     machine.slots.insert(attempt.nonce, slot);
                 }
             }

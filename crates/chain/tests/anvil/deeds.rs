@@ -3,7 +3,8 @@
 
 use chain::{DEVELOPMENT_ACCOUNTS, DevelopmentAccount};
 use market::{
-    Address, Amount, B256, ChannelConfig, Claim, Domain, Ledger, LedgerError, ModelId, Voucher,
+    Address, Amount, B256, BidId, ChannelConfig, Claim, Domain, Durable, Ledger, LedgerError,
+    ModelId, SignedClaim, Voucher,
 };
 
 /// The people of the story.
@@ -55,6 +56,10 @@ pub(crate) enum Deed {
     InitiateWithdraw { channel: usize, amount: u128 },
     FinalizeWithdraw { channel: usize },
     Refund { channel: usize, amount: u128 },
+    ClaimSigned { row: Row, by: Who },
+    DeleteBid { of: Who, base: u8, nonce: u64 },
+    DeregisterModel { owner: Who, base: u8 },
+    DeregisterProvider,
 }
 
 /// The channels of the story.
@@ -99,7 +104,7 @@ impl Channels {
         };
         Claim {
             config,
-            voucher: voucher.sign(&self.domain, &row.signer.account().wallet()),
+            voucher: Durable::read_back(voucher).sign(&self.domain, &row.signer.account().wallet()),
             total: Amount::new(row.total),
         }
     }
@@ -170,6 +175,21 @@ pub(crate) async fn perform(ledger: &dyn Ledger, channels: &Channels, deed: &Dee
         Deed::Refund { channel, amount } => {
             told(ledger.refund(config(channel), Amount::new(*amount)).await)
         }
+        Deed::ClaimSigned { row, by } => {
+            let key = by.account().wallet();
+            let signed = SignedClaim::sign(channels.claim(row), &channels.domain, &key);
+            told(ledger.claim_signed(signed).await)
+        }
+        Deed::DeleteBid { of, base, nonce } => {
+            let model = ModelId::derive(Who::Provider.address(), B256::repeat_byte(*base));
+            let bid = BidId::derive(of.address(), model, *nonce);
+            told(ledger.delete_bid(bid).await)
+        }
+        Deed::DeregisterModel { owner, base } => {
+            let model = ModelId::derive(owner.address(), B256::repeat_byte(*base));
+            told(ledger.deregister_model(model).await)
+        }
+        Deed::DeregisterProvider => told(ledger.deregister_provider().await),
     }
 }
 
@@ -201,7 +221,11 @@ pub(crate) async fn picture(ledger: &dyn Ledger, channels: &Channels) -> String 
         "{:?}",
         ledger.providers().await.expect("providers")
     ));
-    lines.push(format!("{:?}", ledger.models().await.expect("models")));
+    let models = ledger.models().await.expect("models");
+    for model in &models {
+        let stake = ledger.model_stake(model.id).await.expect("stake");
+        lines.push(format!("{stake} on {model:?}"));
+    }
     lines.push(format!("{:?}", ledger.stakes().await.expect("stakes")));
     lines.join("\n")
 }

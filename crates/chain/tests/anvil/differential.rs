@@ -265,6 +265,109 @@ async fn the_payer_can_always_leave() {
     assert_eq!(state.withdrawal, None);
 }
 
+#[tokio::test]
+async fn who_leaves_the_market_has_the_stakes_back() {
+    let twins = Twins::new().await;
+    let (provider, stranger) = (Who::Provider, Who::Stranger);
+    let register = Deed::RegisterProvider { stake: 250 };
+    let model = Deed::RegisterModel {
+        base: 1,
+        stake: 120,
+    };
+    let bid = Deed::PostBid {
+        owner: provider,
+        base: 1,
+        price: 5,
+    };
+    let delete = |of, nonce| Deed::DeleteBid { of, base: 1, nonce };
+    let drop_model = Deed::DeregisterModel {
+        owner: provider,
+        base: 1,
+    };
+    let leave = Deed::DeregisterProvider;
+    let not_yours = || refused("InsufficientRightsForOperation");
+    for (who, deed, expected) in [
+        (provider, leave.clone(), refused("ProviderNotFound")),
+        (provider, drop_model.clone(), not_yours()),
+        (provider, register.clone(), Ok(())),
+        (stranger, register, Ok(())),
+        (provider, model.clone(), Ok(())),
+        (provider, bid.clone(), Ok(())),
+        (stranger, bid, Ok(())),
+        (provider, leave.clone(), refused("ProviderHasActiveBids")),
+        (provider, drop_model.clone(), refused("ModelHasActiveBids")),
+        (stranger, drop_model.clone(), not_yours()),
+        (stranger, delete(provider, 0), not_yours()),
+        (
+            provider,
+            delete(provider, 7),
+            refused("MarketplaceActiveBidNotFound"),
+        ),
+        (provider, delete(provider, 0), Ok(())),
+        (
+            provider,
+            delete(provider, 0),
+            refused("MarketplaceActiveBidNotFound"),
+        ),
+        // The stranger still bids for it.
+        (provider, drop_model.clone(), refused("ModelHasActiveBids")),
+        (provider, leave.clone(), Ok(())),
+        (provider, leave, refused("ProviderHasAlreadyDeregistered")),
+        (stranger, delete(stranger, 0), Ok(())),
+        (provider, drop_model.clone(), Ok(())),
+        (provider, drop_model, refused("ModelHasAlreadyDeregistered")),
+        // A stake that came back does not count twice.
+        (
+            provider,
+            Deed::RegisterModel { base: 1, stake: 99 },
+            refused("ModelStakeTooLow"),
+        ),
+        (provider, model, Ok(())),
+    ] {
+        assert_eq!(
+            twins.perform(who, deed.clone()).await,
+            expected,
+            "{who:?} {deed:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_signed_claim_is_taken_from_anybody() {
+    let twins = Twins::new().await;
+    let deposit = Deed::Deposit {
+        channel: 0,
+        amount: 500,
+    };
+    assert_eq!(twins.perform(Who::Payer, deposit).await, Ok(()));
+    let signed = |row, by| Deed::ClaimSigned { row, by };
+    let good = row(0, Who::HotKey, 400, 300);
+    for (deed, expected) in [
+        (signed(good, Who::Provider), refused("InvalidSignature")),
+        (
+            signed(row(0, Who::Payer, 400, 300), Who::Claimer),
+            refused("InvalidSignature"),
+        ),
+        (
+            signed(row(0, Who::HotKey, 200, 300), Who::Claimer),
+            refused("ClaimExceedsCeiling"),
+        ),
+        (
+            signed(row(0, Who::HotKey, 600, 501), Who::Claimer),
+            refused("ClaimExceedsBalance"),
+        ),
+        (signed(good, Who::Claimer), Ok(())),
+        // Once more changes nothing.
+        (signed(good, Who::Claimer), Ok(())),
+    ] {
+        assert_eq!(
+            twins.perform(Who::Stranger, deed.clone()).await,
+            expected,
+            "{deed:?}"
+        );
+    }
+}
+
 /// Deeds at random, most of them possible.
 fn random_deed(random: &mut StdRng) -> (Who, Deed) {
     let channel = random.random_range(0..2);

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use chain::{Call, ModelEntry, Network};
-use market::{Address, Amount, B256, ChannelConfig, Claim, U256, Voucher, WalletKey};
+use market::{Address, Amount, B256, ChannelConfig, Claim, Durable, U256, Voucher, WalletKey};
 
 /// What cast makes of the line's arguments.
 fn encoded_by_cast(call: &Call) -> String {
@@ -44,7 +44,7 @@ fn cast_makes_the_same_bytes_of_every_line() {
     };
     let claim = Claim {
         config,
-        voucher: voucher.sign(&domain, &key),
+        voucher: Durable::read_back(voucher).sign(&domain, &key),
         total: Amount::new(4),
     };
     let model = ModelEntry {

@@ -138,7 +138,10 @@ async fn what_fails_before_the_first_chunk_has_a_status() {
             "",
         ),
         (
-            InferError::NobodyThere { model: model() },
+            InferError::NobodyThere {
+                model: model(),
+                shortage: None,
+            },
             503,
             "no_provider",
             "1",
@@ -162,6 +165,7 @@ async fn what_fails_before_the_first_chunk_has_a_status() {
         ),
         (unpaid(), 402, "payment_failed", ""),
         (without_chain(), 503, "chain_unreachable", "1"),
+        (without_disk(), 503, "journal_failed", "1"),
         (
             InferError::Provider {
                 provider: Address::ZERO,
@@ -215,10 +219,10 @@ async fn what_fails_before_the_first_chunk_has_a_status() {
 }
 
 fn unpaid() -> InferError {
-    let source = SessionError::OverLimit {
+    let source = SessionError::OverLimit(market::OverLimit {
         needed: Amount::new(9),
         allowed: Amount::new(5),
-    };
+    });
     InferError::Payment {
         provider: Address::ZERO,
         source: Box::new(source),
@@ -233,6 +237,13 @@ fn without_chain() -> InferError {
     }
 }
 
+fn without_disk() -> InferError {
+    let InferError::Payment { provider, source } = unpaid() else {
+        unreachable!("that is what it is");
+    };
+    InferError::Journal { provider, source }
+}
+
 /// The same failure once more; it cannot be cloned.
 fn again(error: &InferError) -> InferError {
     match error {
@@ -241,8 +252,9 @@ fn again(error: &InferError) -> InferError {
             model: model.clone(),
             known: known.clone(),
         },
-        InferError::NobodyThere { model } => InferError::NobodyThere {
+        InferError::NobodyThere { model, shortage } => InferError::NobodyThere {
             model: model.clone(),
+            shortage: *shortage,
         },
         InferError::Busy { model, retry_after } => InferError::Busy {
             model: model.clone(),
@@ -271,6 +283,7 @@ fn again(error: &InferError) -> InferError {
         InferError::Overloaded { running } => InferError::Overloaded { running: *running },
         InferError::Payment { .. } => unpaid(),
         InferError::ChainGone { .. } => without_chain(),
+        InferError::Journal { .. } => without_disk(),
         InferError::Stopping => InferError::Stopping,
     }
 }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use consumer::{BrokenError, InferError, ModelView, OfferView, Piece, Summary};
+use consumer::{BrokenError, InferError, ModelView, OfferView, Piece, Shortage, Summary};
 use futures_util::Stream;
 use gateway::{Gateway, Market, Running, Settings};
 use market::{
@@ -46,6 +46,7 @@ pub(crate) struct Scripted {
     pub(crate) asked: Mutex<Vec<ChatRequest>>,
     pub(crate) demands: Mutex<Vec<Demand>>,
     pub(crate) models: Mutex<Vec<ModelView>>,
+    pub(crate) shortage: Mutex<Option<Shortage>>,
 }
 
 impl Market for Scripted {
@@ -64,6 +65,10 @@ impl Market for Scripted {
 
     fn models(&self) -> Vec<ModelView> {
         self.models.lock().unwrap().clone()
+    }
+
+    fn shortage(&self) -> Option<Shortage> {
+        *self.shortage.lock().unwrap()
     }
 }
 

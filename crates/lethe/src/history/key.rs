@@ -39,8 +39,8 @@ pub(crate) enum KeyError {
     )]
     Readable { path: PathBuf, mode: u32 },
     #[error(
-        "conversations are kept only encrypted, and nobody is at a terminal to type a passphrase; \
-         give --passphrase-file FILE or --identity FILE, or keep nothing"
+        "kept conversations are encrypted, and nobody is at a terminal to type the passphrase; \
+         give --passphrase-file FILE or --identity FILE"
     )]
     NobodyToAsk,
     #[error("the passphrase could not be read from the terminal")]

@@ -25,8 +25,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 pub(crate) struct Opening {
     provider: Address,
     payer: Address,
-    provider_wallet: Amount,
-    payer_wallet: Amount,
+    pub(crate) provider_wallet: Amount,
+    pub(crate) payer_wallet: Amount,
 }
 
 impl Opening {
@@ -61,17 +61,23 @@ impl Opening {
         until("claimed", async || claimed().await > before).await;
     }
 
-    async fn settled(&self, town: &Town, total: Amount) {
+    /// Returns as soon as so much is settled.
+    pub(crate) async fn settled(&self, town: &Town, total: Amount) {
         let ledger = town.ledger().await;
-        let settled = async || {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
             let receiver = ledger.receiver(self.provider, ledger.mor()).await.unwrap();
-            receiver.total_settled == total
-        };
-        until("settled", settled).await;
+            if receiver.total_settled >= total {
+                return;
+            }
+            let in_time = tokio::time::Instant::now() < deadline;
+            assert!(in_time, "{total} never settled: {receiver:?}");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 }
 
-async fn until(what: &str, holds: impl AsyncFn() -> bool) {
+pub(crate) async fn until(what: &str, holds: impl AsyncFn() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !holds().await {
         assert!(tokio::time::Instant::now() < deadline, "never {what}");
@@ -145,13 +151,8 @@ async fn claims_on_chain(town: &Town, channel: ChannelId) -> Vec<(Amount, Amount
         "fromBlock": "0x0",
         "toBlock": "latest",
     });
-    let request = json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_getLogs", "params": [filter] });
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let response = client.post(town.rpc_url()).json(&request).send().await;
-    let answer: Value = response.unwrap().json().await.unwrap();
-    let logs = answer["result"]
-        .as_array()
-        .unwrap_or_else(|| panic!("{answer}"));
+    let logs = town.rpc("eth_getLogs", json!([filter])).await;
+    let logs = logs.as_array().unwrap();
     let words = |log: &Value| {
         let data = log["data"].as_str().unwrap().trim_start_matches("0x");
         let word = |at: usize| u128::from_str_radix(&data[at * 64..(at + 1) * 64], 16).unwrap();
@@ -160,14 +161,48 @@ async fn claims_on_chain(town: &Town, channel: ChannelId) -> Vec<(Amount, Amount
     logs.iter().map(words).collect()
 }
 
-fn step() -> Amount {
-    Amount::new(u128::from(STEP_TOKENS))
+/// What a story does, as far as its books show it.
+#[derive(Clone, Copy)]
+pub(crate) struct Story {
+    /// At least so many receipts.
+    pub(crate) answers: u64,
+    /// At least so many claims.
+    pub(crate) claims: usize,
+    /// Base units for a token, both ways.
+    pub(crate) token: Amount,
 }
 
-/// Nothing runs any more: both journals tell the same, and what is signed is
-/// no more than a step and an input ahead of what is charged. Then the
-/// provider claims what is left, and the chain tells the same, too.
+impl Story {
+    fn tokens(&self, tokens: u32) -> Amount {
+        Amount::new(self.token.base_units() * u128::from(tokens))
+    }
+}
+
+/// Nothing runs any more: both journals tell the same. Then the provider
+/// claims what is left, and the chain tells the same, too.
 pub(crate) async fn agree(town: &Town, opening: &Opening, answers: u64) {
+    let story = Story {
+        answers,
+        claims: 2,
+        token: Amount::new(1),
+    };
+    books_agree(town, story).await;
+    let earned = signed_and_charged(town).await;
+    let provider = town.provider();
+    opening.settled(town, earned).await;
+    provider.stop();
+    claims_agree(town, opening, story, earned).await;
+}
+
+/// What the provider has earned, says its journal.
+pub(crate) async fn signed_and_charged(town: &Town) -> Amount {
+    let Books { till, .. } = Books::of(town).await;
+    till.charged().min(till.ceiling())
+}
+
+/// Both journals tell the same, and what is signed is no more than a step and
+/// an input ahead of what is charged.
+pub(crate) async fn books_agree(town: &Town, story: Story) {
     let Books { purse, till, .. } = Books::of(town).await;
     assert_eq!(
         purse.charged(),
@@ -176,7 +211,7 @@ pub(crate) async fn agree(town: &Town, opening: &Opening, answers: u64) {
     );
     assert_eq!(purse.sequence(), till.sequence());
     assert!(
-        till.sequence() >= answers,
+        till.sequence() >= story.answers,
         "an answer without a receipt: {}",
         till.sequence()
     );
@@ -185,25 +220,19 @@ pub(crate) async fn agree(town: &Town, opening: &Opening, answers: u64) {
     assert!(short.is_zero(), "the provider is {short} short");
 
     // The first voucher reckons with the request's bytes; the rest is the step.
-    let input_estimate = Amount::new(200);
+    let input_estimate = story.tokens(200);
     let ahead = purse.ceiling().less(purse.charged());
     assert!(
-        ahead <= step().plus(input_estimate).unwrap(),
+        ahead <= story.tokens(STEP_TOKENS).plus(input_estimate).unwrap(),
         "{ahead} signed ahead"
     );
     let inputs = u128::from(INPUT_TOKENS) * u128::from(till.sequence());
-    assert!(purse.charged() >= Amount::new(inputs));
-
-    let earned = till.charged().min(till.ceiling());
-    let provider = town.provider();
-    opening.settled(town, earned).await;
-    provider.stop();
-    claims_agree(town, opening, earned).await;
+    assert!(purse.charged().base_units() >= inputs * story.token.base_units());
 }
 
 /// The chain against the provider's journal claim by claim, and against the
 /// wallets and the escrow, to the base unit.
-async fn claims_agree(town: &Town, opening: &Opening, earned: Amount) {
+pub(crate) async fn claims_agree(town: &Town, opening: &Opening, story: Story, earned: Amount) {
     let Books {
         channel,
         purse,
@@ -211,7 +240,11 @@ async fn claims_agree(town: &Town, opening: &Opening, earned: Amount) {
         claims,
     } = Books::of(town).await;
     let on_chain = claims_on_chain(town, channel).await;
-    assert!(on_chain.len() > 1, "no claim during the story");
+    assert!(
+        on_chain.len() >= story.claims,
+        "{} claims during the story",
+        on_chain.len()
+    );
     let mut total = Amount::ZERO;
     for (amount, after) in &on_chain {
         total = total.plus(*amount).unwrap();

@@ -10,8 +10,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -19,6 +20,8 @@ use tokio::task::JoinSet;
 
 /// Tokens of the request, as it says.
 pub(crate) const INPUT_TOKENS: u32 = 9;
+/// A question that it does not take.
+pub(crate) const REFUSED: &str = "none";
 const GAP: Duration = Duration::from_millis(4);
 
 /// It runs until dropped.
@@ -75,7 +78,7 @@ impl Counting {
 async fn count(
     State((running, silent_after)): State<(Arc<AtomicUsize>, u32)>,
     axum::Json(body): axum::Json<Value>,
-) -> impl IntoResponse {
+) -> Response {
     let last = body["messages"]
         .as_array()
         .and_then(|messages| messages.last())
@@ -85,6 +88,9 @@ async fn count(
         .as_str()
         .and_then(|text| text.parse().ok())
         .unwrap_or(3);
+    if last["content"] == REFUSED {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     running.fetch_add(1, Ordering::SeqCst);
     let open = Open(running);
     if silent_after == 0 {
@@ -102,6 +108,7 @@ async fn count(
         [(CONTENT_TYPE, "text/event-stream")],
         Body::from_stream(lines),
     )
+        .into_response()
 }
 
 fn line(at: u32, to: u32) -> Option<String> {

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -37,10 +37,23 @@ pub(crate) struct Running {
 impl Running {
     /// Starts it and waits for its line of JSON.
     pub(crate) fn start(data: &Path, args: &[&str]) -> Self {
-        let mut child = lethe(data, args)
+        let mut command = lethe(data, args);
+        command.stderr(Stdio::piped());
+        Self::started(command, args)
+    }
+
+    /// The same; what it logs at this level goes into a file.
+    pub(crate) fn start_logged(data: &Path, args: &[&str], level: &str, log: &Path) -> Self {
+        let mut command = lethe(data, args);
+        let log = std::fs::File::create(log).unwrap();
+        command.env("LETHE_LOG", level).stderr(log);
+        Self::started(command, args)
+    }
+
+    fn started(mut command: Command, args: &[&str]) -> Self {
+        let mut child = command
             .arg("--json")
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let mut line = String::new();
@@ -49,15 +62,27 @@ impl Running {
             .unwrap();
         let Ok(ready) = serde_json::from_str(&line) else {
             let mut said = String::new();
-            child
-                .stderr
-                .take()
-                .unwrap()
-                .read_to_string(&mut said)
-                .unwrap();
+            if let Some(mut errors) = child.stderr.take() {
+                errors.read_to_string(&mut said).unwrap();
+            }
             panic!("{args:?} did not start: {said}");
         };
         Self { child, ready }
+    }
+
+    /// One that was started elsewhere and said this.
+    pub(crate) fn ready(child: Child, ready: Value) -> Self {
+        Self { child, ready }
+    }
+
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it did.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// A field of what it said.
@@ -81,6 +106,12 @@ impl Running {
 
     /// SIGTERM, and waits for its end.
     pub(crate) fn stop(mut self) {
+        self.terminate();
+        assert!(self.child.wait().unwrap().success(), "it did not end well");
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
         // The shell's own `kill`: the program of that name is not everywhere.
         let command = format!("kill -TERM {}", self.child.id());
         assert!(
@@ -90,7 +121,6 @@ impl Running {
                 .unwrap()
                 .success()
         );
-        assert!(self.child.wait().unwrap().success(), "it did not end well");
     }
 }
 
@@ -151,6 +181,15 @@ impl Client {
 
     /// Asks, streamed.
     pub(crate) async fn ask(&self, model: &str, question: &str) -> reqwest::Response {
+        self.try_ask(model, question).await.unwrap()
+    }
+
+    /// Asks somebody who may not be there.
+    pub(crate) async fn try_ask(
+        &self,
+        model: &str,
+        question: &str,
+    ) -> reqwest::Result<reqwest::Response> {
         let body = serde_json::json!({
             "model": model, "stream": true, "temperature": 0,
             "messages": [{ "role": "user", "content": question }],
@@ -162,7 +201,6 @@ impl Client {
             .json(&body)
             .send()
             .await
-            .unwrap()
     }
 
     /// Asks until somebody answers to the end: a provider that was just

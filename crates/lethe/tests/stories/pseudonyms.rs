@@ -109,7 +109,8 @@ async fn a_consumer_without_the_keys_of_its_accounts_does_not_start() {
     consumer.stop();
 
     let folder = town.folder().join("consumer");
-    std::fs::remove_file(folder.join("keys/payer-1.key")).unwrap();
+    let words = folder.join("keys/mnemonic");
+    std::fs::remove_file(&words).unwrap();
     let rpc = town.rpc_url();
     let args = [
         "consume",
@@ -119,8 +120,20 @@ async fn a_consumer_without_the_keys_of_its_accounts_does_not_start() {
         "--http",
         "127.0.0.1:0",
     ];
-    let refused = ended(&folder, &args);
-    assert!(!refused.status.success());
-    let said = String::from_utf8_lossy(&refused.stderr);
-    assert!(said.contains("restore the keys"), "{said}");
+    let said = || {
+        let refused = ended(&folder, &args);
+        assert!(!refused.status.success());
+        String::from_utf8_lossy(&refused.stderr).into_owned()
+    };
+    let text = said();
+    assert!(text.contains("restore the keys"), "{text}");
+    assert!(!words.exists(), "keys were made up for books of others");
+    // With the keys of somebody else it does not start either.
+    std::fs::remove_file(folder.join("keys/derived")).unwrap();
+    let others = "legal winner thank year wave sausage worth useful legal winner thank yellow";
+    std::fs::write(&words, others).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&words, mode).unwrap();
+    let text = said();
+    assert!(text.contains("restore the keys"), "{text}");
 }

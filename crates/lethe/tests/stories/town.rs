@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy_primitives::keccak256;
 use chain::EvmLedger;
+use market::ChannelId;
+use serde_json::{Value, json};
 
 use crate::anvil::Anvil;
 use crate::backend::Counting;
@@ -66,6 +69,27 @@ impl Town {
         town
     }
 
+    /// With an embedded chain whose time can be moved.
+    pub(crate) async fn start_movable() -> Self {
+        let mut town = Self::start().await;
+        let data = town.folder.path().join("movable");
+        let chain = Running::start(&data, &["chain", "--cheats", "--rpc", "127.0.0.1:0"]);
+        town.chain = Chain::Embedded(chain);
+        town
+    }
+
+    /// So many seconds pass on the chain.
+    pub(crate) async fn pass(&self, seconds: u64) {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let moves = [("evm_increaseTime", vec![seconds]), ("evm_mine", vec![])];
+        for (method, params) in moves {
+            let request = serde_json::json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+            let response = client.post(self.rpc_url()).json(&request).send().await;
+            let answer: serde_json::Value = response.unwrap().json().await.unwrap();
+            assert!(answer.get("error").is_none(), "{answer}");
+        }
+    }
+
     /// `kill -9` for the chain. Where it was.
     pub(crate) fn chain_dies(&mut self) -> String {
         let rpc_url = self.rpc_url();
@@ -94,6 +118,25 @@ impl Town {
         }
     }
 
+    /// Asks the chain's server.
+    pub(crate) async fn rpc(&self, method: &str, params: Value) -> Value {
+        let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let response = client.post(self.rpc_url()).json(&request).send().await;
+        let mut answer: Value = response.unwrap().json().await.unwrap();
+        assert!(answer["error"].is_null(), "{method}: {answer}");
+        answer["result"].take()
+    }
+
+    /// The one channel that there is on chain.
+    pub(crate) async fn channel(&self) -> ChannelId {
+        let config = "(address,address,address,address,address,uint40,bytes32)";
+        let created = keccak256(format!("ChannelCreated(bytes32,{config})"));
+        let filter = json!([{ "topics": [created], "fromBlock": "0x0", "toBlock": "latest" }]);
+        let logs = self.rpc("eth_getLogs", filter).await;
+        serde_json::from_value(logs[0]["topics"][1].clone()).unwrap()
+    }
+
     /// The chain as somebody sees it who takes no part.
     pub(crate) async fn ledger(&self) -> EvmLedger {
         let key = Arc::new(chain::DEVELOPMENT_ACCOUNTS[1].wallet());
@@ -111,6 +154,13 @@ impl Town {
     /// A provider with a folder of this name, in front of this backend, which
     /// it waits for no longer than a second.
     pub(crate) fn provider_of(&self, folder: &str, backend: &Counting, price: &str) -> Running {
+        let args = self.provider_args(backend, price);
+        let args: Vec<_> = args.iter().map(String::as_str).collect();
+        Running::start(&self.folder.path().join(folder), &args)
+    }
+
+    /// What a provider is told.
+    pub(crate) fn provider_args(&self, backend: &Counting, price: &str) -> Vec<String> {
         let rpc = self.rpc_url();
         let args = [
             "provide",
@@ -133,7 +183,7 @@ impl Town {
             "--claim-every",
             CLAIM_EVERY,
         ];
-        Running::start(&self.folder.path().join(folder), &args)
+        args.map(str::to_owned).into()
     }
 
     pub(crate) fn consumer(&self) -> Running {
@@ -147,6 +197,14 @@ impl Town {
 
     /// The same, with more flags.
     pub(crate) fn consumer_with(&self, folder: &str, flags: &[&str]) -> Running {
+        let usual = self.consumer_args();
+        let usual = usual.iter().map(String::as_str);
+        let args: Vec<_> = usual.chain(flags.iter().copied()).collect();
+        Running::start(&self.folder.path().join(folder), &args)
+    }
+
+    /// What a consumer is told.
+    pub(crate) fn consumer_args(&self) -> Vec<String> {
         let rpc = self.rpc_url();
         let usual = [
             "consume",
@@ -156,8 +214,7 @@ impl Town {
             "--http",
             "127.0.0.1:0",
         ];
-        let args = [&usual[..], flags].concat();
-        Running::start(&self.folder.path().join(folder), &args)
+        usual.map(str::to_owned).into()
     }
 
     /// Where everybody's folders are.

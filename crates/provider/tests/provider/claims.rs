@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use market::{Amount, Claim, Ledger};
+use market::{Amount, Claim, GasPolicy, Ledger};
 use provider::{Claimed, Script, ScriptedBackend};
 
 use crate::world::{Buyer, STEP, Selling, World, input, until};
@@ -186,4 +186,85 @@ async fn a_claim_that_was_cut_short_is_seen_through_at_the_next_start() {
     tokio::time::timeout(crate::world::PATIENCE, seen_through)
         .await
         .expect("settled and journaled");
+}
+
+/// Nothing is claimed by amount or by age here; the withdrawal alone presses.
+#[tokio::test]
+async fn a_withdrawal_begun_while_the_provider_was_away_is_answered_at_its_start() {
+    let (world, selling, buyer) = world_that_earned(|_| {}).await;
+    selling.crashes().await;
+    buyer
+        .ledger
+        .initiate_withdraw(buyer.channel, Amount::new(1000))
+        .await
+        .unwrap();
+    world.ledger.advance(899);
+    let before = world.money().await;
+    let (_again, _) = world.sells_script(Script::default()).await;
+    paid(&world, before + EARNED).await;
+}
+
+#[tokio::test]
+async fn a_claim_waits_while_gas_is_dear_until_a_withdrawal_would_take_it() {
+    let gas = GasPolicy {
+        token: crate::world::MOR,
+        coin_price: Amount::new(1_000_000_000_000_000_000),
+        share_percent: 10,
+    };
+    // A claim of one row is 66,000 gas.
+    let dear = |config: &mut provider::Config| {
+        config.claims.threshold = Amount::new(1);
+        config.claims.gas = Some(GasPolicy {
+            coin_price: Amount::new(300_000_000_000_000),
+            ..gas
+        });
+    };
+    let world = World::new();
+    world.ledger.set_gas_price(Amount::new(1));
+    let backend = Arc::new(ScriptedBackend::new(Script::tokens(20, Duration::ZERO)));
+    let selling = world.sells(Arc::clone(&backend), dear).await;
+    let buyer = world.buyer(1000).await;
+    buyer
+        .asks(&selling, input() + STEP)
+        .await
+        .reads_on(None)
+        .await;
+    let before = world.money().await;
+    // 66,000 gas are 20 units, more than a tenth of what was earned.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(world.money().await, before);
+    buyer
+        .ledger
+        .initiate_withdraw(buyer.channel, Amount::new(1000))
+        .await
+        .unwrap();
+    world.ledger.advance(600);
+    selling.crashes().await;
+    let _again = world.sells(backend, dear).await;
+    let claimed = async || {
+        let state = world.ledger.channel(buyer.id()).await.unwrap();
+        state.total_claimed == Amount::new(EARNED)
+    };
+    let pressed = async {
+        while !claimed().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(crate::world::PATIENCE, pressed)
+        .await
+        .expect("claimed before it is lost");
+    // Nobody can take it any more: the payout waits for cheaper gas.
+    assert_eq!(world.money().await, before);
+}
+
+/// Waits until the provider's account has so much.
+async fn paid(world: &World, expected: u128) {
+    let paid = async {
+        while world.money().await != expected {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(crate::world::PATIENCE, paid)
+        .await
+        .expect("claimed and settled");
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use market::{
-    Address, Amount, B256, ChannelConfig, ChannelId, Domain, InputBound, Ledger, MemoryLedger,
-    ModelId, NodeKey, Rates, RequestId, STEP_TOKENS, SignedReceipt, SignedVoucher, Timestamp,
-    Voucher, WalletKey,
+    Address, Amount, B256, ChannelConfig, ChannelId, Domain, Durable, InputBound, Ledger,
+    MemoryLedger, ModelId, NodeKey, Rates, RequestId, STEP_TOKENS, SignedReceipt, SignedVoucher,
+    Timestamp, Voucher, WalletKey,
 };
 use provider::{
     Backend, BackendHandle, ClaimPolicy, Config, Deps, OfferConfig, Provider, Script,
@@ -241,7 +241,7 @@ fn config(backend: BackendHandle) -> Config {
         claims: ClaimPolicy {
             threshold: Amount::new(u128::MAX),
             interval: Duration::from_secs(3600),
-            on_stop: false,
+            ..ClaimPolicy::default()
         },
     }
 }
@@ -276,7 +276,7 @@ impl Buyer {
             channel: self.id(),
             ceiling: Amount::new(ceiling),
         };
-        voucher.sign(&DOMAIN, &self.hot)
+        Durable::read_back(voucher).sign(&DOMAIN, &self.hot)
     }
 
     /// A request as an honest buyer would write it, with a voucher up to `ceiling`.

@@ -17,7 +17,7 @@ const THEIRS_AFTER: u32 = 3;
 const ATTEMPTS_MAX: usize = 48;
 
 /// The wish to use a nonce up.
-fn to_fill(nonce: u64) -> B256 {
+pub(super) fn to_fill(nonce: u64) -> B256 {
     keccak256([b"gap".as_slice(), &nonce.to_be_bytes()].concat())
 }
 

@@ -25,7 +25,8 @@ const POLICY: Policy = Policy {
     resend: Duration::from_secs(20),
     raise_after: Duration::from_secs(30),
     tell_depth: 1,
-    keep_untold: Duration::from_secs(600),
+    // Who comes back later than that makes a new wish, which is not tried here.
+    keep_untold: Duration::from_secs(86_400),
     open_max: 64,
     ceiling: Ceiling {
         fee_per_gas: 100 * GWEI,
@@ -174,6 +175,7 @@ impl Chain {
             });
             found.map_or(Sight::NotOurs, Sight::Ours)
         };
+        let final_block = self.head().saturating_sub(REORG_MAX);
         let used_up = wanted
             .iter()
             .filter(|(nonce, _)| **nonce < latest && !unsure);
@@ -544,12 +546,17 @@ impl Story {
             self.run_until(self.now + BLOCK);
             self.trouble.strangers = false;
             self.block();
-            let all = self.succeeded.union(&self.refused);
-            let left = kept(&self.journal).len();
-            if all.count() >= wanted.len() && left == 0 && self.asking.is_empty() {
+            let all = self.succeeded.union(&self.refused).count();
+            if all >= wanted.len() && self.asking.is_empty() && self.machine.open() == 0 {
                 break;
             }
         }
+        for _ in 0..REORG_MAX + 4 {
+            self.run_until(self.now + BLOCK);
+            self.block();
+        }
+        // What was told right before a crash is kept for a while, in vain.
+        self.run_until(self.now + POLICY.keep_untold + BLOCK);
         assert_eq!(self.machine.open(), 0, "not all wishes ended");
         assert_eq!(kept(&self.journal), [], "the journal has something open");
         let chain = self.chain.mined().filter_map(|(_, tx)| *tx);

@@ -1,0 +1,49 @@
+//! Routes that only the owner may use: behind the node's bearer key.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, routing::MethodRouter};
+use subtle::ConstantTimeEq;
+
+/// Lets only those to `routes` who show `key`.
+pub(crate) fn guarded<S: Clone + Send + Sync + 'static>(
+    routes: impl IntoIterator<Item = (&'static str, MethodRouter<S>)>,
+    key: &str,
+) -> Router<S> {
+    let key: Arc<str> = key.into();
+    let router = routes
+        .into_iter()
+        .fold(Router::new(), |router, (path, to)| router.route(path, to));
+    router.route_layer(from_fn_with_state(key, shown))
+}
+
+/// Lets through who shows the node's key.
+async fn shown(State(key): State<Arc<str>>, request: Request, next: Next) -> Response {
+    let shown = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .map(HeaderValue::as_bytes);
+    let bearer = shown
+        .and_then(|shown| shown.strip_prefix(b"Bearer "))
+        .unwrap_or_default();
+    if bool::from(bearer.ct_eq(key.as_bytes())) {
+        next.run(request).await
+    } else {
+        refuse(
+            StatusCode::UNAUTHORIZED,
+            "this needs the node's key: Authorization: Bearer KEY",
+        )
+    }
+}
+
+/// An error as the gateway words it.
+pub(crate) fn refuse(status: StatusCode, message: &str) -> Response {
+    let body =
+        serde_json::json!({ "error": { "message": message, "type": "invalid_request_error" } });
+    (status, Json(body)).into_response()
+}

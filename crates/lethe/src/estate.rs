@@ -1,0 +1,257 @@
+//! All that a data folder has in the market, found in its keys and journals
+//! while no node runs on it. With the chain at hand it can be told and brought back.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use chain::{Endpoints, EvmLedger, Network};
+use consumer::PurseView;
+use market::{Belongings, LedgerError, WalletKey};
+use provider::TillView;
+use store::Store;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cli;
+use crate::clock;
+use crate::folder::{Folder, FolderError};
+use crate::local::{self, LocalError};
+use crate::place::{Place, PlaceError};
+use crate::pseudonyms::payer_name;
+
+/// The name of the consumer's journal.
+const CONSUMER: &str = "consumer";
+/// The name of the wallet's key.
+const WALLET: &str = "payer";
+
+/// Why it cannot be found out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EstateError {
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error(transparent)]
+    Network(#[from] chain::NetworkError),
+    #[error(transparent)]
+    Chain(#[from] LocalError),
+    #[error("the chain does not answer")]
+    Ledger(#[from] LedgerError),
+    #[error("the consumer's journal is not understood")]
+    Purses(#[from] consumer::StartError),
+    #[error("the journal of {name:?} is not understood")]
+    Tills {
+        name: String,
+        #[source]
+        source: Box<provider::ReplayError>,
+    },
+}
+
+/// What an account is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Role {
+    /// A provider, a relay or a tower.
+    Seller,
+    /// Pays one provider; its money comes from the wallet.
+    Pseudonym,
+    /// Where a consumer's money is.
+    Wallet,
+}
+
+/// One account of the folder.
+pub(crate) struct Account {
+    pub(crate) name: String,
+    pub(crate) role: Role,
+    pub(crate) purses: Vec<PurseView>,
+    pub(crate) tills: Vec<TillView>,
+    key: Arc<WalletKey>,
+    store: Store,
+}
+
+impl Account {
+    /// Its address.
+    pub(crate) fn address(&self) -> market::Address {
+        self.key.address()
+    }
+
+    /// What it may have; without a home.
+    pub(crate) fn belongings(&self, network: &Network) -> Belongings {
+        Belongings {
+            pays: self.purses.iter().map(|purse| purse.config).collect(),
+            claims: self.tills.iter().filter_map(TillView::claim).collect(),
+            tokens: network.tokens.iter().map(|token| token.address).collect(),
+            home: None,
+        }
+    }
+}
+
+/// A data folder, taken, with its chain.
+pub(crate) struct Estate {
+    pub(crate) place: Place,
+    /// Sellers, then pseudonyms, then the wallet: the order in which money comes home.
+    pub(crate) accounts: Vec<Account>,
+    stores: Vec<Store>,
+    /// One for each account at most: a ledger owns its account's nonce.
+    ledgers: Mutex<BTreeMap<String, EvmLedger>>,
+    chain_stop: CancellationToken,
+    chain_tasks: TaskTracker,
+}
+
+impl Estate {
+    /// Takes the folder. None: there is nothing of a node in it. Where the
+    /// folder has an embedded chain of its own, that one is started; elsewhere
+    /// the chain is where the flags say.
+    pub(crate) async fn open(
+        data: cli::Data,
+        flags: &cli::Network,
+    ) -> Result<Option<Self>, EstateError> {
+        let network = Network::by_name(&flags.network, flags.unaudited)?;
+        let look = Folder::look(data.folder.clone())?;
+        let names = journals(&look)?;
+        if names.is_empty() {
+            return Ok(None);
+        }
+        let folder = Folder::take(data.folder)?;
+        let (chain_stop, chain_tasks) = (CancellationToken::new(), TaskTracker::new());
+        let endpoints = match folder.join("chain").is_dir() {
+            true => {
+                let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+                let path = folder.path();
+                Box::pin(local::start(
+                    path,
+                    anywhere,
+                    false,
+                    &chain_tasks,
+                    &chain_stop,
+                ))
+                .await?
+                .into()
+            }
+            false => Endpoints::from(flags.rpc_url.clone()),
+        };
+        let place = Place::new(folder, network, endpoints)?;
+        let mut estate = Self {
+            place,
+            accounts: Vec::new(),
+            stores: Vec::new(),
+            ledgers: Mutex::default(),
+            chain_stop,
+            chain_tasks,
+        };
+        for name in names {
+            estate.read(name).await?;
+        }
+        estate.accounts.sort_by_key(|account| account.role);
+        Ok(Some(estate))
+    }
+
+    async fn read(&mut self, name: String) -> Result<(), EstateError> {
+        let store = self.place.store_or_copy(&name)?;
+        self.stores.push(store.clone());
+        let domain = self.place.network.domain();
+        if name == CONSUMER {
+            let purses = consumer::read_books(&store, &domain).await?;
+            let mut payers: Vec<u32> = purses.iter().map(|purse| purse.payer).collect();
+            payers.extend([0]);
+            payers.sort_unstable();
+            payers.dedup();
+            for number in payers {
+                let of = |purse: &&PurseView| purse.payer == number;
+                let purses = purses.iter().filter(of).copied().collect();
+                let (name, role) = match number {
+                    0 => (WALLET.to_owned(), Role::Wallet),
+                    number => (payer_name(number), Role::Pseudonym),
+                };
+                self.add(name, role, store.clone(), purses, vec![])?;
+            }
+            return Ok(());
+        }
+        let tills = provider::read_books(&store, &domain, clock::now()).await;
+        let tills = tills.map_err(|source| EstateError::Tills {
+            name: name.clone(),
+            source: Box::new(source),
+        })?;
+        self.add(name, Role::Seller, store, vec![], tills)
+    }
+
+    fn add(
+        &mut self,
+        name: String,
+        role: Role,
+        store: Store,
+        purses: Vec<PurseView>,
+        tills: Vec<TillView>,
+    ) -> Result<(), EstateError> {
+        let key = self.place.keys.wallet(&name).map_err(PlaceError::from)?;
+        self.accounts.push(Account {
+            name,
+            role,
+            purses,
+            tills,
+            key: Arc::new(key),
+            store,
+        });
+        Ok(())
+    }
+
+    /// The wallet, if there is a consumer.
+    pub(crate) fn wallet(&self) -> Option<&Account> {
+        self.accounts
+            .iter()
+            .find(|account| account.role == Role::Wallet)
+    }
+
+    /// The chain as an account sees it; what its journal has open is gone after.
+    pub(crate) async fn ledger(&self, account: &Account) -> Result<EvmLedger, EstateError> {
+        let mut ledgers = self.ledgers.lock().await;
+        if let Some(ledger) = ledgers.get(&account.name) {
+            return Ok(ledger.clone());
+        }
+        let (key, name) = (Arc::clone(&account.key), &account.name);
+        let ledger = self.place.ledger(key, &account.store, name).await?;
+        ledgers.insert(name.clone(), ledger.clone());
+        Ok(ledger)
+    }
+
+    /// The chain, to read only.
+    pub(crate) async fn reader(&self) -> Result<Option<EvmLedger>, EstateError> {
+        let Some(first) = self.accounts.first() else {
+            return Ok(None);
+        };
+        Ok(Some(self.place.reader(Arc::clone(&first.key)).await?))
+    }
+
+    /// Lets go of everything.
+    pub(crate) async fn close(self) {
+        drop(self.ledgers);
+        for store in self.stores {
+            store.close().await;
+        }
+        self.chain_stop.cancel();
+        self.chain_tasks.close();
+        self.chain_tasks.wait().await;
+        drop(self.place);
+    }
+}
+
+/// The names of the journals in a folder, which are those of its roles.
+fn journals(folder: &Folder) -> Result<Vec<String>, FolderError> {
+    let at = |source| FolderError::Unusable {
+        path: folder.path().to_owned(),
+        source,
+    };
+    let entries = match std::fs::read_dir(folder.path()) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+        entries => entries.map_err(at)?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(at)?.file_name();
+        let name = name.to_string_lossy();
+        names.extend(name.strip_suffix(".sqlite").map(str::to_owned));
+    }
+    names.sort();
+    Ok(names)
+}

@@ -1,0 +1,344 @@
+//! `lethe exit`: brings all money of a data folder back, from any state.
+//!
+//! Each account takes the steps that [`market::exit`] plans from what the
+//! chain says, so the command may be killed anywhere and run again. Sellers
+//! go first, then the pseudonyms, whose money goes to the wallet, then the
+//! wallet. Every step is told with the line of `cast` that does the same.
+
+use std::time::Duration;
+
+use chain::{Call, EvmLedger, Network};
+use market::{
+    Address, Amount, Blocked, Exit, ExitError, ExitStep, Holdings, Ledger, LedgerError, Timestamp,
+};
+use serde::Serialize;
+
+use crate::cli;
+use crate::clock;
+use crate::estate::{Account, Estate, EstateError, Role};
+use crate::folder::FolderError;
+use crate::output;
+use crate::policies::MOR_DECIMALS;
+
+/// Between two looks at the time while a withdrawal's delay runs.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Why not everything could be tried.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExitCommandError {
+    #[error(transparent)]
+    Estate(#[from] EstateError),
+    #[error(
+        "nothing of a node is in data folder {path:?}: give the folder of the node with --data DIR"
+    )]
+    Nothing { path: std::path::PathBuf },
+    #[error(
+        "the exit of account {name:?} was interrupted; run `lethe exit` again, it goes on where it was"
+    )]
+    Interrupted {
+        name: String,
+        #[source]
+        source: ExitError,
+    },
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// One step, as it is told.
+#[derive(Debug, Serialize)]
+struct Told {
+    account: String,
+    step: String,
+    cast: String,
+}
+
+/// Money whose time has not come.
+#[derive(Debug, Serialize)]
+struct Waiting {
+    account: String,
+    amount: Amount,
+    unlocks_at: Timestamp,
+    cast: String,
+}
+
+/// Money that somebody else holds back.
+#[derive(Debug, Serialize)]
+struct Stuck {
+    account: String,
+    step: String,
+    reason: String,
+    cast: String,
+}
+
+/// What came of it.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    done: bool,
+    steps: Vec<Told>,
+    waiting: Vec<Waiting>,
+    blocked: Vec<Stuck>,
+    /// Where the money is now: account and MOR.
+    returned: Vec<(Address, Amount)>,
+}
+
+/// Brings everything back that can be had now; with `--wait` all of it. Whether it was all.
+pub(crate) async fn exit(args: cli::Exit) -> Result<bool, ExitCommandError> {
+    let path = args.data.folder.clone().unwrap_or_default();
+    let Some(estate) = Box::pin(Estate::open(args.data, &args.network)).await? else {
+        return Err(ExitCommandError::Nothing { path });
+    };
+    let mut teller = Teller {
+        json: args.json,
+        report: Report::default(),
+    };
+    let outcome = leave(&estate, args.to, args.wait, &mut teller).await;
+    estate.close().await;
+    let all = outcome?;
+    teller.end();
+    Ok(all)
+}
+
+async fn leave(
+    estate: &Estate,
+    to: Option<Address>,
+    wait: bool,
+    teller: &mut Teller,
+) -> Result<bool, ExitCommandError> {
+    loop {
+        let next_at = round(estate, to, teller).await?;
+        let Some(next_at) = next_at.filter(|_| wait) else {
+            break;
+        };
+        teller.waits_until(next_at);
+        until(estate, next_at).await?;
+    }
+    teller.report.returned = returned(estate, to).await?;
+    let report = &teller.report;
+    teller.report.done = report.waiting.is_empty() && report.blocked.is_empty();
+    Ok(teller.report.done)
+}
+
+/// One exit of every account. When to come again, if something waits.
+async fn round(
+    estate: &Estate,
+    to: Option<Address>,
+    teller: &mut Teller,
+) -> Result<Option<Timestamp>, ExitCommandError> {
+    (teller.report.waiting, teller.report.blocked) = (vec![], vec![]);
+    let mut next_at: Option<Timestamp> = None;
+    for account in &estate.accounts {
+        let home = match account.role {
+            Role::Pseudonym => estate.wallet().map(Account::address),
+            Role::Seller | Role::Wallet => to,
+        };
+        let ledger = estate.ledger(account).await?;
+        if account.role == Role::Pseudonym {
+            gas_for(estate, account, &ledger, home).await?;
+        }
+        let outcome = leave_as(account, &ledger, home, teller).await?;
+        next_at = [next_at, outcome.next_at()].into_iter().flatten().min();
+        // Who still waits needs gas; the wallet gives it to the others.
+        let over = match account.role {
+            Role::Wallet => teller.report.waiting.is_empty(),
+            Role::Seller | Role::Pseudonym => outcome.waits.is_empty(),
+        };
+        if let (true, Some(home)) = (over && outcome.blocked.is_empty(), home) {
+            sweep(account, &ledger, home, teller).await?;
+        }
+    }
+    Ok(next_at)
+}
+
+/// A pseudonym's steps need gas that its wallet has.
+async fn gas_for(
+    estate: &Estate,
+    account: &Account,
+    ledger: &EvmLedger,
+    home: Option<Address>,
+) -> Result<(), ExitCommandError> {
+    let mut belongings = account.belongings(ledger.network());
+    belongings.home = home;
+    let holdings = Holdings::read(ledger, &belongings).await?;
+    let now = ledger.now().await?.max(clock::now());
+    let idle = holdings.plan(now).0.is_empty() && holdings.homeward().is_empty();
+    if let (false, Some(wallet)) = (idle, estate.wallet()) {
+        let wallet = estate.ledger(wallet).await?;
+        wallet.provide_gas(account.address()).await?;
+    }
+    Ok(())
+}
+
+async fn leave_as(
+    account: &Account,
+    ledger: &EvmLedger,
+    home: Option<Address>,
+    teller: &mut Teller,
+) -> Result<Exit, ExitCommandError> {
+    let network = ledger.network();
+    let mut belongings = account.belongings(network);
+    belongings.home = home;
+    let told = |step: &ExitStep| teller.step(network, account, step);
+    let outcome = market::exit(ledger, &belongings, clock::now(), told).await;
+    let outcome = outcome.map_err(|source| ExitCommandError::Interrupted {
+        name: account.name.clone(),
+        source,
+    })?;
+    let waiting = outcome.waits.iter().map(|wait| Waiting {
+        account: account.name.clone(),
+        amount: wait.amount,
+        unlocks_at: wait.ready_at,
+        cast: Call::finalize_withdraw(network, &wait.config).cast(),
+    });
+    teller.report.waiting.extend(waiting);
+    let stuck = outcome
+        .blocked
+        .iter()
+        .map(|Blocked { step, reason }| Stuck {
+            account: account.name.clone(),
+            step: words(step),
+            reason: reason.clone(),
+            cast: Call::of_exit(network, account.address(), step).cast(),
+        });
+    teller.report.blocked.extend(stuck);
+    Ok(outcome)
+}
+
+/// What is left for gas goes home too.
+async fn sweep(
+    account: &Account,
+    ledger: &EvmLedger,
+    home: Address,
+    teller: &mut Teller,
+) -> Result<(), ExitCommandError> {
+    if home == account.address() {
+        return Ok(());
+    }
+    if ledger.sweep_coins(home).await?.is_some() {
+        let cast = format!("cast send {home} --value AMOUNT");
+        teller.tell(
+            account,
+            "send the coins that are left for gas".to_owned(),
+            cast,
+        );
+    }
+    Ok(())
+}
+
+/// Where the money of these accounts is now.
+async fn returned(
+    estate: &Estate,
+    to: Option<Address>,
+) -> Result<Vec<(Address, Amount)>, ExitCommandError> {
+    let mut owners: Vec<Address> = estate.accounts.iter().map(Account::address).collect();
+    owners.extend(to);
+    owners.dedup();
+    let mut returned = Vec::new();
+    if let Some(ledger) = estate.reader().await? {
+        for owner in owners {
+            let amount = ledger.balance(ledger.mor(), owner).await?;
+            if !amount.is_zero() {
+                returned.push((owner, amount));
+            }
+        }
+    }
+    Ok(returned)
+}
+
+/// Until the chain, or the clock where no blocks are made, is so far.
+async fn until(estate: &Estate, at: Timestamp) -> Result<(), ExitCommandError> {
+    let Some(ledger) = estate.reader().await? else {
+        return Ok(());
+    };
+    while ledger.now().await?.max(clock::now()) < at {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
+}
+
+fn shown(amount: Amount) -> String {
+    amount.to_decimal(MOR_DECIMALS)
+}
+
+/// A step for people.
+fn words(step: &ExitStep) -> String {
+    match step {
+        ExitStep::Claim(rows) => format!("claim what was earned on {} channels", rows.len()),
+        ExitStep::Settle { amount, .. } => format!("be paid {} that were claimed", shown(*amount)),
+        ExitStep::DeleteBid(bid) => format!("delete bid {bid}"),
+        ExitStep::DeregisterModel(model) => format!("take model {model} off the market"),
+        ExitStep::DeregisterProvider => "leave the registry".to_owned(),
+        ExitStep::Initiate { amount, .. } => format!("ask for {} of a channel", shown(*amount)),
+        ExitStep::Finalise { amount, .. } => format!("take {} out of a channel", shown(*amount)),
+        ExitStep::Send { to, amount, .. } => format!("send {} to {to}", shown(*amount)),
+    }
+}
+
+/// Says what happens, and keeps it for the report.
+struct Teller {
+    json: bool,
+    report: Report,
+}
+
+impl Teller {
+    fn step(&mut self, network: &Network, account: &Account, step: &ExitStep) {
+        let cast = Call::of_exit(network, account.address(), step).cast();
+        self.tell(account, words(step), cast);
+    }
+
+    fn tell(&mut self, account: &Account, step: String, cast: String) {
+        if !self.json {
+            output::line(format!("{}: {step}\n  {cast}", account.name));
+        }
+        self.report.steps.push(Told {
+            account: account.name.clone(),
+            step,
+            cast,
+        });
+    }
+
+    fn waits_until(&self, at: Timestamp) {
+        if !self.json {
+            let left = at.since_s(clock::now());
+            output::line(format!("waiting {left} s for a withdrawal's delay"));
+        }
+    }
+
+    fn end(&self) {
+        let report = &self.report;
+        if self.json {
+            return output::json(report);
+        }
+        for Waiting {
+            account,
+            amount,
+            unlocks_at,
+            cast,
+        } in &report.waiting
+        {
+            let left = unlocks_at.since_s(clock::now());
+            output::line(format!(
+                "{account}: {} can be taken in {left} s; run `lethe exit` again then\n  {cast}",
+                shown(*amount)
+            ));
+        }
+        for stuck in &report.blocked {
+            output::line(format!(
+                "{}: cannot {} now: {}\n  {}",
+                stuck.account, stuck.step, stuck.reason, stuck.cast
+            ));
+        }
+        for (owner, amount) in &report.returned {
+            output::line(format!("{} MOR at {owner}", shown(*amount)));
+        }
+        output::line(match report.done {
+            true => "all is back",
+            false => "not all is back yet",
+        });
+    }
+}
+
+impl From<FolderError> for ExitCommandError {
+    fn from(error: FolderError) -> Self {
+        Self::Estate(error.into())
+    }
+}

@@ -1,0 +1,163 @@
+//! A node's own money, told by the node itself while it runs: the same answer
+//! at `/api/money` of a consumer's gateway and of a provider's local door.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use chain::EvmLedger;
+use consumer::Consumer;
+use market::{Address, Amount, Ledger};
+use provider::Provider;
+
+use crate::doorkeeper::{guarded, refuse};
+use crate::estate::{Account, Estate, EstateError, Role};
+use crate::money::{Money, MoneyError};
+use crate::places::{Paid, Place, Seller, name};
+use crate::policies::{claim_words, funding_words};
+
+/// Whose money is told.
+pub(crate) enum Own {
+    /// A consumer's.
+    Consumer {
+        /// It.
+        consumer: Consumer,
+        /// The reader.
+        ledger: EvmLedger,
+    },
+    /// A provider's.
+    Provider {
+        /// It.
+        provider: Arc<Provider>,
+        /// The reader.
+        ledger: EvmLedger,
+    },
+}
+
+impl Own {
+    /// Its routes, behind the node's key.
+    pub(crate) fn routes(self, key: &str) -> Router {
+        guarded([("/api/money", get(money))], key).with_state(Arc::new(self))
+    }
+
+    async fn look(&self) -> Result<Money, MoneyError> {
+        match self {
+            Self::Consumer { consumer, ledger } => {
+                let mor = ledger.mor();
+                let mut places = vec![wallet(ledger, consumer.payer()).await?];
+                for pseudonym in consumer.pseudonyms() {
+                    let to = pseudonym.provider.to_string();
+                    places.push(account_for(ledger, pseudonym.account, &to).await?);
+                }
+                for view in consumer.channels().await? {
+                    if view.config.token == mor {
+                        let to = view.config.receiver.to_string();
+                        places.extend(Paid::from(&view).places(ledger.network(), &to));
+                    }
+                }
+                let words = vec![funding_words(consumer.funding())];
+                Ok(Money::own(ledger.supply(mor).await?, places, words)?)
+            }
+            Self::Provider { provider, ledger } => {
+                let seller = Seller {
+                    ledger,
+                    account: ledger.account(),
+                    name: "provider",
+                    tills: &provider.tills(),
+                };
+                let words = vec![claim_words(provider.claim_policy())];
+                let supply = ledger.supply(ledger.mor()).await?;
+                Ok(Money::own(supply, seller.places().await?, words)?)
+            }
+        }
+    }
+}
+
+async fn money(State(own): State<Arc<Own>>) -> Response {
+    match own.look().await {
+        Ok(money) => Json(money).into_response(),
+        Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+    }
+}
+
+async fn wallet(ledger: &EvmLedger, account: Address) -> Result<Place, MoneyError> {
+    let held = ledger.balance(ledger.mor(), account).await?;
+    Ok(Place::new(
+        "your wallet",
+        "wallet",
+        held,
+        "yours at any time",
+    ))
+}
+
+async fn account_for(ledger: &EvmLedger, account: Address, to: &str) -> Result<Place, MoneyError> {
+    let held = ledger.balance(ledger.mor(), account).await?;
+    let detail = "yours at any time; the next deposit takes it first";
+    let label = format!("your account for {to}");
+    Ok(Place::new(label, "wallet", held, detail))
+}
+
+/// Why a folder's money cannot be told.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OwnError {
+    #[error(transparent)]
+    Estate(#[from] EstateError),
+    #[error(transparent)]
+    Money(#[from] MoneyError),
+}
+
+/// The money of a folder on which no node runs.
+pub(crate) async fn of_folder(estate: &Estate) -> Result<Money, OwnError> {
+    let mut places = Vec::new();
+    let Some(ledger) = estate.reader().await? else {
+        return Ok(Money::own(Amount::ZERO, places, vec![]).map_err(MoneyError::from)?);
+    };
+    let mut names = BTreeMap::new();
+    for account in estate.accounts.iter().filter(|a| a.role == Role::Seller) {
+        names.insert(account.address(), account.name.clone());
+    }
+    for account in &estate.accounts {
+        places.extend(places_of(account, &ledger, &names).await?);
+    }
+    let supply = ledger.supply(ledger.mor()).await;
+    let words = vec!["no node runs on this folder: nothing moves by itself".to_owned()];
+    let money = Money::own(supply.map_err(MoneyError::from)?, places, words);
+    Ok(money.map_err(MoneyError::from)?)
+}
+
+async fn places_of(
+    account: &Account,
+    ledger: &EvmLedger,
+    names: &BTreeMap<Address, String>,
+) -> Result<Vec<Place>, MoneyError> {
+    let mut places = match account.role {
+        Role::Seller => {
+            let seller = Seller {
+                ledger,
+                account: account.address(),
+                name: &account.name,
+                tills: &account.tills,
+            };
+            seller.places().await?
+        }
+        Role::Wallet => vec![wallet(ledger, account.address()).await?],
+        Role::Pseudonym => {
+            let to = account.purses.first().map(|purse| purse.config.receiver);
+            let to = name(names, to.unwrap_or_default());
+            vec![account_for(ledger, account.address(), &to).await?]
+        }
+    };
+    for purse in &account.purses {
+        if purse.config.token == ledger.mor() {
+            let to = name(names, purse.config.receiver);
+            let paid = Paid::read(ledger, purse).await?;
+            places.extend(paid.places(ledger.network(), &to));
+        }
+    }
+    Ok(places)
+}

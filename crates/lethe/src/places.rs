@@ -1,0 +1,346 @@
+//! The places where an account's money can be, each explained: since when it
+//! is there, when it can be had, by which command, and by which line of `cast`.
+
+use std::collections::BTreeMap;
+
+use chain::{Call, EvmLedger, Network};
+use consumer::{ChannelView, PurseView};
+use market::{
+    Address, Amount, ChannelConfig, ChannelState, Claim, Departure, Ledger, LedgerError, Timestamp,
+};
+use provider::TillView;
+use serde::{Deserialize, Serialize};
+
+/// Tills that are told one by one; the others together.
+const TILLS_TOLD: usize = 50;
+/// What brings everything back.
+const EXIT: &str = "lethe exit";
+
+/// A place that holds MOR.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    pub(crate) label: String,
+    /// What it is there for, and how it gets out.
+    pub(crate) detail: String,
+    /// `wallet`, `escrow`, `earned`, `stake` or `treasury`.
+    pub(crate) kind: String,
+    pub(crate) amount: Amount,
+    /// Since when it waits there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) since: Option<Timestamp>,
+    /// From when on it can be had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unlocks_at: Option<Timestamp>,
+    /// Our command that moves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) command: Option<String>,
+    /// The same without us.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cast: Option<String>,
+}
+
+impl Place {
+    /// One that needs no more words.
+    pub(crate) fn new(label: impl Into<String>, kind: &str, amount: Amount, detail: &str) -> Self {
+        Self {
+            label: label.into(),
+            detail: detail.to_owned(),
+            kind: kind.to_owned(),
+            amount,
+            since: None,
+            unlocks_at: None,
+            command: None,
+            cast: None,
+        }
+    }
+
+    fn by(mut self, command: &str, call: &Call) -> Self {
+        self.command = Some(command.to_owned());
+        self.cast = Some(call.cast());
+        self
+    }
+
+    fn between(mut self, since: Timestamp, unlocks_at: Timestamp) -> Self {
+        (self.since, self.unlocks_at) = (Some(since), Some(unlocks_at));
+        self
+    }
+}
+
+/// A channel as its payer knows it.
+pub(crate) struct Paid {
+    pub(crate) config: ChannelConfig,
+    pub(crate) state: ChannelState,
+    pub(crate) ceiling: Amount,
+    pub(crate) charged: Amount,
+}
+
+impl From<&ChannelView> for Paid {
+    fn from(view: &ChannelView) -> Self {
+        Self {
+            config: view.config,
+            state: ChannelState {
+                balance: view.escrow,
+                total_claimed: view.claimed,
+                withdrawal: view.withdrawal,
+            },
+            ceiling: view.ceiling,
+            charged: view.charged,
+        }
+    }
+}
+
+impl Paid {
+    /// Of a journal, with what the chain says.
+    pub(crate) async fn read(ledger: &dyn Ledger, purse: &PurseView) -> Result<Self, LedgerError> {
+        let id = purse.config.id(&ledger.domain());
+        Ok(Self {
+            config: purse.config,
+            state: ledger.channel(id).await?,
+            ceiling: purse.ceiling,
+            charged: purse.charged,
+        })
+    }
+
+    /// What the channel still holds, by what it is for. `to`: whom it pays.
+    pub(crate) fn places(&self, network: &Network, to: &str) -> Vec<Place> {
+        let (config, state) = (&self.config, &self.state);
+        let held = state.balance.less(state.total_claimed);
+        let charged = self.charged.less(state.total_claimed).min(held);
+        let signed = self
+            .ceiling
+            .less(state.total_claimed)
+            .min(held)
+            .less(charged);
+        let free = held.less(charged).less(signed);
+        let delay = config.withdraw_delay_s;
+        let mut places = vec![Place::new(
+            format!("channel to {to}: owed"),
+            "earned",
+            charged,
+            "billed by receipts; the provider's when it claims",
+        )];
+        let Some(Departure { began_at, ends_at }) = Departure::of(config, state) else {
+            let all = Call::initiate_withdraw(network, config, held);
+            let free = Place::new(
+                format!("channel to {to}: free"),
+                "escrow",
+                free,
+                &format!("yours {delay} s after you ask for it"),
+            );
+            let signed = Place::new(
+                format!("channel to {to}: signed ahead"),
+                "escrow",
+                signed,
+                &format!(
+                    "covered by vouchers, not billed; counts for the next answers, or yours {delay} s after you ask for it"
+                ),
+            );
+            places.extend([free.by(EXIT, &all), signed.by(EXIT, &all)]);
+            return places;
+        };
+        // What is billed goes first to whom it belongs; the rest is leaving.
+        let asked = state
+            .withdrawal
+            .map_or(Amount::ZERO, |pending| pending.amount);
+        let leaving = asked.min(held.less(charged));
+        let rest = held.less(charged).less(leaving);
+        let leaving = Place::new(
+            format!("channel to {to}: leaving"),
+            "escrow",
+            leaving,
+            "yours when the delay is over, less what the provider claims until then",
+        );
+        let rest = Place::new(
+            format!("channel to {to}: free"),
+            "escrow",
+            rest,
+            &format!(
+                "yours {delay} s after you ask for it, once the withdrawal before is finished"
+            ),
+        );
+        let finalise = Call::finalize_withdraw(network, config);
+        places.push(leaving.by(EXIT, &finalise).between(began_at, ends_at));
+        places.push(rest);
+        places
+    }
+}
+
+/// What a provider, a relay or a tower has, as its journal and the chain know it.
+pub(crate) struct Seller<'a> {
+    pub(crate) ledger: &'a EvmLedger,
+    pub(crate) account: Address,
+    pub(crate) name: &'a str,
+    pub(crate) tills: &'a [TillView],
+}
+
+impl Seller<'_> {
+    /// All of it.
+    pub(crate) async fn places(&self) -> Result<Vec<Place>, LedgerError> {
+        let (ledger, name) = (self.ledger, self.name);
+        let mor = ledger.mor();
+        let mut places = vec![Place::new(
+            format!("{name}: wallet"),
+            "wallet",
+            ledger.balance(mor, self.account).await?,
+            "yours at any time",
+        )];
+        places.extend(self.earned().await?);
+        let owed = ledger.receiver(self.account, mor).await?;
+        let settle = Call::settle(ledger.network(), self.account, mor);
+        let claimed = Place::new(
+            format!("{name}: claimed"),
+            "earned",
+            owed.total_claimed.less(owed.total_settled),
+            "yours when anybody settles it",
+        );
+        places.push(claimed.by(EXIT, &settle));
+        places.extend(self.stakes().await?);
+        Ok(places)
+    }
+
+    /// What was earned and is not claimed, in the channels of its payers.
+    async fn earned(&self) -> Result<Vec<Place>, LedgerError> {
+        let network = self.ledger.network();
+        let mor = self.ledger.mor();
+        let mut places = Vec::new();
+        let mut others = Amount::ZERO;
+        let claims = self.tills.iter().filter_map(TillView::claim);
+        for claim in claims.filter(|claim| claim.config.token == mor) {
+            let id = claim.config.id(&self.ledger.domain());
+            let state = self.ledger.channel(id).await?;
+            let total = claim.total.min(state.balance);
+            let amount = total.less(state.total_claimed);
+            if places.len() >= TILLS_TOLD {
+                others = others.plus(amount).unwrap_or(Amount::new(u128::MAX));
+                continue;
+            }
+            let call = Call::claim(network, &[Claim { total, ..claim }]);
+            let short = id.to_string();
+            let label = format!("{}: earned on channel {}", self.name, &short[..10]);
+            let place = match Departure::of(&claim.config, &state) {
+                Some(Departure { began_at, ends_at }) => {
+                    let detail =
+                        "the payer withdraws: lost if it is not claimed before the delay is over";
+                    Place::new(label, "earned", amount, detail).between(began_at, ends_at)
+                }
+                None => Place::new(label, "earned", amount, "billed; yours when you claim it"),
+            };
+            places.push(place.by(EXIT, &call));
+        }
+        let label = format!("{}: earned on other channels", self.name);
+        places.push(Place::new(
+            label,
+            "earned",
+            others,
+            "billed; yours when you claim it",
+        ));
+        Ok(places)
+    }
+
+    async fn stakes(&self) -> Result<Vec<Place>, LedgerError> {
+        let (ledger, network) = (self.ledger, self.ledger.network());
+        let providers = ledger.providers().await?;
+        let own = providers.iter().find(|known| known.address == self.account);
+        let mut places = Vec::new();
+        let bids = ledger.bids(self.account).await?;
+        let deletes = bids
+            .iter()
+            .map(|bid| Call::delete_bid(network, bid.id).cast());
+        if let Some(own) = own {
+            let leave = Call::deregister_provider(network, self.account);
+            let lines: Vec<_> = deletes.chain([leave.cast()]).collect();
+            let detail = "back when its bids are deleted and it leaves the registry";
+            let label = format!("{}: stake", self.name);
+            let stake = Place::new(label, "stake", own.stake, detail).by(EXIT, &leave);
+            places.push(Place {
+                cast: Some(lines.join(" && ")),
+                ..stake
+            });
+        }
+        let models = ledger.models().await?;
+        for model in models.iter().filter(|model| model.owner == self.account) {
+            let stake = ledger.model_stake(model.id).await?;
+            let call = Call::deregister_model(network, model.id);
+            let label = format!("{}: stake of model {}", self.name, model.name);
+            let detail = "back when it is taken off the market, once nobody bids for it";
+            places.push(Place::new(label, "stake", stake, detail).by(EXIT, &call));
+        }
+        Ok(places)
+    }
+}
+
+/// The name of a provider, or its account.
+pub(crate) fn name(names: &BTreeMap<Address, String>, provider: Address) -> String {
+    names
+        .get(&provider)
+        .cloned()
+        .unwrap_or_else(|| provider.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use market::{B256, Withdrawal};
+
+    use super::*;
+
+    fn paid(withdrawal: Option<u128>) -> Paid {
+        Paid {
+            config: ChannelConfig {
+                payer: Address::repeat_byte(1),
+                payer_authorizer: Address::repeat_byte(2),
+                receiver: Address::repeat_byte(3),
+                receiver_authorizer: Address::repeat_byte(3),
+                token: Address::repeat_byte(4),
+                withdraw_delay_s: 900,
+                salt: B256::ZERO,
+            },
+            state: ChannelState {
+                balance: Amount::new(100),
+                total_claimed: Amount::new(10),
+                withdrawal: withdrawal.map(|amount| Withdrawal {
+                    amount: Amount::new(amount),
+                    initiated_at: Timestamp(1_000),
+                }),
+            },
+            ceiling: Amount::new(60),
+            charged: Amount::new(40),
+        }
+    }
+
+    fn told(paid: &Paid) -> Vec<(String, u128)> {
+        let places = paid.places(&Network::local(), "p");
+        let sum: u128 = places.iter().map(|place| place.amount.base_units()).sum();
+        assert_eq!(sum, 90, "every unit that is not claimed");
+        let told = |place: &Place| (place.label.clone(), place.amount.base_units());
+        places.iter().map(told).collect()
+    }
+
+    #[test]
+    fn a_channels_money_is_told_apart_to_the_unit() {
+        let at = |what: &str, amount| (format!("channel to p: {what}"), amount);
+        let quiet = [at("owed", 30), at("free", 40), at("signed ahead", 20)];
+        assert_eq!(told(&paid(None)), quiet);
+        let all = [at("owed", 30), at("leaving", 60), at("free", 0)];
+        assert_eq!(told(&paid(Some(90))), all);
+        let some = [at("owed", 30), at("leaving", 25), at("free", 35)];
+        assert_eq!(told(&paid(Some(25))), some);
+    }
+
+    #[test]
+    fn what_leaves_says_since_when_until_when_and_how() {
+        let places = paid(Some(90)).places(&Network::local(), "p");
+        let leaving = &places[1];
+        assert_eq!(leaving.since, Some(Timestamp(1_000)));
+        assert_eq!(leaving.unlocks_at, Some(Timestamp(1_900)));
+        assert_eq!(leaving.command.as_deref(), Some("lethe exit"));
+        let cast = leaving.cast.as_deref().unwrap();
+        assert!(cast.starts_with("cast send 0x4020"), "{cast}");
+        assert!(cast.contains("finalizeWithdraw"), "{cast}");
+        let quiet = paid(None).places(&Network::local(), "p");
+        let cast = quiet[1].cast.as_deref().unwrap();
+        assert!(
+            cast.contains("initiateWithdraw") && cast.ends_with(" 90"),
+            "{cast}"
+        );
+    }
+}

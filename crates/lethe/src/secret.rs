@@ -1,0 +1,114 @@
+//! Secrets that come from a person: typed unseen, or read from a file or a
+//! pipe; never from an argument or the environment. Wiped when dropped.
+
+use std::io::{self, IsTerminal, Read};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::keystore::{KeystoreError, private_text};
+
+/// The longest secret, in bytes.
+const BYTES_MAX: u64 = 4096;
+
+/// Why there is no secret.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SecretError {
+    #[error("nobody is at a terminal to type the {what}; give {flag} FILE")]
+    NobodyToAsk {
+        what: &'static str,
+        flag: &'static str,
+    },
+    #[error("the {what} could not be read")]
+    Read {
+        what: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error(transparent)]
+    File(#[from] KeystoreError),
+    #[error("the {what} is empty")]
+    Empty { what: &'static str },
+    #[error("the {what} in {path:?} is empty")]
+    EmptyFile { what: &'static str, path: PathBuf },
+    #[error("the two passphrases are not the same; nothing was written")]
+    Differ,
+}
+
+/// A passphrase: the first line of `file`, or typed; `fresh`: typed twice.
+pub(crate) fn passphrase(
+    file: Option<&Path>,
+    prompt: &str,
+    fresh: bool,
+) -> Result<Zeroizing<String>, SecretError> {
+    const WHAT: &str = "passphrase";
+    if let Some(path) = file {
+        let text = private_text(path)?;
+        let line = text.lines().next().unwrap_or_default();
+        if line.is_empty() {
+            let path = path.to_owned();
+            return Err(SecretError::EmptyFile { what: WHAT, path });
+        }
+        return Ok(Zeroizing::new(line.to_owned()));
+    }
+    let first = typed(WHAT, "--passphrase-file", prompt)?;
+    if fresh && *first != *typed(WHAT, "--passphrase-file", "The same once more: ")? {
+        return Err(SecretError::Differ);
+    }
+    Ok(first)
+}
+
+/// The words of a phrase: from `file`, from standard input if that is `-`, or typed.
+pub(crate) fn words(file: Option<&Path>) -> Result<Zeroizing<String>, SecretError> {
+    const WHAT: &str = "words";
+    match file {
+        None => typed(WHAT, "--phrase-file", "The words, in their order: "),
+        Some(path) if path == Path::new("-") => {
+            let mut text = Zeroizing::new(String::new());
+            let read = io::stdin().lock().take(BYTES_MAX).read_to_string(&mut text);
+            read.map_err(|source| SecretError::Read { what: WHAT, source })?;
+            Ok(text)
+        }
+        Some(path) => Ok(private_text(path)?),
+    }
+}
+
+/// What is typed on the terminal, unseen.
+fn typed(
+    what: &'static str,
+    flag: &'static str,
+    prompt: &str,
+) -> Result<Zeroizing<String>, SecretError> {
+    if !io::stdin().is_terminal() && !io::stderr().is_terminal() {
+        return Err(SecretError::NobodyToAsk { what, flag });
+    }
+    let text = rpassword::prompt_password(prompt);
+    let text = text.map_err(|source| SecretError::Read { what, source })?;
+    let text = Zeroizing::new(text);
+    match text.is_empty() {
+        true => Err(SecretError::Empty { what }),
+        false => Ok(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keystore::write_private;
+
+    #[test]
+    fn a_passphrase_is_the_first_line_of_a_private_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("passphrase");
+        write_private(&path, b"first line \nsecond").unwrap();
+        let taken = passphrase(Some(&path), "", true).unwrap();
+        assert_eq!(*taken, "first line ");
+        write_private(&path, b"\nsecond").unwrap();
+        let refused = passphrase(Some(&path), "", true);
+        assert!(matches!(refused, Err(SecretError::EmptyFile { .. })));
+        std::fs::write(folder.path().join("open"), b"x").unwrap();
+        let refused = passphrase(Some(&folder.path().join("open")), "", true);
+        let open = matches!(refused, Err(SecretError::File(KeystoreError::Open { .. })));
+        assert!(open, "others can read it");
+    }
+}

@@ -1,0 +1,333 @@
+//! `lethe wallet`: the keys of a data folder, and channels found again from
+//! its words. It needs no running node, and but for `show` none may run.
+
+mod restore;
+
+use std::path::{Path, PathBuf};
+
+use market::WalletKey;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::cli::wallet::{Act, Adopt, Export, Import, New, Phrase, Show, Wallet};
+use crate::folder::{Folder, FolderError};
+use crate::identity::{Books, IdentityError};
+use crate::keystore::v3::{self, V3Error};
+use crate::keystore::{self, Keystore, KeystoreError, Source};
+use crate::output;
+use crate::phrase::Branch;
+use crate::place::{self, PlaceError};
+use crate::secret::{self, SecretError};
+
+/// Why the wallet command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WalletError {
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error(transparent)]
+    Keystore(#[from] KeystoreError),
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Restore(#[from] restore::RestoreError),
+    #[error("--words {words} is not allowed (allowed: 12 or 24)")]
+    Words { words: u8 },
+    #[error(
+        "no keys in {folder:?}; `lethe wallet new` or a first start makes words that all follow from"
+    )]
+    NoKeys { folder: PathBuf },
+    #[error("the folder has words already; `lethe wallet show` says what follows from them")]
+    HasWords,
+    #[error(
+        "this folder has no words: its keys are in files of their own, see `lethe wallet show`"
+    )]
+    NoWords,
+    #[error(
+        "the words are printed only on a terminal, for who sees them has the money; \
+         give --yes if they are to go elsewhere"
+    )]
+    NotATerminal,
+    #[error("--name {name:?} is no name for a key (allowed: letters, digits and `-`)")]
+    Name { name: String },
+    #[error("{path:?} gives no key")]
+    V3 {
+        path: PathBuf,
+        #[source]
+        source: V3Error,
+    },
+    #[error("{path:?} cannot be written")]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{path:?} is there already and is not overwritten; give another --out")]
+    Exists { path: PathBuf },
+    #[error("there are no books in {folder:?} to adopt")]
+    NothingToAdopt { folder: PathBuf },
+}
+
+/// Runs one of them.
+pub(crate) async fn wallet(args: Wallet) -> Result<(), WalletError> {
+    match args.act {
+        Act::Show(show) => list(&Folder::look(args.folder)?, &show),
+        Act::Phrase(phrase) => print_words(&Folder::look(args.folder)?, &phrase),
+        Act::New(new) => begin(&Folder::take(args.folder)?, &new),
+        Act::Import(import) => take(&Folder::take(args.folder)?, &import),
+        Act::Export(export) => give(&Folder::look(args.folder)?, &export),
+        Act::Adopt(adopt) => adopted(&Folder::take(args.folder)?, &adopt).await,
+        Act::Restore(args_of) => {
+            let folder = Folder::take(args.folder)?;
+            Ok(Box::pin(restore::restore(folder, args_of)).await?)
+        }
+    }
+}
+
+fn keys(folder: &Folder) -> Result<Keystore, WalletError> {
+    Ok(Keystore::open(folder.join("keys"), folder.has_books()?)?)
+}
+
+/// The keys of a folder that is only looked at: it is not made.
+fn keys_there(folder: &Folder) -> Result<Keystore, WalletError> {
+    match folder.join("keys").exists() {
+        true => keys(folder),
+        false => Err(WalletError::NoKeys {
+            folder: folder.path().to_owned(),
+        }),
+    }
+}
+
+/// One key, as it is shown.
+struct Row {
+    name: String,
+    public: String,
+    source: String,
+}
+
+/// `show`: looks, and makes nothing up.
+fn list(folder: &Folder, show: &Show) -> Result<(), WalletError> {
+    let keys = keys_there(folder)?;
+    let has_words = keys.phrase()?.is_some();
+    let mut names = keys.files()?;
+    names.extend(keys.derived()?.into_keys().map(|name| match name {
+        node if node.ends_with(".node") => node,
+        name => format!("{name}.key"),
+    }));
+    if has_words {
+        names.extend(["payer.key".into(), "hot.key".into()]);
+        let pairs =
+            (1..=show.pseudonyms).flat_map(|n| [format!("payer-{n}.key"), format!("hot-{n}.key")]);
+        names.extend(pairs);
+    }
+    names.sort();
+    names.dedup();
+    let rows = names.iter().map(|file| row(&keys, file));
+    let rows: Vec<_> = rows.collect::<Result<_, _>>()?;
+    let account = keys.account()?;
+    if show.json {
+        let shown =
+            |row: &Row| json!({ "name": row.name, "public": row.public, "source": row.source });
+        let keys: Vec<_> = rows.iter().map(shown).collect();
+        output::json(&json!({ "words": has_words, "account": account, "keys": keys }));
+        return Ok(());
+    }
+    let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
+    for Row {
+        name,
+        public,
+        source,
+    } in &rows
+    {
+        output::line(format!("{name:width$}  {public}  {source}"));
+    }
+    match has_words {
+        true => output::line(format!(
+            "Account {account} of the words in {}. Write them down: `lethe wallet phrase`.",
+            folder.join("keys/mnemonic").display()
+        )),
+        false => output::line(
+            "These keys are in files of their own and follow from no words: keep a copy of each file.",
+        ),
+    }
+    Ok(())
+}
+
+fn row(keys: &Keystore, file: &str) -> Result<Row, WalletError> {
+    let (name, public, branch) = match file.strip_suffix(".node") {
+        Some(name) => (
+            file.to_owned(),
+            keys.node(name)?.id().to_string(),
+            Branch::Node(name),
+        ),
+        None => {
+            let name = file.strip_suffix(".key").unwrap_or(file);
+            let public = keys.address(name)?.to_string();
+            (name.to_owned(), public, Branch::of(name))
+        }
+    };
+    let source = match keys.source(branch, file)? {
+        Source::File(path) => format!("file {}", path.display()),
+        Source::Phrase(path) => path.to_string(),
+    };
+    Ok(Row {
+        name,
+        public,
+        source,
+    })
+}
+
+/// `new`.
+fn begin(folder: &Folder, new: &New) -> Result<(), WalletError> {
+    let entropy_bytes = match new.words {
+        12 => keystore::ENTROPY_BYTES,
+        24 => 2 * keystore::ENTROPY_BYTES,
+        words => return Err(WalletError::Words { words }),
+    };
+    let keys = keys(folder)?;
+    if keys.phrase()?.is_some() {
+        return Err(WalletError::HasWords);
+    }
+    if keys.files()?.is_empty() && folder.has_books()? {
+        let folder = folder.path().to_owned();
+        return Err(KeystoreError::Gone { folder }.into());
+    }
+    keys.begin(entropy_bytes, new.account)?;
+    let wallet = keys.wallet("payer")?.address();
+    output::line(format!(
+        "Wallet {wallet}. Its words are in {}; write them down with `lethe wallet phrase`: they are all that brings the money back.",
+        folder.join("keys/mnemonic").display()
+    ));
+    Ok(())
+}
+
+/// `phrase`.
+fn print_words(folder: &Folder, phrase: &Phrase) -> Result<(), WalletError> {
+    let words = keys_there(folder)?.phrase()?.ok_or(WalletError::NoWords)?;
+    if !output::is_terminal() && !phrase.yes {
+        return Err(WalletError::NotATerminal);
+    }
+    if output::is_terminal() && !phrase.yes {
+        output::line("Who sees these words has the money. Type \"show\" and Enter to see them:");
+        let mut answer = String::new();
+        let read = std::io::stdin().read_line(&mut answer);
+        if read.is_err() || answer.trim() != "show" {
+            return Ok(());
+        }
+    }
+    output::line(words.words().as_str());
+    Ok(())
+}
+
+/// `import`.
+fn take(folder: &Folder, import: &Import) -> Result<(), WalletError> {
+    let named = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+    if import.name.is_empty() || !import.name.chars().all(named) {
+        let name = import.name.clone();
+        return Err(WalletError::Name { name });
+    }
+    let key = foreign_key(&import.file, import.passphrase_file.as_deref())?;
+    let keys = keys(folder)?;
+    if keys.files()?.is_empty() && keys.phrase()?.is_none() && !folder.has_books()? {
+        // What is not imported follows from words, as in every new folder.
+        keys.begin(keystore::ENTROPY_BYTES, 0)?;
+    }
+    let path = keys.take_key(&import.name, &key)?;
+    output::line(format!(
+        "{} is {} now, in {}.",
+        key.address(),
+        import.name,
+        path.display()
+    ));
+    Ok(())
+}
+
+fn foreign_key(path: &Path, passphrase_file: Option<&Path>) -> Result<WalletKey, WalletError> {
+    let encrypted = |text: &str| text.trim_start().starts_with('{');
+    let bytes = std::fs::read(path).map_err(|source| KeystoreError::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    let text = Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned());
+    drop(Zeroizing::new(bytes));
+    if !encrypted(&text) {
+        // In the clear: nobody else may be able to read it.
+        return Ok(keystore::key_in(path)?);
+    }
+    if text.len() > v3::FILE_BYTES_MAX {
+        let max = v3::FILE_BYTES_MAX as u64;
+        let path = path.to_owned();
+        return Err(KeystoreError::TooLarge { path, max }.into());
+    }
+    let prompt = format!("Passphrase of {}: ", path.display());
+    let passphrase = secret::passphrase(passphrase_file, &prompt, false)?;
+    v3::open(&text, &passphrase).map_err(|source| WalletError::V3 {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// `export`.
+fn give(folder: &Folder, export: &Export) -> Result<(), WalletError> {
+    let keys = keys_there(folder)?;
+    if keys.phrase()?.is_none() && !keys.files()?.contains(&format!("{}.key", export.name)) {
+        return Err(WalletError::NoWords);
+    }
+    let key = keys.wallet(&export.name)?;
+    if let Some(path) = export.out.as_ref().filter(|path| path.exists()) {
+        let path = path.clone();
+        return Err(WalletError::Exists { path });
+    }
+    let prompt = format!("New passphrase for {}: ", key.address());
+    let passphrase = secret::passphrase(export.passphrase_file.as_deref(), &prompt, true)?;
+    let text = v3::seal(&key, &passphrase, v3::WORK);
+    let Some(path) = &export.out else {
+        output::line(text);
+        return Ok(());
+    };
+    keystore::write_private(path, text.as_bytes()).map_err(|source| WalletError::Write {
+        path: path.clone(),
+        source,
+    })?;
+    output::line(format!("{} is in {}.", key.address(), path.display()));
+    Ok(())
+}
+
+/// `adopt`: the consumer's channels sign nothing until they are proved; all
+/// books are bound to where they are now.
+async fn adopted(folder: &Folder, adopt: &Adopt) -> Result<(), WalletError> {
+    let files = folder.books()?;
+    if files.is_empty() {
+        let folder = folder.path().to_owned();
+        return Err(WalletError::NothingToAdopt { folder });
+    }
+    let mut channels = Vec::new();
+    for path in &files {
+        let store = place::open(path)?;
+        let restored = consumer::restore_known(&store).await;
+        channels.extend(restored.map_err(restore::RestoreError::from)?);
+        // Last: what was cut off before is refused as before.
+        Books::at(&store, path)?.adopt().await?;
+        store.close().await;
+    }
+    if adopt.json {
+        let books: Vec<_> = files
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        output::json(&json!({ "books": books, "channels": channels }));
+        return Ok(());
+    }
+    output::line(format!(
+        "{} books are used from here on. {} channels sign nothing until their provider's receipts are fetched and the chain proves them.",
+        files.len(),
+        channels.len()
+    ));
+    output::line(
+        "Channels that were opened after the copy was made are found by `lethe wallet restore`.",
+    );
+    Ok(())
+}
