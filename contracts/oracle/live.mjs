@@ -2,10 +2,7 @@
 // and refund, checked by the token balances at the end of each step. Needs nothing but `npm ci`.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
-import { createInterface } from "node:readline";
-import { BATCH_SETTLEMENT_ADDRESS, ERC3009_DEPOSIT_COLLECTOR_ADDRESS, toFacilitatorEvmSigner } from "@x402/evm";
+import { toFacilitatorEvmSigner } from "@x402/evm";
 import {
   computeChannelId,
   createBatchSettlementEIP3009DepositPayload,
@@ -13,59 +10,21 @@ import {
   signVoucher,
 } from "@x402/evm/batch-settlement/client";
 import { BatchSettlementEvmScheme } from "@x402/evm/batch-settlement/facilitator";
-import { createTestClient, http, keccak256, publicActions, stringToBytes, walletActions } from "viem";
-import { privateKeyToAccount } from "viem/accounts";
 import { foundry } from "viem/chains";
-import { executable } from "../bin/foundry.mjs";
+import { artifact, deployToken, key, onChain } from "./chain.mjs";
 
-const CALL_AGGREGATOR = "0xcA11bde05977b3631167028862bE2a173976CA11";
 const SCHEME = "batch-settlement";
 const NETWORK = `eip155:${foundry.id}`;
 const DEPOSIT = 5_000_000n;
 
-const key = (word) => privateKeyToAccount(keccak256(stringToBytes(`lethe test key: ${word}`)));
 const payer = key("payer");
 const payerAuthorizer = key("payerAuthorizer");
 const receiver = key("receiver");
 const receiverAuthorizer = key("receiverAuthorizer");
 const relayer = key("relayer");
 
-const artifact = (name) => JSON.parse(readFileSync(new URL(`../artifacts/${name}.json`, import.meta.url), "utf8"));
-
-/** Starts anvil on a free port and answers with its address once it listens. */
-async function startChain() {
-  const anvil = spawn(executable("anvil"), ["--port", "0"], { stdio: ["ignore", "pipe", "inherit"] });
-  for await (const line of createInterface({ input: anvil.stdout })) {
-    const listening = line.match(/Listening on (\S+)/);
-    if (listening) {
-      anvil.stdout.resume();
-      return { url: `http://${listening[1]}`, stop: () => anvil.kill() };
-    }
-  }
-  throw new Error("anvil ended before it listened");
-}
-
-/** The state that a genesis block would have. */
-async function prepare(chain) {
-  for (const [name, address] of [
-    ["BatchSettlement", BATCH_SETTLEMENT_ADDRESS],
-    ["Eip3009Collector", ERC3009_DEPOSIT_COLLECTOR_ADDRESS],
-    ["CallAggregator", CALL_AGGREGATOR],
-  ]) {
-    await chain.setCode({ address, bytecode: artifact(name).deployedBytecode });
-  }
-  await chain.setBalance({ address: relayer.address, value: 10n ** 18n });
-  const { abi, bytecode } = artifact("UsdToken");
-  const hash = await chain.deployContract({ abi, bytecode, args: [relayer.address, payer.address, 2n * DEPOSIT] });
-  const { contractAddress } = await chain.waitForTransactionReceipt({ hash });
-  return contractAddress;
-}
-
-async function main(url) {
-  const chain = createTestClient({ chain: foundry, mode: "anvil", transport: http(url), account: relayer, pollingInterval: 50 })
-    .extend(publicActions)
-    .extend(walletActions);
-  const token = await prepare(chain);
+async function main(chain) {
+  const token = await deployToken(chain, "UsdToken", relayer.address, payer.address, 2n * DEPOSIT);
   const balanceOf = (address) =>
     chain.readContract({ address: token, abi: artifact("UsdToken").abi, functionName: "balanceOf", args: [address] });
 
@@ -102,7 +61,7 @@ async function main(url) {
     salt: `0x${"00".repeat(32)}`,
   };
   const channelId = computeChannelId(channelConfig, NETWORK);
-  const onChain = () => readChannelBalanceAndTotalClaimed(chain, channelId);
+  const recorded = () => readChannelBalanceAndTotalClaimed(chain, channelId);
 
   const { payload } = await createBatchSettlementEIP3009DepositPayload(
     payer, 2, requirements, channelConfig, DEPOSIT.toString(), "1000000", payerAuthorizer,
@@ -110,7 +69,7 @@ async function main(url) {
   const verdict = await facilitator.verify({ x402Version: 2, accepted: requirements, payload }, requirements);
   assert.ok(verdict.isValid, `${verdict.invalidReason} ${verdict.invalidMessage ?? ""}`);
   await settle(payload);
-  assert.deepEqual(await onChain(), [DEPOSIT, 0n]);
+  assert.deepEqual(await recorded(), [DEPOSIT, 0n]);
   assert.equal(await balanceOf(payer.address), DEPOSIT);
 
   const voucher = await signVoucher(payerAuthorizer, channelId, "3000000", NETWORK);
@@ -123,21 +82,16 @@ async function main(url) {
     totalClaimed,
   });
   await settle({ type: "claim", claims: [row("2000000")] });
-  assert.deepEqual(await onChain(), [DEPOSIT, 2_000_000n]);
+  assert.deepEqual(await recorded(), [DEPOSIT, 2_000_000n]);
 
   await settle({ type: "settle", receiver: receiver.address, token });
   assert.equal(await balanceOf(receiver.address), 2_000_000n);
 
   // The facilitator claims the rest of the voucher and refunds in one multicall.
   await settle({ type: "refund", channelConfig, voucher, amount: "1500000", refundNonce: "0", claims: [row("3000000")] });
-  assert.deepEqual(await onChain(), [3_500_000n, 3_000_000n]);
+  assert.deepEqual(await recorded(), [3_500_000n, 3_000_000n]);
   assert.equal(await balanceOf(payer.address), DEPOSIT + 1_500_000n);
 }
 
-const { url, stop } = await startChain();
-try {
-  await main(url);
-  console.log("the public x402 client and facilitator work against our contracts");
-} finally {
-  stop();
-}
+await onChain(relayer, main);
+console.log("the public x402 client and facilitator work against our contracts");

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
-
 import {Registry} from "../src/Registry.sol";
 import {IBatchSettlement} from "../src/interfaces/IBatchSettlement.sol";
 import {SettlementScene} from "./base/SettlementScene.sol";
@@ -45,7 +43,7 @@ contract GasTest is SettlementScene {
     function test_gas_of_a_deposit_by_authorisation() public {
         IBatchSettlement.ChannelConfig memory config = channelConfig();
         config.token = address(usd);
-        bytes memory data = authorization(config, 1000);
+        bytes memory data = authorizationData(payer, config, 1000, 0, START + 1, 1);
         SETTLEMENT.deposit(config, 1000, address(AUTHORIZATIONS), data);
         snapshot("deposit by EIP-3009, first");
     }
@@ -105,32 +103,5 @@ contract GasTest is SettlementScene {
 
     function snapshot(string memory name) private {
         VM.snapshotGasLastCall("gas", name);
-    }
-
-    function authorization(
-        IBatchSettlement.ChannelConfig memory config,
-        uint256 amount
-    ) private view returns (bytes memory) {
-        bytes32 domain = keccak256(
-            abi.encode(
-                keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
-                keccak256("Development Dollar"),
-                keccak256("1"),
-                block.chainid,
-                address(usd)
-            )
-        );
-        bytes32 structHash = keccak256(
-            abi.encode(
-                usd.RECEIVE_WITH_AUTHORIZATION_TYPEHASH(),
-                payer.addr,
-                address(AUTHORIZATIONS),
-                amount,
-                0,
-                START + 1,
-                keccak256(abi.encode(SETTLEMENT.getChannelId(config), 1))
-            )
-        );
-        return abi.encode(0, START + 1, 1, sign(payer, MessageHashUtils.toTypedDataHash(domain, structHash)));
     }
 }

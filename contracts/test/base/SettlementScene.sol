@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 
 import {AllowanceCollector} from "../../src/AllowanceCollector.sol";
 import {BatchSettlement} from "../../src/BatchSettlement.sol";
@@ -146,6 +147,67 @@ abstract contract SettlementScene is Scene {
         IBatchSettlement.VoucherClaim[] memory rows = batch(claimOf(config, total));
         VM.prank(config.receiver);
         SETTLEMENT.claim(rows);
+    }
+
+    /// A call to each function that changes something.
+    function waysIn(IBatchSettlement.ChannelConfig memory config) internal pure returns (bytes[] memory ways) {
+        IBatchSettlement.VoucherClaim[] memory none = new IBatchSettlement.VoucherClaim[](0);
+        bytes[] memory nested = new bytes[](1);
+        nested[0] = abi.encodeCall(BatchSettlement.settle, (config.receiver, config.token));
+        ways = new bytes[](9);
+        ways[0] = abi.encodeCall(BatchSettlement.deposit, (config, 1, address(1), ""));
+        ways[1] = abi.encodeCall(BatchSettlement.claim, (none));
+        ways[2] = abi.encodeCall(BatchSettlement.claimWithSignature, (none, ""));
+        ways[3] = nested[0];
+        ways[4] = abi.encodeCall(BatchSettlement.initiateWithdraw, (config, 1));
+        ways[5] = abi.encodeCall(BatchSettlement.finalizeWithdraw, (config));
+        ways[6] = abi.encodeCall(BatchSettlement.refund, (config, 1));
+        ways[7] = abi.encodeCall(BatchSettlement.refundWithSignature, (config, 1, 0, ""));
+        ways[8] = abi.encodeWithSignature("multicall(bytes[])", nested);
+    }
+
+    /// Collector data of the EIP-3009 collector with a fresh salt, signed by `who`, good for an hour.
+    function authorizationData(
+        Signer memory who,
+        IBatchSettlement.ChannelConfig memory config,
+        uint256 amount
+    ) internal returns (bytes memory) {
+        return authorizationData(who, config, amount, 0, VM.getBlockTimestamp() + 1 hours, _nextNonce++);
+    }
+
+    function authorizationData(
+        Signer memory who,
+        IBatchSettlement.ChannelConfig memory config,
+        uint256 amount,
+        uint256 validAfter,
+        uint256 validBefore,
+        uint256 salt
+    ) internal view returns (bytes memory) {
+        bytes32 structHash = keccak256(
+            abi.encode(
+                usd.RECEIVE_WITH_AUTHORIZATION_TYPEHASH(),
+                config.payer,
+                address(AUTHORIZATIONS),
+                amount,
+                validAfter,
+                validBefore,
+                keccak256(abi.encode(SETTLEMENT.getChannelId(config), salt))
+            )
+        );
+        bytes memory signature = sign(who, MessageHashUtils.toTypedDataHash(dollarDomain(), structHash));
+        return abi.encode(validAfter, validBefore, salt, signature);
+    }
+
+    function dollarDomain() private view returns (bytes32) {
+        return keccak256(
+            abi.encode(
+                keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
+                keccak256("Development Dollar"),
+                keccak256("1"),
+                block.chainid,
+                address(usd)
+            )
+        );
     }
 
     function balanceIn(IBatchSettlement.ChannelConfig memory config) internal view returns (uint128 balance) {

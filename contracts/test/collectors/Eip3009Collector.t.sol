@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
-
 import {DepositCollector} from "../../src/DepositCollector.sol";
 import {UsdToken} from "../../src/UsdToken.sol";
 import {IBatchSettlement} from "../../src/interfaces/IBatchSettlement.sol";
@@ -11,7 +9,7 @@ import {SettlementScene} from "../base/SettlementScene.sol";
 /// The EIP-3009 collector: an authorisation pays into one channel, once, through the collector only.
 contract Eip3009CollectorTest is SettlementScene {
     function test_brings_in_the_authorised_amount_and_keeps_nothing() public {
-        bytes memory data = authorization(payer, inUsd(0), 100, 0, START + 1, 9);
+        bytes memory data = authorizationData(payer, inUsd(0), 100, 0, START + 1, 9);
         VM.prank(stranger.addr); // who pays the gas
         SETTLEMENT.deposit(inUsd(0), 100, address(AUTHORIZATIONS), data);
 
@@ -22,28 +20,28 @@ contract Eip3009CollectorTest is SettlementScene {
     }
 
     function test_works_once() public {
-        bytes memory data = authorization(payer, inUsd(0), 100, 0, START + 1, 9);
+        bytes memory data = authorizationData(payer, inUsd(0), 100, 0, START + 1, 9);
         SETTLEMENT.deposit(inUsd(0), 100, address(AUTHORIZATIONS), data);
         refuses(inUsd(0), 100, data);
     }
 
     function test_refuses_an_authorisation_for_another_channel_or_amount() public {
-        bytes memory data = authorization(payer, inUsd(0), 100, 0, START + 1, 9);
+        bytes memory data = authorizationData(payer, inUsd(0), 100, 0, START + 1, 9);
         refuses(inUsd(1), 100, data);
         refuses(inUsd(0), 101, data);
     }
 
     function test_refuses_another_signer() public {
-        refuses(inUsd(0), 100, authorization(stranger, inUsd(0), 100, 0, START + 1, 9));
+        refuses(inUsd(0), 100, authorizationData(stranger, inUsd(0), 100, 0, START + 1, 9));
     }
 
     function test_refuses_before_and_after_its_time() public {
-        refuses(inUsd(0), 100, authorization(payer, inUsd(0), 100, START, START + 1, 9));
-        refuses(inUsd(0), 100, authorization(payer, inUsd(0), 100, 0, START, 9));
+        refuses(inUsd(0), 100, authorizationData(payer, inUsd(0), 100, START, START + 1, 9));
+        refuses(inUsd(0), 100, authorizationData(payer, inUsd(0), 100, 0, START, 9));
     }
 
     function test_refuses_whoever_is_not_the_settlement_contract() public {
-        bytes memory data = authorization(payer, inUsd(0), 100, 0, START + 1, 9);
+        bytes memory data = authorizationData(payer, inUsd(0), 100, 0, START + 1, 9);
         bytes32 id = SETTLEMENT.getChannelId(inUsd(0));
         VM.expectRevert(DepositCollector.OnlyX402BatchSettlement.selector);
         VM.prank(stranger.addr);
@@ -51,7 +49,7 @@ contract Eip3009CollectorTest is SettlementScene {
     }
 
     function test_nobody_takes_the_authorisation_to_the_token_directly() public {
-        bytes memory data = authorization(payer, inUsd(0), 100, 0, START + 1, 9);
+        bytes memory data = authorizationData(payer, inUsd(0), 100, 0, START + 1, 9);
         (,,, bytes memory signature) = abi.decode(data, (uint256, uint256, uint256, bytes));
         bytes32 nonce = keccak256(abi.encode(SETTLEMENT.getChannelId(inUsd(0)), 9));
         VM.expectRevert(
@@ -70,38 +68,5 @@ contract Eip3009CollectorTest is SettlementScene {
     function inUsd(uint256 salt) private view returns (IBatchSettlement.ChannelConfig memory config) {
         config = channelConfig(salt);
         config.token = address(usd);
-    }
-
-    function authorization(
-        Signer memory who,
-        IBatchSettlement.ChannelConfig memory config,
-        uint256 amount,
-        uint256 validAfter,
-        uint256 validBefore,
-        uint256 salt
-    ) private view returns (bytes memory) {
-        bytes32 nonce = keccak256(abi.encode(SETTLEMENT.getChannelId(config), salt));
-        bytes32 domain = keccak256(
-            abi.encode(
-                keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
-                keccak256("Development Dollar"),
-                keccak256("1"),
-                block.chainid,
-                address(usd)
-            )
-        );
-        bytes32 structHash = keccak256(
-            abi.encode(
-                usd.RECEIVE_WITH_AUTHORIZATION_TYPEHASH(),
-                payer.addr,
-                address(AUTHORIZATIONS),
-                amount,
-                validAfter,
-                validBefore,
-                nonce
-            )
-        );
-        bytes memory signature = sign(who, MessageHashUtils.toTypedDataHash(domain, structHash));
-        return abi.encode(validAfter, validBefore, salt, signature);
     }
 }

@@ -1,220 +1,195 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
-
+import {BatchSettlement} from "../../src/BatchSettlement.sol";
 import {IBatchSettlement} from "../../src/interfaces/IBatchSettlement.sol";
-import {SettlementScene} from "../base/SettlementScene.sol";
+import {WrongMoves} from "./WrongMoves.sol";
 
-/// Two receivers, two tokens, five channels, and everybody's moves in any order. Every move is one that the contract has
-/// to accept; what came of it is written down by the handler, independently of the contract's books.
-contract ChannelHandler is SettlementScene {
+/// Everybody's moves in any order. A move here is one that the contract has to accept, and what has to come of it is
+/// written into the books; the moves that it has to refuse are in `WrongMoves`.
+contract ChannelHandler is WrongMoves {
     struct Seen {
         uint128 claimed;
         uint256 refundNonce;
+        uint128 settled;
     }
 
-    uint256 public constant CHANNELS = 5;
-    uint128 private constant MOVE_MAX = 1e24;
+    mapping(uint256 which => Seen) private _seen;
 
-    IBatchSettlement.ChannelConfig[] private _configs;
-    Signer private _secondReceiver = signer("second receiver");
-
-    // The handler's own books, per token and per channel.
-    mapping(address token => uint256) public depositedIn;
-    mapping(address token => uint256) public returnedFrom;
-    mapping(address token => mapping(address receiver => uint256)) public settledTo;
-    mapping(bytes32 channelId => uint128) public highestCeiling;
-    mapping(bytes32 channelId => Seen) private _seen;
-    mapping(address receiver => mapping(address token => uint128)) private _seenSettled;
-
-    /// Moves that changed something, by name: an invariant over a handler that does nothing holds nothing.
-    mapping(string move => uint256) public moves;
-
-    function setUp() public override {
-        super.setUp();
-        mor.mint(payer.addr, type(uint120).max);
-        usd.mint(payer.addr, type(uint120).max);
-        for (uint256 i = 0; i < CHANNELS; ++i) {
-            _configs.push(channelConfig(i));
-        }
-        _configs[1].payerAuthorizer = address(0);
-        _configs[2].receiver = _secondReceiver.addr;
-        _configs[3].token = address(usd);
-        _configs[3].withdrawDelay = 15 minutes;
-        _configs[4].receiverAuthorizer = _configs[4].receiver; // no second key; see `authorizerOf`
-        _configs[4].token = address(usd);
-    }
-
-    // ---- moves ----
-
-    function pay(uint256 which, uint128 amount) external watched(which) {
+    function pay(uint256 which, uint128 amount, address carrier) external watched(which) {
         IBatchSettlement.ChannelConfig memory config = configOf(which);
         amount = within128(amount, 1, MOVE_MAX);
-        deposit(config, amount);
-        depositedIn[config.token] += amount;
-        ++moves["pay"];
+        bytes memory data = allowanceData(payer, config, amount);
+        carry(carrier, abi.encodeCall(BatchSettlement.deposit, (config, amount, address(ALLOWANCES), data)), false);
+        bookDeposit(which, amount);
+        rememberDeposit(which, amount, data);
     }
 
-    function claimSome(uint256 which, uint128 total, uint128 room, bool bySignature) external watched(which) {
+    /// Into a channel in dollars, by the token's own authorisation.
+    function payByAuthorisation(bool second, uint128 amount, address carrier) external watched(second ? 4 : 3) {
+        uint256 which = second ? 4 : 3;
         IBatchSettlement.ChannelConfig memory config = configOf(which);
-        total = within128(total, 0, balanceIn(config));
+        amount = within128(amount, 1, MOVE_MAX);
+        bytes memory data = authorizationData(payer, config, amount);
+        carry(carrier, abi.encodeCall(BatchSettlement.deposit, (config, amount, address(AUTHORIZATIONS), data)), false);
+        bookDeposit(which, amount);
+    }
+
+    function claimSome(
+        uint256 which,
+        uint128 total,
+        uint128 room,
+        uint256 way,
+        bool inMulticall
+    ) external watched(which) {
+        IBatchSettlement.ChannelConfig memory config = configOf(which);
+        total = within128(total, 0, channelOf(which).balance);
         uint128 ceiling = total + within128(room, 0, MOVE_MAX);
-        _claim(config, ceiling, total, bySignature);
+        bookSignature(which, ceiling);
+        _bringClaim(config, batch(claimOf(config, ceiling, total)), way, inMulticall);
+        bookClaim(which, total);
+    }
+
+    /// Two channels in one batch, whatever their tokens and payers.
+    function claimTwo(uint128 first, uint128 second, uint256 way) external watched(0) watched(5) {
+        first = within128(first, 0, channelOf(0).balance);
+        second = within128(second, 0, channelOf(5).balance);
+        bookSignature(0, first);
+        bookSignature(5, second);
+        _bringClaim(configOf(0), batch(claimOf(configOf(0), first), claimOf(configOf(5), second)), way, false);
+        bookClaim(0, first);
+        bookClaim(5, second);
     }
 
     /// A row that is old, with a broken signature, beside one that is good.
     function claimWithOldRow(uint256 which, uint128 total) external watched(which) {
         IBatchSettlement.ChannelConfig memory config = configOf(which);
-        total = within128(total, claimedIn(config), balanceIn(config));
-        IBatchSettlement.VoucherClaim memory old = claimOf(config, claimedIn(config));
+        total = within128(total, channelOf(which).claimed, channelOf(which).balance);
+        IBatchSettlement.VoucherClaim memory old = claimOf(config, channelOf(which).claimed);
         old.signature = hex"00";
-        IBatchSettlement.VoucherClaim[] memory rows = batch(old, claimOf(config, total));
-        _noteCeiling(config, total);
-        VM.prank(config.receiver);
-        SETTLEMENT.claim(rows);
-        ++moves["claim"];
+        bookSignature(which, total);
+        _bringClaim(config, batch(old, claimOf(config, total)), 0, false);
+        bookClaim(which, total);
     }
 
-    function settleOne(uint256 which, address caller) external watched(which) {
+    function claimAndSettle(uint256 which, uint128 total) external watched(which) {
         IBatchSettlement.ChannelConfig memory config = configOf(which);
-        (uint128 claimed, uint128 settled) = SETTLEMENT.receivers(config.receiver, config.token);
-        uint256 before = IERC20(config.token).balanceOf(config.receiver);
-
-        VM.prank(caller);
-        SETTLEMENT.settle(config.receiver, config.token);
-
-        uint256 paid = IERC20(config.token).balanceOf(config.receiver) - before;
-        VM.assertEq(paid, claimed - settled, "invariant 4: settle pays exactly what is claimed and not settled");
-        settledTo[config.token][config.receiver] += paid;
-        if (paid != 0) ++moves["settle"];
+        total = within128(total, 0, channelOf(which).balance);
+        bookSignature(which, total);
+        bytes memory claiming = abi.encodeCall(BatchSettlement.claim, (batch(claimOf(config, total))));
+        bytes memory settling = abi.encodeCall(BatchSettlement.settle, (config.receiver, config.token));
+        carry(config.receiver, multicallOf(claiming, settling), false);
+        bookClaim(which, total);
+        bookSettlement(config.receiver, config.token, which);
     }
 
-    function startWithdrawal(uint256 which, uint128 amount) external watched(which) {
+    function settleOne(uint256 which, address carrier, bool inMulticall) external watched(which) {
         IBatchSettlement.ChannelConfig memory config = configOf(which);
-        uint128 unclaimed = balanceIn(config) - claimedIn(config);
-        (, uint40 since) = pendingIn(config);
-        if (unclaimed == 0 || since != 0) return;
-        VM.prank(config.payer);
-        SETTLEMENT.initiateWithdraw(config, within128(amount, 1, unclaimed));
-        ++moves["startWithdrawal"];
+        carry(carrier, abi.encodeCall(BatchSettlement.settle, (config.receiver, config.token)), inMulticall);
+        bookSettlement(config.receiver, config.token, which);
     }
 
-    function endWithdrawal(uint256 which) external watched(which) {
+    function startWithdrawal(uint256 which, uint128 amount, bool byAuthorizer) external watched(which) {
         IBatchSettlement.ChannelConfig memory config = configOf(which);
-        (uint128 asked, uint40 since) = pendingIn(config);
-        if (since == 0) return;
-        uint256 due = uint256(since) + config.withdrawDelay;
+        if (unclaimedOf(which) == 0 || channelOf(which).since != 0) return;
+        amount = within128(amount, 1, unclaimedOf(which));
+        carry(
+            payerSideOf(config, byAuthorizer), abi.encodeCall(BatchSettlement.initiateWithdraw, (config, amount)), false
+        );
+        bookStart(which, amount);
+    }
+
+    function endWithdrawal(uint256 which, bool byAuthorizer, bool inMulticall) external watched(which) {
+        IBatchSettlement.ChannelConfig memory config = configOf(which);
+        if (channelOf(which).since == 0) return;
+        uint256 due = uint256(channelOf(which).since) + config.withdrawDelay;
         if (VM.getBlockTimestamp() < due) VM.warp(due);
-        uint128 unclaimed = balanceIn(config) - claimedIn(config);
-
-        VM.prank(config.payer);
-        uint256 paid = _paidToPayer(config, abi.encodeCall(SETTLEMENT.finalizeWithdraw, (config)));
-
-        VM.assertEq(paid, asked < unclaimed ? asked : unclaimed, "invariant 6: withdrawal is exact");
-        ++moves["endWithdrawal"];
+        bytes memory call = abi.encodeCall(BatchSettlement.finalizeWithdraw, (config));
+        carry(payerSideOf(config, byAuthorizer), call, inMulticall);
+        bookEnd(which);
     }
 
-    function giveBack(uint256 which, uint128 amount, bool bySignature) external watched(which) {
+    /// A whole withdrawal with a refund and a claim in the midst of it, which both go first: invariant 18. It cannot end a
+    /// second early.
+    function raceWithdrawal(uint256 which, uint128 amount, uint128 back, uint128 total) external watched(which) {
+        IBatchSettlement.ChannelConfig memory config = configOf(which);
+        if (unclaimedOf(which) == 0 || channelOf(which).since != 0) return;
+        amount = within128(amount, 1, unclaimedOf(which));
+        carry(config.payer, abi.encodeCall(BatchSettlement.initiateWithdraw, (config, amount)), false);
+        bookStart(which, amount);
+
+        back = within128(back, 1, amount);
+        carry(config.receiver, abi.encodeCall(BatchSettlement.refund, (config, back)), false);
+        bookRefund(which, back);
+        if (back == amount) return; // nothing is left to withdraw
+
+        total = within128(total, channelOf(which).claimed, channelOf(which).balance);
+        bookSignature(which, total);
+        _bringClaim(config, batch(claimOf(config, total)), 0, false);
+        bookClaim(which, total);
+
+        bytes memory ending = abi.encodeCall(BatchSettlement.finalizeWithdraw, (config));
+        uint256 due = VM.getBlockTimestamp() + config.withdrawDelay;
+        VM.warp(due - 1);
+        refused(config.payer, ending, IBatchSettlement.WithdrawDelayNotElapsed.selector);
+        VM.warp(due);
+        carry(config.payer, ending, false);
+        bookEnd(which);
+    }
+
+    function giveBack(uint256 which, uint128 amount, bool bySignature, bool inMulticall) external watched(which) {
         IBatchSettlement.ChannelConfig memory config = configOf(which);
         amount = within128(amount, 1, MOVE_MAX);
-        uint128 unclaimed = balanceIn(config) - claimedIn(config);
-        bytes memory call =
-            bySignature ? _signedRefund(config, amount) : abi.encodeCall(SETTLEMENT.refund, (config, amount));
+        bytes memory call = bySignature
+            ? signedRefund(authorizerOf(config), which, amount, channelOf(which).refunds)
+            : abi.encodeCall(BatchSettlement.refund, (config, amount));
+        carry(bySignature ? stranger.addr : config.receiver, call, inMulticall);
+        bookRefund(which, amount);
+    }
 
-        VM.prank(bySignature ? stranger.addr : config.receiver);
-        uint256 paid = _paidToPayer(config, call);
-
-        VM.assertEq(paid, amount < unclaimed ? amount : unclaimed, "invariant 5: refund is exact");
-        ++moves["giveBack"];
+    /// Two signed refunds in one transaction: the second is for the nonce that the first leaves behind.
+    function giveBackTwice(uint256 which, uint128 first, uint128 second) external watched(which) {
+        IBatchSettlement.ChannelConfig memory config = configOf(which);
+        (first, second) = (within128(first, 1, MOVE_MAX), within128(second, 1, MOVE_MAX));
+        uint256 nonce = channelOf(which).refunds;
+        bytes memory one = signedRefund(authorizerOf(config), which, first, nonce);
+        bytes memory other = signedRefund(authorizerOf(config), which, second, nonce + 1);
+        carry(stranger.addr, multicallOf(one, other), false);
+        bookRefund(which, first);
+        bookRefund(which, second);
     }
 
     function wait(uint256 time) external {
         VM.warp(VM.getBlockTimestamp() + within(time, 1, 2 days));
     }
 
-    // ---- for the invariants ----
-
-    function configOf(uint256 which) public view returns (IBatchSettlement.ChannelConfig memory) {
-        return _configs[which % CHANNELS];
-    }
-
-    function tokens() external view returns (address[2] memory) {
-        return [address(mor), address(usd)];
-    }
-
-    function receiversOfAll() external view returns (address[2] memory) {
-        return [receiver.addr, _secondReceiver.addr];
-    }
-
-    // ---- steps ----
-
     /// Invariant 3, after every move on a channel: nothing that counts upwards has gone down.
     modifier watched(uint256 which) {
         _;
+        Seen storage seen = _seen[which % CHANNELS];
         IBatchSettlement.ChannelConfig memory config = configOf(which);
-        bytes32 id = SETTLEMENT.getChannelId(config);
-        Seen storage seen = _seen[id];
-        VM.assertGe(claimedIn(config), seen.claimed, "invariant 3: totalClaimed only grows");
-        VM.assertGe(SETTLEMENT.refundNonce(id), seen.refundNonce, "invariant 3: refundNonce only grows");
+        (, uint128 claimed) = SETTLEMENT.channels(idOf(which));
+        uint256 refundNonce = SETTLEMENT.refundNonce(idOf(which));
         (, uint128 settled) = SETTLEMENT.receivers(config.receiver, config.token);
-        VM.assertGe(settled, _seenSettled[config.receiver][config.token], "invariant 3: totalSettled only grows");
-        (seen.claimed, seen.refundNonce) = (claimedIn(config), SETTLEMENT.refundNonce(id));
-        _seenSettled[config.receiver][config.token] = settled;
+        VM.assertGe(claimed, seen.claimed, "invariant 3: totalClaimed only grows");
+        VM.assertGe(refundNonce, seen.refundNonce, "invariant 3: refundNonce only grows");
+        VM.assertGe(settled, seen.settled, "invariant 3: totalSettled only grows");
+        (seen.claimed, seen.refundNonce, seen.settled) = (claimed, refundNonce, settled);
     }
 
-    function _claim(
+    /// By the receiver, by its authorizer, or by a stranger with the authorizer's signature.
+    function _bringClaim(
         IBatchSettlement.ChannelConfig memory config,
-        uint128 ceiling,
-        uint128 total,
-        bool bySignature
+        IBatchSettlement.VoucherClaim[] memory rows,
+        uint256 way,
+        bool inMulticall
     ) private {
-        _noteCeiling(config, ceiling);
-        IBatchSettlement.VoucherClaim[] memory rows = batch(claimOf(config, ceiling, total));
-        if (bySignature) {
+        if (way % 3 == 2) {
             bytes memory signature = sign(authorizerOf(config), SETTLEMENT.getClaimBatchDigest(rows));
-            VM.prank(stranger.addr);
-            SETTLEMENT.claimWithSignature(rows, signature);
+            carry(stranger.addr, abi.encodeCall(BatchSettlement.claimWithSignature, (rows, signature)), inMulticall);
         } else {
-            VM.prank(config.receiver);
-            SETTLEMENT.claim(rows);
+            address caller = way % 3 == 0 ? config.receiver : config.receiverAuthorizer;
+            carry(caller, abi.encodeCall(BatchSettlement.claim, (rows)), inMulticall);
         }
-        ++moves["claim"];
-    }
-
-    function _signedRefund(
-        IBatchSettlement.ChannelConfig memory config,
-        uint128 amount
-    ) private view returns (bytes memory) {
-        bytes32 id = SETTLEMENT.getChannelId(config);
-        uint256 nonce = SETTLEMENT.refundNonce(id);
-        bytes memory signature = sign(authorizerOf(config), SETTLEMENT.getRefundDigest(id, nonce, amount));
-        return abi.encodeCall(SETTLEMENT.refundWithSignature, (config, amount, nonce, signature));
-    }
-
-    /// Makes the call that was pranked and notes what the payer got out of it.
-    function _paidToPayer(
-        IBatchSettlement.ChannelConfig memory config,
-        bytes memory call
-    ) private returns (uint256 paid) {
-        (bool accepted,) = address(SETTLEMENT).call(call);
-        VM.assertTrue(accepted, "an honest move was refused");
-        uint256 deposited = depositedIn[config.token] - returnedFrom[config.token];
-        uint256 spent = _supplyOfPayer(config.token) - IERC20(config.token).balanceOf(config.payer);
-        paid = deposited - spent;
-        returnedFrom[config.token] += paid;
-    }
-
-    function _supplyOfPayer(address token) private view returns (uint256) {
-        return IERC20(token).totalSupply(); // all of it was minted to the payer
-    }
-
-    function _noteCeiling(IBatchSettlement.ChannelConfig memory config, uint128 ceiling) private {
-        bytes32 id = SETTLEMENT.getChannelId(config);
-        if (ceiling > highestCeiling[id]) highestCeiling[id] = ceiling;
-    }
-
-    function authorizerOf(IBatchSettlement.ChannelConfig memory config) private view returns (Signer memory) {
-        return config.receiverAuthorizer == receiver.addr ? receiver : receiverAuthorizer;
     }
 }

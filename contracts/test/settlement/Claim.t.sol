@@ -165,6 +165,12 @@ contract ClaimTest is SettlementScene {
         SETTLEMENT.claim(batch(row));
     }
 
+    function test_refuses_a_signature_that_nobody_made() public {
+        IBatchSettlement.VoucherClaim memory row = claimOf(openChannel(100), 30);
+        row.signature[64] = 0x05; // no such parity
+        refuses(row, ECDSA.ECDSAInvalidSignature.selector);
+    }
+
     function test_refuses_the_mirrored_form_of_a_signature() public {
         IBatchSettlement.ChannelConfig memory config = openChannel(100);
         IBatchSettlement.VoucherClaim memory row = claimOf(config, 30);

@@ -85,6 +85,15 @@ contract ClaimWithSignatureTest is SettlementScene {
         VM.assertEq(claimedIn(config), 10);
     }
 
+    function test_nobody_signs_for_the_zero_authorizer() public {
+        IBatchSettlement.ChannelConfig memory config = channelConfig();
+        config.receiverAuthorizer = address(0);
+        IBatchSettlement.VoucherClaim[] memory rows = batch(claimOf(config, 10));
+        bytes memory nobodys = abi.encodePacked(bytes32(0), bytes32(0), uint8(27));
+        refuses(rows, nobodys, IBatchSettlement.InvalidSignature.selector);
+        refuses(rows, new bytes(65), IBatchSettlement.InvalidSignature.selector);
+    }
+
     function test_refuses_an_empty_batch_though_its_digest_exists() public {
         IBatchSettlement.VoucherClaim[] memory none = new IBatchSettlement.VoucherClaim[](0);
         bytes memory signature = sign(receiverAuthorizer, SETTLEMENT.getClaimBatchDigest(none));

@@ -124,6 +124,15 @@ contract DepositTest is SettlementScene {
         refuses(config, 1, IBatchSettlement.DepositOverflow.selector);
     }
 
+    function test_refuses_a_collector_or_token_that_is_no_contract() public {
+        VM.expectRevert();
+        SETTLEMENT.deposit(channelConfig(), 1, stranger.addr, "");
+        IBatchSettlement.ChannelConfig memory config = channelConfig();
+        config.token = stranger.addr;
+        VM.expectRevert();
+        SETTLEMENT.deposit(config, 1, address(ALLOWANCES), "");
+    }
+
     function test_any_collector_may_be_named() public {
         PocketCollector collector = new PocketCollector(0);
         mor.mint(address(collector), 100);

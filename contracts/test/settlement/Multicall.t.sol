@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
+import {Errors} from "@openzeppelin/contracts/utils/Errors.sol";
+
 import {BatchSettlement} from "../../src/BatchSettlement.sol";
 import {IBatchSettlement} from "../../src/interfaces/IBatchSettlement.sol";
 import {SettlementScene} from "../base/SettlementScene.sol";
@@ -40,6 +42,13 @@ contract MulticallTest is SettlementScene {
         SETTLEMENT.multicall(calls);
 
         VM.assertEq(balanceIn(config), 100);
+    }
+
+    function test_refuses_a_call_to_no_function() public {
+        bytes[] memory calls = new bytes[](1);
+        calls[0] = hex"12345678";
+        VM.expectRevert(Errors.FailedCall.selector);
+        SETTLEMENT.multicall(calls);
     }
 
     function test_answers_with_what_each_call_returned() public {

@@ -3,7 +3,6 @@ pragma solidity 0.8.37;
 
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 
-import {BatchSettlement} from "../../src/BatchSettlement.sol";
 import {IBatchSettlement} from "../../src/interfaces/IBatchSettlement.sol";
 import {SettlementScene} from "../base/SettlementScene.sol";
 import {CallbackToken} from "../doubles/Tokens.sol";
@@ -72,22 +71,6 @@ contract ReentrancyTest is SettlementScene {
     function ours() private view returns (IBatchSettlement.ChannelConfig memory config) {
         config = channelConfig();
         config.token = address(_token);
-    }
-
-    function waysIn(IBatchSettlement.ChannelConfig memory config) private pure returns (bytes[] memory ways) {
-        IBatchSettlement.VoucherClaim[] memory none = new IBatchSettlement.VoucherClaim[](0);
-        bytes[] memory nested = new bytes[](1);
-        nested[0] = abi.encodeCall(BatchSettlement.settle, (config.receiver, config.token));
-        ways = new bytes[](9);
-        ways[0] = abi.encodeCall(BatchSettlement.deposit, (config, 1, address(1), ""));
-        ways[1] = abi.encodeCall(BatchSettlement.claim, (none));
-        ways[2] = abi.encodeCall(BatchSettlement.claimWithSignature, (none, ""));
-        ways[3] = nested[0];
-        ways[4] = abi.encodeCall(BatchSettlement.initiateWithdraw, (config, 1));
-        ways[5] = abi.encodeCall(BatchSettlement.finalizeWithdraw, (config));
-        ways[6] = abi.encodeCall(BatchSettlement.refund, (config, 1));
-        ways[7] = abi.encodeCall(BatchSettlement.refundWithSignature, (config, 1, 0, ""));
-        ways[8] = abi.encodeWithSignature("multicall(bytes[])", nested);
     }
 
     function closed() private view {

@@ -74,6 +74,30 @@ contract RefundTest is SettlementScene {
         SETTLEMENT.refund(config, 100);
     }
 
+    function test_announces_no_end_while_something_is_left_or_was_claimed() public {
+        IBatchSettlement.ChannelConfig memory config = openChannel(100);
+        claim(config, 40);
+
+        VM.recordLogs();
+        VM.startPrank(receiver.addr);
+        SETTLEMENT.refund(config, 10);
+        SETTLEMENT.refund(config, 50);
+        VM.stopPrank();
+
+        bytes32 closed = IBatchSettlement.ChannelClosed.selector;
+        VM.assertEq(countLogs(VM.getRecordedLogs(), address(SETTLEMENT), closed), 0);
+        VM.assertEq(balanceIn(config), 40);
+    }
+
+    function test_leaves_no_trace_of_a_withdrawal_where_none_is_under_way() public {
+        IBatchSettlement.ChannelConfig memory config = openChannel(100);
+        VM.prank(receiver.addr);
+        SETTLEMENT.refund(config, 25);
+        (uint128 amount, uint40 initiatedAt) = pendingIn(config);
+        VM.assertEq(amount, 0);
+        VM.assertEq(initiatedAt, 0);
+    }
+
     function test_shrinks_a_withdrawal_under_way() public {
         IBatchSettlement.ChannelConfig memory config = openChannel(100);
         VM.prank(payer.addr);
@@ -153,6 +177,14 @@ contract RefundWithSignatureTest is SettlementScene {
         refuses(config, 60, 1, signature, IBatchSettlement.InvalidSignature.selector);
     }
 
+    function test_works_once_though_the_channel_was_emptied() public {
+        IBatchSettlement.ChannelConfig memory config = openChannel(100);
+        bytes memory signature = signed(receiverAuthorizer, config, 0, 100);
+        SETTLEMENT.refundWithSignature(config, 100, 0, signature);
+        deposit(config, 100);
+        refuses(config, 100, 0, signature, IBatchSettlement.InvalidRefundNonce.selector);
+    }
+
     function test_a_direct_refund_spends_the_same_nonce() public {
         IBatchSettlement.ChannelConfig memory config = openChannel(100);
         bytes memory signature = signed(receiverAuthorizer, config, 0, 60);
@@ -188,6 +220,14 @@ contract RefundWithSignatureTest is SettlementScene {
         deposit(config, 100);
         SETTLEMENT.refundWithSignature(config, 60, 0, signed(receiverAuthorizer, config, 0, 60));
         VM.assertEq(balanceIn(config), 40);
+    }
+
+    function test_nobody_signs_for_the_zero_authorizer() public {
+        IBatchSettlement.ChannelConfig memory config = channelConfig();
+        config.receiverAuthorizer = address(0);
+        bytes memory nobodys = abi.encodePacked(bytes32(0), bytes32(0), uint8(27));
+        refuses(config, 60, 0, nobodys, IBatchSettlement.InvalidSignature.selector);
+        refuses(config, 60, 0, new bytes(65), IBatchSettlement.InvalidSignature.selector);
     }
 
     function signed(

@@ -36,6 +36,16 @@ contract SettleTest is SettlementScene {
         VM.assertEq(mor.balanceOf(receiver.addr), 30);
     }
 
+    function test_pays_what_is_new_each_time() public {
+        IBatchSettlement.ChannelConfig memory config = openChannel(100);
+        uint128[4] memory totals = [uint128(40), 50, 55, 100];
+        for (uint256 i = 0; i < totals.length; ++i) {
+            claim(config, totals[i]);
+            SETTLEMENT.settle(receiver.addr, address(mor));
+            VM.assertEq(mor.balanceOf(receiver.addr), totals[i]);
+        }
+    }
+
     function test_does_nothing_for_who_has_nothing_due() public {
         VM.recordLogs();
         SETTLEMENT.settle(stranger.addr, address(mor));

@@ -161,6 +161,39 @@ contract FinalizeWithdrawTest is SettlementScene {
         SETTLEMENT.finalizeWithdraw(config);
     }
 
+    function test_announces_no_end_while_something_is_left_or_was_claimed() public {
+        IBatchSettlement.ChannelConfig memory partly = channelConfig(1);
+        deposit(partly, 100);
+        start(partly, 60);
+        IBatchSettlement.ChannelConfig memory claimed = channelConfig(2);
+        deposit(claimed, 100);
+        claim(claimed, 40);
+        start(claimed, 60);
+        VM.warp(START + DELAY);
+
+        VM.recordLogs();
+        VM.startPrank(payer.addr);
+        SETTLEMENT.finalizeWithdraw(partly);
+        SETTLEMENT.finalizeWithdraw(claimed);
+        VM.stopPrank();
+
+        bytes32 closed = IBatchSettlement.ChannelClosed.selector;
+        VM.assertEq(countLogs(VM.getRecordedLogs(), address(SETTLEMENT), closed), 0);
+    }
+
+    function test_the_channels_own_delay_counts() public {
+        IBatchSettlement.ChannelConfig memory config = channelConfig();
+        config.withdrawDelay = 15 minutes;
+        deposit(config, 100);
+        start(config, 100);
+        VM.warp(START + 15 minutes - 1);
+        refuses(payer.addr, config, IBatchSettlement.WithdrawDelayNotElapsed.selector);
+        VM.warp(START + 15 minutes);
+        VM.prank(payer.addr);
+        SETTLEMENT.finalizeWithdraw(config);
+        VM.assertEq(balanceIn(config), 0);
+    }
+
     function test_can_be_started_again() public {
         IBatchSettlement.ChannelConfig memory config = openChannel(100);
         start(config, 60);

@@ -15,9 +15,9 @@ use std::time::Duration;
 use consumer::{Consumer, Deps, Pacing, PayerKeys, Policy, Pseudonyms};
 use futures_util::future::try_join_all;
 use market::{
-    Address, Amount, B256, BoxFuture, ChannelConfig, ChannelId, Domain, FundingPolicy, InputBound,
-    Ledger, LedgerError, MemoryLedger, ModelId, Network, NodeKey, Outcome, Payer, Purse,
-    PurseEvent, Rates, Receipt, RequestId, Timestamp, U256, Upstream, WalletKey,
+    Address, Amount, B256, BoxFuture, ChannelConfig, ChannelId, Domain, Durable, FundingPolicy,
+    InputBound, Ledger, LedgerError, MemoryLedger, ModelId, Network, NodeKey, Outcome, Payer,
+    Purse, PurseEvent, Rates, Receipt, RequestId, Timestamp, U256, Upstream, WalletKey,
 };
 use serde_json::json;
 use store::{Entry, Store};
@@ -170,7 +170,7 @@ fn purse(number: u32, channel: ChannelId, node: &NodeKey) -> Outcomes<Vec<Entry>
             outcome: Outcome::Complete,
             issued_at: NOW,
         };
-        events.extend(purse.receipted(&receipt.sign(node))?);
+        events.extend(purse.receipted(&Durable::read_back(receipt).sign(node))?);
     }
     let kind = |event: &PurseEvent| match event {
         PurseEvent::Asked { .. } => "asked",

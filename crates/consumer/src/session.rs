@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use market::{
     Address, Amount, B256, ChannelConfig, ChannelState, ChannelTerms, Escrowed, FundingStep,
-    LedgerError, OverLimit, Payer, PurseError, PurseEvent, SignedReceipt, Spending, Timestamp,
-    U256,
+    LedgerError, OverLimit, Payer, Purse, PurseError, PurseEvent, SignedReceipt, Spending,
+    Timestamp, U256,
 };
 use serde::{Deserialize, Serialize};
 use store::{AppendError, Loaded, Store};
@@ -365,7 +365,7 @@ impl Sessions {
         let claimed = state.total_claimed;
         let is_old = channel.spending(|spending| {
             spending.funded(state.covered());
-            spending.claimed(claimed);
+            spending.claimed_to(claimed);
             let purse = spending.purse();
             claimed > purse.ceiling() && !purse.is_restored()
         });
@@ -569,7 +569,7 @@ pub(crate) async fn reconcile(
     now: Timestamp,
 ) -> Result<(), ReconcileError> {
     let mut upkeep = channel.upkeep.lock().await;
-    if !upkeep.unreconciled {
+    if !upkeep.unreconciled && !channel.purse(Purse::needs_reconciling) {
         return Ok(());
     }
     tokio::time::timeout(RECONCILE_TIMEOUT, fetch(paths, seller, channel, now))

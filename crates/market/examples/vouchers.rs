@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use k256::ecdsa::signature::hazmat::PrehashVerifier;
 use k256::ecdsa::{Signature, SigningKey, VerifyingKey};
-use market::{Address, Amount, B256, ChannelConfig, Domain, SignedVoucher, Voucher, WalletKey};
+use market::{
+    Address, Amount, B256, ChannelConfig, Domain, Durable, SignedVoucher, Voucher, WalletKey,
+};
 
 const VOUCHERS: usize = 256;
 const ROUNDS: usize = 60;
@@ -33,7 +35,7 @@ fn main() {
     let channel = config.id(&domain);
     let ceilings = (1..).map(Amount::new).take(VOUCHERS);
     let vouchers: Vec<SignedVoucher> = ceilings
-        .map(|ceiling| Voucher { channel, ceiling }.sign(&domain, &key))
+        .map(|ceiling| Durable::read_back(Voucher { channel, ceiling }).sign(&domain, &key))
         .collect();
     let known = *SigningKey::from_slice(&SECRET)
         .expect("a key")

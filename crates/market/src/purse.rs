@@ -8,13 +8,16 @@
 //! durable, and only then signs. Replaying the events gives the same purse,
 //! without the answers that were running.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Amount, AmountOverflow, InputBound, Rates, Receipt, RequestId, STEP_TOKENS, SignedReceipt,
 };
+
+/// Answers given up that are remembered, per channel: see [`Purse::settled_up`].
+const GIVEN_UP_KEPT: usize = 256;
 
 /// What a purse remembers over a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,6 +195,11 @@ pub struct Purse {
     unreceipted: BTreeMap<RequestId, Running>,
     /// The same, from before a replay: how far they had come is forgotten.
     lost: BTreeMap<RequestId, Running>,
+    /// Answers of which the provider knew nothing when it was asked, the latest
+    /// at the back: nothing is reserved for them.
+    given_up: VecDeque<(RequestId, Running)>,
+    /// All that was claimed, says the chain.
+    claimed: Amount,
     /// What was signed for those, less their receipts.
     lost_signed: Amount,
     /// What their receipts may still come to, and each of them one step more.
@@ -253,8 +261,10 @@ impl Purse {
         self.escrow = escrow;
     }
 
-    /// So much was claimed on chain in all: it was signed, whatever is known here.
-    pub fn claimed(&mut self, total: Amount) {
+    /// The chain says that so much was claimed in all: it was signed, whatever
+    /// is known here. More than we have receipts for: some are missing.
+    pub fn claimed_to(&mut self, total: Amount) {
+        self.claimed = total;
         self.proved = self.proved.max(total);
     }
 
@@ -324,9 +334,10 @@ impl Purse {
     }
 
     /// Whether the provider may hold receipts that we have not seen: an
-    /// answer ended without one, or there is a gap.
+    /// answer ended without one, there is a gap, or more was claimed.
     pub fn needs_reconciling(&self) -> bool {
-        !(self.unreceipted.is_empty() && self.lost.is_empty() && self.ahead.is_empty())
+        let open = !(self.unreceipted.is_empty() && self.lost.is_empty());
+        open || !self.ahead.is_empty() || self.claimed > self.charged
     }
 
     /// A request is about to be sent. The ceiling covers its input and one step.
@@ -441,7 +452,9 @@ impl Purse {
             self.lost.remove(&request);
             return Ok(self.booked(signed, true));
         }
-        let broken = self.unreceipted.get(&request);
+        let given_up = self.given_up.iter().find(|(known, _)| *known == request);
+        let given_up = given_up.map(|(_, running)| running);
+        let broken = self.unreceipted.get(&request).or(given_up);
         let Some(asked) = broken.or_else(|| self.lost.get(&request)) else {
             let sequence = receipt.sequence;
             return Err(PurseError::OldJournal { sequence, request });
@@ -463,6 +476,7 @@ impl Purse {
             plausible("output", receipt.output_tokens, u64::from(reach))?;
             self.book(receipt)?;
             self.unreceipted.remove(&request);
+            self.given_up.retain(|(known, _)| *known != request);
             return Ok(self.booked(signed, false));
         }
         let amount = receipt.amount;
@@ -497,8 +511,15 @@ impl Purse {
     }
 
     /// The provider has nothing more to bill: what was reserved is free again.
+    /// A request that is still on its way to it may yet be answered; so it is
+    /// remembered what was asked, and a receipt for it is booked as for an
+    /// answer that broke off.
     pub fn settled_up(&mut self) {
-        self.unreceipted.clear();
+        let unreceipted = core::mem::take(&mut self.unreceipted);
+        let lost = core::mem::take(&mut self.lost);
+        self.given_up.extend(unreceipted.into_iter().chain(lost));
+        let over = self.given_up.len().saturating_sub(GIVEN_UP_KEPT);
+        self.given_up.drain(..over);
         self.settle_lost();
     }
 
@@ -893,6 +914,29 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_arrives_after_the_all_clear_is_still_paid_for() {
+        let (mut purse, _) = broken();
+        purse.settled_up();
+        assert!(!purse.needs_reconciling());
+        // Nothing is reserved for it, and another goes on.
+        purse.ask(request(3), RATES, BOUND).unwrap();
+        assert_eq!(purse.ceiling(), Amount::new(84));
+        purse.claimed_to(Amount::new(20));
+        assert!(purse.needs_reconciling(), "more was claimed than receipted");
+        assert!(purse.reconciled(&receipt(1, 1, 10, 65, 75)).is_err());
+        assert_eq!(
+            purse.reconciled(&receipt(1, 1, 10, 64, 74)).unwrap().len(),
+            2
+        );
+        assert!(
+            purse.reconciled(&receipt(1, 2, 10, 64, 148)).is_err(),
+            "once"
+        );
+        assert!(!purse.needs_reconciling());
+        assert_eq!(purse.ceiling(), Amount::new(74 + 42));
+    }
+
+    #[test]
     fn a_replay_gives_the_same_books() {
         let mut purse = purse(1000);
         let mut journal = Vec::new();
@@ -986,10 +1030,10 @@ mod tests {
             };
             assert_eq!(purse.ask(request(9), RATES, BOUND), Err(unproved(0)));
             assert_eq!(purse.due(), Err(unproved(0)));
-            purse.claimed(Amount::new(55));
+            purse.claimed_to(Amount::new(55));
             assert_eq!(purse.resume(step), Err(unproved(55)));
             assert!(purse.is_restored());
-            purse.claimed(Amount::new(56));
+            purse.claimed_to(Amount::new(56));
             let ceiling = Amount::new(60);
             let resumed = purse.resume(step).unwrap();
             assert_eq!(resumed, PurseEvent::Resumed { ceiling });

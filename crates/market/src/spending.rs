@@ -92,9 +92,9 @@ impl Spending {
         self.purse.funded(escrow);
     }
 
-    /// So much was claimed on chain in all.
-    pub fn claimed(&mut self, total: Amount) {
-        self.purse.claimed(total);
+    /// The chain says that so much was claimed of the channel in all.
+    pub fn claimed_to(&mut self, total: Amount) {
+        self.purse.claimed_to(total);
     }
 
     /// What was signed is not all known here: nothing is signed until

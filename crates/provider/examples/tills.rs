@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use market::{
-    Address, Amount, B256, ChannelConfig, ChannelState, Domain, MemoryLedger, ModelId, NodeKey,
-    Outcome, Rates, RequestId, Sold, Till, TillEvent, Timestamp, U256, Upstream, Voucher,
+    Address, Amount, B256, ChannelConfig, ChannelState, Domain, Durable, MemoryLedger, ModelId,
+    NodeKey, Outcome, Rates, RequestId, Sold, Till, TillEvent, Timestamp, U256, Upstream, Voucher,
     WalletKey,
 };
 use provider::{
@@ -130,7 +130,7 @@ fn journal(number: usize, receiver: Address, hot: &WalletKey) -> Outcomes<(Strin
         ..ChannelState::default()
     });
     let ceiling = Amount::new(300);
-    let voucher = Voucher { channel, ceiling }.sign(&DOMAIN, hot);
+    let voucher = Durable::read_back(Voucher { channel, ceiling }).sign(&DOMAIN, hot);
     let mut events: Vec<TillEvent> = till.take(&voucher)?.into_iter().collect();
     till.count(&voucher);
     events.push(till.admit(request, sold, 20)?);

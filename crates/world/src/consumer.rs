@@ -19,7 +19,7 @@ use crate::disk::{Book, Disk, Written};
 use crate::people;
 use crate::plan::{ConsumerKind, Mutant};
 use crate::sender::Sender;
-use crate::town::{Token, Town, Who};
+use crate::town::{Timer, Token, Town, Who};
 use crate::wire::{About, Infer, Message, Side, StreamId};
 
 /// Paid into a channel at a time.
@@ -173,6 +173,7 @@ impl Town {
         if resumes {
             self.look(Who::Consumer(at), 500);
         }
+        self.timer(Who::Consumer(at), 10_000, Timer::Look);
         let live = self.consumers[at].live.iter();
         let providers: Vec<_> = live
             .flat_map(|live| live.channels.keys().copied())
@@ -345,7 +346,10 @@ impl Town {
                     self.bring(at, request, done.voucher);
                 }
                 let Some(live) = self.live(at) else { return };
-                live.answers.remove(&request);
+                let provider = live.answers.remove(&request).map(|answer| answer.provider);
+                if let Some(provider) = provider {
+                    self.missing(at, provider);
+                }
                 match failure {
                     None => self.tell(client, Ok(request)),
                     Some(problem) => self.failed(client, problem),

@@ -196,7 +196,11 @@ impl Town {
         }
         match who {
             Who::Consumer(at) => self.consumer_starts(at),
-            Who::Provider(at) => self.provider_starts(at),
+            Who::Provider(at) => {
+                // What is sealed for one life no other can open.
+                self.providers[at].life += 1;
+                self.provider_starts(at);
+            }
         }
     }
 

@@ -49,6 +49,8 @@ pub(crate) struct Money {
     pub(crate) journalled: Amount,
     /// The sum of the receipts on the consumer's disk.
     pub(crate) charged: Amount,
+    /// The most that the consumer was ever allowed to sign.
+    pub(crate) allowed: Amount,
     /// What had been signed at the consumer's last crash.
     pub(crate) signed_at_crash: Amount,
     /// The best voucher on the provider's disk.
@@ -143,6 +145,15 @@ impl Oracle {
             paid: false,
         };
         self.facts.insert(request, facts);
+        self.allow(channel);
+    }
+
+    /// A ceiling is written, and signed, some time after it was due: what
+    /// counts is the most that ever was.
+    fn allow(&mut self, id: ChannelId) {
+        let allowed = self.may_sign(id);
+        let money = self.money(id);
+        money.allowed = money.allowed.max(allowed);
     }
 
     fn of(&mut self, request: RequestId, act: impl FnOnce(&mut Facts)) {
@@ -188,6 +199,9 @@ impl Oracle {
             facts.received = facts.received.max(tokens);
             facts.bytes += bytes;
         });
+        if let Some(id) = self.facts.get(&request).map(|facts| facts.channel) {
+            self.allow(id);
+        }
     }
 
     /// The consumer takes a receipt as right.
@@ -196,6 +210,7 @@ impl Oracle {
             facts.accepted = Some(receipt.clone());
             facts.late = late;
         });
+        self.allow(receipt.channel);
     }
 
     pub(crate) fn booked(&mut self, request: RequestId, now_ms: u64) {
@@ -272,8 +287,8 @@ impl Oracle {
     /// channel held, for what it read and one step more.
     pub(crate) fn signed(&mut self, voucher: &SignedVoucher, now_ms: u64) -> Result<(), String> {
         let (id, ceiling) = (voucher.voucher.channel, voucher.voucher.ceiling);
-        let allowed = self.may_sign(id);
         let money = self.money(id);
+        let allowed = money.allowed;
         if ceiling > money.journalled {
             let journalled = money.journalled;
             return Err(format!("{ceiling} signed, {journalled} in the journal"));

@@ -93,6 +93,7 @@ pub(crate) enum Timer {
     Mend(usize),
     MendAgain(usize, StreamId),
     ReadAgain(ChannelId),
+    Look,
     Poll,
     NextTx,
     Chunk(RequestId),
@@ -312,6 +313,7 @@ impl Town {
         match (who, timer) {
             (_, Timer::Poll) => self.poll(who),
             (_, Timer::NextTx) => self.next_tx_again(who),
+            (Who::Consumer(at), Timer::Look) => self.consumer_looks(at),
             (Who::Consumer(at), Timer::Silence(request)) => self.silence(at, request),
             (Who::Consumer(at), Timer::Mend(provider)) => self.mend(at, provider),
             (Who::Consumer(at), Timer::MendAgain(provider, stream)) => {

@@ -141,6 +141,7 @@ fn rung(timer: &Timer) -> u64 {
         Timer::Flush(_) => 9,
         Timer::Reread(_) => 10,
         Timer::Claims => 11,
+        Timer::Look => 12,
     }
 }
 

@@ -61,13 +61,19 @@ impl Opening {
         until("claimed", async || claimed().await > before).await;
     }
 
+    /// Returns as soon as so much is settled.
     pub(crate) async fn settled(&self, town: &Town, total: Amount) {
         let ledger = town.ledger().await;
-        let settled = async || {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
             let receiver = ledger.receiver(self.provider, ledger.mor()).await.unwrap();
-            receiver.total_settled == total
-        };
-        until("settled", settled).await;
+            if receiver.total_settled >= total {
+                return;
+            }
+            let in_time = tokio::time::Instant::now() < deadline;
+            assert!(in_time, "{total} never settled: {receiver:?}");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 }
 

@@ -8,6 +8,9 @@ use crate::chain::{Op, Outcome};
 use crate::sender::Why;
 use crate::town::{Ask, Timer, Town, Who};
 
+/// Between two looks at the chain when there is nothing else to do.
+const LOOK_MS: u64 = 15_000;
+
 impl Town {
     /// Money for a channel: read what is there, deposit what is missing.
     pub(super) fn top_up(&mut self, at: usize, provider: usize, needed: Amount, waiter: Waiter) {
@@ -39,8 +42,11 @@ impl Town {
         let Some((&provider, channel)) = found else {
             return;
         };
+        if let Ok(state) = &read {
+            channel.spending.claimed_to(state.total_claimed);
+        }
         if channel.upkeep != Upkeep::Reading {
-            return;
+            return self.missing(at, provider);
         }
         let state = match read {
             // What was sent before the last crash may still come about.
@@ -65,6 +71,27 @@ impl Town {
         channel.upkeep = Upkeep::Depositing;
         let op = Op::Deposit(channel.config, amount);
         self.transact(Who::Consumer(at), op, Why::Deposit(provider));
+    }
+
+    /// Looks at the chain in quiet times, too.
+    pub(crate) fn consumer_looks(&mut self, at: usize) {
+        let Some(live) = self.live(at) else { return };
+        let ids: Vec<_> = live.channels.values().map(|channel| channel.id).collect();
+        for id in ids {
+            self.question(Who::Consumer(at), Ask::Channel(id));
+        }
+        self.timer(Who::Consumer(at), LOOK_MS, Timer::Look);
+    }
+
+    /// Sees to receipts if some are missing.
+    pub(super) fn missing(&mut self, at: usize, provider: usize) {
+        let Some(channel) = self.channel(at, provider) else {
+            return;
+        };
+        if channel.spending.purse().needs_reconciling() && !channel.unreconciled {
+            channel.unreconciled = true;
+            self.mend_later(at, provider, 1_000);
+        }
     }
 
     /// Reads a channel again.
