@@ -25,7 +25,7 @@ pub(crate) enum PlaceError {
     Chain {
         rpc_url: String,
         #[source]
-        source: LedgerError,
+        source: Box<LedgerError>,
     },
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -86,7 +86,7 @@ impl Place {
             .await
             .map_err(|source| PlaceError::Chain {
                 rpc_url: self.rpc_url.clone(),
-                source,
+                source: Box::new(source),
             })
     }
 
@@ -98,7 +98,7 @@ impl Place {
             .await
             .map_err(|source| PlaceError::Chain {
                 rpc_url: self.rpc_url.clone(),
-                source,
+                source: Box::new(source),
             })
     }
 
@@ -113,7 +113,7 @@ impl Place {
             .await
             .map_err(|source| PlaceError::Chain {
                 rpc_url: self.rpc_url.clone(),
-                source,
+                source: Box::new(source),
             })?;
         Ok(Some(Treasury { ledger }))
     }
