@@ -76,7 +76,7 @@ function read(lcov) {
     if (!file.startsWith("src/")) continue;
     const count = (what, place, times) => {
       total[what] += 1;
-      if (times === "0" || times === "-") missed.push(`${file}:${place} ${what.slice(0, -1)} not reached`);
+      if (times === "0" || times === "-") missed.push(`${file}:${place} is not reached (${what})`);
     };
     if (kind === "DA") count("lines", fields[0], fields[1]);
     if (kind === "FNDA") count("functions", fields[1], fields[0]);

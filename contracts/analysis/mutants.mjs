@@ -4,7 +4,7 @@
 // failure has to have. Its name begins with the number of the invariant in INVARIANTS.md that the fault breaks. The same
 // tests must pass on the contracts as they are, and every numbered invariant needs a fault.
 //
-//   node analysis/mutants.mjs [WORD]     only patches whose name contains WORD
+//   node analysis/mutants.mjs [WORD…]     only patches whose name contains one of the words
 
 import { execFile } from "node:child_process";
 import { cpSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync } from "node:fs";
@@ -19,11 +19,11 @@ const AT_ONCE = 2;
 const OUTPUT_BYTES_MAX = 64 * 1024 * 1024;
 
 const run = promisify(execFile);
-const word = process.argv[2] ?? "";
+const words = process.argv.slice(2);
 
 function mutants() {
   const names = readdirSync(join(ROOT, "mutants")).filter((name) => name.endsWith(".patch")).sort();
-  return names.filter((name) => name.includes(word)).map((name) => {
+  return names.filter((name) => words.length === 0 || words.some((word) => name.includes(word))).map((name) => {
     const text = readFileSync(join(ROOT, "mutants", name), "utf8");
     const killers = [...text.matchAll(/^Killed-by: (\w+)\.(\w+)(?: "(.*)")?$/gm)];
     return {
@@ -124,7 +124,7 @@ function unmatched(all) {
 
 const all = mutants();
 const paths = homes();
-const findings = word === "" ? unmatched(all) : [];
+const findings = words.length === 0 ? unmatched(all) : [];
 findings.push(...(await unharmed(all, paths)));
 const waiting = [...all];
 const worker = async () => {

@@ -101,6 +101,7 @@ contract ChannelInvariants is Scene {
 
     /// One campaign for all of them: the sequences would be the same for each.
     function invariant_channels() external view {
+        _holds_10_no_door_opens_while_tokens_move(); // first: what came in by an open door shows everywhere else too
         Sight[] memory channels = _look();
         uint256[TOKENS] memory unsettled = _holds_4_earnings_are_the_sum_of_claims(channels);
         _holds_1_holdings_equal_debts(channels, unsettled);
@@ -109,7 +110,6 @@ contract ChannelInvariants is Scene {
         _holds_5_escrows_are_as_booked(channels);
         _holds_6_withdrawals_are_whole_or_absent(channels);
         _holds_9_collectors_hold_nothing();
-        _holds_10_no_door_opens_while_tokens_move();
         _holds_11_the_code_stays_the_runtime_code();
         _holds_17_nonces_count_refunds(channels);
     }

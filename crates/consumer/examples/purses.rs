@@ -17,7 +17,7 @@ use futures_util::future::try_join_all;
 use market::{
     Address, Amount, B256, BoxFuture, ChannelConfig, ChannelId, Domain, Durable, FundingPolicy,
     InputBound, Ledger, LedgerError, MemoryLedger, ModelId, Network, NodeKey, Outcome, Payer,
-    Purse, PurseEvent, Rates, Receipt, RequestId, Timestamp, U256, Upstream, WalletKey,
+    Purse, Rates, Receipt, RequestId, Timestamp, U256, Upstream, WalletKey,
 };
 use serde_json::json;
 use store::{Entry, Store};
@@ -172,14 +172,9 @@ fn purse(number: u32, channel: ChannelId, node: &NodeKey) -> Outcomes<Vec<Entry>
         };
         events.extend(purse.receipted(&Durable::read_back(receipt).sign(node))?);
     }
-    let kind = |event: &PurseEvent| match event {
-        PurseEvent::Asked { .. } => "asked",
-        PurseEvent::Ceiling { .. } => "ceiling",
-        PurseEvent::Receipted { .. } => "receipted",
-    };
     events
         .iter()
-        .map(|event| entry(kind(event), event))
+        .map(|event| entry(event.kind(), event))
         .collect()
 }
 

@@ -31,7 +31,7 @@ use crate::error::{BrokenError, InferError};
 use crate::payment::{Channel, PaymentError, Reserved};
 use crate::restore::revive;
 use crate::router::Candidate;
-use crate::session::{SessionError, reconcile};
+use crate::session::{SessionError, reconcile_first};
 use crate::shell::Inner;
 
 /// Time for the padding behind the last word.
@@ -103,9 +103,7 @@ pub(crate) async fn begin(
     let (channel, stream) = tokio::join!(inner.sessions.acquire(&terms), opening);
     let channel = channel.map_err(|error| Attempt::unpayable(provider, error))?;
     let stream = stream.map_err(|error| Attempt::lost(provider, &error))?;
-    if let Err(error) = reconcile(&inner.paths, seller, &channel, inner.now()).await {
-        debug!(%error, "not reconciled yet");
-    }
+    reconcile_first(&inner.paths, seller, &channel, inner.now()).await;
     let channel = match channel.is_out_of_use() {
         true => inner.sessions.acquire(&terms).await,
         false => Ok(channel),
@@ -145,13 +143,26 @@ pub(crate) async fn begin(
         candidate: candidate.clone(),
         channel,
         debt,
-        buying: Buying::new(id, Moment::new(started.elapsed())),
+        buying: Buying::new(
+            id,
+            longest(candidate, request),
+            Moment::new(started.elapsed()),
+        ),
         started,
         ttft: None,
         receive,
         dues: Arc::default(),
     };
     exchange.begun(send).await
+}
+
+/// How many tokens the answer may have: what was asked for, or what is sold.
+fn longest(candidate: &Candidate, request: &ChatRequest) -> Option<u32> {
+    let limits = [
+        request.max_output_tokens(),
+        candidate.offer.output_tokens_max,
+    ];
+    limits.into_iter().flatten().min()
 }
 
 async fn reserve(

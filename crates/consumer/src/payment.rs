@@ -227,17 +227,12 @@ impl Drop for Unreported<'_> {
 /// A journal's line about the purse.
 fn written(event: &PurseEvent) -> Entry {
     let payload = serde_json::to_vec(event).expect("an event has only string keys");
-    match event {
-        PurseEvent::Asked { request, .. } => entry("asked", Some(request.to_string()), payload),
-        PurseEvent::Ceiling { .. } => entry("ceiling", None, payload),
-        PurseEvent::Short { .. } => entry("short", None, payload),
-        PurseEvent::Receipted { receipt, .. } => {
-            let key = receipt.receipt.request.to_string();
-            entry("receipted", Some(key), payload)
-        }
-        PurseEvent::Restored => entry("restored", None, payload),
-        PurseEvent::Resumed { .. } => entry("resumed", None, payload),
-    }
+    let about = match event {
+        PurseEvent::Asked { request, .. } => Some(request),
+        PurseEvent::Receipted { receipt, .. } => Some(&receipt.receipt.request),
+        _ => None,
+    };
+    entry(event.kind(), about.map(RequestId::to_string), payload)
 }
 
 /// A request that the purse reckons with; if it is dropped before its

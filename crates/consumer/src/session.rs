@@ -16,7 +16,8 @@ use market::{
 };
 use serde::{Deserialize, Serialize};
 use store::{AppendError, Loaded, Store};
-use tracing::warn;
+use tokio::time::Instant;
+use tracing::{debug, warn};
 use transport::message::{Ask, FromProvider, MAX_RECEIPTS, ReceiptsAsk};
 
 use crate::StartError;
@@ -39,6 +40,14 @@ const UNUSED_MAX: usize = 2;
 
 /// Time for a provider to send the receipts that we have not seen.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time for a provider to notice that answers were left by a process that is
+/// gone: it hears nothing for five seconds. A stream that was opened meanwhile
+/// is good for ten.
+const FORGOTTEN_WITHIN: Duration = Duration::from_secs(7);
+
+/// Between two questions for it.
+const FORGOTTEN_PAUSE: Duration = Duration::from_millis(250);
 
 /// Rounds of receipts fetched at a time: a provider cannot keep us busy for ever.
 const RECONCILE_ROUNDS: usize = 64;
@@ -558,6 +567,29 @@ fn parsed<T: serde::de::DeserializeOwned>(
         journal: name.to_owned(),
         source: error.into(),
     })
+}
+
+/// Reconciles before a request; waits for a moment for the provider to close
+/// answers that a crash made us forget, because it counts them, and its vouchers
+/// would not reach.
+pub(crate) async fn reconcile_first(
+    paths: &Paths,
+    seller: &Seller,
+    channel: &Channel,
+    now: Timestamp,
+) {
+    let until = Instant::now() + FORGOTTEN_WITHIN;
+    loop {
+        match reconcile(paths, seller, channel, now).await {
+            Ok(()) => return,
+            Err(ReconcileError::Running)
+                if channel.purse(Purse::forgot) && Instant::now() < until =>
+            {
+                tokio::time::sleep(FORGOTTEN_PAUSE).await;
+            }
+            Err(error) => return debug!(%error, "not reconciled yet"),
+        }
+    }
 }
 
 /// Fetches the receipts that the provider holds and we do not. Once it says

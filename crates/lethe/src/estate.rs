@@ -32,7 +32,7 @@ pub(crate) enum EstateError {
     #[error(transparent)]
     Folder(#[from] FolderError),
     #[error(transparent)]
-    Place(#[from] PlaceError),
+    Place(Box<PlaceError>),
     #[error(transparent)]
     Network(#[from] chain::NetworkError),
     #[error(transparent)]
@@ -47,6 +47,12 @@ pub(crate) enum EstateError {
         #[source]
         source: Box<provider::ReplayError>,
     },
+}
+
+impl From<PlaceError> for EstateError {
+    fn from(error: PlaceError) -> Self {
+        Self::Place(Box::new(error))
+    }
 }
 
 /// What an account is for.

@@ -25,7 +25,7 @@ pub(crate) enum PlaceError {
     Chain {
         rpc_url: String,
         #[source]
-        source: LedgerError,
+        source: Box<LedgerError>,
     },
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -91,7 +91,7 @@ impl Place {
             .await
             .map_err(|source| PlaceError::Chain {
                 rpc_url: self.rpc_url.clone(),
-                source,
+                source: Box::new(source),
             })
     }
 
@@ -103,7 +103,7 @@ impl Place {
             .await
             .map_err(|source| PlaceError::Chain {
                 rpc_url: self.rpc_url.clone(),
-                source,
+                source: Box::new(source),
             })
     }
 
@@ -118,7 +118,7 @@ impl Place {
             .await
             .map_err(|source| PlaceError::Chain {
                 rpc_url: self.rpc_url.clone(),
-                source,
+                source: Box::new(source),
             })?;
         Ok(Some(Treasury { ledger }))
     }

@@ -68,6 +68,15 @@ pub enum BuyingError {
     /// It said something that has no place here.
     #[error("the provider spoke out of turn")]
     OutOfTurn,
+    /// More than was asked for, or than is sold, and a step: whoever stopped the
+    /// answer there would not have been paid for the rest.
+    #[error("the answer has {tokens} tokens, {limit} were asked for")]
+    TooLong {
+        /// Its tokens by now, or as billed.
+        tokens: u32,
+        /// The limit.
+        limit: u32,
+    },
     /// The rules of the purse are against it.
     #[error(transparent)]
     Purse(#[from] PurseError),
@@ -98,6 +107,8 @@ enum Phase {
 #[derive(Debug, Clone)]
 pub struct Buying {
     request: RequestId,
+    /// The longest answer that is paid for.
+    limit: Option<u32>,
     phase: Phase,
     /// When the phase began, or the last word in it was said.
     since: Moment,
@@ -110,10 +121,11 @@ pub struct Buying {
 }
 
 impl Buying {
-    /// The request was sent.
-    pub fn new(request: RequestId, now: Moment) -> Self {
+    /// The request was sent. `limit`: the most tokens that its answer may have.
+    pub fn new(request: RequestId, limit: Option<u32>, now: Moment) -> Self {
         Self {
             request,
+            limit,
             phase: Phase::Asked,
             since: now,
             heard: now,
@@ -179,14 +191,15 @@ impl Buying {
         tokens: u32,
         bytes: u64,
         spending: &mut Spending,
-    ) -> Result<bool, PurseError> {
+    ) -> Result<bool, BuyingError> {
+        self.within_limit(tokens)?;
         self.bytes = self.bytes.saturating_add(bytes);
         self.tokens = self.tokens.max(tokens);
         let raised = match spending.delivered(self.request, tokens, self.bytes) {
             Ok(raised) => raised,
             // A deposit is seen to before the voucher is made.
             Err(PurseError::Escrow { .. }) => true,
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         // The provider waits for word of a step even where an old voucher
         // reaches far enough, as after an answer that cost less than was
@@ -196,6 +209,16 @@ impl Buying {
             self.told = tokens;
         }
         Ok(raised || lags)
+    }
+
+    /// Backends count a little differently; a step is let pass.
+    fn within_limit(&self, tokens: u32) -> Result<(), BuyingError> {
+        match self.limit {
+            Some(limit) if tokens > limit.saturating_add(STEP_TOKENS) => {
+                Err(BuyingError::TooLong { tokens, limit })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A sign of life, and nothing else.
@@ -224,6 +247,7 @@ impl Buying {
         {
             return Err(BuyingError::OutOfTurn);
         }
+        self.within_limit(receipt.receipt.output_tokens)?;
         let to_write = spending.receipted(receipt)?;
         self.phase = Phase::Over;
         Ok(to_write)
@@ -302,7 +326,7 @@ mod tests {
         spending.funded(Amount::new(escrow));
         let to_write = spending.ask(ID, RATES, BOUND).unwrap();
         spending.written(to_write.id()).unwrap();
-        (Buying::new(ID, at(0)), spending)
+        (Buying::new(ID, Some(100), at(0)), spending)
     }
 
     fn chunk(tokens: u32) -> Said {
@@ -333,6 +357,22 @@ mod tests {
         assert_eq!(due(33), Ok(Turn::Chunk { due: false }));
         assert_eq!(buying.read_tokens(), 32);
         assert!(matches!(spending.pay(), Err(PurseError::Escrow { .. })));
+    }
+
+    #[test]
+    fn nothing_is_signed_beyond_the_length_that_was_asked_for() {
+        let (mut buying, mut spending) = asked(1_000_000);
+        buying.hear(Said::Begin, &mut spending, at(0)).unwrap();
+        let mut hear = |tokens| {
+            let bytes = 1_000_000;
+            let said = Said::Chunk { tokens, bytes };
+            buying.hear(said, &mut spending, at(1))
+        };
+        assert!(hear(132).is_ok(), "a step beyond the limit");
+        let (tokens, limit) = (133, 100);
+        assert_eq!(hear(133), Err(BuyingError::TooLong { tokens, limit }));
+        // Its input, what was heard within the limit, and a step.
+        assert_eq!(spending.purse().ceiling(), Amount::new(10 + 160));
     }
 
     #[test]

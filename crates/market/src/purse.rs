@@ -63,6 +63,20 @@ pub enum PurseEvent {
     },
 }
 
+impl PurseEvent {
+    /// What happened, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Asked { .. } => "asked",
+            Self::Ceiling { .. } => "ceiling",
+            Self::Short { .. } => "short",
+            Self::Receipted { .. } => "receipted",
+            Self::Restored => "restored",
+            Self::Resumed { .. } => "resumed",
+        }
+    }
+}
+
 /// Why the consumer does not go on with an answer, or does not accept a receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PurseError {
@@ -338,6 +352,13 @@ impl Purse {
     pub fn needs_reconciling(&self) -> bool {
         let open = !(self.unreceipted.is_empty() && self.lost.is_empty());
         open || !self.ahead.is_empty() || self.claimed > self.charged
+    }
+
+    /// Whether a crash made us forget answers that may still run: how far each
+    /// had come is not known, so what the provider has delivered may be more
+    /// than the ceiling reckons with until its receipts are here.
+    pub fn forgot(&self) -> bool {
+        !self.lost.is_empty()
     }
 
     /// A request is about to be sent. The ceiling covers its input and one step.

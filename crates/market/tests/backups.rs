@@ -125,7 +125,7 @@ impl Month {
     fn look(&mut self) {
         let state = ready(self.book.of(PAYER).channel(self.config.id(&DOMAIN))).unwrap();
         self.purse.funded(state.covered());
-        self.purse.claimed(state.total_claimed);
+        self.purse.claimed_to(state.total_claimed);
         self.till.funded(state);
     }
 

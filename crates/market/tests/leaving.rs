@@ -12,8 +12,8 @@ use std::pin::pin;
 use std::sync::OnceLock;
 
 use market::{
-    Address, Amount, B256, Belongings, ChannelConfig, Claim, Domain, Exit, ExitStep, Holdings,
-    Ledger, MemoryLedger, ModelId, Timestamp, Voucher, WalletKey, exit,
+    Address, Amount, B256, Belongings, ChannelConfig, Claim, Domain, Durable, Exit, ExitStep,
+    Holdings, Ledger, MemoryLedger, ModelId, Timestamp, Voucher, WalletKey, exit,
 };
 use proptest::prelude::*;
 
@@ -194,7 +194,7 @@ impl Town {
         };
         Claim {
             config,
-            voucher: voucher.sign(&DOMAIN, key(self.party_of(config.payer))),
+            voucher: Durable::read_back(voucher).sign(&DOMAIN, key(self.party_of(config.payer))),
             total: ceiling,
         }
     }

@@ -90,10 +90,7 @@ pub(crate) async fn watch(inner: Arc<Inner>) {
     loop {
         let wait = watch.turn(&inner).await;
         tokio::select! {
-            () = inner.earned.notified() => {
-                inner.earnings.send_replace(());
-                tokio::time::sleep(LOOK_PAUSE).await;
-            }
+            () = inner.earned.notified() => tokio::time::sleep(LOOK_PAUSE).await,
             () = tokio::time::sleep(wait) => {}
         }
     }

@@ -756,6 +756,7 @@ impl Exchange {
         failpoint::hit("provider.receipt.signed");
         self.billed(&receipt.receipt);
         self.inner.earned.notify_one();
+        self.inner.earnings.send_replace(());
         if !matches!(ended, Ended::Left(Left::Gone)) {
             let failure = ended.failure();
             self.over.store(true, Ordering::Relaxed);

@@ -563,7 +563,7 @@ mod tests {
         let replayed = replay(name, lines, &DOMAIN);
         let mut earning = replayed.map_err(|error| error.to_string())?.earning;
         let closed = earning.interrupted(Timestamp(2));
-        closed.map_err(|error| format!("journal {name}: {error}"))?;
+        let _to_write = closed.map_err(|error| format!("journal {name}: {error}"))?;
         Ok(earning.till().sequence())
     }
 

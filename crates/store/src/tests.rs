@@ -117,7 +117,14 @@ async fn a_scan_has_every_journal_of_the_prefix_whole_and_once() {
         found.extend(page.into_iter().map(|loaded| (loaded.name, loaded.entries)));
     }
     assert!(pages > 1, "one page is no test of the seam");
-    assert_eq!(found, expected);
+    // With more appends than the queue has room, another one may go first.
+    let by_name = |a: &(String, Vec<Entry>), b: &(String, Vec<Entry>)| a.0.cmp(&b.0);
+    found.sort_by(by_name);
+    expected.sort_by(by_name);
+    assert!(
+        found == expected,
+        "a journal is missing, cut or there twice"
+    );
     assert!(store.scan("none/").next().await.unwrap().is_empty());
 }
 

@@ -398,7 +398,7 @@ impl Town {
             return;
         };
         answer.stream = Some(stream);
-        answer.buying = Some(Buying::new(request, now));
+        answer.buying = Some(Buying::new(request, None, now));
         let wish = self.clients[client].wish;
         let infer = Infer {
             request,

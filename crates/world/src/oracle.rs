@@ -226,9 +226,10 @@ impl Oracle {
             facts.forgotten = true;
         }
         let money = self.money(id);
-        // A late receipt may have more input than was reserved for it, and the
-        // channel too little for the voucher.
-        money.signed_at_crash = money.signed.max(money.journalled).max(money.charged);
+        // What was read and could not be signed, because the channel held too
+        // little for it, may still be billed.
+        let known = [money.journalled, money.charged, money.allowed];
+        money.signed_at_crash = known.into_iter().fold(money.signed, Amount::max);
     }
 
     /// Lines are on a disk.
@@ -276,10 +277,15 @@ impl Oracle {
         let Some((_, signed_ms)) = money.signatures.get(&ceiling).copied() else {
             return;
         };
-        for facts in self.facts.values_mut().filter(|facts| facts.channel == id) {
-            facts.paid |= facts
-                .booked_ms
-                .is_some_and(|booked_ms| booked_ms <= signed_ms);
+        let of = self.facts.values_mut().filter(|facts| facts.channel == id);
+        let booked = of.filter(|facts| facts.booked_ms.is_some_and(|at_ms| at_ms <= signed_ms));
+        let mut booked: Vec<_> = booked.collect();
+        let amounts = booked.iter().filter_map(|facts| facts.accepted.as_ref());
+        // A voucher that the channel holds too little for does not cover them.
+        if sum(amounts.map(|receipt| receipt.amount)) <= ceiling {
+            for facts in &mut booked {
+                facts.paid = true;
+            }
         }
     }
 

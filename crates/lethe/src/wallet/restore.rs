@@ -92,7 +92,7 @@ pub(super) async fn restore(folder: Folder, args: Restore) -> Result<(), Restore
     let connected = EvmLedger::connect(&endpoints, network, wallet, journal).await;
     let ledger = connected.map_err(|source| PlaceError::Chain {
         rpc_url: endpoints.urls().join(", "),
-        source,
+        source: Box::new(source),
     })?;
     let configs = created(&ledger, args.from_block).await?;
     let search = search(&keys, &configs)?;

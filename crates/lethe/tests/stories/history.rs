@@ -151,7 +151,7 @@ fn a_conversation_leaves_nothing_or_what_only_the_passphrase_opens() {
     // Wanted, but with nothing to encrypt with: refused, and nothing is written.
     let refused = complaint(&chat(&data, &["--keep"], &QUESTIONS));
     assert!(
-        refused.contains("--passphrase-file") && refused.contains("only encrypted"),
+        refused.contains("--passphrase-file") && refused.contains("are encrypted"),
         "{refused}"
     );
     assert!(!data.join("chats").exists());

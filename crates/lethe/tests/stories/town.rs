@@ -80,14 +80,8 @@ impl Town {
 
     /// So many seconds pass on the chain.
     pub(crate) async fn pass(&self, seconds: u64) {
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let moves = [("evm_increaseTime", vec![seconds]), ("evm_mine", vec![])];
-        for (method, params) in moves {
-            let request = serde_json::json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
-            let response = client.post(self.rpc_url()).json(&request).send().await;
-            let answer: serde_json::Value = response.unwrap().json().await.unwrap();
-            assert!(answer.get("error").is_none(), "{answer}");
-        }
+        self.rpc("evm_increaseTime", json!([seconds])).await;
+        self.rpc("evm_mine", json!([])).await;
     }
 
     /// `kill -9` for the chain. Where it was.

@@ -51,6 +51,13 @@ pub(crate) struct Case {
     pub(crate) script: &'static [Act],
 }
 
+impl Case {
+    /// Whether a withdrawal's delay has to pass.
+    pub(crate) fn waits(&self) -> bool {
+        matches!(self.script.last(), Some(Act::Idle | Act::Return))
+    }
+}
+
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let side = match self.side {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use failpoint::disk::{FOLDER_VARIABLE, Fault};
 use failpoint::{Action, Plan};
 use market::{Amount, ChannelState, Ledger};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::case::{Act, Case, Side};
@@ -101,10 +101,14 @@ struct Stage {
 
 impl Stage {
     async fn new(case: Case, library: &Path) -> Self {
+        let town = match case.waits() {
+            true => Town::start_movable().await,
+            false => Town::start_embedded().await,
+        };
         Self {
             case,
             library: library.to_owned(),
-            town: Town::start_embedded().await,
+            town,
             provider: None,
             consumer: None,
             client: None,
@@ -435,7 +439,7 @@ impl Stage {
             Some(1),
             "{report}"
         );
-        self.delay_is_over().await;
+        self.town.pass(DELAY_S).await;
         self.start(Side::Consumer).await;
         let taken = async { channel_until(&self.town, |state| state.withdrawal.is_none()).await };
         self.unless_over(taken).await;
@@ -444,18 +448,12 @@ impl Stage {
         self.unless_over(home).await;
     }
 
-    /// A withdrawal's delay passes on the chain.
-    async fn delay_is_over(&self) {
-        self.town.rpc("evm_increaseTime", json!([DELAY_S])).await;
-        self.town.rpc("evm_mine", json!([])).await;
-    }
-
     /// No withdrawal is left half done.
     async fn nothing_waits(&mut self) {
-        if !matches!(self.case.script.last(), Some(Act::Idle | Act::Return)) {
+        if !self.case.waits() {
             return;
         }
-        self.delay_is_over().await;
+        self.town.pass(DELAY_S).await;
         channel_until(&self.town, |state| state.withdrawal.is_none()).await;
     }
 
