@@ -269,7 +269,7 @@ mod tests {
                     cursor.next_block() < chain.blocks.len() as u64
                 } {}
                 prop_assert_eq!(&believed, &chain.logs(from, u64::MAX));
-                prop_assert!(cursor.marks.len() <= 1 + REORG_MAX as usize);
+                prop_assert!(cursor.marks.len() as u64 <= 1 + REORG_MAX);
                 if restart {
                     let saved = serde_json::to_string(&cursor).unwrap();
                     cursor = serde_json::from_str(&saved).unwrap();

@@ -163,9 +163,9 @@ mod tests {
     #[test]
     fn who_fails_rests_longer_each_time_and_is_asked_if_nobody_else_is_left() {
         let mut health = Health::new(2);
-        assert_eq!(health.order(0 * S), [0, 1]);
-        health.note(0, Came::Failure, 0 * S);
-        assert_eq!(health.order(0 * S), [1]);
+        assert_eq!(health.order(Duration::ZERO), [0, 1]);
+        health.note(0, Came::Failure, Duration::ZERO);
+        assert_eq!(health.order(Duration::ZERO), [1]);
         assert_eq!(health.order(S), [0, 1]);
         for _ in 0..20 {
             health.note(0, Came::Failure, S);
@@ -182,7 +182,7 @@ mod tests {
     fn who_asks_for_a_rest_has_it_even_if_nobody_else_is_left() {
         let mut health = Health::new(1);
         let retry_after = Some(7 * S);
-        health.note(0, Came::Limited { retry_after }, 0 * S);
+        health.note(0, Came::Limited { retry_after }, Duration::ZERO);
         assert_eq!(health.order(6 * S), [0; 0]);
         assert_eq!(health.rested_at(), Some(7 * S));
         assert_eq!(health.order(7 * S), [0]);
@@ -194,31 +194,39 @@ mod tests {
     #[test]
     fn who_is_on_another_chain_or_far_behind_is_not_asked() {
         let mut health = Health::new(3);
-        health.note(0, Came::Chain { right: false }, 0 * S);
+        health.note(0, Came::Chain { right: false }, Duration::ZERO);
         health.heads(&[(1, seen(1000, 5000)), (2, seen(935, 4995))]);
-        assert_eq!(health.order(0 * S), [1]);
+        assert_eq!(health.order(Duration::ZERO), [1]);
         health.heads(&[(1, seen(1000, 5000)), (2, seen(999, 4939))]);
-        assert_eq!(health.order(0 * S), [1]);
+        assert_eq!(health.order(Duration::ZERO), [1]);
         health.heads(&[(1, seen(1000, 5000)), (2, seen(990, 4990))]);
-        assert_eq!(health.order(0 * S), [1, 2]);
+        assert_eq!(health.order(Duration::ZERO), [1, 2]);
         health.heads(&[
             (0, seen(9_000_000, 9000)),
             (1, seen(1000, 5000)),
             (2, seen(990, 4990)),
         ]);
-        assert_eq!(health.order(0 * S), [1, 2], "one alone proves nothing");
-        health.note(1, Came::Failure, 0 * S);
-        health.note(2, Came::Failure, 0 * S);
-        assert_eq!(health.order(0 * S), [1, 2], "never the wrong chain");
+        assert_eq!(
+            health.order(Duration::ZERO),
+            [1, 2],
+            "one alone proves nothing"
+        );
+        health.note(1, Came::Failure, Duration::ZERO);
+        health.note(2, Came::Failure, Duration::ZERO);
+        assert_eq!(
+            health.order(Duration::ZERO),
+            [1, 2],
+            "never the wrong chain"
+        );
     }
 
     #[test]
     fn a_failure_makes_the_chain_be_asked_for_again() {
         let mut health = Health::new(1);
         assert!(!health.is_checked(0));
-        health.note(0, Came::Chain { right: true }, 0 * S);
+        health.note(0, Came::Chain { right: true }, Duration::ZERO);
         assert!(health.is_checked(0));
-        health.note(0, Came::Failure, 0 * S);
+        health.note(0, Came::Failure, Duration::ZERO);
         assert!(!health.is_checked(0));
     }
 }

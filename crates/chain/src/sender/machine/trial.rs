@@ -604,8 +604,6 @@ fn kept(journal: &[Entry]) -> Vec<Kept> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
-
     #[test]
     fn every_wish_ends_once_whatever_the_chain_does(seed: u64, mask: u8) {
         Story::new(seed, Trouble::of(mask)).tell_all(30, 300);
