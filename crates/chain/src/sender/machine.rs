@@ -631,7 +631,7 @@ impl Machine {
         if !matches!(slot.phase, Phase::Sent) {
             return;
         }
-        let nobody_has_it = slot.unseen && slot.attempts.len() == 1;
+        let nobody_has_it = slot.is_with_nobody();
         if !said.rejects() && said != Said::NonceTooLow {
             slot.unseen = false;
         }

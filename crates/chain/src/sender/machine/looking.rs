@@ -122,6 +122,7 @@ impl Machine {
             let block = inclusion.block;
             to.push(Effect::Say(Notice::Undone { nonce, block }));
         }
+        let with_nobody = slot.is_with_nobody();
         let theirs = slot.theirs.get_or_insert(Theirs {
             since_block: look.head,
             seen: 0,
@@ -132,7 +133,7 @@ impl Machine {
             // Only a second reorganisation could make it free again.
             None => look.final_block >= theirs.since_block,
         };
-        let stays = stays || slot.unseen;
+        let stays = stays || with_nobody;
         if theirs.seen >= THEIRS_AFTER && stays && slot.making == Making::Nothing {
             self.lost(nonce, to);
         }

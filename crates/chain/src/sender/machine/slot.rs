@@ -116,6 +116,11 @@ impl Slot {
         self.ticket.is_none() && !self.told
     }
 
+    /// All who were given its bytes refused them, and none is being given them.
+    pub(super) fn is_with_nobody(&self) -> bool {
+        self.unseen && self.handing.is_none() && self.attempts.len() == 1
+    }
+
     /// No inclusion is known.
     pub(super) fn is_open(&self) -> bool {
         !matches!(self.phase, Phase::Included(_))

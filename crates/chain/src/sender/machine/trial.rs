@@ -610,6 +610,15 @@ proptest! {
     }
 }
 
+/// A nonce was taken for lost while its bytes were on their way to a node; the
+/// block that had it was taken back, and they were included after all.
+#[test]
+fn stories_that_once_ended_badly_end_well() {
+    for (seed, mask) in [(2_210_374_741_808_648_514, 43)] {
+        Story::new(seed, Trouble::of(mask)).tell_all(30, 300);
+    }
+}
+
 #[test]
 fn a_quiet_chain_needs_no_raise() {
     let mut story = Story::new(1, Trouble::NONE);
