@@ -81,7 +81,7 @@ impl Town {
             return self.violate(4, format!("{names}: {due} due, {claimed} claimed"));
         }
         if till.claimed() != state.total_claimed {
-            return self.violate(
+            self.violate(
                 1,
                 format!("{names}: the provider's view is not the chain's"),
             );

@@ -236,7 +236,7 @@ impl Plan {
                 first: random.place(providers.len()),
                 body_bytes: random.place(900),
                 tokens,
-                leaves_after: random.chance(1_500).then(|| tokens / 2),
+                leaves_after: random.chance(1_500).then_some(tokens / 2),
             }
         });
         let wishes = wishes.collect();

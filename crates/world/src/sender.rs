@@ -32,7 +32,7 @@ pub(crate) enum Why {
 /// A line of the journal.
 #[derive(Debug, Serialize, Deserialize)]
 enum Line {
-    Sent(Tx),
+    Sent(Box<Tx>),
     Final(u64),
 }
 
@@ -73,7 +73,7 @@ impl Sender {
                     sender.next = sender.next.max(tx.nonce + 1);
                     sender.unsure.insert(tx.nonce);
                     let flight = Flight {
-                        tx,
+                        tx: *tx,
                         better: None,
                         why: None,
                         journalled: true,
@@ -163,7 +163,7 @@ impl Town {
 
     fn write_tx(&mut self, who: Who, tx: Tx, why: Option<Why>) {
         let nonce = tx.nonce;
-        let written = line(&Line::Sent(tx.clone()));
+        let written = line(&Line::Sent(Box::new(tx.clone())));
         let Some(sender) = self.sender(who) else {
             return;
         };
@@ -329,7 +329,7 @@ impl Town {
         if waited && may {
             let mut tx = flight.tx.clone();
             tx.fee = (tx.fee * 3 / 2).min(FEE_MAX);
-            let written = line(&Line::Sent(tx.clone()));
+            let written = line(&Line::Sent(Box::new(tx.clone())));
             flight.better = Some(tx);
             self.append(who, Book::Sent, vec![written], Token::Sent { nonce });
             return;

@@ -614,7 +614,8 @@ proptest! {
 /// block that had it was taken back, and they were included after all.
 #[test]
 fn stories_that_once_ended_badly_end_well() {
-    for (seed, mask) in [(2_210_374_741_808_648_514, 43)] {
+    const STORIES: &[(u64, u8)] = &[(2_210_374_741_808_648_514, 43)];
+    for &(seed, mask) in STORIES {
         Story::new(seed, Trouble::of(mask)).tell_all(30, 300);
     }
 }

@@ -388,9 +388,11 @@ impl Stage {
             // Its receipt is there once the provider has noticed.
             let resting = async { self.town.backend_rests().await };
             match self.case.side {
-                Side::Provider => self.unless_over(resting).await,
-                Side::Consumer => Some(resting.await),
-            };
+                Side::Provider => {
+                    self.unless_over(resting).await;
+                }
+                Side::Consumer => resting.await,
+            }
         }
         self.start(side).await;
         self.answered("3").await;
