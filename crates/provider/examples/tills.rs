@@ -136,10 +136,10 @@ fn journal(number: usize, receiver: Address, hot: &WalletKey) -> Outcomes<(Strin
     events.push(till.admit(request, sold, 20)?);
     till.delivered(request, 20, 64)?;
     events.push(till.progress(request)?);
-    if number % CUT_SHORT != 0 {
+    if !number.is_multiple_of(CUT_SHORT) {
         let receipt = till.close(request, 20, 70, Outcome::Complete, NOW)?;
         events.push(TillEvent::receipted(&receipt));
-        if number % UNCLAIMED != 0 {
+        if !number.is_multiple_of(UNCLAIMED) {
             events.extend(till.claimed_to(till.charged()));
         }
     }
