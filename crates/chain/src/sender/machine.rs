@@ -429,14 +429,7 @@ impl Machine {
     }
 
     fn wished(&mut self, ticket: Ticket, intent: B256, to: &mut Vec<Effect>) {
-        let forsaken = |slot: &&mut Slot| slot.intent == intent && slot.awaits_caller();
-        if let Some(slot) = self.slots.values_mut().find(forsaken) {
-            slot.ticket = Some(ticket);
-            slot.forget_at = None;
-            if let Phase::Included(inclusion) = slot.phase {
-                slot.telling = true;
-                to.push(Effect::Tell(ticket, Outcome::Included(inclusion)));
-            }
+        if self.joined(ticket, intent, to) {
             return;
         }
         let most = self.policy.open_max;
@@ -445,6 +438,22 @@ impl Machine {
             return;
         }
         self.ask_price(ticket, intent, 0, to);
+    }
+
+    /// Whether the wish was signed for before and nobody has heard of it: then
+    /// who asks now waits for that.
+    fn joined(&mut self, ticket: Ticket, intent: B256, to: &mut Vec<Effect>) -> bool {
+        let forsaken = |slot: &&mut Slot| slot.intent == intent && slot.awaits_caller();
+        let Some(slot) = self.slots.values_mut().find(forsaken) else {
+            return false;
+        };
+        slot.ticket = Some(ticket);
+        slot.forget_at = None;
+        if let Phase::Included(inclusion) = slot.phase {
+            slot.telling = true;
+            to.push(Effect::Tell(ticket, Outcome::Included(inclusion)));
+        }
+        true
     }
 
     fn ask_price(&mut self, ticket: Ticket, intent: B256, lost: u32, to: &mut Vec<Effect>) {

@@ -152,6 +152,10 @@ impl Machine {
         }
         to.push(Effect::Forget(slot.hashes()));
         let Some(ticket) = slot.ticket else { return };
+        // A journal that did not take this end before a restart has the wish twice.
+        if self.joined(ticket, slot.intent, to) {
+            return;
+        }
         if slot.nonces_lost < NONCES_MAX {
             self.ask_price(ticket, slot.intent, slot.nonces_lost + 1, to);
         } else {
