@@ -155,7 +155,7 @@ fn purse(number: u32, channel: ChannelId, node: &NodeKey) -> Outcomes<Vec<Entry>
     let (output_tokens, input_tokens) = (70, 20);
     purse.delivered(request, output_tokens, 400)?;
     events.extend(purse.due()?);
-    if number % CUT_SHORT != 0 {
+    if !number.is_multiple_of(CUT_SHORT) {
         let receipt = Receipt {
             request,
             channel,

@@ -198,8 +198,10 @@ mod tests {
     #[test]
     fn a_failed_fsync_closes_the_disk_until_the_next_start() {
         let mut random = Random::new(1);
-        let mut disk = Disk::default();
-        disk.failing = true;
+        let mut disk = Disk {
+            failing: true,
+            ..Disk::default()
+        };
         for _ in 0..2 {
             disk.append(Book::Sent, vec!["x".into()], ());
             let (told, _) = disk.synced(&mut random);

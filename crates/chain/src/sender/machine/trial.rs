@@ -604,6 +604,14 @@ fn kept(journal: &[Entry]) -> Vec<Kept> {
 }
 
 proptest! {
+    // The same stories each time: what is found must be found again. More of
+    // them: other seeds here, for an hour.
+    #![proptest_config(ProptestConfig {
+        cases: 128,
+        rng_seed: proptest::test_runner::RngSeed::Fixed(1),
+        ..ProptestConfig::default()
+    })]
+
     #[test]
     fn every_wish_ends_once_whatever_the_chain_does(seed: u64, mask: u8) {
         Story::new(seed, Trouble::of(mask)).tell_all(30, 300);
