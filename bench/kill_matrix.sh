@@ -9,4 +9,4 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 git log -1 --format='commit %h of %cs'
-LETHE_KILL_MATRIX="${1:-all}" cargo test -p lethe --test stories whatever_fails_at_any_point -- --nocapture
+LETHE_KILL_MATRIX="${1:-all}" cargo test --workspace --test stories whatever_fails_at_any_point -- --nocapture
