@@ -77,7 +77,7 @@ impl Keeper {
                 Ok(step) => {
                     kept.in_use = false;
                     told(channel, step);
-                    next_look_s(step)
+                    next_look_s(step, policy)
                 }
                 Err(error) => {
                     debug!(channel = %channel.id, %error, "not kept as the policy says");
@@ -124,10 +124,12 @@ fn mark(channel: &Channel) -> Mark {
     channel.purse(|purse| (purse.ceiling(), purse.sequence()))
 }
 
-/// The chain's clock may go before the wall's, so no wait is long.
-fn next_look_s(step: FundingStep) -> u64 {
+/// The chain's clock may go before the wall's, so no wait is long. A channel
+/// that is in use now may have been idle for the policy's time by the next look.
+fn next_look_s(step: FundingStep, policy: &FundingPolicy) -> u64 {
+    let idle_s = policy.withdraw_idle.map_or(LOOK_S, |idle| idle.as_secs());
     match step {
-        FundingStep::Rest(None) => LOOK_S,
+        FundingStep::Rest(None) => LOOK_S.min(idle_s.max(WAITING_LOOK_S)),
         FundingStep::Rest(Some(wait)) => wait.as_secs().clamp(1, WAITING_LOOK_S),
         FundingStep::TopUp(_) | FundingStep::Withdraw(_) | FundingStep::Finalise => PAUSE_S,
     }
