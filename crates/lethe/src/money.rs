@@ -162,7 +162,7 @@ impl Holders {
                 format!("{name}: wallet"),
                 "earned",
                 wallet,
-                "the provider's at any time",
+                "its operator's at any time",
             ),
             place(
                 format!("{name}: claimed"),
