@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use market::{NodeId, NodeKey};
+use rand::RngCore as _;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -19,7 +20,7 @@ use crate::Failure;
 /// Nodes that dial at the same time.
 const DIAL_AT_ONCE: usize = 32;
 
-/// Between two bursts of a node; a burst is what is due since the last one.
+/// Between two bursts of a node; a burst is all that is due by then.
 const BURST_EVERY: Duration = Duration::from_millis(200);
 
 /// The lowest rung of the ladder of requests.
@@ -82,13 +83,14 @@ async fn attacker(node: Node, attack: Arc<Attack>, done: Arc<Done>) {
     let mut bursts = interval(BURST_EVERY);
     bursts.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let deadline = Instant::now() + attack.lasts;
-    let each = f64::from(attack.per_second) / f64::from(attack.keys) * BURST_EVERY.as_secs_f64();
-    let mut due = rand::random::<f64>();
+    let per_second = f64::from(attack.per_second) / f64::from(attack.keys);
+    let head_start = rand::random::<f64>();
+    let (began, mut asked) = (Instant::now(), 0.0);
     while Instant::now() < deadline {
         bursts.tick().await;
-        due += each;
-        while due >= 1.0 {
-            due -= 1.0;
+        let due = head_start + began.elapsed().as_secs_f64() * per_second;
+        while asked + 1.0 <= due && Instant::now() < deadline {
+            asked += 1.0;
             let sent = timeout(Duration::from_secs(2), junk(&node, &attack)).await;
             let count = match sent {
                 Ok(Ok(())) => &done.sent,
@@ -103,7 +105,8 @@ async fn junk(node: &Node, attack: &Attack) -> Result<(), Failure> {
     let mut stream = node.open(&attack.relay).await?;
     stream.through(attack.to)?;
     stream.send.send(&Hello::Sealed { token: None }).await?;
-    let noise: Vec<u8> = (0..REQUEST_BYTES).map(|_| rand::random()).collect();
+    let mut noise = vec![0; REQUEST_BYTES];
+    rand::rng().fill_bytes(&mut noise);
     stream.send.write(Bytes::from(noise)).await?;
     stream.send.finish().await?;
     Ok(())
