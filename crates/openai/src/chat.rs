@@ -7,8 +7,10 @@
 mod rules;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
-use crate::json::{self, Fields};
+use crate::json::{self, Elements, Fields};
 
 /// The longest body that is read.
 pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
@@ -89,6 +91,78 @@ impl ChatRequest {
     /// The most tokens that the answer may have, if the request says so.
     pub fn max_output_tokens(&self) -> Option<u32> {
         self.known.max_output_tokens
+    }
+
+    /// Whether the answer may call tools.
+    pub fn has_tools(&self) -> bool {
+        self.find("tools").is_some() || self.find("functions").is_some()
+    }
+
+    /// Whether the answer follows a grammar: OpenAI's `response_format`, or
+    /// what vLLM, SGLang and llama.cpp have beside it.
+    pub(crate) fn is_constrained(&self) -> bool {
+        const GRAMMARS: [&str; 9] = [
+            "grammar",
+            "json_schema",
+            "structured_outputs",
+            "guided_json",
+            "guided_regex",
+            "guided_choice",
+            "guided_grammar",
+            "regex",
+            "ebnf",
+        ];
+        let format = self.find("response_format");
+        let format = format.and_then(|format| serde_json::from_slice::<Value>(format).ok());
+        format.is_some_and(|format| format["type"] != "text")
+            || GRAMMARS.iter().any(|name| self.find(name).is_some())
+    }
+
+    /// The request to go on where an answer has come to `text`, by at most
+    /// `left` tokens. None: its last message is the assistant's already, and
+    /// is not one to be gone on with.
+    pub(crate) fn begun(&self, text: &str, left: Option<u32>) -> Option<Self> {
+        let messages = self.find("messages")?;
+        let mut messages: Elements<'_> = serde_json::from_slice(messages).ok()?;
+        let mut begun = text.to_owned();
+        let last: Value = serde_json::from_str(messages.0.last()?.get()).ok()?;
+        if last["role"] == "assistant" {
+            let goes_on = self.find("continue_final_message");
+            if goes_on.is_none_or(|value| value != "true") {
+                return None;
+            }
+            begun.insert_str(0, last["content"].as_str()?);
+            messages.0.pop();
+        }
+        let mut out = BytesMut::with_capacity(self.body.len() + begun.len());
+        for (name, value) in &self.fields {
+            match name.as_str() {
+                "messages" | "continue_final_message" | "add_generation_prompt" | "min_tokens" => {}
+                "max_tokens" | "max_completion_tokens" if left.is_some() => {}
+                _ => put_field(&mut out, name, value),
+            }
+        }
+        let said = json!({ "role": "assistant", "content": begun }).to_string();
+        let all = messages.0.into_iter().map(RawValue::get);
+        let all: Vec<&str> = all.chain([said.as_str()]).collect();
+        put_field(
+            &mut out,
+            "messages",
+            format!("[{}]", all.join(",")).as_bytes(),
+        );
+        put_field(&mut out, "continue_final_message", b"true");
+        put_field(&mut out, "add_generation_prompt", b"false");
+        if let Some(left) = left {
+            put_field(&mut out, "max_tokens", left.to_string().as_bytes());
+        }
+        out.put_u8(b'}');
+        Self::parse(out.freeze()).ok()
+    }
+
+    /// The value of a field; none if it is absent or null.
+    fn find(&self, name: &str) -> Option<&Bytes> {
+        let (_, value) = self.fields.iter().find(|(found, _)| found == name)?;
+        (value != "null").then_some(value)
     }
 
     /// The same request as a backend gets it: its own name for the model,

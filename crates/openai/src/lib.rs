@@ -11,6 +11,7 @@ mod chat;
 mod identity;
 mod json;
 mod scan;
+mod seam;
 pub mod sse;
 
 pub use aggregate::{Aggregate, AggregateError, MAX_ANSWER_BYTES, MAX_TOOL_CALLS};
@@ -19,3 +20,4 @@ pub use chat::{BadRequest, ChatRequest, MAX_BODY_BYTES};
 pub use identity::with_identity;
 pub use json::{MAX_DEPTH, MAX_ELEMENTS, MAX_FIELDS};
 pub use scan::{ChunkFacts, ScanError, Usage, scan};
+pub use seam::{OVERLAP_BYTES_MIN, PARTIAL_BYTES_MAX, Partial, Resumed, Seam, UnresumableError};

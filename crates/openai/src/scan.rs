@@ -16,6 +16,8 @@ pub struct ChunkFacts {
     pub text_bytes: usize,
     /// Whether a choice says why it ended.
     pub finished: bool,
+    /// Whether there is a piece of a tool call in it.
+    pub calls: bool,
     /// Whether it has no choice at all, as the last chunk with the usage does.
     pub no_choices: bool,
     /// Whether it is an `error` object in a chunk's place.
@@ -45,6 +47,7 @@ pub fn scan(json: &[u8]) -> Result<ChunkFacts, ScanError> {
     Ok(ChunkFacts {
         text_bytes: choices.text_bytes,
         finished: choices.finished,
+        calls: choices.calls,
         no_choices: choices.count == 0,
         is_error: chunk.error.is_some(),
         usage: chunk.usage.and_then(UsageFields::complete),
@@ -90,6 +93,7 @@ struct Choices {
     count: usize,
     text_bytes: usize,
     finished: bool,
+    calls: bool,
 }
 
 impl<'de> Deserialize<'de> for Choices {
@@ -108,7 +112,9 @@ impl<'de> Deserialize<'de> for Choices {
                 while let Some(choice) = seq.next_element::<Choice>()? {
                     all.count += 1;
                     all.finished |= choice.finish_reason.is_some();
-                    all.text_bytes += choice.delta.map_or(0, |delta| delta.text_bytes());
+                    let delta = choice.delta.as_ref();
+                    all.calls |= delta.is_some_and(Delta::calls);
+                    all.text_bytes += delta.map_or(0, Delta::text_bytes);
                 }
                 Ok(all)
             }
@@ -141,10 +147,17 @@ struct Delta {
 }
 
 impl Delta {
+    fn calls(&self) -> bool {
+        self.tool_calls
+            .as_ref()
+            .is_some_and(|calls| calls.count > 0)
+            || self.function_call.is_some()
+    }
+
     fn text_bytes(&self) -> usize {
         // Some backends write the same reasoning under both names.
         let reasoning = self.reasoning_content.0.max(self.reasoning.0);
-        let calls = self.tool_calls.as_ref().map_or(0, |calls| calls.0);
+        let calls = self.tool_calls.as_ref().map_or(0, |calls| calls.text_bytes);
         let function = self.function_call.as_ref().map_or(0, Function::text_bytes);
         self.content.0 + reasoning + self.refusal.0 + calls + function
     }
@@ -169,8 +182,11 @@ impl Function {
     }
 }
 
-/// The text of all calls.
-struct Calls(usize);
+/// How many calls, and their text.
+struct Calls {
+    count: usize,
+    text_bytes: usize,
+}
 
 impl<'de> Deserialize<'de> for Calls {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -184,11 +200,12 @@ impl<'de> Deserialize<'de> for Calls {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Calls, A::Error> {
-                let mut bytes = 0;
+                let (mut count, mut text_bytes) = (0, 0);
                 while let Some(call) = seq.next_element::<Call>()? {
-                    bytes += call.function.as_ref().map_or(0, Function::text_bytes);
+                    count += 1;
+                    text_bytes += call.function.as_ref().map_or(0, Function::text_bytes);
                 }
-                Ok(Calls(bytes))
+                Ok(Calls { count, text_bytes })
             }
         }
 

@@ -7,6 +7,7 @@ use serde_json::json;
 const NONE: ChunkFacts = ChunkFacts {
     text_bytes: 0,
     finished: false,
+    calls: false,
     no_choices: false,
     is_error: false,
     usage: None,
@@ -14,6 +15,15 @@ const NONE: ChunkFacts = ChunkFacts {
 
 fn text(text_bytes: usize) -> ChunkFacts {
     ChunkFacts { text_bytes, ..NONE }
+}
+
+fn calls(text_bytes: usize) -> ChunkFacts {
+    let calls = true;
+    ChunkFacts {
+        text_bytes,
+        calls,
+        ..NONE
+    }
 }
 
 fn used(prompt_tokens: u32, completion_tokens: u32) -> Option<Usage> {
@@ -73,25 +83,25 @@ fn every_chunk_is_seen_for_what_it_is() {
         (r#"{"choices":[{"delta":{"refusal":"abc"}}]}"#, text(3)),
         (
             r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"fn","arguments":""}}]}}]}"#,
-            text(2),
+            calls(2),
         ),
         (
             r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"a\":"}},{"index":1,"function":{"arguments":"1}"}}]}}]}"#,
-            text(7),
+            calls(7),
         ),
         (
             r#"{"choices":[{"delta":{"tool_calls":[{"function":null}]}}]}"#,
-            text(0),
+            calls(0),
         ),
         (r#"{"choices":[{"delta":{"tool_calls":null}}]}"#, text(0)),
         (r#"{"choices":[{"delta":{"tool_calls":[]}}]}"#, text(0)),
         (
             r#"{"choices":[{"delta":{"function_call":{"name":"f","arguments":"{}"}}}]}"#,
-            text(3),
+            calls(3),
         ),
         (
             r#"{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":{"a":"xyz"}}}]}}]}"#,
-            text(3),
+            calls(3),
         ),
         (
             r#"{"choices":[{"delta":{"content":[{"type":"text","text":"ab"},{"type":"thinking","thinking":[{"type":"text","text":"c"}]}]}}]}"#,
