@@ -422,14 +422,17 @@ impl Front {
             });
         }
         let text = self.render(&mut request)?;
+        let begun = request.begun.take().unwrap_or_default();
         // Before tokens are counted, so that a huge text costs nothing.
-        if text.0.len() / BYTES_PER_TOKEN_MAX > self.context {
+        let bytes = text.0.len() + begun.len();
+        if bytes / BYTES_PER_TOKEN_MAX > self.context {
             return Err(ChatError::TooLong {
-                tokens: text.0.len() / BYTES_PER_TOKEN_MAX,
+                tokens: bytes / BYTES_PER_TOKEN_MAX,
                 context: self.context,
             });
         }
-        let prompt = self.tokenizer.encode_rendered(&text.0, &text.1);
+        let mut prompt = self.tokenizer.encode_rendered(&text.0, &text.1);
+        self.tokenizer.encode_begun(&begun, &mut prompt);
         if prompt.len() >= self.context {
             return Err(ChatError::TooLong {
                 tokens: prompt.len(),

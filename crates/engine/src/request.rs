@@ -32,6 +32,8 @@ pub(crate) struct Problem {
 pub(crate) struct Request {
     /// Every content is a string; roles are known ones.
     pub(crate) messages: Vec<Value>,
+    /// What the assistant has already said of its answer: it goes on from there.
+    pub(crate) begun: Option<String>,
     pub(crate) tools: Option<Value>,
     pub(crate) template_variables: Option<Map<String, Value>>,
     pub(crate) sampling: Sampling,
@@ -48,8 +50,10 @@ impl Request {
             problem: "must be a JSON object".to_owned(),
         })?);
         fields.refuse_what_is_not_done()?;
+        let (messages, begun) = conversation(&fields)?;
         Ok(Self {
-            messages: messages(&fields)?,
+            messages,
+            begun,
             tools: tools(&fields)?,
             template_variables: fields.object("chat_template_kwargs")?.cloned(),
             sampling: sampling(&fields)?,
@@ -199,6 +203,30 @@ fn messages(fields: &Fields<'_>) -> Result<Vec<Value>, Problem> {
         .enumerate()
         .map(|(at, message)| read_message(at, message))
         .collect()
+}
+
+/// The messages; with `continue_final_message`, as vLLM and SGLang have it,
+/// the last of them is the beginning of the answer.
+fn conversation(fields: &Fields<'_>) -> Result<(Vec<Value>, Option<String>), Problem> {
+    let mut messages = messages(fields)?;
+    if fields.boolean("continue_final_message")? != Some(true) {
+        return Ok((messages, None));
+    }
+    if fields.boolean("add_generation_prompt")? == Some(true) {
+        return problem(
+            "add_generation_prompt",
+            "is true, allowed beside continue_final_message is false: an answer is either begun or gone on with",
+        );
+    }
+    let begun = messages.pop().unwrap_or_default();
+    let plain = begun["role"] == "assistant" && begun.get("tool_calls").is_none();
+    match begun["content"].as_str() {
+        Some(text) if plain && !messages.is_empty() => Ok((messages, Some(text.to_owned()))),
+        _ => problem(
+            "continue_final_message",
+            "is true, allowed is that only if the last of several messages is an assistant's, without calls",
+        ),
+    }
 }
 
 fn read_message(at: usize, message: &Value) -> Result<Value, Problem> {

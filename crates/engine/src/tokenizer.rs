@@ -153,6 +153,14 @@ impl Tokenizer {
         ids
     }
 
+    /// What the assistant has said already, behind its rendered prompt: cut
+    /// into tokens by itself, as it was when it was said.
+    pub(crate) fn encode_begun(&self, text: &str, ids: &mut Vec<u32>) {
+        if !text.is_empty() {
+            self.encode_plain(text, false, ids);
+        }
+    }
+
     /// Where the text goes on after a special token.
     fn skip_after(&self, id: u32, text: &str, end: usize) -> usize {
         let trims = matches!(
