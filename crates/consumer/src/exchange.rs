@@ -25,7 +25,7 @@ use tracing::{debug, warn};
 use transport::message::{Ask, Failure, FromConsumer, FromProvider, Infer, Reason, Refusal};
 use transport::{ReceiveError, ReceiveHalf, SendHalf, Stream};
 
-use crate::answer::{Answer, Piece, Summary};
+use crate::answer::{Part, Summary, Word};
 use crate::catalog::Seller;
 use crate::error::{BrokenError, InferError};
 use crate::payment::{Channel, PaymentError, Reserved};
@@ -94,7 +94,7 @@ pub(crate) async fn begin(
     candidate: &Candidate,
     request: &ChatRequest,
     started: Instant,
-) -> Result<Answer, Attempt> {
+) -> Result<Part, Attempt> {
     let provider = candidate.seller.address;
     let seller = &candidate.seller;
     let terms = seller.terms(&candidate.offer);
@@ -287,7 +287,7 @@ impl Exchange {
     }
 
     /// Waits for the provider to take the request and for the first piece.
-    async fn begun(mut self, send: SendHalf) -> Result<Answer, Attempt> {
+    async fn begun(mut self, send: SendHalf) -> Result<Part, Attempt> {
         let provider = self.candidate.seller.address;
         let failed = |message: String| Attempt::failed(provider, message);
         if let Some(refusal) = self.taken().await? {
@@ -297,8 +297,8 @@ impl Exchange {
         }
 
         let first = match self.step().await {
-            Ok(Step::Chunk(json)) => Ok(Piece::Chunk(json)),
-            Ok(Step::End(receipt, None)) => self.finish(&receipt).await.map(Piece::End),
+            Ok(Step::Chunk(json)) => Ok(self.chunk(json)),
+            Ok(Step::End(receipt, None)) => self.finish(&receipt).await.map(Word::End),
             Ok(Step::End(receipt, Some(failure))) => {
                 if let Err(error) = self.book(&receipt).await {
                     warn!(%error, "receipt of a failed answer not booked");
@@ -307,8 +307,8 @@ impl Exchange {
             }
             Err(problem) => return Err(failed(problem.problem)),
         };
-        let labels = self.labels;
-        let ended = !matches!(first, Ok(Piece::Chunk(_)));
+        let (labels, token) = (self.labels, self.candidate.offer.quote.token);
+        let ended = !matches!(first, Ok(Word::Chunk { .. }));
         let ttft = self.started.elapsed();
         self.ttft = Some(ttft);
         self.inner.answered(provider, ttft);
@@ -324,14 +324,14 @@ impl Exchange {
                 inner.tasks.spawn(self.run(send, out, cancel));
             }
         }
-        Ok(Answer {
+        Ok(Part {
             request,
             provider,
+            token,
             labels,
             first: Some(first),
             rest,
             _guard: guard,
-            place: None,
         })
     }
 
@@ -353,7 +353,7 @@ impl Exchange {
     async fn run(
         mut self,
         send: SendHalf,
-        out: mpsc::Sender<Result<Piece, BrokenError>>,
+        out: mpsc::Sender<Result<Word, BrokenError>>,
         cancel: CancellationToken,
     ) {
         let provider = self.candidate.seller.address;
@@ -401,9 +401,9 @@ impl Exchange {
     /// Passes pieces on. None: the caller left, and there is nobody to tell.
     async fn read(
         &mut self,
-        out: &mpsc::Sender<Result<Piece, BrokenError>>,
+        out: &mpsc::Sender<Result<Word, BrokenError>>,
         cancel: &CancellationToken,
-    ) -> Option<Result<Piece, BrokenError>> {
+    ) -> Option<Result<Word, BrokenError>> {
         loop {
             let step = tokio::select! {
                 biased;
@@ -423,14 +423,14 @@ impl Exchange {
                 room = out.reserve() => room,
             };
             match room {
-                Ok(room) => room.send(Ok(Piece::Chunk(json))),
+                Ok(room) => room.send(Ok(self.chunk(json))),
                 Err(_) => return self.leave().await,
             }
         }
     }
 
     /// Tells the provider to stop, and waits a moment for its receipt.
-    async fn leave(&mut self) -> Option<Result<Piece, BrokenError>> {
+    async fn leave(&mut self) -> Option<Result<Word, BrokenError>> {
         self.dues.leaving.cancel();
         self.buying.leave(self.moment());
         failpoint::hit("consumer.leave.told");
@@ -449,10 +449,10 @@ impl Exchange {
         &mut self,
         receipt: &SignedReceipt,
         failure: Option<Failure>,
-    ) -> Result<Piece, BrokenError> {
+    ) -> Result<Word, BrokenError> {
         let summary = self.finish(receipt).await?;
         match failure {
-            None => Ok(Piece::End(summary)),
+            None => Ok(Word::End(summary)),
             Some(failure) => Err(self.broken(failure.message)),
         }
     }
@@ -506,6 +506,11 @@ impl Exchange {
             self.dues.due.notify_one();
         }
         Ok(())
+    }
+
+    fn chunk(&self, json: Bytes) -> Word {
+        let tokens = self.buying.tokens();
+        Word::Chunk { json, tokens }
     }
 
     /// Time since the request was begun with.
@@ -566,6 +571,7 @@ impl Exchange {
                 upstream: self.labels.upstream.max(receipt.upstream),
                 ..self.labels
             },
+            parts: vec![],
         };
         self.inner.remember(&summary, &self.candidate).await;
         failpoint::hit("consumer.answer.kept");

@@ -169,6 +169,7 @@ mod tests {
             context_length: None,
             output_tokens_max: None,
             upstream: None,
+            continues: false,
         };
         let seller = Seller {
             address,

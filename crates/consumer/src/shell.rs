@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use market::{
-    Address, Amount, ChannelId, Demand, FundingPolicy, InputBound, Labels, Ledger, LedgerError,
-    Network, Payer, RequestId, Timestamp, WalletKey,
+    Address, Amount, BoxFuture, ChannelId, Demand, FundingPolicy, InputBound, Labels, Ledger,
+    LedgerError, Network, Payer, RequestId, Timestamp, WalletKey,
 };
 use openai::ChatRequest;
 use seal::Pacing;
@@ -20,10 +20,11 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 use transport::Endpoints;
 
-use crate::answer::{Answer, Summary};
+use crate::answer::{Answer, Part, Summary};
 use crate::catalog::{self, Seller, Snapshot};
 use crate::error::{InferError, Shortage, StartError};
 use crate::exchange::{Attempt, begin};
+use crate::failover::{Story, Wishes};
 use crate::paths::Paths;
 use crate::payer::{Payers, Pseudonyms};
 use crate::payment::{Channel, entry};
@@ -156,22 +157,23 @@ impl Consumer {
     }
 
     /// Buys one answer. Returns once its first piece is there.
-    /// `demand`: what it insists on; with less it fails.
-    pub async fn infer(&self, request: ChatRequest, demand: Demand) -> Result<Answer, InferError> {
+    pub async fn infer(&self, request: ChatRequest, wishes: Wishes) -> Result<Answer, InferError> {
         let inner = &self.inner;
         if inner.stop.is_cancelled() {
             return Err(InferError::Stopping);
         }
         let place = inner.place()?;
         let started = Instant::now();
-        match inner.ask_around(&request, &demand, started).await {
+        let demand = &wishes.demand;
+        let part = match inner.ask_around(&request, demand, started).await {
             // Somebody may have new keys or another address since the last look.
             Err(InferError::Path { .. }) if inner.refresh().await.is_ok() => {
-                let answer = inner.ask_around(&request, &demand, started).await?;
-                Ok(answer.holding(place))
+                inner.ask_around(&request, demand, started).await?
             }
-            answered => Ok(answered?.holding(place)),
-        }
+            answered => answered?,
+        };
+        let story = Story::new(Arc::clone(inner), request, wishes, started);
+        Ok(Answer::new(part, story, place))
     }
 
     /// Reads registry and descriptors now instead of at the next turn.
@@ -377,23 +379,37 @@ impl Inner {
         request: &ChatRequest,
         demand: &Demand,
         started: Instant,
-    ) -> Result<Answer, InferError> {
-        let mut best: Option<InferError> = None;
-        for candidate in self.candidates(request, demand)?.iter().take(ATTEMPTS) {
-            match begin(self, candidate, request, started).await {
-                Ok(answer) => return Ok(answer),
-                Err(Attempt::Final(error)) => return Err(error),
-                Err(Attempt::Elsewhere { error, busy }) => {
-                    debug!(provider = %candidate.seller.address, %error, "no answer from here");
-                    self.missed(candidate.seller.address, busy);
-                    best = Some(nearer(best, error));
-                }
-            }
-        }
-        Err(best.unwrap_or_else(|| self.nobody(request.model())))
+    ) -> Result<Part, InferError> {
+        let candidates = self.candidates(request, demand)?;
+        self.ask_each(request, &candidates, started).await
     }
 
-    fn candidates(
+    /// The same of these, in their order. Boxed, since the types of all that
+    /// it awaits are deep.
+    pub(crate) fn ask_each<'a>(
+        self: &'a Arc<Self>,
+        request: &'a ChatRequest,
+        candidates: &'a [Candidate],
+        started: Instant,
+    ) -> BoxFuture<'a, Result<Part, InferError>> {
+        Box::pin(async move {
+            let mut best: Option<InferError> = None;
+            for candidate in candidates.iter().take(ATTEMPTS) {
+                match begin(self, candidate, request, started).await {
+                    Ok(part) => return Ok(part),
+                    Err(Attempt::Final(error)) => return Err(error),
+                    Err(Attempt::Elsewhere { error, busy }) => {
+                        debug!(provider = %candidate.seller.address, %error, "no answer from here");
+                        self.missed(candidate.seller.address, busy);
+                        best = Some(nearer(best, error));
+                    }
+                }
+            }
+            Err(best.unwrap_or_else(|| self.nobody(request.model())))
+        })
+    }
+
+    pub(crate) fn candidates(
         &self,
         request: &ChatRequest,
         demand: &Demand,

@@ -5,9 +5,9 @@
 
 use std::future::Future;
 
-use consumer::{Answer, BrokenError, Consumer, InferError, ModelView, Piece, Shortage};
+use consumer::{Answer, BrokenError, Consumer, InferError, ModelView, Piece, Shortage, Wishes};
 use futures_util::Stream;
-use market::{Address, Demand, Labels, RequestId};
+use market::{Address, Labels, RequestId};
 use openai::ChatRequest;
 
 /// Who answers requests.
@@ -15,12 +15,12 @@ pub trait Market: Send + Sync + 'static {
     /// A running answer. Dropping it must stop all work behind it.
     type Answer: Running;
 
-    /// Starts an answer that meets `demand`. Dropping the future must stop all
+    /// Starts an answer as it is wished. Dropping the future must stop all
     /// work behind it.
     fn infer(
         &self,
         request: ChatRequest,
-        demand: Demand,
+        wishes: Wishes,
     ) -> impl Future<Output = Result<Self::Answer, InferError>> + Send;
 
     /// What is on offer.
@@ -45,8 +45,8 @@ pub trait Running: Stream<Item = Result<Piece, BrokenError>> + Send + Unpin + 's
 impl Market for Consumer {
     type Answer = Answer;
 
-    async fn infer(&self, request: ChatRequest, demand: Demand) -> Result<Answer, InferError> {
-        Self::infer(self, request, demand).await
+    async fn infer(&self, request: ChatRequest, wishes: Wishes) -> Result<Answer, InferError> {
+        Self::infer(self, request, wishes).await
     }
 
     fn models(&self) -> Vec<ModelView> {

@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use consumer::{BrokenError, Piece, Summary};
+use consumer::{BrokenError, Failover, FailoverError, Piece, Summary, Wishes};
 use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -32,6 +32,8 @@ const PROVIDER: HeaderName = HeaderName::from_static("x-lethe-provider");
 const LABELS: HeaderName = HeaderName::from_static("x-lethe-labels");
 /// What of that the client insists on.
 const DEMAND: HeaderName = HeaderName::from_static("x-lethe-demand");
+/// Whether another provider may go on with it.
+const FAILOVER: HeaderName = HeaderName::from_static("x-lethe-failover");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// A body up to this length is parsed in well under a millisecond.
@@ -44,7 +46,10 @@ pub(crate) async fn complete<M: Market>(
 ) -> Result<Response, Fault> {
     let front = &shop.front;
     let begun = Instant::now();
-    let demand = demand(request.headers())?;
+    let wishes = Wishes {
+        demand: demand(request.headers())?,
+        failover: failover(request.headers())?,
+    };
     let (body, place) =
         body::read(request.into_body(), &front.room, &front.settings.limits).await?;
     let request = parse(body).await?;
@@ -56,7 +61,7 @@ pub(crate) async fn complete<M: Market>(
     let begin = async {
         let mut answer = shop
             .market
-            .infer(request, demand)
+            .infer(request, wishes)
             .await
             .map_err(|error| Fault::from(&error))?;
         let first = answer.next().await.unwrap_or_else(|| Err(silent()));
@@ -110,6 +115,18 @@ fn demand(headers: &HeaderMap) -> Result<Demand, Fault> {
     }
     text.parse()
         .map_err(|error: DemandError| bad(error.to_string()))
+}
+
+/// What is to happen when a provider is lost within the answer.
+fn failover(headers: &HeaderMap) -> Result<Failover, Fault> {
+    let Some(value) = headers.get(&FAILOVER) else {
+        return Ok(Failover::default());
+    };
+    let text = value.to_str().unwrap_or_default();
+    text.parse().map_err(|error: FailoverError| {
+        let message = format!("header {FAILOVER}: {error}");
+        Fault::new(StatusCode::BAD_REQUEST, "invalid_request", message)
+    })
 }
 
 fn too_many(front: &Front) -> Fault {

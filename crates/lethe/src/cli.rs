@@ -289,6 +289,9 @@ pub(crate) struct Provide {
     /// The longest silence of that server within an answer.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "backend", value_parser = clap::value_parser!(u64).range(1..=90))]
     pub(crate) stall_after: u64,
+    /// Do not try, with two short requests at the start, whether the backend goes on with a begun answer; such answers are then left to others.
+    #[arg(long)]
+    pub(crate) no_probe: bool,
     /// A GGUF file to serve with the embedded engine; the demonstration model if neither is given.
     #[arg(long, value_name = "FILE")]
     pub(crate) gguf: Option<PathBuf>,

@@ -110,6 +110,7 @@ pub(crate) async fn provide(args: cli::Provide) -> Result<(), RoleError> {
         backend,
         upstream,
         claims,
+        probe: !args.no_probe,
     };
     let selling = sell(&place, shop, Some(args.endpoint), args.listen).await?;
     let (address, endpoint) = (selling.address, selling.provider.addr());

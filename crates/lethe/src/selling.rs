@@ -56,6 +56,8 @@ pub(crate) struct Shop {
     pub(crate) upstream_model: String,
     /// `own-engine` or `third-party`.
     pub(crate) upstream: &'static str,
+    /// Whether it is tried if the backend goes on with a begun answer.
+    pub(crate) probe: bool,
     /// When it claims.
     pub(crate) claims: ClaimPolicy,
 }
@@ -159,6 +161,7 @@ async fn config(shop: Shop, bound: SocketAddr, ledger: &EvmLedger) -> Result<Con
         backend: shop.backend,
         slots: shop.slots,
         queue: shop.queue,
+        probe: shop.probe,
     };
     Ok(Config {
         endpoint: bound.to_string(),

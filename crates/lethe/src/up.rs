@@ -291,6 +291,7 @@ impl Spec {
             backend: engine_backend(engine),
             upstream_model: model.to_owned(),
             upstream: "own-engine",
+            probe: true,
             claims: ClaimPolicy {
                 interval: CLAIM_EVERY,
                 ..ClaimPolicy::default()

@@ -35,6 +35,9 @@ pub struct Offer {
     /// Where the tokens are made: `own-engine` or `third-party`; anything else, or nothing, counts as third party.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<String>,
+    /// Goes on with an answer that the request's last message begins (`continue_final_message`), as the provider has tried.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub continues: bool,
 }
 
 /// What a node says of itself.

@@ -198,6 +198,7 @@ fn config() -> Config {
         backend,
         slots: 4,
         queue: 4,
+        probe: false,
     };
     Config {
         endpoint: "127.0.0.1:3333".into(),

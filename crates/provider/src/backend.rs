@@ -6,6 +6,7 @@
 
 mod engine;
 mod openai;
+mod probe;
 mod scripted;
 
 use std::fmt;
@@ -20,6 +21,7 @@ use market::BoxFuture;
 
 pub use engine::EngineBackend;
 pub use openai::{OpenAiBackend, OpenAiConfig, OpenAiConfigError};
+pub(crate) use probe::continues;
 pub use scripted::{Line, Script, ScriptedBackend};
 
 /// The longest message of a backend that is passed on to a consumer.

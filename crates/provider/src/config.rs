@@ -54,6 +54,9 @@ pub struct OfferConfig {
     pub slots: usize,
     /// Requests that wait for a slot; one more is refused at once.
     pub queue: usize,
+    /// Whether the backend is asked, by two short requests of our own, if it
+    /// goes on with a begun answer. Only then the offer says so.
+    pub probe: bool,
 }
 
 /// What a provider is told.

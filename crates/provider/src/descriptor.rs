@@ -24,6 +24,7 @@ struct Listed {
     model: ModelId,
     config: OfferConfig,
     quotes: Quotes,
+    continues: bool,
 }
 
 /// What does not change while the provider runs.
@@ -56,6 +57,7 @@ impl Descriptor {
                 model: *model,
                 config: offer.clone(),
                 quotes: Quotes::new(offer.token, offer.rates, config.quote_validity_s, now),
+                continues: false,
             });
         Self {
             identity,
@@ -77,6 +79,13 @@ impl Descriptor {
         };
         offer.quotes.give(rates, now);
         true
+    }
+
+    /// Whether an offer's backend goes on with a begun answer. Whether that is news.
+    pub(crate) fn set_continues(&self, model: ModelId, continues: bool) -> bool {
+        let mut listed = self.listed();
+        let offer = listed.iter_mut().find(|offer| offer.model == model);
+        offer.is_some_and(|offer| std::mem::replace(&mut offer.continues, continues) != continues)
     }
 
     /// Whether somebody may hold a quote with these rates.
@@ -160,5 +169,6 @@ fn offered(listed: &Listed) -> RecordOffer {
         context_length: *context_length,
         output_tokens_max: *output_tokens_max,
         upstream: upstream.clone(),
+        continues: listed.continues,
     }
 }

@@ -163,6 +163,7 @@ mod tests {
             backend: BackendHandle::new(ScriptedBackend::new(Script::default())),
             slots: 1,
             queue: 0,
+            probe: false,
         };
         Config {
             endpoint: endpoint.into(),

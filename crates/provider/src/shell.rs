@@ -15,9 +15,10 @@ use store::Store;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use transport::{Incoming, Node, door};
 
+use crate::backend::continues;
 use crate::books::TillView;
 use crate::claim::{self, Claimed};
 use crate::config::{Config, ConfigError, check_rates};
@@ -42,6 +43,9 @@ const QUOTES_EVERY: Duration = Duration::from_secs(5);
 
 /// Between two questions to the backends how they do.
 const HEALTH_EVERY: Duration = Duration::from_secs(15);
+
+/// How often it is tried whether a backend goes on with a begun answer.
+const PROBES_MAX: u32 = 3;
 
 /// Between two looks at what still runs when stopping.
 const DRAIN_EVERY: Duration = Duration::from_millis(20);
@@ -375,15 +379,50 @@ impl Inner {
     }
 
     async fn ask_backends(self: Arc<Self>) {
+        let mut probes = BTreeMap::new();
         loop {
             for sale in self.sales.values() {
                 match sale.config.backend.check().await {
                     Ok(()) => sale.is_well(),
-                    Err(error) => sale.is_unwell(&error),
+                    Err(error) => {
+                        sale.is_unwell(&error);
+                        continue;
+                    }
+                }
+                let left = probes.entry(sale.model).or_insert(PROBES_MAX);
+                if sale.config.probe && *left > 0 {
+                    *left -= 1;
+                    if self.probe(sale).await {
+                        *left = 0;
+                    }
                 }
             }
             sleep(HEALTH_EVERY).await;
         }
+    }
+
+    /// Tries whether a backend goes on with a begun answer. Whether it is known now.
+    async fn probe(&self, sale: &Sale) -> bool {
+        let config = &sale.config;
+        let continues = match continues(&config.backend, &config.upstream_model).await {
+            Ok(continues) => continues,
+            Err(error) => {
+                let model = &config.name;
+                debug!(%error, model, "not known whether the backend goes on with a begun answer");
+                return false;
+            }
+        };
+        if self.descriptor.set_continues(sale.model, continues) {
+            let now = (self.clock)();
+            self.descriptor
+                .sign(&self.wallet, &self.node_key, self.desk.record(), now);
+        }
+        info!(
+            model = config.name,
+            continues, "tried whether the backend goes on with a begun answer"
+        );
+        // One that varies its answers may do better the next time.
+        continues
     }
 
     /// Waits until everybody had the last word, for so long.

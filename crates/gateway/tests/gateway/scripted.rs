@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use consumer::{BrokenError, InferError, ModelView, OfferView, Piece, Shortage, Summary};
+use consumer::{BrokenError, InferError, ModelView, OfferView, Piece, Shortage, Summary, Wishes};
 use futures_util::Stream;
 use gateway::{Gateway, Market, Running, Settings};
 use market::{
@@ -52,9 +52,9 @@ pub(crate) struct Scripted {
 impl Market for Scripted {
     type Answer = Play;
 
-    async fn infer(&self, request: ChatRequest, demand: Demand) -> Result<Play, InferError> {
+    async fn infer(&self, request: ChatRequest, wishes: Wishes) -> Result<Play, InferError> {
         self.asked.lock().unwrap().push(request);
-        self.demands.lock().unwrap().push(demand);
+        self.demands.lock().unwrap().push(wishes.demand);
         let plan = self.plans.lock().unwrap().pop_front();
         match plan.expect("a request that the test did not plan") {
             Plan::Fail(error) => Err(error),
@@ -174,6 +174,7 @@ pub(crate) fn summary() -> Summary {
         ttft_ms: 1,
         duration_ms: 2,
         labels: LABELS,
+        parts: vec![],
     }
 }
 

@@ -1,5 +1,6 @@
 //! An OpenAI-compatible server that counts to a number, slowly enough to be
-//! interrupted, or falls silent on the way.
+//! interrupted, or falls silent on the way; it goes on with what was begun.
+//! Given tools, it calls one with what it counted, piece by piece.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -22,6 +23,8 @@ use tokio::task::JoinSet;
 pub(crate) const INPUT_TOKENS: u32 = 9;
 /// A question that it does not take.
 pub(crate) const REFUSED: &str = "none";
+/// Pieces that a call comes in.
+pub(crate) const CALL_PIECES: u32 = 100;
 const GAP: Duration = Duration::from_millis(4);
 
 /// It runs until dropped.
@@ -79,11 +82,13 @@ async fn count(
     State((running, silent_after)): State<(Arc<AtomicUsize>, u32)>,
     axum::Json(body): axum::Json<Value>,
 ) -> Response {
-    let last = body["messages"]
-        .as_array()
-        .and_then(|messages| messages.last())
-        .cloned()
-        .unwrap_or_default();
+    let mut messages = body["messages"].as_array().cloned().unwrap_or_default();
+    let mut last = messages.pop().unwrap_or_default();
+    let mut begun = String::new();
+    if body["continue_final_message"] == true {
+        begun = last["content"].as_str().unwrap_or_default().to_owned();
+        last = messages.pop().unwrap_or_default();
+    }
     let to: u32 = last["content"]
         .as_str()
         .and_then(|text| text.parse().ok())
@@ -96,12 +101,19 @@ async fn count(
     if silent_after == 0 {
         std::future::pending::<()>().await;
     }
-    let lines = futures_util::stream::unfold((0, open), move |(at, open)| async move {
+    let calls = body["tools"].is_array();
+    let (first, cut) = begins(begun.len(), to);
+    let lines = futures_util::stream::unfold((first, open), move |(at, open)| async move {
         if at == silent_after {
             std::future::pending::<()>().await;
         }
         tokio::time::sleep(GAP).await;
-        let line = line(at, to)?;
+        let cut = if at == first { cut } else { 0 };
+        let line = match at.checked_sub(to) {
+            Some(piece) if calls && piece < CALL_PIECES => call(piece),
+            Some(piece) if calls => line(to + piece - CALL_PIECES, to, first, 0)?,
+            _ => line(at, to, first, cut)?,
+        };
         Some((Ok::<_, Infallible>(line), (at + 1, open)))
     });
     (
@@ -111,7 +123,33 @@ async fn count(
         .into_response()
 }
 
-fn line(at: u32, to: u32) -> Option<String> {
+/// The number that so many bytes of counting end in, and how much of it they have.
+fn begins(mut bytes: usize, to: u32) -> (u32, usize) {
+    for at in 0..to {
+        let length = format!("{at} ").len();
+        if bytes < length {
+            return (at, bytes);
+        }
+        bytes -= length;
+    }
+    (to, 0)
+}
+
+/// A piece of a call: its name first, its argument digit by digit.
+fn call(piece: u32) -> String {
+    let function = match piece {
+        0 => json!({ "name": "count", "arguments": "[" }),
+        piece if piece == CALL_PIECES - 1 => json!({ "arguments": "9]" }),
+        _ => json!({ "arguments": "1," }),
+    };
+    let chunk = json!({
+        "id": "c", "object": "chat.completion.chunk", "created": 1, "model": "/secret/path",
+        "choices": [{ "index": 0, "delta": { "tool_calls": [{ "index": 0, "function": function }] } }],
+    });
+    format!("data: {chunk}\n\n")
+}
+
+fn line(at: u32, to: u32, first: u32, cut: usize) -> Option<String> {
     let chunk = |choices: Value, usage: Value| {
         let chunk = json!({ "id": "c", "object": "chat.completion.chunk", "created": 1, "model": "/secret/path",
                             "choices": choices, "usage": usage });
@@ -119,7 +157,7 @@ fn line(at: u32, to: u32) -> Option<String> {
     };
     match at {
         at if at < to => chunk(
-            json!([{ "index": 0, "delta": { "content": format!("{at} ") } }]),
+            json!([{ "index": 0, "delta": { "content": &format!("{at} ")[cut..] } }]),
             Value::Null,
         ),
         at if at == to => chunk(
@@ -127,7 +165,7 @@ fn line(at: u32, to: u32) -> Option<String> {
             Value::Null,
         ),
         at if at == to + 1 => {
-            let usage = json!({ "prompt_tokens": INPUT_TOKENS, "completion_tokens": to,
+            let usage = json!({ "prompt_tokens": INPUT_TOKENS + first, "completion_tokens": to - first,
                                 "total_tokens": INPUT_TOKENS + to });
             chunk(json!([]), usage)
         }

@@ -9,6 +9,7 @@ mod backend;
 mod copies;
 mod crash;
 mod exits;
+mod failover;
 mod history;
 mod matrix;
 mod outage;

@@ -203,6 +203,20 @@ impl Client {
             .await
     }
 
+    /// Asks with headers.
+    pub(crate) async fn ask_with(
+        &self,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> reqwest::Response {
+        let url = format!("{}/chat/completions", self.base_url);
+        let request = self.http.post(url).bearer_auth(&self.key).json(body);
+        let request = headers.iter().fold(request, |request, (name, value)| {
+            request.header(*name, *value)
+        });
+        request.send().await.unwrap()
+    }
+
     /// Asks until somebody answers to the end: a provider that was just
     /// started has to be found first.
     pub(crate) async fn answered(&self, model: &str, question: &str) -> Answer {
@@ -246,7 +260,7 @@ impl Answer {
         Self::of(String::from_utf8_lossy(&raw).into_owned())
     }
 
-    fn of(raw: String) -> Self {
+    pub(crate) fn of(raw: String) -> Self {
         let mut answer = Self::default();
         for line in raw.lines() {
             if let Some(tail) = line.strip_prefix(": lethe ") {

@@ -176,6 +176,7 @@ impl Town {
             price,
             "--claim-every",
             CLAIM_EVERY,
+            "--no-probe",
         ];
         args.map(str::to_owned).into()
     }

@@ -43,6 +43,8 @@ pub struct Script {
     pub begin_after: Duration,
     /// What comes, in order; then the answer is complete.
     pub lines: Vec<Line>,
+    /// Whether it goes on where the request's last message ends, if that begins the answer.
+    pub continues: bool,
 }
 
 impl Script {
@@ -64,7 +66,36 @@ impl Script {
         Self {
             begin_after: Duration::ZERO,
             lines,
+            continues: false,
         }
+    }
+
+    /// What is still to come of it for this request.
+    fn rest(&self, body: &[u8]) -> VecDeque<Line> {
+        let mut lines: VecDeque<_> = self.lines.clone().into();
+        let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+        if !self.continues || body["continue_final_message"] != true {
+            return lines;
+        }
+        let last = body["messages"].as_array().and_then(|all| all.last());
+        let begun = last.and_then(|last| last["content"].as_str());
+        let mut begun = begun.unwrap_or_default().to_owned();
+        while !begun.is_empty() {
+            match lines.pop_front() {
+                Some(Line::Say(text)) => match begun.strip_prefix(&text) {
+                    Some(rest) => begun = rest.to_owned(),
+                    None => {
+                        // It ends within this line, or is of another script.
+                        let rest = text.strip_prefix(&begun).unwrap_or(&text);
+                        lines.push_front(Line::Say(rest.to_owned()));
+                        break;
+                    }
+                },
+                Some(_) => {}
+                None => break,
+            }
+        }
+        lines
     }
 }
 
@@ -114,11 +145,11 @@ impl Drop for Listening {
 }
 
 impl Backend for ScriptedBackend {
-    async fn chat(&self, _: Bytes) -> Result<ChunkStream, BackendError> {
+    async fn chat(&self, body: Bytes) -> Result<ChunkStream, BackendError> {
         let listening = Listening::new(&self.running);
         self.started.fetch_add(1, Ordering::SeqCst);
         tokio::time::sleep(self.script.begin_after).await;
-        let lines: VecDeque<_> = self.script.lines.clone().into();
+        let lines = self.script.rest(&body);
         Ok(try_unfold((listening, lines), play).boxed())
     }
 

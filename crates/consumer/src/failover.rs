@@ -1,0 +1,325 @@
+//! What happens when the provider that answers is lost: another one goes on.
+//!
+//! What the caller was told becomes the beginning of the assistant's message
+//! in a request to the next provider, one that has tried that its backend goes
+//! on from there. Each part is an exchange of its own with its own receipt, so
+//! nothing is billed twice but the reading of what was said before. The second
+//! provider sees the beginning of the answer, as it sees the question; it does
+//! not learn who gave it.
+//!
+//! Where that cannot be (`openai::Partial` knows where), or the caller wants
+//! an answer of one piece, it breaks off with an error that says so.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use market::{Address, Amount, Demand, Labels, Outcome};
+use memchr::memmem;
+use openai::{ChatRequest, Partial, Resumed, Seam};
+use tokio::time::{Instant, sleep};
+use tracing::{debug, info};
+
+use crate::answer::{Part, PartSummary, Summary, since_ms};
+use crate::error::{BrokenError, InferError};
+use crate::shell::Inner;
+
+/// Providers in one answer.
+const PARTS_MAX: usize = 16;
+
+/// Time to find one that goes on; all may be busy, or coming back.
+const RESUME_WITHIN: Duration = Duration::from_secs(30);
+
+/// Between two rounds of asking.
+const ROUND_EVERY: Duration = Duration::from_millis(300);
+
+/// What to do when the provider is lost within an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Failover {
+    /// Another one goes on where it broke off.
+    #[default]
+    Continue,
+    /// The answer breaks off: all of it is one provider's, or none.
+    Strict,
+}
+
+/// A header that is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{got:?} is not a way to go on; allowed are continue and strict")]
+pub struct FailoverError {
+    /// What it says.
+    pub got: String,
+}
+
+impl std::str::FromStr for Failover {
+    type Err = FailoverError;
+
+    fn from_str(text: &str) -> Result<Self, FailoverError> {
+        match text.trim() {
+            "continue" => Ok(Self::Continue),
+            "strict" => Ok(Self::Strict),
+            got => Err(FailoverError {
+                got: got.to_owned(),
+            }),
+        }
+    }
+}
+
+/// What a caller wants beside the answer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wishes {
+    /// The labels that it insists on; with less the request fails.
+    pub demand: Demand,
+    /// What to do when a provider is lost.
+    pub failover: Failover,
+}
+
+/// On the way to the next provider.
+pub(crate) type Resuming = Pin<Box<dyn Future<Output = Result<Part, BrokenError>> + Send>>;
+
+/// How it goes on after a part broke off.
+pub(crate) enum Next {
+    Resume(Resuming, Box<Seam>),
+    /// All had come.
+    Over(Option<Bytes>, Box<Summary>),
+    Broken(BrokenError),
+}
+
+/// What has been so far.
+pub(crate) struct Story {
+    inner: Arc<Inner>,
+    request: ChatRequest,
+    wishes: Wishes,
+    started: Instant,
+    ttft_ms: u64,
+    /// What the caller was told, and the tokens of it: of parts that are over,
+    /// and of the one that runs.
+    partial: Partial,
+    tokens_before: u32,
+    tokens: u32,
+    parts: Vec<PartSummary>,
+    labels: Option<Labels>,
+    holds_calls: bool,
+}
+
+impl Story {
+    pub(crate) fn new(
+        inner: Arc<Inner>,
+        request: ChatRequest,
+        wishes: Wishes,
+        started: Instant,
+    ) -> Self {
+        let holds_calls = request.has_tools() && wishes.failover == Failover::Continue;
+        Self {
+            ttft_ms: since_ms(started),
+            inner,
+            request,
+            wishes,
+            started,
+            partial: Partial::default(),
+            tokens_before: 0,
+            tokens: 0,
+            parts: vec![],
+            labels: None,
+            holds_calls,
+        }
+    }
+
+    /// Whether a chunk is a piece of a call that the caller must not have
+    /// before it is whole, since it could not be said again.
+    pub(crate) fn holds(&self, json: &[u8]) -> bool {
+        const NAMES: [&[u8]; 2] = [b"\"tool_calls\"", b"\"function_call\""];
+        // Cheap first: the second look is at few chunks.
+        self.holds_calls
+            && NAMES.iter().any(|name| memmem::find(json, name).is_some())
+            && openai::scan(json).is_ok_and(|facts| facts.calls)
+    }
+
+    pub(crate) fn hold_no_more(&mut self) {
+        self.holds_calls = false;
+    }
+
+    /// The caller has this, and with it so many tokens of the running part.
+    pub(crate) fn told(&mut self, chunks: &[Bytes], tokens: u32) {
+        self.tokens = tokens;
+        if self.wishes.failover == Failover::Continue {
+            chunks.iter().for_each(|json| self.partial.push(json));
+        }
+    }
+
+    /// The running part is lost.
+    pub(crate) fn goes_on(&mut self, part: &Part, broken: BrokenError) -> Next {
+        self.part_over(part, broken.tokens, None);
+        if self.wishes.failover == Failover::Strict {
+            return Next::Broken(broken);
+        }
+        let problem = broken.problem;
+        let because = |why: String| {
+            Next::Broken(BrokenError {
+                tokens: self.tokens_before,
+                problem: format!("{problem}; {why}"),
+            })
+        };
+        if self.inner.stop.is_cancelled() {
+            return because("the node is stopping".into());
+        }
+        if self.parts.len() >= PARTS_MAX {
+            return because(format!("{PARTS_MAX} providers were lost within it"));
+        }
+        match self.request.resumed(&self.partial, self.tokens_before) {
+            Ok(Resumed::Over(last)) => Next::Over(last, Box::new(self.unreceipted(part))),
+            Ok(Resumed::Ask(request, seam)) => {
+                info!(provider = %part.provider, %problem, "lost within an answer; another one goes on");
+                let going_on = Resume {
+                    inner: Arc::clone(&self.inner),
+                    request: *request,
+                    demand: self.demand(),
+                    begun: seam.is_within(),
+                    lost: self.parts.iter().map(|part| part.provider).collect(),
+                    tokens: self.tokens_before,
+                    problem,
+                };
+                Next::Resume(Box::pin(going_on.run()), Box::new(seam))
+            }
+            Err(why) => because(format!("nobody can go on with it: {why}")),
+        }
+    }
+
+    /// What was demanded, and no less than there was.
+    fn demand(&self) -> Demand {
+        let upstream = self.labels.map(|labels| labels.upstream);
+        Demand {
+            upstream: self.wishes.demand.upstream.or(upstream),
+            ..self.wishes.demand
+        }
+    }
+
+    fn part_over(&mut self, part: &Part, delivered: u32, cost: Option<Amount>) {
+        self.parts.push(PartSummary {
+            request: part.request,
+            provider: part.provider,
+            output_tokens: delivered,
+            cost,
+        });
+        let labels = self.labels.get_or_insert(part.labels);
+        labels.upstream = labels.upstream.max(part.labels.upstream);
+        self.tokens_before = self.tokens_before.saturating_add(self.tokens);
+        self.tokens = 0;
+    }
+
+    /// The summary of an answer of which all came but the last receipt.
+    fn unreceipted(&self, part: &Part) -> Summary {
+        Summary {
+            request: part.request,
+            provider: part.provider,
+            token: part.token,
+            input_tokens: 0,
+            output_tokens: self.tokens_before,
+            cost: Amount::ZERO,
+            outcome: Outcome::Complete,
+            ttft_ms: self.ttft_ms,
+            duration_ms: since_ms(self.started),
+            labels: part.labels,
+            parts: self.parts.clone(),
+        }
+    }
+
+    /// The summary of all parts, the last of which ended well.
+    pub(crate) fn whole(&mut self, last: Summary) -> Summary {
+        if self.parts.is_empty() {
+            return last;
+        }
+        let mut parts = std::mem::take(&mut self.parts);
+        parts.push(PartSummary {
+            request: last.request,
+            provider: last.provider,
+            output_tokens: last.output_tokens,
+            cost: Some(last.cost),
+        });
+        let mut labels = last.labels;
+        if let Some(first) = self.labels {
+            labels.upstream = labels.upstream.max(first.upstream);
+        }
+        Summary {
+            labels,
+            output_tokens: self.tokens_before.saturating_add(last.output_tokens),
+            ttft_ms: self.ttft_ms,
+            duration_ms: since_ms(self.started),
+            parts,
+            ..last
+        }
+    }
+}
+
+/// Why nobody goes on.
+#[derive(Debug, thiserror::Error)]
+enum ResumeError {
+    #[error("no other offer says that it goes on with a begun answer")]
+    Nobody,
+    #[error(transparent)]
+    Infer(#[from] InferError),
+}
+
+impl ResumeError {
+    /// Whether waiting does not help.
+    fn stays(&self) -> bool {
+        match self {
+            Self::Nobody => true,
+            Self::Infer(error) => matches!(
+                error,
+                InferError::BadRequest(_) | InferError::Refused { .. } | InferError::Stopping
+            ),
+        }
+    }
+}
+
+/// Looks for somebody who goes on.
+struct Resume {
+    inner: Arc<Inner>,
+    request: ChatRequest,
+    demand: Demand,
+    /// The caller has a beginning that the next one must go on from.
+    begun: bool,
+    /// Who was lost; asked last.
+    lost: Vec<Address>,
+    tokens: u32,
+    problem: String,
+}
+
+impl Resume {
+    async fn run(self) -> Result<Part, BrokenError> {
+        let until = Instant::now() + RESUME_WITHIN;
+        loop {
+            let why = match self.round().await {
+                Ok(part) => return Ok(part),
+                Err(why) => why,
+            };
+            debug!(error = %why, "nobody goes on with the answer yet");
+            let late = Instant::now() + ROUND_EVERY > until || self.inner.stop.is_cancelled();
+            if late || why.stays() {
+                return Err(self.broken(&why));
+            }
+            sleep(ROUND_EVERY).await;
+        }
+    }
+
+    async fn round(&self) -> Result<Part, ResumeError> {
+        let mut candidates = self.inner.candidates(&self.request, &self.demand)?;
+        candidates.retain(|candidate| !self.begun || candidate.offer.continues);
+        if candidates.is_empty() {
+            return Err(ResumeError::Nobody);
+        }
+        candidates.sort_by_key(|candidate| self.lost.contains(&candidate.seller.address));
+        let started = Instant::now();
+        let asked = self.inner.ask_each(&self.request, &candidates, started);
+        Ok(asked.await?)
+    }
+
+    fn broken(&self, why: &ResumeError) -> BrokenError {
+        BrokenError {
+            tokens: self.tokens,
+            problem: format!("{}; nobody else went on with it: {why}", self.problem),
+        }
+    }
+}
