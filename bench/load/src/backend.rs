@@ -2,7 +2,10 @@
 //! each goes out in a write of its own, as from a server that streams.
 //!
 //! The last message of a request says what to do: `TOKENS PER_SECOND`, and a
-//! pace of 0 is as fast as the reader takes it.
+//! pace of 0 is as fast as the reader takes it. With `TOKENS PER_SECOND numbered`
+//! each token is its number, so that it shows if one is missing; such an answer
+//! is gone on with where the request begins it. Anything else is answered with
+//! a few numbers.
 
 use std::io;
 use std::time::Duration;
@@ -53,23 +56,35 @@ async fn say_models(write: &mut OwnedWriteHalf) -> io::Result<()> {
 }
 
 async fn say_tokens(write: &mut OwnedWriteHalf, body: &[u8]) -> io::Result<()> {
-    let (tokens, per_second) =
-        wanted(body).ok_or_else(|| io::Error::other("not TOKENS PER_SECOND"))?;
+    let wanted = Wanted::read(body).ok_or_else(|| io::Error::other("no messages"))?;
     write.write_all(STREAM_HEAD.as_bytes()).await?;
-    let token = event(
-        &choices(json!({ "content": " river" }), Value::Null),
-        Value::Null,
-    );
-    let mut pace = (per_second > 0).then(|| {
-        let mut pace = interval(Duration::from_secs(1) / per_second);
+    let said = |text: &str| {
+        let text = choices(json!({ "content": text }), Value::Null);
+        event(&text, Value::Null)
+    };
+    let river = said(" river");
+    let mut pace = (wanted.per_second > 0).then(|| {
+        let mut pace = interval(Duration::from_secs(1) / wanted.per_second);
         pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
         pace
     });
-    for _ in 0..tokens {
+    let mut skip = wanted.begun_bytes;
+    let mut tokens = 0;
+    for number in 0..wanted.tokens {
+        let word = word(number);
+        if wanted.numbered && skip >= word.len() {
+            skip -= word.len();
+            continue;
+        }
         if let Some(pace) = &mut pace {
             pace.tick().await;
         }
-        write.write_all(&token).await?;
+        match wanted.numbered {
+            true => write.write_all(&said(&word[skip..])).await?,
+            false => write.write_all(&river).await?,
+        }
+        skip = 0;
+        tokens += 1;
     }
     let usage =
         json!({ "prompt_tokens": 9, "completion_tokens": tokens, "total_tokens": 9 + tokens });
@@ -80,11 +95,40 @@ async fn say_tokens(write: &mut OwnedWriteHalf, body: &[u8]) -> io::Result<()> {
     write.write_all(&end).await
 }
 
-fn wanted(body: &[u8]) -> Option<(u32, u32)> {
-    let body: Value = serde_json::from_slice(body).ok()?;
-    let last = body["messages"].as_array()?.last()?["content"].as_str()?;
-    let (tokens, per_second) = last.split_once(' ')?;
-    Some((tokens.parse().ok()?, per_second.parse().ok()?))
+/// The text of a numbered token.
+pub(crate) fn word(number: u32) -> String {
+    format!(" {number}")
+}
+
+/// What a request asks for.
+struct Wanted {
+    tokens: u32,
+    per_second: u32,
+    numbered: bool,
+    /// So much of it stands in the request.
+    begun_bytes: usize,
+}
+
+impl Wanted {
+    fn read(body: &[u8]) -> Option<Self> {
+        const SOME: u32 = 12;
+        let body: Value = serde_json::from_slice(body).ok()?;
+        let mut messages = body["messages"].as_array()?.iter().rev();
+        let begun = match body["continue_final_message"] == true {
+            true => messages.next()?["content"].as_str()?,
+            false => "",
+        };
+        let mut words = messages.next()?["content"].as_str()?.split(' ');
+        let mut number = || words.next().and_then(|word| word.parse().ok());
+        let (tokens, per_second) = (number(), number());
+        let understood = tokens.is_some() && per_second.is_some();
+        Some(Self {
+            tokens: tokens.filter(|_| understood).unwrap_or(SOME),
+            per_second: per_second.filter(|_| understood).unwrap_or(0),
+            numbered: !understood || words.next() == Some("numbered"),
+            begun_bytes: begun.len(),
+        })
+    }
 }
 
 fn choices(delta: Value, finish_reason: Value) -> Value {

@@ -68,7 +68,8 @@ async fn stream(asked: Asked, turn: u32) -> io::Result<Came> {
     let socket = TcpStream::connect(asked.target).await?;
     socket.set_nodelay(true)?;
     let (read, mut write) = socket.into_split();
-    write.write_all(&request(&asked)).await?;
+    let question = format!("{} {}", asked.tokens, asked.per_second);
+    write.write_all(&request(&asked, &question)).await?;
 
     let mut read = BufReader::with_capacity(READ_BYTES, read);
     let head = http::read(&mut read).await?;
@@ -108,11 +109,11 @@ async fn stream(asked: Asked, turn: u32) -> io::Result<Came> {
     Ok(Came { tokens, gaps_ms })
 }
 
-fn request(asked: &Asked) -> Vec<u8> {
+pub(crate) fn request(asked: &Asked, question: &str) -> Vec<u8> {
     let body = json!({
         "model": asked.model,
         "stream": true,
-        "messages": [{ "role": "user", "content": format!("{} {}", asked.tokens, asked.per_second) }],
+        "messages": [{ "role": "user", "content": question }],
     })
     .to_string();
     format!(

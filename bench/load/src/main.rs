@@ -3,11 +3,14 @@
 //! * `load backend`: an OpenAI-compatible server that says as many tokens as it
 //!   is asked for, one event and one write each, at a pace or flat out;
 //! * `load relay TARGET`: the least that can stand between two TCP peers;
-//! * `load client`: reads streams to their end and says how many tokens came.
+//! * `load client`: reads streams to their end and says how many tokens came;
+//! * `load checked`: reads many streams of numbered tokens, so many at a time,
+//!   whatever becomes of them, and says which were whole and how long they paused.
 //!
 //! Servers listen on a free port of the loopback and print their address.
 
 mod backend;
+mod checked;
 mod client;
 mod http;
 mod relay;
@@ -37,8 +40,30 @@ async fn main() -> io::Result<()> {
             println!("{}", client::run(asked).await?);
             Ok(())
         }
+        [
+            "checked",
+            target,
+            key,
+            model,
+            streams,
+            at_once,
+            tokens,
+            per_second,
+        ] => {
+            let asked = client::Asked {
+                target: address(target)?,
+                key: key.to_owned(),
+                model: model.to_owned(),
+                streams: number(streams)?,
+                tokens: number(tokens)?,
+                per_second: number(per_second)?,
+            };
+            println!("{}", checked::run(asked, number(at_once)?).await?);
+            Ok(())
+        }
         _ => Err(io::Error::other(
-            "usage: load backend | relay TARGET | client TARGET KEY MODEL STREAMS TOKENS PER_SECOND",
+            "usage: load backend | relay TARGET | client TARGET KEY MODEL STREAMS TOKENS PER_SECOND | \
+             checked TARGET KEY MODEL STREAMS AT_ONCE TOKENS PER_SECOND",
         )),
     }
 }

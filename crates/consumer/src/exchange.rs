@@ -13,8 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use market::{
     Address, BEGIN_WITHIN, Buying, BuyingError, InputBound, LAST_VOUCHER_WITHIN, Labels,
-    LedgerError, Moment, PurseError, RequestId, SIGN_OF_LIFE_WITHIN, SILENCE_MAX, Said,
-    SignedReceipt, SignedVoucher, Turn,
+    LedgerError, Moment, PurseError, RequestId, SIGN_OF_LIFE_WITHIN, Said, SignedReceipt,
+    SignedVoucher, Turn,
 };
 use openai::ChatRequest;
 use seal::Pacing;
@@ -476,7 +476,7 @@ impl Exchange {
                 return Err(self.broken(format!("the path failed: {}", chain(&error))));
             }
             Err(_) => {
-                let silence = SILENCE_MAX.as_secs();
+                let silence = patience.as_secs();
                 return Err(self.broken(format!("the provider said nothing for {silence} s")));
             }
         };

@@ -286,8 +286,8 @@ pub(crate) struct Provide {
     /// The longest that server is waited for, from a request to the first chunk of its answer.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "backend", value_parser = clap::value_parser!(u64).range(1..=90))]
     pub(crate) first_chunk_within: u64,
-    /// The longest silence of that server within an answer.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "backend", value_parser = clap::value_parser!(u64).range(1..=90))]
+    /// The longest silence of that server within an answer; a consumer waits for 20 s.
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, requires = "backend", value_parser = clap::value_parser!(u64).range(1..=90))]
     pub(crate) stall_after: u64,
     /// Do not try, with two short requests at the start, whether the backend goes on with a begun answer; such answers are then left to others.
     #[arg(long)]

@@ -15,11 +15,14 @@ use crate::{Moment, PurseError, PurseEvent, RequestId, STEP_TOKENS, SignedReceip
 pub const BEGIN_WITHIN: Duration = Duration::from_secs(60);
 
 /// A provider that is there gives a sign of life several times a second.
-pub const SIGN_OF_LIFE_WITHIN: Duration = Duration::from_secs(5);
+pub const SIGN_OF_LIFE_WITHIN: Duration = Duration::from_secs(3);
 
-/// The longest that a provider may say nothing between two words, signs of
-/// life apart.
+/// The longest that a provider may say nothing before its first word, signs of
+/// life apart: it may read a long request, or think.
 pub const SILENCE_MAX: Duration = Duration::from_secs(120);
+
+/// The same between two words of its text. Another provider goes on then.
+pub const PAUSE_MAX: Duration = Duration::from_secs(20);
 
 /// Time for the receipt of an answer that the caller left.
 pub const LEAVE_WITHIN: Duration = Duration::from_secs(2);
@@ -271,6 +274,7 @@ impl Buying {
     fn until(&self) -> Moment {
         self.since.after(match self.phase {
             Phase::Asked => BEGIN_WITHIN,
+            Phase::Reading if self.bytes > 0 => PAUSE_MAX,
             Phase::Reading => SILENCE_MAX,
             Phase::Leaving | Phase::Over => LEAVE_WITHIN,
         })
@@ -378,14 +382,19 @@ mod tests {
     #[test]
     fn every_silence_has_its_meaning() {
         let (mut buying, mut spending) = asked(1000);
-        assert_eq!(buying.silence(at(4)), None);
-        assert_eq!(buying.silence(at(5)), Some(Silence::Path));
+        assert_eq!(buying.silence(at(2)), None);
+        assert_eq!(buying.silence(at(3)), Some(Silence::Path));
         buying.alive(at(58));
         assert_eq!(buying.silence(at(60)), Some(Silence::Unanswered));
         buying.hear(Said::Begin, &mut spending, at(60)).unwrap();
         buying.alive(at(179));
         assert_eq!(buying.silence(at(179)), None);
         assert_eq!(buying.silence(at(180)), Some(Silence::Mute));
+        let first = buying.hear(chunk(1), &mut spending, at(180));
+        assert_eq!(first, Ok(Turn::Chunk { due: false }));
+        buying.alive(at(199));
+        assert_eq!(buying.silence(at(199)), None);
+        assert_eq!(buying.silence(at(200)), Some(Silence::Mute));
         buying.leave(at(200));
         assert_eq!(buying.deadline(), at(202));
         assert_eq!(buying.silence(at(202)), Some(Silence::Left));

@@ -35,8 +35,8 @@ pub use alloy_primitives::{Address, B256, Signature, U256, keccak256};
 pub use amount::{Amount, AmountOverflow, Moment, ParseAmountError, Timestamp};
 pub use books::{Account, Books, BooksError, Posting};
 pub use buying::{
-    BEGIN_WITHIN, Buying, BuyingError, LAST_VOUCHER_WITHIN, LEAVE_WITHIN, SIGN_OF_LIFE_WITHIN,
-    SILENCE_MAX, Said, Silence, Turn,
+    BEGIN_WITHIN, Buying, BuyingError, LAST_VOUCHER_WITHIN, LEAVE_WITHIN, PAUSE_MAX,
+    SIGN_OF_LIFE_WITHIN, SILENCE_MAX, Said, Silence, Turn,
 };
 pub use channel::{
     ChannelConfig, ChannelTerms, Domain, WITHDRAW_DELAY_MAX_S, WITHDRAW_DELAY_MIN_S,

@@ -33,7 +33,7 @@ const FIRST_CHUNK_TIMEOUT: Duration = Duration::from_secs(60);
 const PATIENCE_MAX: Duration = Duration::from_secs(SILENCE_MAX.as_secs() * 3 / 4);
 
 /// Silence within an answer that counts as its end, where nothing else is said.
-const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+const STALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Time for an error's body.
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(5);
