@@ -274,7 +274,7 @@ impl Exchange {
             }
             Ok(Ok(_)) => Err(failed("it spoke out of turn".into())),
             Ok(Err(error)) => {
-                self.inner.paths.broke();
+                self.inner.paths.broke().await;
                 Err(Attempt::lost(provider, &error))
             }
             Err(_) => {
@@ -469,7 +469,7 @@ impl Exchange {
                 return Err(self.broken("the provider closed the stream without a receipt".into()));
             }
             Ok(Err(ReceiveError::Late { .. })) => {
-                self.inner.paths.broke();
+                self.inner.paths.broke().await;
                 return Err(self.broken("the path failed: nothing is heard any more".into()));
             }
             Ok(Err(error)) => {

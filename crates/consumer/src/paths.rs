@@ -45,6 +45,12 @@ const TOLD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A guard that failed is not used for so long, if there is another.
 const SHUN: Duration = Duration::from_secs(20);
 
+/// Time for a guard that is suspected to say something.
+const SUSPECT_WITHIN: Duration = Duration::from_secs(2);
+
+/// Between two such questions.
+const SUSPECT_EVERY: Duration = Duration::from_secs(1);
+
 /// Tokens kept for one provider.
 const TOKENS_KEPT: usize = 64;
 
@@ -121,6 +127,8 @@ pub(crate) struct Paths {
     tokens: Mutex<HashMap<Address, VecDeque<Token>>>,
     /// One look at a time.
     looking: tokio::sync::Mutex<()>,
+    /// When the guards were asked last whether they are there.
+    suspecting: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl Paths {
@@ -151,6 +159,7 @@ impl Paths {
             direct: tokio::sync::OnceCell::new(),
             tokens: Mutex::default(),
             looking: tokio::sync::Mutex::default(),
+            suspecting: tokio::sync::Mutex::default(),
         })
     }
 
@@ -256,14 +265,26 @@ impl Paths {
         }
     }
 
-    /// The way to a provider broke. Whose fault it was nobody can tell: the
-    /// guard that carried is not the first choice for a while.
-    pub(crate) fn broke(&self) {
-        if self.network == Network::Oblivious
-            && let Some(guard) = self.usable().first()
-        {
-            self.shun(guard.account);
+    /// The way to a provider broke. Its end may be silent, or what carried: the
+    /// guards are asked for a word, and who has none is not the first choice
+    /// for a while. Without that question any provider could drive a consumer
+    /// from its guards.
+    pub(crate) async fn broke(&self) {
+        if self.network == Network::Direct {
+            return;
         }
+        let mut asked_at = self.suspecting.lock().await;
+        if asked_at.is_some_and(|at| at.elapsed() < SUSPECT_EVERY) {
+            return;
+        }
+        let asked = self.usable().into_iter().map(|guard| async move {
+            match timeout(SUSPECT_WITHIN, ask(&guard)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) | Err(_) => self.shun(guard.account),
+            }
+        });
+        futures_util::future::join_all(asked).await;
+        *asked_at = Some(Instant::now());
     }
 
     fn token(&self, provider: Address) -> Option<Token> {
