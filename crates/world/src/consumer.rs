@@ -340,7 +340,7 @@ impl Town {
                     Ok(done) => done,
                     Err(problem) => return self.give_up(at, request, problem),
                 };
-                self.oracle.booked(request, self.now_ms);
+                self.oracle.booked(request);
                 if done.raised && self.consumers[at].kind != ConsumerKind::Stingy {
                     // The provider's last step ran ahead of the voucher before.
                     self.bring(at, request, done.voucher);
@@ -366,7 +366,7 @@ impl Town {
                 let Ok(done) = reported(&mut channel.spending, id, written) else {
                     return;
                 };
-                self.oracle.booked(request, self.now_ms);
+                self.oracle.booked(request);
                 if done.raised {
                     self.raised(at, provider, request);
                 }
@@ -430,7 +430,7 @@ impl Town {
                 .push(format!("         consumer {at} signs {ceiling}"));
         }
         let honest = self.consumers[at].kind.is_honest();
-        if honest && let Err(problem) = self.oracle.signed(&signed, self.now_ms) {
+        if honest && let Err(problem) = self.oracle.signed(&signed) {
             self.violate(2, problem);
         }
         signed

@@ -30,7 +30,8 @@ pub(crate) struct Facts {
     /// The consumer's, once it accepted it.
     pub(crate) accepted: Option<Receipt>,
     pub(crate) late: bool,
-    pub(crate) booked_ms: Option<u64>,
+    /// Its place among all bookings and signatures, once its receipt was booked.
+    pub(crate) booked_at: Option<u64>,
     /// The consumer crashed since it asked.
     pub(crate) forgotten: bool,
     pub(crate) refused: bool,
@@ -42,8 +43,10 @@ pub(crate) struct Facts {
 /// One channel.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Money {
-    /// The highest voucher that was signed, and the same by its sum.
+    /// The highest voucher that was signed.
     pub(crate) signed: Amount,
+    /// All of them by their sum, with their first place among all bookings and
+    /// signatures.
     pub(crate) signatures: BTreeMap<Amount, (Signature, u64)>,
     /// The highest ceiling on the consumer's disk.
     pub(crate) journalled: Amount,
@@ -72,6 +75,10 @@ pub(crate) struct Oracle {
     pub(crate) money: BTreeMap<ChannelId, Money>,
     /// Channels that something happened to since they were last checked.
     pub(crate) touched: Vec<ChannelId>,
+    /// Bookings and signatures so far. Their order decides what a voucher
+    /// covers, and a millisecond holds many: two lines that one fsync made
+    /// durable are told of at the same time, one after the other.
+    order: u64,
 }
 
 fn cost(rates: &Rates, input: u32, output: u32) -> Amount {
@@ -139,7 +146,7 @@ impl Oracle {
             billed: None,
             accepted: None,
             late: false,
-            booked_ms: None,
+            booked_at: None,
             forgotten: false,
             refused: false,
             paid: false,
@@ -213,8 +220,14 @@ impl Oracle {
         self.allow(receipt.channel);
     }
 
-    pub(crate) fn booked(&mut self, request: RequestId, now_ms: u64) {
-        self.of(request, |facts| facts.booked_ms = Some(now_ms));
+    pub(crate) fn booked(&mut self, request: RequestId) {
+        let at = self.next_place();
+        self.of(request, |facts| facts.booked_at = Some(at));
+    }
+
+    fn next_place(&mut self) -> u64 {
+        self.order += 1;
+        self.order
     }
 
     pub(crate) fn reconciled(&mut self, id: ChannelId) {
@@ -274,11 +287,13 @@ impl Oracle {
     fn paid(&mut self, id: ChannelId, ceiling: Amount) {
         let money = self.money(id);
         money.received = money.received.max(ceiling);
-        let Some((_, signed_ms)) = money.signatures.get(&ceiling).copied() else {
+        let Some((_, signed_at)) = money.signatures.get(&ceiling).copied() else {
             return;
         };
+        // A voucher covers an answer's receipt, and all that its input came to
+        // beyond the estimate, only if it was signed after that was booked.
         let of = self.facts.values_mut().filter(|facts| facts.channel == id);
-        let booked = of.filter(|facts| facts.booked_ms.is_some_and(|at_ms| at_ms <= signed_ms));
+        let booked = of.filter(|facts| facts.booked_at.is_some_and(|at| at < signed_at));
         let mut booked: Vec<_> = booked.collect();
         let amounts = booked.iter().filter_map(|facts| facts.accepted.as_ref());
         // A voucher that the channel holds too little for does not cover them.
@@ -291,7 +306,8 @@ impl Oracle {
 
     /// A consumer signs a voucher: only what is on its disk, within what the
     /// channel held, for what it read and one step more.
-    pub(crate) fn signed(&mut self, voucher: &SignedVoucher, now_ms: u64) -> Result<(), String> {
+    pub(crate) fn signed(&mut self, voucher: &SignedVoucher) -> Result<(), String> {
+        let place = self.next_place();
         let (id, ceiling) = (voucher.voucher.channel, voucher.voucher.ceiling);
         let money = self.money(id);
         let allowed = money.allowed;
@@ -313,7 +329,7 @@ impl Oracle {
         let known = money
             .signatures
             .entry(ceiling)
-            .or_insert((voucher.signature, now_ms));
+            .or_insert((voucher.signature, place));
         if known.0 != voucher.signature {
             return Err(format!("two signatures for {ceiling}"));
         }
