@@ -96,7 +96,7 @@ impl Channel {
     fn new(config: ChannelConfig, spending: Spending, used: bool) -> Self {
         Self {
             config,
-            id: config.id(&people::DOMAIN),
+            id: people::id_of(&config),
             spending,
             upkeep: Upkeep::Idle,
             wanted: Amount::ZERO,
@@ -152,7 +152,7 @@ impl Town {
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect();
         for (provider, config) in opened {
-            let id = config.id(&people::DOMAIN);
+            let id = people::id_of(&config);
             let read = consumer.disk.read(Book::Purse(id)).iter();
             let events: Result<Vec<PurseEvent>, _> =
                 read.map(|l| serde_json::from_str(l)).collect();
@@ -235,7 +235,7 @@ impl Town {
             return self.reserve(at, request);
         }
         let config = people::channel(at, provider);
-        let id = config.id(&people::DOMAIN);
+        let id = people::id_of(&config);
         let mut channel = Channel::new(config, Spending::new(id), false);
         channel.upkeep = Upkeep::Opening;
         channel.waiters.push(Waiter::Ask(request));
@@ -573,7 +573,7 @@ impl Town {
             self.failed(client, "the connection was reset".to_owned());
         }
         for provider in 0..self.providers.len() {
-            let id = people::channel(at, provider).id(&people::DOMAIN);
+            let id = people::channel_id(at, provider);
             self.oracle.consumer_gone(id);
         }
     }

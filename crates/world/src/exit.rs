@@ -53,7 +53,7 @@ impl Town {
     /// Both sides have the same books, and the chain has what they say.
     fn agree(&mut self, consumer: usize, provider: usize) {
         let config = people::channel(consumer, provider);
-        let id = config.id(&people::DOMAIN);
+        let id = people::id_of(&config);
         let names = format!("consumer {consumer}, provider {provider}");
         let spending = self.consumers[consumer].live.as_ref();
         let spending = spending.and_then(|live| live.channels.get(&provider));
@@ -114,7 +114,7 @@ impl Town {
     }
 
     fn way_out(&self, config: ChannelConfig) -> Option<Op> {
-        let state = self.chain.channel(config.id(&people::DOMAIN), 0).ok()?;
+        let state = self.chain.channel(people::id_of(&config), 0).ok()?;
         match state.withdrawal {
             Some(withdrawal) => {
                 let ready = withdrawal.initiated_at.after_s(config.withdraw_delay_s).0;
@@ -170,7 +170,7 @@ impl Town {
             return;
         }
         for consumer in 0..self.consumers.len() {
-            let id = people::channel(consumer, provider).id(&people::DOMAIN);
+            let id = people::channel_id(consumer, provider);
             let claimed = self.chain.channel(id, 0).unwrap_or_default().total_claimed;
             let money = self.oracle.money(id);
             let charged = Amount::sum(money.receipts.values().map(|receipt| receipt.amount));

@@ -337,7 +337,7 @@ impl Town {
         if live.answers.len() >= PLACES {
             return self.refuse(stream, "busy");
         }
-        let id = infer.config.id(&people::DOMAIN);
+        let id = people::id_of(&infer.config);
         let known = live.channels.contains_key(&id);
         let channel = live
             .channels
@@ -411,7 +411,7 @@ impl Town {
 
     /// Takes the voucher that comes with a request, and then the request.
     fn pay_first(&mut self, at: usize, stream: StreamId, infer: Box<Infer>, again: bool) {
-        let id = infer.config.id(&people::DOMAIN);
+        let id = people::id_of(&infer.config);
         if !people::verifies(&infer.voucher, &infer.config) {
             return self.refuse(stream, "voucher is not signed");
         }

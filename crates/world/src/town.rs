@@ -573,7 +573,7 @@ impl Town {
         }
         for consumer in 0..self.consumers.len() {
             for provider in 0..self.providers.len() {
-                let id = people::channel(consumer, provider).id(&people::DOMAIN);
+                let id = people::channel_id(consumer, provider);
                 let state: ChannelState = self.chain.channel(id, 0).unwrap_or_default();
                 if !state.balance.is_zero() || !state.total_claimed.is_zero() {
                     let money = self.oracle.money(id);
@@ -598,7 +598,7 @@ impl Town {
                 continue;
             }
             last = Some(id);
-            let Some((consumer, provider)) = self.parties(id) else {
+            let Some((consumer, provider)) = people::parties(id) else {
                 continue;
             };
             let honest = (
@@ -612,15 +612,6 @@ impl Town {
                 );
             }
         }
-    }
-
-    pub(crate) fn parties(&self, id: ChannelId) -> Option<(usize, usize)> {
-        let mut all = (0..self.consumers.len()).flat_map(|consumer| {
-            (0..self.providers.len()).map(move |provider| (consumer, provider))
-        });
-        all.find(|(consumer, provider)| {
-            people::channel(*consumer, *provider).id(&people::DOMAIN) == id
-        })
     }
 
     /// A client learns how it went.
