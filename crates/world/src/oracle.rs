@@ -2,14 +2,18 @@
 //! who delivered what, who signed what, and what is really on the disks. The
 //! invariants are checked against it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use chain::OpenTxs;
+use chain::sender::machine::Attempt;
 use market::{
-    Amount, ChannelId, InputBound, PurseEvent, Rates, Receipt, RequestId, STEP_TOKENS, Signature,
-    SignedVoucher, TillEvent,
+    Amount, B256, ChannelId, InputBound, PurseEvent, Rates, Receipt, RequestId, STEP_TOKENS,
+    Signature, SignedVoucher, TillEvent, TxHash,
 };
 
 use crate::disk::Book;
+use crate::sender::{Line, POLICY, take};
+use crate::town::Who;
 
 /// One try of one request.
 #[derive(Debug, Clone)]
@@ -68,6 +72,16 @@ pub(crate) struct Money {
     pub(crate) peak: usize,
 }
 
+/// What an account signed and sent.
+#[derive(Debug, Default)]
+struct Sends {
+    /// On its disk.
+    journalled: BTreeSet<TxHash>,
+    open: OpenTxs,
+    /// Wishes whose inclusion somebody heard of in this life.
+    told: BTreeSet<TxHash>,
+}
+
 /// The truth.
 #[derive(Debug, Default)]
 pub(crate) struct Oracle {
@@ -79,6 +93,7 @@ pub(crate) struct Oracle {
     /// covers, and a millisecond holds many: two lines that one fsync made
     /// durable are told of at the same time, one after the other.
     order: u64,
+    sends: BTreeMap<Who, Sends>,
 }
 
 fn cost(rates: &Rates, input: u32, output: u32) -> Amount {
@@ -245,8 +260,84 @@ impl Oracle {
         money.signed_at_crash = known.into_iter().fold(money.signed, Amount::max);
     }
 
+    /// A node died: what it had only in mind is gone.
+    pub(crate) fn node_gone(&mut self, who: Who) {
+        self.sends.entry(who).or_default().told.clear();
+    }
+
+    /// A transaction is signed: for no more than the ceiling, and if it is for
+    /// a new wish, no other nonce has the same wish in the journal unheard.
+    pub(crate) fn signs(&mut self, who: Who, attempt: &Attempt, new: bool) -> Result<(), String> {
+        let (fee, most) = (attempt.fees.fee_per_gas, POLICY.ceiling.of(attempt.gas));
+        if fee > most {
+            return Err(format!(
+                "{fee} wei per gas are signed, at most {most} allowed"
+            ));
+        }
+        let sends = self.sends.entry(who).or_default();
+        let open = sends.open.clone().left();
+        // Whoever heard of one of a nonce's transactions heard of all.
+        let heard = |nonce| {
+            let mut of = open.iter().filter(|open| open.tx.nonce == nonce);
+            of.any(|open| open.told || sends.told.contains(&open.tx.hash))
+        };
+        let mut same = open.iter().filter(|open| open.tx.intent == attempt.intent);
+        let unheard = same.find(|open| open.tx.nonce != attempt.nonce && !heard(open.tx.nonce));
+        match unheard.filter(|_| new) {
+            Some(open) => Err(format!(
+                "{who:?}: one wish is signed for with nonce {} and with {}",
+                open.tx.nonce, attempt.nonce
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Somebody hears that a wish was included.
+    pub(crate) fn told(&mut self, who: Who, intent: B256) {
+        let sends = self.sends.entry(who).or_default();
+        let open = sends.open.clone().left();
+        let heard = open.iter().filter(|open| open.tx.intent == intent);
+        sends.told.extend(heard.map(|open| open.tx.hash));
+    }
+
+    /// A transaction is handed in: only what is on the disk.
+    pub(crate) fn sends(&mut self, who: Who, hash: TxHash) -> Result<(), String> {
+        match self
+            .sends
+            .entry(who)
+            .or_default()
+            .journalled
+            .contains(&hash)
+        {
+            true => Ok(()),
+            false => Err(format!("{who:?} sends {hash}, which is not in its journal")),
+        }
+    }
+
+    /// A node starts: it knows the transactions that its disk left open.
+    pub(crate) fn sends_again(&mut self, who: Who, known: BTreeSet<TxHash>) -> Result<(), String> {
+        let open = self.sends.entry(who).or_default().open.clone().left();
+        let open: BTreeSet<_> = open.iter().map(|open| open.tx.hash).collect();
+        match open == known {
+            true => Ok(()),
+            false => Err(format!(
+                "{who:?} starts with {} transactions, its disk had {}",
+                known.len(),
+                open.len()
+            )),
+        }
+    }
+
+    fn transaction(&mut self, who: Who, line: Line) {
+        let sends = self.sends.entry(who).or_default();
+        if let Line::Signed(tx) = &line {
+            sends.journalled.insert(tx.hash);
+        }
+        take(&mut sends.open, line);
+    }
+
     /// Lines are on a disk.
-    pub(crate) fn synced(&mut self, book: Book, lines: &[String]) {
+    pub(crate) fn synced(&mut self, who: Who, book: Book, lines: &[String]) {
         match book {
             Book::Purse(id) => {
                 for line in lines {
@@ -280,7 +371,14 @@ impl Oracle {
                     }
                 }
             }
-            Book::Channels | Book::Sent => {}
+            Book::Sent => {
+                for line in lines {
+                    if let Ok(line) = serde_json::from_str(line) {
+                        self.transaction(who, line);
+                    }
+                }
+            }
+            Book::Channels => {}
         }
     }
 
