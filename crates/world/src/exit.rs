@@ -99,8 +99,8 @@ impl Town {
     /// The next step out, as the chain alone tells.
     pub(crate) fn leave_town(&mut self, at: usize) {
         let account = people::wallet(at).address();
-        let mut nonce = self.chain.nonce(account, 0);
-        for op in self.ways_out(at) {
+        let next = self.chain.nonce(account, 0);
+        for (nonce, op) in (next..).zip(self.ways_out(at)) {
             let op = match op {
                 ExitStep::Initiate { config, amount } => Op::Initiate(config, amount),
                 ExitStep::Finalise { config, .. } => Op::Finalize(config),
@@ -108,7 +108,6 @@ impl Town {
                 other => return self.violate(4, format!("consumer {at} is to {other:?}")),
             };
             let tx = Tx::sign(account, digest(&op), nonce, (GAS, FEES), op);
-            nonce += 1;
             // One that is known already comes about by itself.
             let _ = self.chain.submit(tx);
         }

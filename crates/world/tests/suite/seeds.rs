@@ -14,6 +14,9 @@ const KEPT: &[u64] = &[
     // After a crash a late receipt, whose input came to more than its estimate, took from what had been
     // signed for another answer.
     19267,
+    // A transaction that a sequencer had refused, because the one before it was missing, was sent again
+    // only after 20 seconds, and came too early again.
+    18989,
 ];
 
 #[test]
