@@ -1,4 +1,7 @@
-//! Seeds that once broke a rule. `torture` prints the line to add.
+//! Seeds that once broke a rule. `torture` prints the line to add. A seed tells
+//! its story only as long as the town is the same: since the town has the
+//! node's sender of transactions, those before the last one tell another.
+//! Where a rule was wrong, it has a test beside it, too.
 
 use world::{Plan, play};
 
