@@ -96,22 +96,27 @@ impl Pace {
     /// finality is too long for who waits to open a channel. What is taken back
     /// all the same is sent again, the same bytes, until it is final.
     pub(crate) const PUBLIC: Self = Self {
-        policy: Policy {
-            poll_min: Duration::from_millis(500),
-            poll_max: Duration::from_secs(5),
-            resend: Duration::from_secs(20),
-            raise_after: Duration::from_secs(30),
-            tell_depth: 1,
-            keep_untold: KEEP_UNTOLD,
-            open_max: OPEN_MAX,
-            ceiling: Ceiling {
-                fee_per_gas: FEE_PER_GAS_MAX_WEI,
-                // A twentieth of a coin: a claim of a hundred channels at 12 gwei.
-                cost: 50_000_000_000_000_000,
-            },
-        },
+        policy: Policy::PUBLIC,
         finality: Finality::TagOrDepth(65),
         patience: Duration::from_secs(180),
+    };
+}
+
+impl Policy {
+    /// For a public chain. The simulator follows it too.
+    pub const PUBLIC: Self = Self {
+        poll_min: Duration::from_millis(500),
+        poll_max: Duration::from_secs(5),
+        resend: Duration::from_secs(20),
+        raise_after: Duration::from_secs(30),
+        tell_depth: 1,
+        keep_untold: KEEP_UNTOLD,
+        open_max: OPEN_MAX,
+        ceiling: Ceiling {
+            fee_per_gas: FEE_PER_GAS_MAX_WEI,
+            // A twentieth of a coin: a claim of a hundred channels at 12 gwei.
+            cost: 50_000_000_000_000_000,
+        },
     };
 }
 

@@ -192,6 +192,15 @@ impl Running {
         let input = receipt.input_tokens.saturating_sub(self.bound.estimate);
         self.rates.step()?.plus(self.rates.cost(input, 0)?)
     }
+
+    /// What its receipt may come to that nothing was signed for, of that which
+    /// it does come to: its input beyond the estimate, and the last step of its
+    /// output. The first step was signed for with the request.
+    fn unsigned(&self, receipt: &Receipt) -> Result<Amount, AmountOverflow> {
+        let input = receipt.input_tokens.saturating_sub(self.bound.estimate);
+        let output = receipt.output_tokens.saturating_sub(STEP_TOKENS);
+        self.rates.cost(input, output.min(STEP_TOKENS))
+    }
 }
 
 /// The consumer's side of one channel.
@@ -214,7 +223,8 @@ pub struct Purse {
     given_up: VecDeque<(RequestId, Running)>,
     /// All that was claimed, says the chain.
     claimed: Amount,
-    /// What was signed for those, less their receipts.
+    /// What was signed for those, less their receipts, as far as these can have
+    /// been signed for: what one came to beyond that was not taken from the others.
     lost_signed: Amount,
     /// What their receipts may still come to, and each of them one step more.
     lost_reach: Amount,
@@ -233,7 +243,15 @@ impl Purse {
         let mut purse = Self::default();
         // What can be owed in all: the ceiling, and a step for each late receipt.
         let mut reach = Amount::ZERO;
+        // How far the last voucher would have had to reach, had the channel held enough.
+        let mut short = Amount::ZERO;
         for event in events {
+            match event {
+                PurseEvent::Short { needed } => short = *needed,
+                PurseEvent::Restored => {}
+                // The ceiling reached as far as it had to, or there is a word of it next.
+                _ => short = Amount::ZERO,
+            }
             match event {
                 PurseEvent::Asked {
                     request,
@@ -264,7 +282,7 @@ impl Purse {
             reach = reach.max(purse.ceiling);
         }
         if !purse.lost.is_empty() {
-            purse.lost_signed = purse.ceiling.less(purse.charged);
+            purse.lost_signed = purse.ceiling.max(short).less(purse.charged);
             purse.lost_reach = reach.less(purse.charged);
         }
         Ok(purse)
@@ -505,9 +523,10 @@ impl Purse {
         if amount > allowed {
             return Err(PurseError::Unsigned { amount, allowed });
         }
+        let signed_for = self.lost_signed.plus(asked.unsigned(receipt)?)?;
         self.book(receipt)?;
         self.lost.remove(&request);
-        self.lost_signed = self.lost_signed.less(amount);
+        self.lost_signed = signed_for.less(amount);
         self.lost_reach = allowed.less(amount);
         if self.lost.is_empty() {
             self.settle_lost();
@@ -921,6 +940,44 @@ mod tests {
             assert!(purse.reconciled(&receipt(1, 1, 41, 64, 105)).is_err());
             assert!(purse.reconciled(&receipt(1, 1, 40, 64, 104)).is_ok());
         }
+    }
+
+    /// Two answers run, each signed for up to 42 units, when the process ends.
+    fn two_lost() -> Vec<PurseEvent> {
+        let mut purse = purse(1000);
+        let asked = [1, 2].map(|n| purse.ask(request(n), RATES, BOUND).unwrap());
+        asked.to_vec()
+    }
+
+    #[test]
+    fn a_late_receipt_does_not_take_what_was_signed_for_others() {
+        // What nothing was signed for: 30 tokens of input, 8 of output.
+        for (input, output, unsigned) in [(10, 32, 0), (40, 32, 30), (10, 40, 8), (40, 40, 38)] {
+            let mut purse = crashed(&two_lost());
+            let amount = u128::from(input + output);
+            let late = receipt(1, 1, input, output, amount);
+            let booked = purse.reconciled(&late).unwrap();
+            assert_eq!(purse.ceiling(), Amount::new(84 + unsigned));
+            // The other's 42 and the new one's.
+            let next = ceiling(purse.ask(request(3), RATES, BOUND).unwrap());
+            assert_eq!(next, Some(amount + 42 + 42));
+            // The journal says the same.
+            let mut again = crashed(&[two_lost(), booked].concat());
+            let next = ceiling(again.ask(request(3), RATES, BOUND).unwrap());
+            assert_eq!(next, Some(amount + 42 + 42));
+        }
+    }
+
+    #[test]
+    fn what_the_channel_held_too_little_for_is_signed_for_after_a_crash_too() {
+        let mut purse = crashed(&two_lost());
+        purse.funded(Amount::new(84));
+        let booked = purse.reconciled(&receipt(1, 1, 40, 32, 72)).unwrap();
+        let needed = Amount::new(114);
+        assert_eq!(booked[1], PurseEvent::Short { needed });
+        let mut again = crashed(&[two_lost(), booked].concat());
+        let next = ceiling(again.ask(request(3), RATES, BOUND).unwrap());
+        assert_eq!(next, Some(72 + 42 + 42));
     }
 
     #[test]

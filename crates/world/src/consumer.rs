@@ -22,9 +22,7 @@ use crate::sender::Sender;
 use crate::town::{Timer, Token, Town, Who};
 use crate::wire::{About, Infer, Message, Side, StreamId};
 
-/// Paid into a channel at a time.
-const DEPOSIT: Amount = Amount::new(500);
-/// The most that a channel may hold.
+/// The most that a channel may hold unspent.
 pub(crate) const CHANNEL_MAX: Amount = Amount::new(6_000);
 /// Deposits tried for one request.
 const TOP_UPS: u32 = 3;
@@ -73,6 +71,8 @@ pub(crate) struct Channel {
     pub(crate) spending: Spending,
     upkeep: Upkeep,
     wanted: Amount,
+    /// What was signed and receipted when it was last looked at.
+    mark: (Amount, u64),
     waiters: Vec<Waiter>,
     pub(crate) unreconciled: bool,
     mending: bool,
@@ -94,9 +94,11 @@ pub(crate) struct Answer {
 
 impl Channel {
     fn new(config: ChannelConfig, spending: Spending, used: bool) -> Self {
+        let mark = (spending.purse().ceiling(), spending.purse().sequence());
         Self {
+            mark,
             config,
-            id: config.id(&people::DOMAIN),
+            id: people::id_of(&config),
             spending,
             upkeep: Upkeep::Idle,
             wanted: Amount::ZERO,
@@ -137,7 +139,6 @@ impl Town {
     pub(crate) fn consumer_starts(&mut self, at: usize) {
         let mut live = Live::default();
         let consumer = &mut self.consumers[at];
-        let account = people::wallet(at).address();
         if self.plan.mutant == Some(Mutant::ForgetCeiling) {
             for book in consumer.disk.books() {
                 if matches!(book, Book::Purse(_)) {
@@ -152,7 +153,7 @@ impl Town {
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect();
         for (provider, config) in opened {
-            let id = config.id(&people::DOMAIN);
+            let id = people::id_of(&config);
             let read = consumer.disk.read(Book::Purse(id)).iter();
             let events: Result<Vec<PurseEvent>, _> =
                 read.map(|l| serde_json::from_str(l)).collect();
@@ -166,13 +167,13 @@ impl Town {
             live.channels
                 .insert(provider, Channel::new(config, spending, used));
         }
-        live.sender = Sender::resume(account, consumer.disk.read(Book::Sent));
-        let resumes = live.sender.is_busy();
-        consumer.live = Some(live);
+        let Some(sender) = self.sender_starts(Who::Consumer(at)) else {
+            return;
+        };
+        live.sender = sender;
+        self.consumers[at].live = Some(live);
         self.consumer_same_as_before(at);
-        if resumes {
-            self.look(Who::Consumer(at), 500);
-        }
+        self.turn(Who::Consumer(at));
         self.timer(Who::Consumer(at), 10_000, Timer::Look);
         let live = self.consumers[at].live.iter();
         let providers: Vec<_> = live
@@ -235,7 +236,7 @@ impl Town {
             return self.reserve(at, request);
         }
         let config = people::channel(at, provider);
-        let id = config.id(&people::DOMAIN);
+        let id = people::id_of(&config);
         let mut channel = Channel::new(config, Spending::new(id), false);
         channel.upkeep = Upkeep::Opening;
         channel.waiters.push(Waiter::Ask(request));
@@ -340,7 +341,7 @@ impl Town {
                     Ok(done) => done,
                     Err(problem) => return self.give_up(at, request, problem),
                 };
-                self.oracle.booked(request, self.now_ms);
+                self.oracle.booked(request);
                 if done.raised && self.consumers[at].kind != ConsumerKind::Stingy {
                     // The provider's last step ran ahead of the voucher before.
                     self.bring(at, request, done.voucher);
@@ -366,12 +367,12 @@ impl Town {
                 let Ok(done) = reported(&mut channel.spending, id, written) else {
                     return;
                 };
-                self.oracle.booked(request, self.now_ms);
+                self.oracle.booked(request);
                 if done.raised {
                     self.raised(at, provider, request);
                 }
             }
-            Token::Sent { nonce } => self.tx_written(Who::Consumer(at), nonce, written),
+            Token::Sent => self.tx_written(Who::Consumer(at), written),
             Token::Till { .. } => {}
         }
     }
@@ -430,7 +431,7 @@ impl Town {
                 .push(format!("         consumer {at} signs {ceiling}"));
         }
         let honest = self.consumers[at].kind.is_honest();
-        if honest && let Err(problem) = self.oracle.signed(&signed, self.now_ms) {
+        if honest && let Err(problem) = self.oracle.signed(&signed) {
             self.violate(2, problem);
         }
         signed
@@ -573,7 +574,7 @@ impl Town {
             self.failed(client, "the connection was reset".to_owned());
         }
         for provider in 0..self.providers.len() {
-            let id = people::channel(at, provider).id(&people::DOMAIN);
+            let id = people::channel_id(at, provider);
             self.oracle.consumer_gone(id);
         }
     }
@@ -585,7 +586,6 @@ impl Town {
         for provider in providers {
             self.mend_later(at, provider, 100);
         }
-        self.look(Who::Consumer(at), 0);
     }
 }
 

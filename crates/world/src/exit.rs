@@ -1,17 +1,25 @@
 //! The end of a story: whether everything settled, and whether everybody gets
 //! all of their money with nothing but the chain and a key.
 
-use market::{Account, Amount, ChannelConfig};
+use chain::sender::fees::Fees;
+use market::{Account, Amount, ExitStep, Holdings, Timestamp};
 
-use crate::chain::{Op, Tx};
+use crate::chain::{GWEI, Op, Tx, digest};
 use crate::people::{self, DELAY_S};
 use crate::plan::ProviderKind;
+use crate::sender::GAS;
 use crate::town::{Event, Town, Who};
 
 /// Between two looks of somebody on the way out.
 const LOOK_MS: u64 = 20_000;
 /// The whole way out: the delay, and a minute for everything else.
 const OUT_MS: u64 = (DELAY_S + 120) * 1_000;
+
+/// What is paid for gas on the way out.
+const FEES: Fees = Fees {
+    fee_per_gas: 30 * GWEI,
+    tip_per_gas: GWEI,
+};
 
 /// Somebody who has only a key. Its node, and all that it wrote, is gone.
 pub(crate) struct Leaver {
@@ -53,7 +61,7 @@ impl Town {
     /// Both sides have the same books, and the chain has what they say.
     fn agree(&mut self, consumer: usize, provider: usize) {
         let config = people::channel(consumer, provider);
-        let id = config.id(&people::DOMAIN);
+        let id = people::id_of(&config);
         let names = format!("consumer {consumer}, provider {provider}");
         let spending = self.consumers[consumer].live.as_ref();
         let spending = spending.and_then(|live| live.channels.get(&provider));
@@ -91,19 +99,15 @@ impl Town {
     /// The next step out, as the chain alone tells.
     pub(crate) fn leave_town(&mut self, at: usize) {
         let account = people::wallet(at).address();
-        let mut nonce = self.chain.nonce(account, 0);
-        for provider in 0..self.providers.len() {
-            let config = people::channel(at, provider);
-            let Some(op) = self.way_out(config) else {
-                continue;
+        let next = self.chain.nonce(account, 0);
+        for (nonce, op) in (next..).zip(self.ways_out(at)) {
+            let op = match op {
+                ExitStep::Initiate { config, amount } => Op::Initiate(config, amount),
+                ExitStep::Finalise { config, .. } => Op::Finalize(config),
+                // It has nothing else in the market.
+                other => return self.violate(4, format!("consumer {at} is to {other:?}")),
             };
-            let tx = Tx {
-                from: account,
-                nonce,
-                fee: 12,
-                op,
-            };
-            nonce += 1;
+            let tx = Tx::sign(account, digest(&op), nonce, (GAS, FEES), op);
             // One that is known already comes about by itself.
             let _ = self.chain.submit(tx);
         }
@@ -113,18 +117,20 @@ impl Town {
         self.after(LOOK_MS, Event::Leave(at));
     }
 
-    fn way_out(&self, config: ChannelConfig) -> Option<Op> {
-        let state = self.chain.channel(config.id(&people::DOMAIN), 0).ok()?;
-        match state.withdrawal {
-            Some(withdrawal) => {
-                let ready = withdrawal.initiated_at.after_s(config.withdraw_delay_s).0;
-                (self.true_s() >= ready).then_some(Op::Finalize(config))
-            }
-            None => {
-                let free = state.balance.less(state.total_claimed);
-                (!free.is_zero()).then_some(Op::Initiate(config, free))
-            }
-        }
+    /// What can be done now, by the policy that `lethe exit` follows.
+    fn ways_out(&self, at: usize) -> Vec<ExitStep> {
+        let channels = (0..self.providers.len()).map(|provider| {
+            let id = people::channel_id(at, provider);
+            let state = self.chain.channel(id, 0).unwrap_or_default();
+            (people::channel(at, provider), state)
+        });
+        let holdings = Holdings {
+            account: people::wallet(at).address(),
+            pays: channels.collect(),
+            ..Holdings::default()
+        };
+        let (steps, _waits) = holdings.plan(Timestamp(self.true_s()));
+        steps
     }
 
     /// The last check: nobody's money is anywhere but with its owner.
@@ -170,7 +176,7 @@ impl Town {
             return;
         }
         for consumer in 0..self.consumers.len() {
-            let id = people::channel(consumer, provider).id(&people::DOMAIN);
+            let id = people::channel_id(consumer, provider);
             let claimed = self.chain.channel(id, 0).unwrap_or_default().total_claimed;
             let money = self.oracle.money(id);
             let charged = Amount::sum(money.receipts.values().map(|receipt| receipt.amount));

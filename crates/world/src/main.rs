@@ -184,7 +184,7 @@ fn as_text(summary: &Summary) -> String {
          answers        {} complete, {} explicit errors\n\
          crashes        {}\n\
          reorgs         {} of {} blocks\n\
-         transactions   {}\n\
+         transactions   {}, handed in {} times, {} signed again for more, {} inclusions taken back\n\
          base units     {} paid to providers, {} back with consumers\n\
          faults\n",
         first.wrapping_add(seeds.saturating_sub(1)),
@@ -196,6 +196,9 @@ fn as_text(summary: &Summary) -> String {
         tally.reorgs,
         tally.blocks_undone,
         tally.transactions,
+        tally.handed_in,
+        tally.raised,
+        tally.undone,
         tally.paid,
         tally.returned,
     );
@@ -244,6 +247,9 @@ fn as_json(summary: &Summary) -> serde_json::Value {
         "reorgs": tally.reorgs,
         "blocks_undone": tally.blocks_undone,
         "transactions": tally.transactions,
+        "handed_in": tally.handed_in,
+        "raised": tally.raised,
+        "undone": tally.undone,
         "paid": tally.paid.to_string(),
         "returned": tally.returned.to_string(),
         "faults": faults,

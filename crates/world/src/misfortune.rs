@@ -1,6 +1,7 @@
 //! What befalls the town from outside: deaths and starts, cuts, disks, the
 //! chain's moods, clocks. All of it ends when the calm begins.
 
+use crate::chain::{BASE_FEE, GWEI};
 use crate::plan::{Fault, Mutant};
 use crate::town::{Event, Town, Who};
 use crate::wire::Cut;
@@ -104,7 +105,7 @@ impl Town {
             }
             Fault::DroppedTx => vec![(at_ms, Misfortune::DropTx)],
             Fault::GasSpike => {
-                let dear = self.dice.within(20..200);
+                let dear = self.dice.within(20..400);
                 vec![
                     (at_ms, Misfortune::Gas(dear)),
                     (at_ms + 2 * lasts, Misfortune::Gas(10)),
@@ -147,7 +148,7 @@ impl Town {
                 self.chain.drop_one(&mut dice);
                 self.dice = dice;
             }
-            Misfortune::Gas(fee) => self.chain.base_fee = fee,
+            Misfortune::Gas(gwei) => self.chain.base_fee = u128::from(gwei) * GWEI,
             Misfortune::Sequencer(stopped) => self.chain.stopped = stopped,
             Misfortune::Clock(Who::Consumer(at), by) => self.consumers[at].clock_s = by,
             Misfortune::Clock(Who::Provider(at), by) => self.providers[at].clock_s = by,
@@ -174,8 +175,9 @@ impl Town {
         let arrived = self.disk(who).crash(&mut dice);
         self.dice = dice;
         for (book, lines) in arrived {
-            self.oracle.synced(book, &lines);
+            self.oracle.synced(who, book, &lines);
         }
+        self.oracle.node_gone(who);
         if let Who::Consumer(at) = who {
             self.consumer_gone(at);
         }
@@ -208,7 +210,7 @@ impl Town {
     pub(crate) fn calms_down(&mut self) {
         self.calm = true;
         self.cuts.clear();
-        self.chain.base_fee = 10;
+        self.chain.base_fee = BASE_FEE;
         self.chain.stopped = false;
         for up in &mut self.relay_up {
             *up = true;

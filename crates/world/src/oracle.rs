@@ -2,14 +2,18 @@
 //! who delivered what, who signed what, and what is really on the disks. The
 //! invariants are checked against it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use chain::OpenTxs;
+use chain::sender::machine::Attempt;
 use market::{
-    Amount, ChannelId, InputBound, PurseEvent, Rates, Receipt, RequestId, STEP_TOKENS, Signature,
-    SignedVoucher, TillEvent,
+    Amount, B256, ChannelId, InputBound, PurseEvent, Rates, Receipt, RequestId, STEP_TOKENS,
+    Signature, SignedVoucher, TillEvent, TxHash,
 };
 
 use crate::disk::Book;
+use crate::sender::{Line, POLICY, take};
+use crate::town::Who;
 
 /// One try of one request.
 #[derive(Debug, Clone)]
@@ -30,7 +34,8 @@ pub(crate) struct Facts {
     /// The consumer's, once it accepted it.
     pub(crate) accepted: Option<Receipt>,
     pub(crate) late: bool,
-    pub(crate) booked_ms: Option<u64>,
+    /// Its place among all bookings and signatures, once its receipt was booked.
+    pub(crate) booked_at: Option<u64>,
     /// The consumer crashed since it asked.
     pub(crate) forgotten: bool,
     pub(crate) refused: bool,
@@ -42,8 +47,10 @@ pub(crate) struct Facts {
 /// One channel.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Money {
-    /// The highest voucher that was signed, and the same by its sum.
+    /// The highest voucher that was signed.
     pub(crate) signed: Amount,
+    /// All of them by their sum, with their first place among all bookings and
+    /// signatures.
     pub(crate) signatures: BTreeMap<Amount, (Signature, u64)>,
     /// The highest ceiling on the consumer's disk.
     pub(crate) journalled: Amount,
@@ -65,6 +72,16 @@ pub(crate) struct Money {
     pub(crate) peak: usize,
 }
 
+/// What an account signed and sent.
+#[derive(Debug, Default)]
+struct Sends {
+    /// On its disk.
+    journalled: BTreeSet<TxHash>,
+    open: OpenTxs,
+    /// Wishes whose inclusion somebody heard of in this life.
+    told: BTreeSet<TxHash>,
+}
+
 /// The truth.
 #[derive(Debug, Default)]
 pub(crate) struct Oracle {
@@ -72,6 +89,11 @@ pub(crate) struct Oracle {
     pub(crate) money: BTreeMap<ChannelId, Money>,
     /// Channels that something happened to since they were last checked.
     pub(crate) touched: Vec<ChannelId>,
+    /// Bookings and signatures so far. Their order decides what a voucher
+    /// covers, and a millisecond holds many: two lines that one fsync made
+    /// durable are told of at the same time, one after the other.
+    order: u64,
+    sends: BTreeMap<Who, Sends>,
 }
 
 fn cost(rates: &Rates, input: u32, output: u32) -> Amount {
@@ -139,7 +161,7 @@ impl Oracle {
             billed: None,
             accepted: None,
             late: false,
-            booked_ms: None,
+            booked_at: None,
             forgotten: false,
             refused: false,
             paid: false,
@@ -213,8 +235,14 @@ impl Oracle {
         self.allow(receipt.channel);
     }
 
-    pub(crate) fn booked(&mut self, request: RequestId, now_ms: u64) {
-        self.of(request, |facts| facts.booked_ms = Some(now_ms));
+    pub(crate) fn booked(&mut self, request: RequestId) {
+        let at = self.next_place();
+        self.of(request, |facts| facts.booked_at = Some(at));
+    }
+
+    fn next_place(&mut self) -> u64 {
+        self.order += 1;
+        self.order
     }
 
     pub(crate) fn reconciled(&mut self, id: ChannelId) {
@@ -232,8 +260,84 @@ impl Oracle {
         money.signed_at_crash = known.into_iter().fold(money.signed, Amount::max);
     }
 
+    /// A node died: what it had only in mind is gone.
+    pub(crate) fn node_gone(&mut self, who: Who) {
+        self.sends.entry(who).or_default().told.clear();
+    }
+
+    /// A transaction is signed: for no more than the ceiling, and if it is for
+    /// a new wish, no other nonce has the same wish in the journal unheard.
+    pub(crate) fn signs(&mut self, who: Who, attempt: &Attempt, new: bool) -> Result<(), String> {
+        let (fee, most) = (attempt.fees.fee_per_gas, POLICY.ceiling.of(attempt.gas));
+        if fee > most {
+            return Err(format!(
+                "{fee} wei per gas are signed, at most {most} allowed"
+            ));
+        }
+        let sends = self.sends.entry(who).or_default();
+        let open = sends.open.clone().left();
+        // Whoever heard of one of a nonce's transactions heard of all.
+        let heard = |nonce| {
+            let mut of = open.iter().filter(|open| open.tx.nonce == nonce);
+            of.any(|open| open.told || sends.told.contains(&open.tx.hash))
+        };
+        let mut same = open.iter().filter(|open| open.tx.intent == attempt.intent);
+        let unheard = same.find(|open| open.tx.nonce != attempt.nonce && !heard(open.tx.nonce));
+        match unheard.filter(|_| new) {
+            Some(open) => Err(format!(
+                "{who:?}: one wish is signed for with nonce {} and with {}",
+                open.tx.nonce, attempt.nonce
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Somebody hears that a wish was included.
+    pub(crate) fn told(&mut self, who: Who, intent: B256) {
+        let sends = self.sends.entry(who).or_default();
+        let open = sends.open.clone().left();
+        let heard = open.iter().filter(|open| open.tx.intent == intent);
+        sends.told.extend(heard.map(|open| open.tx.hash));
+    }
+
+    /// A transaction is handed in: only what is on the disk.
+    pub(crate) fn sends(&mut self, who: Who, hash: TxHash) -> Result<(), String> {
+        match self
+            .sends
+            .entry(who)
+            .or_default()
+            .journalled
+            .contains(&hash)
+        {
+            true => Ok(()),
+            false => Err(format!("{who:?} sends {hash}, which is not in its journal")),
+        }
+    }
+
+    /// A node starts: it knows the transactions that its disk left open.
+    pub(crate) fn sends_again(&mut self, who: Who, known: BTreeSet<TxHash>) -> Result<(), String> {
+        let open = self.sends.entry(who).or_default().open.clone().left();
+        let open: BTreeSet<_> = open.iter().map(|open| open.tx.hash).collect();
+        match open == known {
+            true => Ok(()),
+            false => Err(format!(
+                "{who:?} starts with {} transactions, its disk had {}",
+                known.len(),
+                open.len()
+            )),
+        }
+    }
+
+    fn transaction(&mut self, who: Who, line: Line) {
+        let sends = self.sends.entry(who).or_default();
+        if let Line::Signed(tx) = &line {
+            sends.journalled.insert(tx.hash);
+        }
+        take(&mut sends.open, line);
+    }
+
     /// Lines are on a disk.
-    pub(crate) fn synced(&mut self, book: Book, lines: &[String]) {
+    pub(crate) fn synced(&mut self, who: Who, book: Book, lines: &[String]) {
         match book {
             Book::Purse(id) => {
                 for line in lines {
@@ -267,18 +371,27 @@ impl Oracle {
                     }
                 }
             }
-            Book::Channels | Book::Sent => {}
+            Book::Sent => {
+                for line in lines {
+                    if let Ok(line) = serde_json::from_str(line) {
+                        self.transaction(who, line);
+                    }
+                }
+            }
+            Book::Channels => {}
         }
     }
 
     fn paid(&mut self, id: ChannelId, ceiling: Amount) {
         let money = self.money(id);
         money.received = money.received.max(ceiling);
-        let Some((_, signed_ms)) = money.signatures.get(&ceiling).copied() else {
+        let Some((_, signed_at)) = money.signatures.get(&ceiling).copied() else {
             return;
         };
+        // A voucher covers an answer's receipt, and all that its input came to
+        // beyond the estimate, only if it was signed after that was booked.
         let of = self.facts.values_mut().filter(|facts| facts.channel == id);
-        let booked = of.filter(|facts| facts.booked_ms.is_some_and(|at_ms| at_ms <= signed_ms));
+        let booked = of.filter(|facts| facts.booked_at.is_some_and(|at| at < signed_at));
         let mut booked: Vec<_> = booked.collect();
         let amounts = booked.iter().filter_map(|facts| facts.accepted.as_ref());
         // A voucher that the channel holds too little for does not cover them.
@@ -291,7 +404,8 @@ impl Oracle {
 
     /// A consumer signs a voucher: only what is on its disk, within what the
     /// channel held, for what it read and one step more.
-    pub(crate) fn signed(&mut self, voucher: &SignedVoucher, now_ms: u64) -> Result<(), String> {
+    pub(crate) fn signed(&mut self, voucher: &SignedVoucher) -> Result<(), String> {
+        let place = self.next_place();
         let (id, ceiling) = (voucher.voucher.channel, voucher.voucher.ceiling);
         let money = self.money(id);
         let allowed = money.allowed;
@@ -313,7 +427,7 @@ impl Oracle {
         let known = money
             .signatures
             .entry(ceiling)
-            .or_insert((voucher.signature, now_ms));
+            .or_insert((voucher.signature, place));
         if known.0 != voucher.signature {
             return Err(format!("two signatures for {ceiling}"));
         }

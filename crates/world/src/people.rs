@@ -32,6 +32,29 @@ struct Keys {
     nodes: Vec<NodeKey>,
 }
 
+/// A channel of the town.
+struct Known {
+    id: ChannelId,
+    config: ChannelConfig,
+    parties: (usize, usize),
+}
+
+/// All channels that there can be. An id is a handful of hashes, and is asked
+/// for at every event.
+static CHANNELS: LazyLock<Vec<Known>> = LazyLock::new(|| {
+    let pair = |at: usize| (at / PEOPLE_MAX, at % PEOPLE_MAX);
+    let known = |(consumer, provider)| {
+        let config = made_up(consumer, provider);
+        Known {
+            id: config.id(&DOMAIN),
+            config,
+            parties: (consumer, provider),
+        }
+    };
+    let pairs = (0..PEOPLE_MAX * PEOPLE_MAX).map(pair);
+    pairs.map(known).collect()
+});
+
 static KEYS: LazyLock<Keys> = LazyLock::new(|| {
     let wallet = |first: u8| {
         let key = |n| WalletKey::from_bytes(&[first + n; 32]).expect("a number below the order");
@@ -67,6 +90,27 @@ pub(crate) fn node(provider: usize) -> &'static NodeKey {
 
 /// The channel between the two.
 pub(crate) fn channel(consumer: usize, provider: usize) -> ChannelConfig {
+    CHANNELS[consumer * PEOPLE_MAX + provider].config
+}
+
+/// Its id.
+pub(crate) fn channel_id(consumer: usize, provider: usize) -> ChannelId {
+    CHANNELS[consumer * PEOPLE_MAX + provider].id
+}
+
+/// The id of any channel.
+pub(crate) fn id_of(config: &ChannelConfig) -> ChannelId {
+    let known = CHANNELS.iter().find(|known| known.config == *config);
+    known.map_or_else(|| config.id(&DOMAIN), |known| known.id)
+}
+
+/// Whose channel it is: the consumer's, the provider's.
+pub(crate) fn parties(id: ChannelId) -> Option<(usize, usize)> {
+    let known = CHANNELS.iter().find(|known| known.id == id)?;
+    Some(known.parties)
+}
+
+fn made_up(consumer: usize, provider: usize) -> ChannelConfig {
     ChannelConfig {
         payer: wallet(consumer).address(),
         payer_authorizer: hot(consumer).address(),
@@ -119,7 +163,7 @@ pub(crate) fn sign(consumer: usize, voucher: Durable<Voucher>) -> SignedVoucher 
 pub(crate) fn verifies(voucher: &SignedVoucher, config: &ChannelConfig) -> bool {
     let Voucher { channel, ceiling } = voucher.voucher;
     let key = (channel, ceiling, voucher.signature.as_bytes());
-    if channel != config.id(&DOMAIN) {
+    if channel != id_of(config) {
         return false;
     }
     if VERIFIED.with_borrow(|verified| verified.contains(&key)) {

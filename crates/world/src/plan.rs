@@ -143,11 +143,15 @@ pub enum Mutant {
     MintAtDeposit,
     /// A provider does not claim before a withdrawal ends.
     NeverClaim,
+    /// A transaction is sent before it is in the journal.
+    SendBeforeJournal,
+    /// A node starts again without its last transaction.
+    ForgetTransaction,
 }
 
 impl Mutant {
     /// All of them, with their names.
-    pub const ALL: [(&'static str, Self); 9] = [
+    pub const ALL: [(&'static str, Self); 11] = [
         ("sign-before-journal", Self::SignBeforeJournal),
         ("bill-beyond-delivered", Self::BillBeyondDelivered),
         ("forget-voucher", Self::ForgetVoucher),
@@ -157,6 +161,8 @@ impl Mutant {
         ("sign-too-much", Self::SignTooMuch),
         ("mint-at-deposit", Self::MintAtDeposit),
         ("never-claim", Self::NeverClaim),
+        ("send-before-journal", Self::SendBeforeJournal),
+        ("forget-transaction", Self::ForgetTransaction),
     ];
 }
 

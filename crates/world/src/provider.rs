@@ -56,6 +56,8 @@ pub(crate) struct Live {
     seen: BTreeSet<RequestId>,
     claiming: bool,
     settling: bool,
+    /// When each channel was first seen with something to claim.
+    since: BTreeMap<ChannelId, u64>,
 }
 
 /// What follows from a write.
@@ -164,7 +166,6 @@ impl Town {
     /// running is closed.
     pub(crate) fn provider_starts(&mut self, at: usize) {
         let now = self.clock(Who::Provider(at));
-        let account = people::seller(at).address();
         let now_ms = self.now_ms;
         let mut live = Live::default();
         let provider = &mut self.providers[at];
@@ -193,17 +194,17 @@ impl Town {
             }
             live.channels.insert(id, channel);
         }
-        live.sender = Sender::resume(account, provider.disk.read(Book::Sent));
-        let resumes = live.sender.is_busy();
         let ids: Vec<_> = live.channels.keys().copied().collect();
-        provider.live = Some(live);
+        let Some(sender) = self.sender_starts(Who::Provider(at)) else {
+            return;
+        };
+        live.sender = sender;
+        self.providers[at].live = Some(live);
         self.provider_same_as_before(at);
         for id in ids {
             self.flush(at, id);
         }
-        if resumes {
-            self.look(Who::Provider(at), 500);
-        }
+        self.turn(Who::Provider(at));
         self.timer(Who::Provider(at), 1_000, Timer::Claims);
     }
 
@@ -233,7 +234,7 @@ impl Town {
     pub(crate) fn provider_written(&mut self, at: usize, token: Token, written: Written) {
         let id = match token {
             Token::Till { channel } => channel,
-            Token::Sent { nonce } => return self.tx_written(Who::Provider(at), nonce, written),
+            Token::Sent => return self.tx_written(Who::Provider(at), written),
             _ => return,
         };
         let Some(channel) = self.till(at, id) else {
@@ -337,7 +338,7 @@ impl Town {
         if live.answers.len() >= PLACES {
             return self.refuse(stream, "busy");
         }
-        let id = infer.config.id(&people::DOMAIN);
+        let id = people::id_of(&infer.config);
         let known = live.channels.contains_key(&id);
         let channel = live
             .channels
@@ -411,7 +412,7 @@ impl Town {
 
     /// Takes the voucher that comes with a request, and then the request.
     fn pay_first(&mut self, at: usize, stream: StreamId, infer: Box<Infer>, again: bool) {
-        let id = infer.config.id(&people::DOMAIN);
+        let id = people::id_of(&infer.config);
         if !people::verifies(&infer.voucher, &infer.config) {
             return self.refuse(stream, "voucher is not signed");
         }

@@ -8,12 +8,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chain::sender::machine::Ticket;
 use market::{
     Address, Amount, ChannelId, ChannelState, MemoryLedger, Moment, MoveId, Receiver, RequestId,
-    Timestamp,
+    Timestamp, TxHash,
 };
 
-use crate::chain::{Chain, Outcome};
+use crate::chain::{Chain, Tx};
 use crate::consumer::{CHANNEL_MAX, Consumer};
 use crate::disk::{Book, Disk, Told};
 use crate::exit::Leaver;
@@ -66,9 +67,7 @@ pub(crate) enum Token {
         id: MoveId,
         request: RequestId,
     },
-    Sent {
-        nonce: u64,
-    },
+    Sent,
     Till {
         channel: ChannelId,
     },
@@ -78,13 +77,11 @@ pub(crate) enum Token {
 #[derive(Debug, Clone)]
 pub(crate) enum Ask {
     Channel(ChannelId),
-    Nonce,
-    Included(Vec<u64>),
+    Price(Ticket),
+    Look(BTreeMap<u64, Vec<TxHash>>),
+    HandIn(Box<Tx>),
     Receiver,
 }
-
-/// A transaction by its nonce: how deep it is in the chain, and how it went.
-pub(crate) type Included = (u64, Option<(u64, Outcome)>);
 
 /// What a node waits for by itself.
 #[derive(Debug, Clone, Copy)]
@@ -92,10 +89,9 @@ pub(crate) enum Timer {
     Silence(RequestId),
     Mend(usize),
     MendAgain(usize, StreamId),
-    ReadAgain(ChannelId),
     Look,
-    Poll,
-    NextTx,
+    Tick,
+    Patience(Ticket),
     Chunk(RequestId),
     Alive(RequestId),
     Flush(ChannelId),
@@ -218,6 +214,8 @@ impl Town {
             clock_s: 0,
             live: None,
         });
+        let mut chain = Chain::new(ledger, START_S);
+        chain.strict = plan.seed % 2 == 1;
         let client = |wish: &Wish| Client {
             wish: *wish,
             begun: false,
@@ -233,7 +231,7 @@ impl Town {
             next_event: 0,
             next_stream: 0,
             dice: Random::new(plan.seed).apart(2),
-            chain: Chain::new(ledger, START_S),
+            chain,
             mining: false,
             consumers: consumers.collect(),
             providers: providers.collect(),
@@ -311,15 +309,14 @@ impl Town {
 
     fn rings(&mut self, who: Who, timer: Timer) {
         match (who, timer) {
-            (_, Timer::Poll) => self.poll(who),
-            (_, Timer::NextTx) => self.next_tx_again(who),
+            (_, Timer::Tick) => self.tick(who),
+            (_, Timer::Patience(ticket)) => self.patience_ends(who, ticket),
             (Who::Consumer(at), Timer::Look) => self.consumer_looks(at),
             (Who::Consumer(at), Timer::Silence(request)) => self.silence(at, request),
             (Who::Consumer(at), Timer::Mend(provider)) => self.mend(at, provider),
             (Who::Consumer(at), Timer::MendAgain(provider, stream)) => {
                 self.mend_again(at, provider, stream);
             }
-            (Who::Consumer(at), Timer::ReadAgain(id)) => self.consumer_reads_again(at, id),
             (Who::Provider(at), Timer::Chunk(request)) => self.chunk(at, request),
             (Who::Provider(at), Timer::Alive(request)) => self.alive(at, request),
             (Who::Provider(at), Timer::Flush(id)) => self.flush_again(at, id),
@@ -460,7 +457,7 @@ impl Town {
             self.group(who);
         }
         for told in told.iter().filter(|told| told.kept) {
-            self.oracle.synced(told.book, &told.lines);
+            self.oracle.synced(who, told.book, &told.lines);
         }
         for Told { token, written, .. } in told {
             if !self.lives(who, Some(life)) {
@@ -486,7 +483,8 @@ impl Town {
     }
 
     fn replied(&mut self, who: Who, life: u64, ask: Ask) {
-        if !self.lives(who, Some(life)) {
+        // What was handed in is on its way, whatever became of who did.
+        if !self.lives(who, Some(life)) && !matches!(ask, Ask::HandIn(_)) {
             return;
         }
         let mut depth = 0;
@@ -511,17 +509,16 @@ impl Town {
                     Who::Provider(at) => self.provider_read(at, id, read),
                 }
             }
-            Ask::Nonce => {
-                let read = self.reply(fails, |chain| Ok(chain.nonce(account, depth)));
-                self.tx_nonce(who, read);
+            Ask::Price(ticket) => {
+                let read = self.reply(fails, |chain| Ok(chain.pending(account, depth)));
+                self.priced(who, ticket, read);
             }
-            Ask::Included(nonces) => {
-                let read = self.reply(fails, |chain| {
-                    let found = |nonce| (nonce, chain.included(account, nonce, depth));
-                    Ok(nonces.into_iter().map(found).collect())
-                });
-                self.tx_included(who, read);
+            Ask::Look(wanted) => {
+                let depths = self.sight(depth);
+                let read = self.reply(fails, |chain| Ok(chain.look(account, &wanted, depths)));
+                self.looked(who, read);
             }
+            Ask::HandIn(tx) => self.handed_in(who, life, *tx, fails.is_some()),
             Ask::Receiver => {
                 let read = self.reply(fails, |chain| {
                     chain
@@ -573,7 +570,7 @@ impl Town {
         }
         for consumer in 0..self.consumers.len() {
             for provider in 0..self.providers.len() {
-                let id = people::channel(consumer, provider).id(&people::DOMAIN);
+                let id = people::channel_id(consumer, provider);
                 let state: ChannelState = self.chain.channel(id, 0).unwrap_or_default();
                 if !state.balance.is_zero() || !state.total_claimed.is_zero() {
                     let money = self.oracle.money(id);
@@ -598,7 +595,7 @@ impl Town {
                 continue;
             }
             last = Some(id);
-            let Some((consumer, provider)) = self.parties(id) else {
+            let Some((consumer, provider)) = people::parties(id) else {
                 continue;
             };
             let honest = (
@@ -612,15 +609,6 @@ impl Town {
                 );
             }
         }
-    }
-
-    pub(crate) fn parties(&self, id: ChannelId) -> Option<(usize, usize)> {
-        let mut all = (0..self.consumers.len()).flat_map(|consumer| {
-            (0..self.providers.len()).map(move |provider| (consumer, provider))
-        });
-        all.find(|(consumer, provider)| {
-            people::channel(*consumer, *provider).id(&people::DOMAIN) == id
-        })
     }
 
     /// A client learns how it went.

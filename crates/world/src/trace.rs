@@ -29,6 +29,12 @@ pub struct Tally {
     pub blocks_undone: u64,
     /// Transactions that the pool took.
     pub transactions: u64,
+    /// How often one was handed in.
+    pub handed_in: u64,
+    /// Transactions that were signed again for higher fees.
+    pub raised: u64,
+    /// Inclusions that were taken back.
+    pub undone: u64,
     /// MOR base units that providers were paid, and consumers got back.
     pub paid: u128,
     /// What came back to consumers.
@@ -58,6 +64,9 @@ impl Tally {
         self.reorgs += other.reorgs;
         self.blocks_undone += other.blocks_undone;
         self.transactions += other.transactions;
+        self.handed_in += other.handed_in;
+        self.raised += other.raised;
+        self.undone += other.undone;
         self.paid += other.paid;
         self.returned += other.returned;
         for (fault, times) in &other.faults {
@@ -133,9 +142,8 @@ fn rung(timer: &Timer) -> u64 {
         Timer::Silence(_) => 1,
         Timer::Mend(_) => 2,
         Timer::MendAgain(..) => 3,
-        Timer::ReadAgain(_) => 4,
-        Timer::Poll => 5,
-        Timer::NextTx => 6,
+        Timer::Tick => 5,
+        Timer::Patience(_) => 6,
         Timer::Chunk(_) => 7,
         Timer::Alive(_) => 8,
         Timer::Flush(_) => 9,
@@ -156,7 +164,7 @@ fn struck(misfortune: &Misfortune) -> u64 {
         Misfortune::DiskFails(_) => 7,
         Misfortune::Reorg(depth) => (8 << 32) | depth,
         Misfortune::DropTx => 9,
-        Misfortune::Gas(fee) => (10 << 32) | fee,
+        Misfortune::Gas(gwei) => (10 << 32) | gwei,
         Misfortune::Sequencer(stopped) => 11 + u64::from(*stopped),
         Misfortune::Clock(..) => 13,
     }

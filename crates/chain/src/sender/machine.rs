@@ -652,6 +652,8 @@ impl Machine {
                 slot.older_too(hash, to);
             }
             Said::NonceTooHigh => {
+                // Nobody keeps it: it follows soon after those before it.
+                slot.send_at = slot.send_at.min(now + policy.poll_max);
                 let earlier = self.slots.range_mut(..nonce);
                 for (_, slot) in earlier.filter(|(_, slot)| slot.phase == Phase::Sent) {
                     slot.send_at = now;

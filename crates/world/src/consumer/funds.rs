@@ -1,15 +1,28 @@
 //! Money for a consumer's channel: read what the chain says, deposit what is
 //! missing, and let those go on who waited for it.
+//!
+//! How much is paid in, and when without anybody asking, is
+//! [`FundingPolicy`]'s word, as in the node.
 
-use market::{Amount, ChannelId, ChannelState};
+use std::time::Duration;
 
-use super::{CHANNEL_MAX, DEPOSIT, Upkeep, Waiter};
+use market::{Amount, ChannelId, ChannelState, Escrowed, FundingPolicy, FundingStep, Timestamp};
+
+use super::{CHANNEL_MAX, Upkeep, Waiter};
 use crate::chain::{Op, Outcome};
 use crate::sender::Why;
 use crate::town::{Ask, Timer, Town, Who};
 
 /// Between two looks at the chain when there is nothing else to do.
 const LOOK_MS: u64 = 15_000;
+
+/// What is paid in when.
+const FUNDING: FundingPolicy = FundingPolicy {
+    deposit: Amount::new(500),
+    channel_max: CHANNEL_MAX,
+    top_up_below: Amount::new(100),
+    withdraw_idle: None,
+};
 
 impl Town {
     /// Money for a channel: read what is there, deposit what is missing.
@@ -34,7 +47,6 @@ impl Town {
         read: Result<ChannelState, String>,
     ) {
         let Some(live) = self.live(at) else { return };
-        let unsure = live.sender.is_unsure();
         let found = live
             .channels
             .iter_mut()
@@ -46,31 +58,55 @@ impl Town {
             channel.spending.claimed_to(state.total_claimed);
         }
         if channel.upkeep != Upkeep::Reading {
+            let idle = channel.upkeep == Upkeep::Idle;
+            if let (true, Ok(state)) = (idle, read) {
+                channel.spending.funded(state.covered());
+                self.keep(at, provider, state);
+            }
             return self.missing(at, provider);
         }
         let state = match read {
-            // What was sent before the last crash may still come about.
-            Ok(_) if unsure => {
-                return self.timer(Who::Consumer(at), 1_000, Timer::ReadAgain(id));
-            }
             Ok(state) => state,
             Err(problem) => return self.funded(at, provider, Err(problem)),
         };
         channel.spending.funded(state.covered());
-        if state.covered() >= channel.wanted {
-            return self.funded(at, provider, Ok(()));
+        let charged = channel.spending.purse().charged();
+        match FUNDING.deposit_for(channel.wanted, state.covered(), charged) {
+            Ok(None) => self.funded(at, provider, Ok(())),
+            Ok(Some(amount)) => self.deposit(at, provider, amount),
+            Err(over) => self.funded(at, provider, Err(over.to_string())),
         }
-        let needed = channel.wanted;
-        if needed > CHANNEL_MAX {
-            let problem = format!("the channel would have to hold {needed}");
-            return self.funded(at, provider, Err(problem));
-        }
-        let missing = needed.less(state.covered());
-        let room = CHANNEL_MAX.less(state.covered());
-        let amount = missing.max(DEPOSIT).min(room);
+    }
+
+    fn deposit(&mut self, at: usize, provider: usize, amount: Amount) {
+        let Some(channel) = self.channel(at, provider) else {
+            return;
+        };
         channel.upkeep = Upkeep::Depositing;
         let op = Op::Deposit(channel.config, amount);
         self.transact(Who::Consumer(at), op, Why::Deposit(provider));
+    }
+
+    /// What the policy has due for a channel that nobody waits for.
+    fn keep(&mut self, at: usize, provider: usize, state: ChannelState) {
+        let Some(channel) = self.channel(at, provider) else {
+            return;
+        };
+        let purse = channel.spending.purse();
+        let mark = (purse.ceiling(), purse.sequence());
+        let in_use = purse.running() > 0 || std::mem::replace(&mut channel.mark, mark) != mark;
+        let escrowed = Escrowed {
+            state,
+            withdraw_delay_s: channel.config.withdraw_delay_s,
+            ceiling: mark.0,
+            charged: purse.billed(),
+            in_use,
+            idle: Duration::ZERO,
+        };
+        // Nothing waits for a delay here: only its owner's key empties a channel.
+        if let FundingStep::TopUp(amount) = FUNDING.upkeep(&escrowed, Timestamp::default()) {
+            self.deposit(at, provider, amount);
+        }
     }
 
     /// Looks at the chain in quiet times, too.
@@ -91,18 +127,6 @@ impl Town {
         if channel.spending.purse().needs_reconciling() && !channel.unreconciled {
             channel.unreconciled = true;
             self.mend_later(at, provider, 1_000);
-        }
-    }
-
-    /// Reads a channel again.
-    pub(crate) fn consumer_reads_again(&mut self, at: usize, id: ChannelId) {
-        let Some(live) = self.live(at) else { return };
-        let reading = live
-            .channels
-            .values()
-            .any(|c| c.id == id && c.upkeep == Upkeep::Reading);
-        if reading {
-            self.question(Who::Consumer(at), Ask::Channel(id));
         }
     }
 

@@ -65,3 +65,13 @@ fn a_start_without_the_last_voucher() {
 fn a_start_without_the_last_ceiling() {
     is_caught_by(Mutant::ForgetCeiling, 6);
 }
+
+#[test]
+fn a_transaction_before_its_journal() {
+    is_caught_by(Mutant::SendBeforeJournal, 2);
+}
+
+#[test]
+fn a_start_without_the_last_transaction() {
+    is_caught_by(Mutant::ForgetTransaction, 6);
+}

@@ -603,6 +603,47 @@ fn kept(journal: &[Entry]) -> Vec<Kept> {
     open
 }
 
+#[test]
+fn what_came_before_its_turn_is_sent_again_soon() {
+    let mut machine = Machine::new(POLICY);
+    let fees = Fees {
+        fee_per_gas: 3 * GWEI,
+        tip_per_gas: GWEI,
+    };
+    let sent: Vec<Attempt> = (0..2)
+        .map(|nonce| {
+            let ticket = Ticket(nonce);
+            let intent = B256::left_padding_from(&nonce.to_be_bytes());
+            let attempt = Attempt {
+                hash: intent,
+                nonce,
+                intent,
+                gas: GAS,
+                fees,
+            };
+            for event in [
+                Event::Wished { ticket, intent },
+                Event::Priced {
+                    ticket,
+                    gas: GAS,
+                    fees,
+                    pending: 0,
+                },
+                Event::Signed(attempt),
+            ] {
+                machine.on(event, Duration::ZERO);
+            }
+            let effects = machine.on(Event::Written(Entry::Signed(attempt)), Duration::ZERO);
+            assert!(effects.contains(&Effect::Send(attempt.hash)));
+            attempt
+        })
+        .collect();
+    let (hash, said) = (sent[1].hash, Said::NonceTooHigh);
+    machine.on(Event::Said { hash, said }, Duration::ZERO);
+    let effects = machine.on(Event::Tick, POLICY.poll_max);
+    assert!(effects.contains(&Effect::Send(hash)), "{effects:?}");
+}
+
 proptest! {
     // The same stories each time: what is found must be found again. More of
     // them: other seeds here, for an hour.
