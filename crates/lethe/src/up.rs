@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Dashboard;
+use crate::bookkeeping::Bookkeeping;
 use crate::buying::{BuyError, Buying, Way, buy};
 use crate::cli;
 use crate::folder::{Folder, FolderError, Running};
@@ -252,7 +253,7 @@ impl Market {
                     .selling
                     .first()
                     .map(|one| one.provider.claim_policy().clone()),
-                seen: tokio::sync::Mutex::default(),
+                books: Bookkeeping::new(self.place.network.mor).into(),
             },
             demonstration: true,
             shown: watch::Sender::default(),

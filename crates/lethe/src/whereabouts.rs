@@ -94,8 +94,13 @@ fn table(money: &Money) -> String {
     let verdict = match (money.scope.as_str(), money.complete) {
         ("own", true) => format!("of this data folder, out of {supply} MOR that there are"),
         (_, true) => "every unit is accounted for".to_owned(),
-        (_, false) => format!("NOT all of the supply of {supply} MOR; please report this"),
+        (_, false) => format!(
+            "NOT every unit is accounted for, out of {supply} MOR that there are; please report this"
+        ),
     };
+    for problem in &money.problems {
+        text.push_str(&format!("DIFFERENCE: {problem}\n"));
+    }
     text.push_str(&format!("{:label$}  {sum:>amount$} MOR  {verdict}", "sum"));
     text
 }
@@ -139,6 +144,7 @@ mod tests {
             supply: Amount::new(1_500_000_000_000_000_000),
             sum: Amount::new(1_500_000_000_000_000_000),
             complete: true,
+            problems: vec![],
             places: vec![
                 place("your wallet", 1_000_000_000_000_000_000),
                 place("x", 500_000_000_000_000_000),
@@ -147,6 +153,8 @@ mod tests {
         let expected = "your wallet    1 MOR  d\nx            0.5 MOR  d\nsum          1.5 MOR  every unit is accounted for";
         assert_eq!(table(&money), expected);
         money.complete = false;
-        assert!(table(&money).contains("NOT all"));
+        money.problems = vec!["account 0x1 holds 2 MOR by the chain".into()];
+        let told = table(&money);
+        assert!(told.contains("NOT every unit") && told.contains("DIFFERENCE: account 0x1"));
     }
 }
