@@ -20,5 +20,6 @@ mod pseudonyms;
 mod refusals;
 mod secrets;
 mod silence;
+mod towers;
 mod town;
 mod up;
