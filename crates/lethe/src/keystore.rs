@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use market::{Address, KeyError, NodeKey, WalletKey};
 use zeroize::Zeroizing;
 
+use crate::folder::flag_of;
 use crate::phrase::{self, Branch, Phrase, PhraseError, Seed};
 
 /// The file of the words.
@@ -57,7 +58,10 @@ pub(crate) enum KeystoreError {
     },
     #[error("{path:?} is larger than {max} bytes and none of this program's files")]
     TooLarge { path: PathBuf, max: u64 },
-    #[error("{path:?} does not hold a phrase; restore it with `lethe wallet restore`")]
+    #[error(
+        "{path:?} does not hold a phrase; move the file away and restore it with `lethe wallet restore{}`",
+        of_keys(path)
+    )]
     Phrase {
         path: PathBuf,
         #[source]
@@ -75,13 +79,19 @@ pub(crate) enum KeystoreError {
     )]
     Account { path: PathBuf },
     #[error(
-        "data folder {folder:?} has books and no keys; restore the keys with `lethe wallet restore --data {}` \
+        "data folder {folder:?} has books and no keys; restore the keys with `lethe wallet restore{}` \
          or from a backup, or choose another folder with --data DIR",
-        folder.display()
+        flag_of(folder)
     )]
     Gone { folder: PathBuf },
     #[error("{path:?} is there already and is not overwritten; move it away if you are sure")]
     Exists { path: PathBuf },
+}
+
+/// The flag of the data folder with this file of keys.
+fn of_keys(path: &Path) -> String {
+    let folder = path.parent().and_then(Path::parent);
+    folder.map(flag_of).unwrap_or_default()
 }
 
 /// Where a key comes from.

@@ -40,10 +40,11 @@ impl Money {
     pub(crate) fn own(
         supply: Amount,
         statement: Statement,
-        mut places: Vec<Place>,
+        places: Vec<Place>,
         policies: Vec<String>,
+        flags: &str,
     ) -> Self {
-        places.retain(|place| !place.amount.is_zero());
+        let places = told(places, flags);
         let (sum, problems) = statement.end(&places);
         Self {
             scope: "own".to_owned(),
@@ -76,6 +77,8 @@ pub(crate) struct Holders {
     pub(crate) treasury: Vec<Address>,
     /// When the providers claim.
     pub(crate) claims: Option<market::ClaimPolicy>,
+    /// What a command needs to work on this folder.
+    pub(crate) flags: String,
     /// All that ever moved, as far as was looked.
     pub(crate) books: tokio::sync::Mutex<Bookkeeping>,
 }
@@ -138,7 +141,7 @@ impl Holders {
             ));
         }
         places.push(self.others(&books, &mut findings).await?);
-        places.retain(|place| !place.amount.is_zero());
+        let places = told(places, &self.flags);
 
         let supply = ledger.supply(mor).await?;
         findings.found(Account::Issue, supply);
@@ -260,6 +263,12 @@ impl Holders {
     fn name(&self, provider: Address) -> String {
         name(&self.providers, provider)
     }
+}
+
+/// Those that hold something, with commands that work as they are.
+fn told(places: Vec<Place>, flags: &str) -> Vec<Place> {
+    let some = places.into_iter().filter(|place| !place.amount.is_zero());
+    some.map(|place| place.with_flags(flags)).collect()
 }
 
 fn place(label: String, kind: &str, amount: Amount, detail: &str) -> Place {

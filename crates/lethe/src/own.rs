@@ -23,21 +23,20 @@ use crate::places::{Paid, Place, Seller, name};
 use crate::policies::{claim_words, funding_words};
 
 /// Whose money is told.
-pub(crate) enum Own {
+pub(crate) struct Own {
+    pub(crate) whose: Whose,
+    /// The reader.
+    pub(crate) ledger: EvmLedger,
+    /// What a command needs to work on the node's folder.
+    pub(crate) flags: String,
+}
+
+/// Which role of a node.
+pub(crate) enum Whose {
     /// A consumer's.
-    Consumer {
-        /// It.
-        consumer: Consumer,
-        /// The reader.
-        ledger: EvmLedger,
-    },
+    Consumer(Consumer),
     /// A provider's.
-    Provider {
-        /// It.
-        provider: Arc<Provider>,
-        /// The reader.
-        ledger: EvmLedger,
-    },
+    Provider(Arc<Provider>),
 }
 
 impl Own {
@@ -47,8 +46,9 @@ impl Own {
     }
 
     async fn look(&self) -> Result<Money, MoneyError> {
-        match self {
-            Self::Consumer { consumer, ledger } => {
+        let (ledger, flags) = (&self.ledger, &self.flags);
+        match &self.whose {
+            Whose::Consumer(consumer) => {
                 let mor = ledger.mor();
                 let mut statement = Statement::new(mor, []);
                 let mut places = vec![wallet(ledger, consumer.payer(), &mut statement).await?];
@@ -66,9 +66,9 @@ impl Own {
                 }
                 let words = vec![funding_words(consumer.funding())];
                 let supply = ledger.supply(mor).await?;
-                Ok(Money::own(supply, statement, places, words))
+                Ok(Money::own(supply, statement, places, words, flags))
             }
-            Self::Provider { provider, ledger } => {
+            Whose::Provider(provider) => {
                 let seller = Seller {
                     ledger,
                     account: ledger.account(),
@@ -79,7 +79,7 @@ impl Own {
                 let supply = ledger.supply(ledger.mor()).await?;
                 let mut statement = Statement::new(ledger.mor(), []);
                 let places = seller.places(&mut statement).await?;
-                Ok(Money::own(supply, statement, places, words))
+                Ok(Money::own(supply, statement, places, words, flags))
             }
         }
     }
@@ -134,7 +134,7 @@ pub(crate) async fn of_folder(estate: &Estate) -> Result<Money, OwnError> {
     let mut places = Vec::new();
     let Some(ledger) = estate.reader().await? else {
         let nothing = Statement::default();
-        return Ok(Money::own(Amount::ZERO, nothing, places, vec![]));
+        return Ok(Money::own(Amount::ZERO, nothing, places, vec![], ""));
     };
     let purses = estate.accounts.iter().flat_map(|account| &account.purses);
     let paid = purses.map(|purse| purse.config.id(&ledger.domain()));
@@ -149,7 +149,8 @@ pub(crate) async fn of_folder(estate: &Estate) -> Result<Money, OwnError> {
     let supply = ledger.supply(ledger.mor()).await;
     let words = vec!["no node runs on this folder: nothing moves by itself".to_owned()];
     let supply = supply.map_err(MoneyError::from)?;
-    Ok(Money::own(supply, statement, places, words))
+    let flags = estate.place.flags();
+    Ok(Money::own(supply, statement, places, words, &flags))
 }
 
 async fn places_of(

@@ -7,7 +7,8 @@ use chain::{Endpoints, EvmLedger, MemoryJournal, Network};
 use market::{Ledger, LedgerError, WalletKey};
 use store::Store;
 
-use crate::folder::{Folder, FolderError};
+use crate::cli;
+use crate::folder::{Folder, FolderError, quoted};
 use crate::identity::{Books, IdentityError};
 use crate::keystore::{Keystore, KeystoreError};
 use crate::tx_journal::StoredTransactions;
@@ -64,6 +65,24 @@ impl Place {
             endpoints,
             rpc_url,
         })
+    }
+
+    /// What a command needs beside its name to work on this folder and its chain.
+    pub(crate) fn flags(&self) -> String {
+        let mut flags = self.folder.flag();
+        // A demonstration's chain is started from its folder.
+        if self.folder.join("chain").is_dir() {
+            return flags;
+        }
+        if !self.network.is_local() {
+            flags.push_str(&format!(" --network {} --unaudited", self.network.name));
+        }
+        let urls = self.endpoints.urls();
+        if urls != [cli::RPC_URL] {
+            let named = urls.iter().map(|url| format!(" --rpc-url {}", quoted(url)));
+            flags.extend(named);
+        }
+        flags
     }
 
     /// The journal of a role for who only takes money out: a copy will do.

@@ -15,7 +15,7 @@ use crate::bookkeeping::Statement;
 
 /// Tills that are told one by one; the others together.
 const TILLS_TOLD: usize = 50;
-/// What brings everything back.
+/// What brings everything back; the flags come behind it.
 const EXIT: &str = "lethe exit";
 
 /// A place that holds MOR.
@@ -54,6 +54,15 @@ impl Place {
             command: None,
             cast: None,
         }
+    }
+
+    /// Makes the command, if there is one, a line that works as it is. `flags`:
+    /// those of the folder and its chain.
+    pub(crate) fn with_flags(mut self, flags: &str) -> Self {
+        if let Some(command) = &mut self.command {
+            command.push_str(flags);
+        }
+        self
     }
 
     fn by(mut self, command: &str, call: &Call) -> Self {

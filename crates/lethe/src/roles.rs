@@ -22,7 +22,7 @@ use crate::listen::{ListenError, listen};
 use crate::local::{self, LocalError};
 use crate::model::{self, ModelError};
 use crate::output;
-use crate::own::Own;
+use crate::own::{Own, Whose};
 use crate::place::{Place, PlaceError};
 use crate::policies::{PolicyError, claiming, funding, mor};
 use crate::relaying::{RelayError, carry};
@@ -146,9 +146,10 @@ async fn tell_money(
     let key = bearer(&place.folder.join("api-key"))?;
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
     let (listener, http) = listen(anywhere, "--data").await?;
-    let own = Own::Provider {
-        provider: Arc::clone(&selling.provider),
+    let own = Own {
+        whose: Whose::Provider(Arc::clone(&selling.provider)),
         ledger: selling.ledger.clone(),
+        flags: place.flags(),
     };
     let served = axum::serve(listener, own.routes(&key)).into_future();
     let stop = stop.clone();
@@ -227,9 +228,10 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         keys: vec![api_key],
         ..Settings::default()
     };
-    let own = Own::Consumer {
-        consumer: buying.consumer.clone(),
+    let own = Own {
+        whose: Whose::Consumer(buying.consumer.clone()),
         ledger: buying.ledger.clone(),
+        flags: place.flags(),
     };
     let gateway =
         Gateway::new(Arc::new(buying.consumer.clone()), settings).with_routes(own.routes(&key));

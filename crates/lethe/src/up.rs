@@ -253,6 +253,7 @@ impl Market {
                     .selling
                     .first()
                     .map(|one| one.provider.claim_policy().clone()),
+                flags: self.place.flags(),
                 books: Bookkeeping::new(self.place.network.mor).into(),
             },
             demonstration: true,

@@ -33,6 +33,7 @@ pub(crate) async fn whereabouts(args: cli::Where) -> Result<bool, WhereError> {
         Ok(_) => asked(args.data.folder.clone()).await?,
         Err(_) => None,
     };
+    let runs = running.is_some();
     let money = match running {
         Some(money) => money,
         None => read(args.data, &args.network, &look).await?,
@@ -40,7 +41,7 @@ pub(crate) async fn whereabouts(args: cli::Where) -> Result<bool, WhereError> {
     if args.json {
         output::json(&money);
     } else {
-        output::line(table(&money));
+        output::line(table(&money, runs));
     }
     Ok(money.complete)
 }
@@ -64,7 +65,8 @@ async fn read(data: cli::Data, network: &cli::Network, look: &Folder) -> Result<
     Ok(money?)
 }
 
-fn table(money: &Money) -> String {
+/// `runs`: a node runs on the folder, which the commands need for themselves.
+fn table(money: &Money, runs: bool) -> String {
     let amounts: Vec<_> = money
         .places
         .iter()
@@ -83,7 +85,7 @@ fn table(money: &Money) -> String {
             "{:label$}  {shown:>amount$} MOR  {}\n{}",
             place.label,
             place.detail,
-            way_out(place)
+            way_out(place, runs)
         ));
     }
     for policy in &money.policies {
@@ -106,7 +108,7 @@ fn table(money: &Money) -> String {
 }
 
 /// When and how a place's money can be had, in lines of their own.
-fn way_out(place: &Place) -> String {
+fn way_out(place: &Place, runs: bool) -> String {
     let mut text = String::new();
     if let (Some(since), Some(unlocks)) = (place.since, place.unlocks_at) {
         let now = clock::now();
@@ -121,7 +123,11 @@ fn way_out(place: &Place) -> String {
         ));
     }
     if let Some(command) = &place.command {
-        text.push_str(&format!("    {command}\n"));
+        let first = match runs {
+            true => "    stop the node, then:\n",
+            false => "",
+        };
+        text.push_str(&format!("{first}    {command}\n"));
     }
     if let Some(cast) = &place.cast {
         text.push_str(&format!("    {cast}\n"));
@@ -151,10 +157,13 @@ mod tests {
             ],
         };
         let expected = "your wallet    1 MOR  d\nx            0.5 MOR  d\nsum          1.5 MOR  every unit is accounted for";
-        assert_eq!(table(&money), expected);
+        assert_eq!(table(&money, true), expected);
         money.complete = false;
         money.problems = vec!["account 0x1 holds 2 MOR by the chain".into()];
-        let told = table(&money);
+        let told = table(&money, false);
         assert!(told.contains("NOT every unit") && told.contains("DIFFERENCE: account 0x1"));
+        assert!(!told.contains("stop the node"), "{told}");
+        money.places[0].command = Some("lethe exit".into());
+        assert!(table(&money, true).contains("stop the node, then:\n    lethe exit\n"));
     }
 }

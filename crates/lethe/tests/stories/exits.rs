@@ -375,6 +375,44 @@ async fn only_the_owner_is_told() {
     );
 }
 
+/// What `where` prints is run as it is printed, by a shell.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_told_works_as_it_is_told() {
+    let town = Town::start_movable().await;
+    let selling = provider(&town, &[]);
+    let buying = town.consumer_with("a folder", &[]);
+    Client::of(&buying).answered(MODEL, "40").await;
+    let beside = told(&run(&town, "a folder", &["where"])).0;
+    selling.kill();
+    buying.kill();
+    let (alone, _) = told(&run(&town, "a folder", &["where"]));
+    let command = |money: &Value| {
+        let places = money["places"].as_array().unwrap().iter();
+        let mut told = places.filter_map(|place| place["command"].as_str());
+        told.next().unwrap().to_owned()
+    };
+    assert_eq!(command(&beside), command(&alone));
+    let by_shell = |line: &str| {
+        let line = line.replacen("lethe", env!("CARGO_BIN_EXE_lethe"), 1);
+        let mut shell = std::process::Command::new("sh");
+        shell
+            .env("LETHE_LOG", "error")
+            .args(["-c", &line])
+            .output()
+            .unwrap()
+    };
+    let first = by_shell(&command(&alone));
+    assert_eq!(first.status.code(), Some(NOT_ALL), "{first:?}");
+    let said = String::from_utf8_lossy(&first.stdout).into_owned();
+    let again = said
+        .split("run `")
+        .nth(1)
+        .and_then(|rest| rest.split('`').next());
+    town.pass(OVER_S).await;
+    let second = by_shell(again.unwrap_or_else(|| panic!("{said}")));
+    assert_eq!(second.status.code(), Some(0), "{second:?}");
+}
+
 /// A demonstration's folder has its chain in it: the exit starts that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_demonstration_can_be_left_too() {
