@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy::primitives::{Address, B256, Bytes, U64, U256, keccak256};
 use alloy::rpc::types::Log;
 use alloy::sol_types::SolEvent;
 use market::{
@@ -21,6 +21,7 @@ use crate::logs::{self, Query};
 use crate::profile::Network;
 use crate::rpc::{At, Endpoints, Message, Receipt, Rpc, RpcError};
 use crate::sender::{Intent, Pace, Sender, fee_per_gas};
+use crate::watch::block_hash;
 
 /// Who asks the log for this target sees each write as a line for `cast`.
 pub const CAST: &str = "cast";
@@ -130,6 +131,27 @@ impl EvmLedger {
     /// The number of the latest block.
     pub async fn block_number(&self) -> Result<u64, LedgerError> {
         Ok(self.0.rpc.head().await?.number.to())
+    }
+
+    /// The hash of the chain's first block, which no other chain has; None: the servers do not keep it.
+    pub async fn first_block(&self) -> Result<Option<B256>, LedgerError> {
+        block_hash(&self.0.rpc, 0).await
+    }
+
+    /// What time it is on the chain: of the latest block, or on a local chain,
+    /// which makes blocks on demand, of the block that would come now.
+    pub async fn time_there(&self) -> Result<Timestamp, LedgerError> {
+        #[derive(serde::Deserialize)]
+        struct Coming {
+            timestamp: U64,
+        }
+        let block = match self.0.network.is_local() {
+            true => "pending",
+            false => "latest",
+        };
+        let params = serde_json::json!([block, false]);
+        let coming: Coming = self.0.rpc.request("eth_getBlockByNumber", params).await?;
+        Ok(Timestamp(coming.timestamp.to()))
     }
 
     /// Gives coins of the account away, in wei.

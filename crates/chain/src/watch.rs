@@ -163,7 +163,7 @@ async fn try_advance(
 }
 
 /// The hash of a block, as enough servers say; None: there is no such block.
-async fn block_hash(rpc: &Rpc, number: u64) -> Result<Option<B256>, LedgerError> {
+pub(crate) async fn block_hash(rpc: &Rpc, number: u64) -> Result<Option<B256>, LedgerError> {
     let hash = rpc
         .decided("the hash of a block", move |endpoint, _| {
             Box::pin(async move {

@@ -4,6 +4,7 @@
 mod admin;
 mod bookkeeping;
 mod buying;
+mod chain_watch;
 mod chat;
 mod chats;
 mod cli;

@@ -9,6 +9,7 @@ use market::{Account, Address, Amount, AmountOverflow, Books, Ledger, LedgerErro
 use serde::{Deserialize, Serialize};
 
 use crate::bookkeeping::{Bookkeeping, Findings, Statement, uneven};
+use crate::chain_watch;
 use crate::places::{Paid, Place, name};
 use crate::policies::{claim_words, funding_words};
 
@@ -25,6 +26,9 @@ pub(crate) struct Money {
     /// Where they do not: which account, and how much.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) problems: Vec<String>,
+    /// What is wrong around the node, as a clock that is off.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) warnings: Vec<String>,
     pub(crate) places: Vec<Place>,
     /// What moves money by itself, in words.
     #[serde(default)]
@@ -52,9 +56,16 @@ impl Money {
             sum,
             complete: problems.is_empty(),
             problems,
+            warnings: Vec::new(),
             places,
             policies,
         }
+    }
+
+    /// The same, with what is wrong around the node.
+    pub(crate) fn with_warnings(mut self, warnings: Vec<String>) -> Self {
+        self.warnings = warnings;
+        self
     }
 }
 
@@ -156,6 +167,7 @@ impl Holders {
             sum: Amount::sum(places.iter().map(|place| place.amount))?,
             complete: problems.is_empty(),
             problems,
+            warnings: chain_watch::warnings(ledger).await,
             places,
             policies: self.policies(consumer),
         })

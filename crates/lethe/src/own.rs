@@ -16,6 +16,7 @@ use market::{Address, Amount, Ledger};
 use provider::Provider;
 
 use crate::bookkeeping::Statement;
+use crate::chain_watch;
 use crate::doorkeeper::{guarded, refuse};
 use crate::estate::{Account, Estate, EstateError, Role};
 use crate::money::{Money, MoneyError};
@@ -66,7 +67,8 @@ impl Own {
                 }
                 let words = vec![funding_words(consumer.funding())];
                 let supply = ledger.supply(mor).await?;
-                Ok(Money::own(supply, statement, places, words, flags))
+                let money = Money::own(supply, statement, places, words, flags);
+                Ok(money.with_warnings(chain_watch::warnings(ledger).await))
             }
             Whose::Provider(provider) => {
                 let seller = Seller {
@@ -79,7 +81,8 @@ impl Own {
                 let supply = ledger.supply(ledger.mor()).await?;
                 let mut statement = Statement::new(ledger.mor(), []);
                 let places = seller.places(&mut statement).await?;
-                Ok(Money::own(supply, statement, places, words, flags))
+                let money = Money::own(supply, statement, places, words, flags);
+                Ok(money.with_warnings(chain_watch::warnings(ledger).await))
             }
         }
     }
@@ -150,7 +153,8 @@ pub(crate) async fn of_folder(estate: &Estate) -> Result<Money, OwnError> {
     let words = vec!["no node runs on this folder: nothing moves by itself".to_owned()];
     let supply = supply.map_err(MoneyError::from)?;
     let flags = estate.place.flags();
-    Ok(Money::own(supply, statement, places, words, &flags))
+    let money = Money::own(supply, statement, places, words, &flags);
+    Ok(money.with_warnings(chain_watch::warnings(&ledger).await))
 }
 
 async fn places_of(

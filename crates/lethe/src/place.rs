@@ -7,6 +7,7 @@ use chain::{Endpoints, EvmLedger, MemoryJournal, Network};
 use market::{Ledger, LedgerError, WalletKey};
 use store::Store;
 
+use crate::chain_watch::{self, ChainIdentityError};
 use crate::cli;
 use crate::folder::{Folder, FolderError, quoted};
 use crate::identity::{Books, IdentityError};
@@ -30,6 +31,8 @@ pub(crate) enum PlaceError {
     },
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    #[error(transparent)]
+    OtherChain(#[from] ChainIdentityError),
     #[error("the journal {path:?} cannot be opened")]
     Store {
         path: std::path::PathBuf,
@@ -106,12 +109,14 @@ impl Place {
         name: &str,
     ) -> Result<EvmLedger, PlaceError> {
         let journal = Arc::new(StoredTransactions::new(store, name));
-        EvmLedger::connect(&self.endpoints, self.network.clone(), key, journal)
+        let ledger = EvmLedger::connect(&self.endpoints, self.network.clone(), key, journal)
             .await
             .map_err(|source| PlaceError::Chain {
                 rpc_url: self.rpc_url.clone(),
                 source: Box::new(source),
-            })
+            })?;
+        chain_watch::is_the_same(store, &ledger).await?;
+        Ok(ledger)
     }
 
     /// The chain as the account of `key` sees it, to read only: what its journal

@@ -100,6 +100,9 @@ fn table(money: &Money, runs: bool) -> String {
             "NOT every unit is accounted for, out of {supply} MOR that there are; please report this"
         ),
     };
+    for warning in &money.warnings {
+        text.push_str(&format!("WARNING: {warning}\n"));
+    }
     for problem in &money.problems {
         text.push_str(&format!("DIFFERENCE: {problem}\n"));
     }
@@ -151,12 +154,13 @@ mod tests {
             sum: Amount::new(1_500_000_000_000_000_000),
             complete: true,
             problems: vec![],
+            warnings: vec!["the clock is off".into()],
             places: vec![
                 place("your wallet", 1_000_000_000_000_000_000),
                 place("x", 500_000_000_000_000_000),
             ],
         };
-        let expected = "your wallet    1 MOR  d\nx            0.5 MOR  d\nsum          1.5 MOR  every unit is accounted for";
+        let expected = "your wallet    1 MOR  d\nx            0.5 MOR  d\nWARNING: the clock is off\nsum          1.5 MOR  every unit is accounted for";
         assert_eq!(table(&money, true), expected);
         money.complete = false;
         money.problems = vec!["account 0x1 holds 2 MOR by the chain".into()];
