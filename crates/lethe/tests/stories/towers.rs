@@ -152,12 +152,17 @@ async fn a_tower_that_was_off_finds_the_withdrawal_and_repeats_nothing_after_a_k
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let mut command = lethe(&folder(&town, "tower"), &args);
     command.env("LETHE_FAILPOINT", "tx.included").arg("--json");
-    let mut dying = command.stdout(Stdio::null()).spawn().unwrap();
+    // It is killed in any case when this is dropped.
+    let child = command.stdout(Stdio::null()).spawn().unwrap();
+    let mut dying = Running::ready(child, Value::Null);
     until("killed at its claim", async || {
         claimed(&town).await == charged
     })
     .await;
-    assert!(!dying.wait().unwrap().success());
+    while dying.runs() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert!(!dying.ended().unwrap().success());
 
     let back = tower(&town, &file, "0");
     let account = back.said("tower");
