@@ -60,6 +60,10 @@ export interface Money {
   supply: Amount;
   sum: Amount;
   complete: boolean;
+  /** Where places, chain and books do not agree: account and amounts. */
+  problems?: string[];
+  /** What is wrong around the node, as a clock that is off. */
+  warnings?: string[];
   places: Place[];
 }
 

@@ -29,7 +29,12 @@ sol! {
         }
 
         event ChannelCreated(bytes32 indexed channelId, ChannelConfig config);
+        event Deposited(bytes32 indexed channelId, address indexed sender, uint128 amount, uint128 newBalance);
+        event Claimed(bytes32 indexed channelId, address indexed sender, uint128 claimAmount, uint128 newTotalClaimed);
+        event Settled(address indexed receiver, address indexed token, address indexed sender, uint128 amount);
+        event Refunded(bytes32 indexed channelId, address indexed sender, uint128 amount);
         event WithdrawInitiated(bytes32 indexed channelId, uint128 amount, uint40 finalizeAfter);
+        event WithdrawFinalized(bytes32 indexed channelId, address indexed sender, uint128 amount);
 
         function deposit(ChannelConfig config, uint128 amount, address collector, bytes collectorData);
         function claim(VoucherClaim[] voucherClaims);
@@ -204,9 +209,17 @@ mod tests {
         );
         for (name, expected) in [
             ("ChannelCreated", Settlement::ChannelCreated::SIGNATURE_HASH),
+            ("Deposited", Settlement::Deposited::SIGNATURE_HASH),
+            ("Claimed", Settlement::Claimed::SIGNATURE_HASH),
+            ("Settled", Settlement::Settled::SIGNATURE_HASH),
+            ("Refunded", Settlement::Refunded::SIGNATURE_HASH),
             (
                 "WithdrawInitiated",
                 Settlement::WithdrawInitiated::SIGNATURE_HASH,
+            ),
+            (
+                "WithdrawFinalized",
+                Settlement::WithdrawFinalized::SIGNATURE_HASH,
             ),
         ] {
             let event = &artifact::SETTLEMENT.abi.events[name][0];

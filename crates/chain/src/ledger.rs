@@ -1,9 +1,8 @@
 //! The market's ledger on an EVM chain, seen from one account.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy::primitives::{Address, B256, Bytes, U64, U256, keccak256};
 use alloy::rpc::types::Log;
 use alloy::sol_types::SolEvent;
 use market::{
@@ -22,6 +21,7 @@ use crate::logs::{self, Query};
 use crate::profile::Network;
 use crate::rpc::{At, Endpoints, Message, Receipt, Rpc, RpcError};
 use crate::sender::{Intent, Pace, Sender, fee_per_gas};
+use crate::watch::block_hash;
 
 /// Who asks the log for this target sees each write as a line for `cast`.
 pub const CAST: &str = "cast";
@@ -108,28 +108,6 @@ impl EvmLedger {
         amount(self.0.rpc.view(token, &Erc20::totalSupplyCall {}).await?)
     }
 
-    /// Who was given some of a token in the blocks from this one on, and the
-    /// latest block, which was looked at too.
-    pub async fn recipients(
-        &self,
-        token: Address,
-        from_block: u64,
-    ) -> Result<(BTreeSet<Address>, u64), LedgerError> {
-        let query = Query {
-            address: token,
-            topic: Erc20::Transfer::SIGNATURE_HASH,
-        };
-        let head = self.block_number().await?;
-        let (mut accounts, mut next) = (BTreeSet::new(), from_block);
-        while next <= head {
-            let page = logs::read(&self.0.rpc, query, next, head).await?;
-            let to = page.logs.iter().filter_map(|log| log.topics().get(2));
-            accounts.extend(to.map(|topic| Address::from_word(*topic)));
-            next = page.next_block;
-        }
-        Ok((accounts, head))
-    }
-
     /// The channels that were created in the blocks from this one on, each with
     /// its block, as far as one reading goes, and the first block that was not
     /// read. All are read when that is the block that was asked for.
@@ -140,8 +118,8 @@ impl EvmLedger {
         from_block: u64,
     ) -> Result<(Vec<(ChannelConfig, u64)>, u64), LedgerError> {
         let query = Query {
-            address: self.0.network.settlement,
-            topic: Settlement::ChannelCreated::SIGNATURE_HASH,
+            addresses: &[self.0.network.settlement],
+            topics: &[Settlement::ChannelCreated::SIGNATURE_HASH],
         };
         let head = self.block_number().await?;
         let page = logs::read(&self.0.rpc, query, from_block, head).await?;
@@ -153,6 +131,27 @@ impl EvmLedger {
     /// The number of the latest block.
     pub async fn block_number(&self) -> Result<u64, LedgerError> {
         Ok(self.0.rpc.head().await?.number.to())
+    }
+
+    /// The hash of the chain's first block, which no other chain has; None: the servers do not keep it.
+    pub async fn first_block(&self) -> Result<Option<B256>, LedgerError> {
+        block_hash(&self.0.rpc, 0).await
+    }
+
+    /// What time it is on the chain: of the latest block, or on a local chain,
+    /// which makes blocks on demand, of the block that would come now.
+    pub async fn time_there(&self) -> Result<Timestamp, LedgerError> {
+        #[derive(serde::Deserialize)]
+        struct Coming {
+            timestamp: U64,
+        }
+        let block = match self.0.network.is_local() {
+            true => "pending",
+            false => "latest",
+        };
+        let params = serde_json::json!([block, false]);
+        let coming: Coming = self.0.rpc.request("eth_getBlockByNumber", params).await?;
+        Ok(Timestamp(coming.timestamp.to()))
     }
 
     /// Gives coins of the account away, in wei.
@@ -202,7 +201,7 @@ impl Inner {
 
 /// The channel that a log tells of. The id is the hash of the rest, so a log
 /// with another id was made up.
-fn created(log: &Log, domain: &Domain) -> Result<(ChannelConfig, u64), LedgerError> {
+pub(crate) fn created(log: &Log, domain: &Domain) -> Result<(ChannelConfig, u64), LedgerError> {
     let nonsense = |problem: String| LedgerError::Nonsense { problem };
     let event = Settlement::ChannelCreated::decode_log(&log.inner)
         .map_err(|error| nonsense(format!("a log of a new channel cannot be read: {error}")))?;

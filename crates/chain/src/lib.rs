@@ -17,6 +17,7 @@ mod directory;
 mod journal;
 mod ledger;
 mod logs;
+mod movements;
 mod profile;
 mod refusal;
 mod rpc;
@@ -29,9 +30,10 @@ pub use deploy::{DeployError, Deployment, Grant, LocalMarket, deploy, genesis_co
 pub use development::{DEPLOYER, DEVELOPMENT_ACCOUNTS, DevelopmentAccount, is_development_account};
 pub use journal::{Ended, JournalError, MemoryJournal, OpenTx, OpenTxs, SignedTx, TxJournal};
 pub use ledger::{CAST, CLAIMS_MAX, EvmLedger};
+pub use movements::{Moved, Movements};
 pub use profile::{
     ALLOWANCE_COLLECTOR, CALL_AGGREGATOR, Collectors, EIP3009_COLLECTOR, LOCAL_CHAIN_ID, Network,
     NetworkError, PERMIT2, PERMIT2_COLLECTOR, SETTLEMENT, Token, UNAUDITED_FLAG,
 };
 pub use rpc::{Disagreement, Endpoints};
-pub use watch::WithdrawStarted;
+pub use watch::{WatchError, WithdrawStarted};

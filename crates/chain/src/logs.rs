@@ -23,11 +23,11 @@ const WIDEN_AFTER: u32 = 8;
 
 /// Which logs.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Query {
-    /// The contract.
-    pub(crate) address: Address,
-    /// The event's signature.
-    pub(crate) topic: B256,
+pub(crate) struct Query<'a> {
+    /// The contracts.
+    pub(crate) addresses: &'a [Address],
+    /// The signatures of the events, of any of the contracts.
+    pub(crate) topics: &'a [B256],
 }
 
 /// What one reading brought.
@@ -42,7 +42,7 @@ pub(crate) struct Page {
 /// Reads from `from` up to and including `last`, or as far as one reading goes.
 pub(crate) async fn read(
     rpc: &Rpc,
-    query: Query,
+    query: Query<'_>,
     from: u64,
     last: u64,
 ) -> Result<Page, LedgerError> {
@@ -71,10 +71,10 @@ pub(crate) async fn read(
     })
 }
 
-async fn ask(rpc: &Rpc, query: Query, (from, to): (u64, u64)) -> Result<Vec<Log>, RpcError> {
+async fn ask(rpc: &Rpc, query: Query<'_>, (from, to): (u64, u64)) -> Result<Vec<Log>, RpcError> {
     let filter = json!({
-        "address": query.address,
-        "topics": [query.topic],
+        "address": query.addresses,
+        "topics": [query.topics],
         "fromBlock": U64::from(from),
         "toBlock": U64::from(to),
     });
@@ -100,8 +100,9 @@ fn may_be_too_much(error: &RpcError) -> bool {
 }
 
 /// A log that was not asked for is not taken.
-fn fits(log: &Log, query: Query, (from, to): (u64, u64)) -> Result<(), LedgerError> {
-    let asked = log.address() == query.address && log.topic0() == Some(&query.topic);
+fn fits(log: &Log, query: Query<'_>, (from, to): (u64, u64)) -> Result<(), LedgerError> {
+    let known = |topic: &B256| query.topics.contains(topic);
+    let asked = query.addresses.contains(&log.address()) && log.topic0().is_some_and(known);
     let inside = log
         .block_number
         .is_some_and(|block| (from..=to).contains(&block));
@@ -110,10 +111,10 @@ fn fits(log: &Log, query: Query, (from, to): (u64, u64)) -> Result<(), LedgerErr
     }
     Err(LedgerError::Nonsense {
         problem: format!(
-            "eth_getLogs was asked for event {} of {} in blocks {from} to {to} and told another log \
+            "eth_getLogs was asked for events {:?} of {:?} in blocks {from} to {to} and told another log \
              (of {}, block {:?})",
-            query.topic,
-            query.address,
+            query.topics,
+            query.addresses,
             log.address(),
             log.block_number
         ),
@@ -174,9 +175,10 @@ mod tests {
 
     #[test]
     fn a_log_that_was_not_asked_for_is_not_taken() {
+        let (address, topic) = (Address::repeat_byte(1), B256::repeat_byte(2));
         let query = Query {
-            address: Address::repeat_byte(1),
-            topic: B256::repeat_byte(2),
+            addresses: &[address, Address::repeat_byte(3)],
+            topics: &[B256::repeat_byte(4), topic],
         };
         let log = |address, topic, block| Log {
             inner: alloy::primitives::Log::new_unchecked(
@@ -188,13 +190,13 @@ mod tests {
             ..Log::default()
         };
         let range = (5, 9);
-        assert!(fits(&log(query.address, query.topic, Some(9)), query, range).is_ok());
+        assert!(fits(&log(address, topic, Some(9)), query, range).is_ok());
         for wrong in [
-            log(Address::ZERO, query.topic, Some(9)),
-            log(query.address, B256::ZERO, Some(9)),
-            log(query.address, query.topic, Some(4)),
-            log(query.address, query.topic, Some(10)),
-            log(query.address, query.topic, None),
+            log(Address::ZERO, topic, Some(9)),
+            log(address, B256::ZERO, Some(9)),
+            log(address, topic, Some(4)),
+            log(address, topic, Some(10)),
+            log(address, topic, None),
         ] {
             assert!(fits(&wrong, query, range).is_err(), "{wrong:?}");
         }

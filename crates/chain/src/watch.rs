@@ -7,7 +7,7 @@ use market::{Amount, ChannelId, LedgerError, Timestamp};
 use serde_json::json;
 
 use crate::bindings::Settlement;
-use crate::cursor::{Cursor, Mark, News};
+use crate::cursor::{Cursor, Mark, News, TooDeep};
 use crate::ledger::EvmLedger;
 use crate::logs::{self, Query};
 use crate::rpc::Rpc;
@@ -29,6 +29,28 @@ pub struct WithdrawStarted {
     pub block: u64,
 }
 
+/// Why logs were not read on.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    /// As of any reading: later it may work.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The cursor is of no use any more.
+    #[error(transparent)]
+    TooDeep(#[from] TooDeep),
+}
+
+impl From<WatchError> for LedgerError {
+    fn from(error: WatchError) -> Self {
+        match error {
+            WatchError::Ledger(error) => error,
+            WatchError::TooDeep(error) => Self::Nonsense {
+                problem: error.to_string(),
+            },
+        }
+    }
+}
+
 impl EvmLedger {
     /// The withdrawals that were started since the cursor's last step, and
     /// those that a reorganisation took back. Moves the cursor; one reading is
@@ -36,10 +58,10 @@ impl EvmLedger {
     pub async fn withdrawals_started(
         &self,
         cursor: &mut Cursor,
-    ) -> Result<News<WithdrawStarted>, LedgerError> {
+    ) -> Result<News<WithdrawStarted>, WatchError> {
         let query = Query {
-            address: self.network().settlement,
-            topic: Settlement::WithdrawInitiated::SIGNATURE_HASH,
+            addresses: &[self.network().settlement],
+            topics: &[Settlement::WithdrawInitiated::SIGNATURE_HASH],
         };
         // The cursor moves only once all of it could be read.
         let mut moved = cursor.clone();
@@ -70,7 +92,11 @@ fn started(log: &Log) -> Result<WithdrawStarted, LedgerError> {
 }
 
 /// One step of a cursor.
-async fn advance(rpc: &Rpc, query: Query, cursor: &mut Cursor) -> Result<News<Log>, LedgerError> {
+pub(crate) async fn advance(
+    rpc: &Rpc,
+    query: Query<'_>,
+    cursor: &mut Cursor,
+) -> Result<News<Log>, WatchError> {
     let before = cursor.clone();
     for _ in 0..READ_ATTEMPTS {
         cursor.clone_from(&before);
@@ -90,10 +116,10 @@ async fn advance(rpc: &Rpc, query: Query, cursor: &mut Cursor) -> Result<News<Lo
 /// None: the chain changed meanwhile.
 async fn try_advance(
     rpc: &Rpc,
-    query: Query,
+    query: Query<'_>,
     cursor: &mut Cursor,
-) -> Result<Option<News<Log>>, LedgerError> {
-    let head = rpc.decided_head().await?;
+) -> Result<Option<News<Log>>, WatchError> {
+    let head = rpc.decided_head().await.map_err(LedgerError::from)?;
     let head = Mark {
         number: head.number.to(),
         hash: head.hash,
@@ -115,11 +141,7 @@ async fn try_advance(
             break;
         }
     }
-    let doubted = cursor
-        .go_back_to(common)
-        .map_err(|error| LedgerError::Nonsense {
-            problem: error.to_string(),
-        })?;
+    let doubted = cursor.go_back_to(common)?;
     let page = logs::read(rpc, query, cursor.next_block(), head.number).await?;
     let mut marks = Vec::new();
     for number in cursor.to_mark(page.next_block) {
@@ -141,7 +163,7 @@ async fn try_advance(
 }
 
 /// The hash of a block, as enough servers say; None: there is no such block.
-async fn block_hash(rpc: &Rpc, number: u64) -> Result<Option<B256>, LedgerError> {
+pub(crate) async fn block_hash(rpc: &Rpc, number: u64) -> Result<Option<B256>, LedgerError> {
     let hash = rpc
         .decided("the hash of a block", move |endpoint, _| {
             Box::pin(async move {

@@ -1,13 +1,13 @@
 //! The gateway as a whole: what all requests share, and the routes.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use http::{Method, StatusCode, Uri};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::behind::Market;
@@ -25,6 +25,16 @@ pub(crate) struct Front {
     pub(crate) answers: Arc<Semaphore>,
     /// Cancelled when answers that still run must end.
     pub(crate) cut: CancellationToken,
+    pub(crate) notices: OnceLock<watch::Receiver<Vec<Notice>>>,
+}
+
+/// Something that is wrong with the node's surroundings, told at `/readyz`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// What it is, and what to do.
+    pub text: String,
+    /// The node is of no use meanwhile.
+    pub stops: bool,
 }
 
 /// The same, with the one who answers.
@@ -56,6 +66,7 @@ impl Gateway {
             room: Room::new(settings.limits.bodies_bytes),
             answers: Arc::new(Semaphore::new(settings.limits.answers)),
             cut: CancellationToken::new(),
+            notices: OnceLock::new(),
             settings,
         });
         let shop = Shop {
@@ -80,6 +91,13 @@ impl Gateway {
     #[must_use]
     pub fn with_routes(mut self, routes: Router) -> Self {
         self.routes = self.routes.merge(routes);
+        self
+    }
+
+    /// Tells these at `/readyz`, as they are at the time. The first counts.
+    #[must_use]
+    pub fn with_notices(self, notices: watch::Receiver<Vec<Notice>>) -> Self {
+        let _ = self.front.notices.set(notices);
         self
     }
 

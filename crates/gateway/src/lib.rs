@@ -20,5 +20,5 @@ mod stall;
 mod stream;
 
 pub use behind::{Market, Running};
-pub use gate::Gateway;
+pub use gate::{Gateway, Notice};
 pub use settings::{ApiKey, ApiKeyError, Limits, Settings};

@@ -74,10 +74,24 @@ pub(crate) async fn ready<M: Market>(State(shop): State<Shop<M>>) -> Response {
     if shop.front.cut.is_cancelled() {
         return not_ready("the node is stopping", &[]);
     }
+    let notices = shop.front.notices.get();
+    let notices = notices.map_or_else(Vec::new, |told| told.borrow().clone());
+    let warnings: Vec<String> = notices.iter().map(|notice| notice.text.clone()).collect();
+    if let Some(stops) = notices.iter().find(|notice| notice.stops) {
+        return not_ready(&stops.text, &warnings);
+    }
     let models = shop.market.models();
     let live = models.iter().filter(|model| model.is_live()).count();
     if live > 0 {
-        return Json(json!({ "ready": true, "models": live })).into_response();
+        let mut body = json!({ "ready": true, "models": live });
+        if !warnings.is_empty() {
+            body["warnings"] = warnings.into();
+        }
+        return Json(body).into_response();
+    }
+    // What is wrong around the node is the likelier cause.
+    if let Some(first) = warnings.first() {
+        return not_ready(first, &warnings);
     }
     if let Some(shortage) = shop.market.shortage() {
         return not_ready(&shortage.to_string(), &[]);

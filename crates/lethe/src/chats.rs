@@ -47,7 +47,10 @@ pub(crate) fn chats(args: cli::Chats) -> Result<(), ChatsError> {
     if ids.is_empty() {
         match args.json {
             true => output::json(&json!({ "kept": [], "problems": [] })),
-            false => output::line("No conversation is kept; `lethe chat --keep` keeps one."),
+            false => output::line(format!(
+                "No conversation is kept; `lethe chat{} --keep` keeps one.",
+                chats.flag()
+            )),
         }
         return Ok(());
     }

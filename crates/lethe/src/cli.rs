@@ -9,6 +9,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use consumer::Pacing;
 use market::{Address, Payer};
 
+/// Where a chain is looked for if nothing is said.
+pub(crate) const RPC_URL: &str = "http://127.0.0.1:8545";
+
 /// The node of a permissionless market for AI compute.
 #[derive(Debug, Parser)]
 #[command(name = "lethe", version, about, propagate_version = true)]
@@ -261,7 +264,7 @@ pub(crate) struct Network {
     /// The chain's JSON-RPC endpoint. Given three times, for servers of three
     /// operators, what decides money is believed only if two of them agree; of
     /// two both must. Transactions go to all.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8545")]
+    #[arg(long, value_name = "URL", default_value = RPC_URL)]
     pub(crate) rpc_url: Vec<String>,
     /// Use a public chain, test networks included, although nobody has audited this software.
     #[arg(long)]

@@ -33,10 +33,11 @@ pub(crate) enum ExitCommandError {
     )]
     Nothing { path: std::path::PathBuf },
     #[error(
-        "the exit of account {name:?} was interrupted; run `lethe exit` again, it goes on where it was"
+        "the exit of account {name:?} was interrupted; run `{command}` again, it goes on where it was"
     )]
     Interrupted {
         name: String,
+        command: String,
         #[source]
         source: ExitError,
     },
@@ -87,8 +88,13 @@ pub(crate) async fn exit(args: cli::Exit) -> Result<bool, ExitCommandError> {
     let Some(estate) = Box::pin(Estate::open(args.data, &args.network)).await? else {
         return Err(ExitCommandError::Nothing { path });
     };
+    let mut command = format!("lethe exit{}", estate.place.flags());
+    if let Some(to) = args.to {
+        command.push_str(&format!(" --to {to}"));
+    }
     let mut teller = Teller {
         json: args.json,
+        command,
         report: Report::default(),
     };
     let outcome = leave(&estate, args.to, args.wait, &mut teller).await;
@@ -181,6 +187,7 @@ async fn leave_as(
     let outcome = market::exit(ledger, &belongings, clock::now(), told).await;
     let outcome = outcome.map_err(|source| ExitCommandError::Interrupted {
         name: account.name.clone(),
+        command: teller.command.clone(),
         source,
     })?;
     let waiting = outcome.waits.iter().map(|wait| Waiting {
@@ -276,6 +283,8 @@ fn words(step: &ExitStep) -> String {
 /// Says what happens, and keeps it for the report.
 struct Teller {
     json: bool,
+    /// The one that goes on where this one stopped.
+    command: String,
     report: Report,
 }
 
@@ -317,8 +326,9 @@ impl Teller {
         {
             let left = unlocks_at.since_s(clock::now());
             output::line(format!(
-                "{account}: {} can be taken in {left} s; run `lethe exit` again then\n  {cast}",
-                shown(*amount)
+                "{account}: {} can be taken in {left} s; run `{}` again then\n  {cast}",
+                shown(*amount),
+                self.command
             ));
         }
         for stuck in &report.blocked {

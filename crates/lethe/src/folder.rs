@@ -23,8 +23,29 @@ pub(crate) enum FolderError {
         "data folder {path:?} is in use by another lethe; stop that one, or choose another with --data DIR"
     )]
     InUse { path: PathBuf },
-    #[error("nothing runs on data folder {path:?}; start it with `lethe up --data {}`", path.display())]
+    #[error(
+        "nothing runs on data folder {path:?}; start it with `lethe up{}`",
+        flag_of(path)
+    )]
     NothingRuns { path: PathBuf },
+}
+
+/// What to add to a command that is to use the folder at this path: nothing
+/// for the usual one.
+pub(crate) fn flag_of(path: &Path) -> String {
+    match Folder::place(None) {
+        Ok(usual) if usual == path => String::new(),
+        _ => format!(" --data {}", quoted(&path.to_string_lossy())),
+    }
+}
+
+/// A word as a shell takes it for one.
+pub(crate) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=@%+,".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
 }
 
 /// What a running node tells the other commands.
@@ -94,10 +115,7 @@ impl Folder {
     /// What to add to a command that is to use this folder: nothing for the
     /// usual one.
     pub(crate) fn flag(&self) -> String {
-        match Self::place(None) {
-            Ok(usual) if usual == self.path => String::new(),
-            _ => format!(" --data {}", self.path.display()),
-        }
+        flag_of(&self.path)
     }
 
     /// The file or folder of this name in it.
@@ -167,6 +185,14 @@ impl Drop for Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_one_word_for_a_shell() {
+        assert_eq!(quoted("/tmp/a-b_c.d"), "/tmp/a-b_c.d");
+        assert_eq!(quoted("it's here"), r"'it'\''s here'");
+        assert_eq!(quoted("https://x/?key=1&b"), "'https://x/?key=1&b'");
+        assert_eq!(flag_of(Path::new("/a b")), " --data '/a b'");
+    }
 
     #[test]
     fn one_at_a_time() {

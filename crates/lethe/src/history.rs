@@ -20,6 +20,7 @@ pub(crate) use conversation::{Conversation, Id, IdError, Message, Role, Summary}
 pub(crate) use key::{Key, KeyError};
 
 use crate::cli;
+use crate::folder::flag_of;
 use crate::keystore::write_private;
 use conversation::FormatError;
 use key::{OpenError, Passphrase};
@@ -38,8 +39,8 @@ pub(crate) enum HistoryError {
         #[source]
         source: io::Error,
     },
-    #[error("no conversation {id} is kept here; `lethe chats` lists those that are")]
-    Unknown { id: Id },
+    #[error("no conversation {id} is kept here; `lethe chats{flag}` lists those that are")]
+    Unknown { id: Id, flag: String },
     #[error(transparent)]
     Id(#[from] IdError),
     #[error(transparent)]
@@ -56,10 +57,11 @@ pub(crate) enum HistoryError {
     OtherKey { id: Id },
     #[error(
         "conversation {id} is damaged: {path:?} is cut short or was changed; \
-         restore it from a backup, or forget it with `lethe chats --forget {id}`"
+         restore it from a backup, or forget it with `lethe chats{flag} --forget {id}`"
     )]
     Damaged {
         id: Id,
+        flag: String,
         path: PathBuf,
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -169,9 +171,13 @@ impl Chats {
     /// The conversation of this id.
     pub(crate) fn open(&self, id: &Id, key: &Key) -> Result<(Conversation, Kept), HistoryError> {
         let path = self.path(id);
-        let sealed = read(&path)?.ok_or_else(|| HistoryError::Unknown { id: id.clone() })?;
+        let sealed = read(&path)?.ok_or_else(|| HistoryError::Unknown {
+            id: id.clone(),
+            flag: self.flag(),
+        })?;
         let damaged = |source: Box<dyn std::error::Error + Send + Sync>| HistoryError::Damaged {
             id: id.clone(),
+            flag: self.flag(),
             path: path.clone(),
             source,
         };
@@ -227,13 +233,21 @@ impl Chats {
             source,
         };
         if !path.try_exists().map_err(at)? {
-            return Err(HistoryError::Unknown { id: id.clone() });
+            return Err(HistoryError::Unknown {
+                id: id.clone(),
+                flag: self.flag(),
+            });
         }
         let _alone = self.alone()?;
         fs::remove_file(&path).map_err(at)?;
         File::open(&self.folder)
             .and_then(|folder| folder.sync_all())
             .map_err(at)
+    }
+
+    /// The flag of the data folder that these are in.
+    pub(crate) fn flag(&self) -> String {
+        self.folder.parent().map(flag_of).unwrap_or_default()
     }
 
     /// The ids of all that are kept, in order.

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use store::{AppendError, Entry, LoadError, Store};
 
+use crate::folder::flag_of;
 use crate::keystore::write_private;
 
 /// The journal that says so.
@@ -36,9 +37,9 @@ const MACHINE_ID: &str = "/etc/machine-id";
 pub(crate) enum IdentityError {
     #[error(
         "the books {path:?} are a copy: {how}. If another lethe may go on with the original, use that one. \
-         If the original is gone for good, run `lethe wallet adopt --data {}`: it signs nothing on their \
+         If the original is gone for good, run `lethe wallet adopt{}`: it signs nothing on their \
          channels until all receipts are fetched and the chain proves them",
-        folder(path).display()
+        flag_of(folder(path))
     )]
     Copied { path: PathBuf, how: Copied },
     #[error("the mark {path:?} of the last start cannot be read or written")]

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use market::{Address, KeyError, NodeKey, WalletKey};
 use zeroize::Zeroizing;
 
+use crate::folder::flag_of;
 use crate::phrase::{self, Branch, Phrase, PhraseError, Seed};
 
 /// The file of the words.
@@ -57,7 +58,10 @@ pub(crate) enum KeystoreError {
     },
     #[error("{path:?} is larger than {max} bytes and none of this program's files")]
     TooLarge { path: PathBuf, max: u64 },
-    #[error("{path:?} does not hold a phrase; restore it with `lethe wallet restore`")]
+    #[error(
+        "{path:?} does not hold a phrase; move the file away and restore it with `lethe wallet restore{}`",
+        of_keys(path)
+    )]
     Phrase {
         path: PathBuf,
         #[source]
@@ -75,13 +79,23 @@ pub(crate) enum KeystoreError {
     )]
     Account { path: PathBuf },
     #[error(
-        "data folder {folder:?} has books and no keys; restore the keys with `lethe wallet restore --data {}` \
+        "data folder {folder:?} has books and no keys; restore the keys with `lethe wallet restore{}` \
          or from a backup, or choose another folder with --data DIR",
-        folder.display()
+        flag_of(folder)
     )]
     Gone { folder: PathBuf },
+    #[error(
+        "{path:?} is a link to {target:?}, where nothing is: mount what it is on, or remove the link"
+    )]
+    Dangling { path: PathBuf, target: PathBuf },
     #[error("{path:?} is there already and is not overwritten; move it away if you are sure")]
     Exists { path: PathBuf },
+}
+
+/// The flag of the data folder with this file of keys.
+fn of_keys(path: &Path) -> String {
+    let folder = path.parent().and_then(Path::parent);
+    folder.map(flag_of).unwrap_or_default()
 }
 
 /// Where a key comes from.
@@ -176,7 +190,7 @@ impl Keystore {
     /// Where the key in `file` would come from now.
     pub(crate) fn source(&self, branch: Branch<'_>, file: &str) -> Result<Source, KeystoreError> {
         let path = self.folder.join(file);
-        if path.try_exists().map_err(at(&path))? {
+        if is_there(&path)? {
             return Ok(Source::File(path));
         }
         let mut held = self.held()?;
@@ -246,7 +260,7 @@ impl Keystore {
     /// The words, if there are any.
     pub(crate) fn phrase(&self) -> Result<Option<Phrase>, KeystoreError> {
         let path = self.folder.join(PHRASE);
-        if !path.try_exists().map_err(at(&path))? {
+        if !is_there(&path)? {
             return Ok(None);
         }
         let phrase = Phrase::parse(&private_text(&path)?);
@@ -258,7 +272,7 @@ impl Keystore {
     /// The number of the phrase's account that this folder uses.
     pub(crate) fn account(&self) -> Result<u32, KeystoreError> {
         let path = self.folder.join(ACCOUNT);
-        if !path.try_exists().map_err(at(&path))? {
+        if !is_there(&path)? {
             return Ok(0);
         }
         let number = private_text(&path)?.trim().parse::<u32>().ok();
@@ -269,7 +283,7 @@ impl Keystore {
     /// The keys that were lent and follow from the words: name, then path and public half.
     pub(crate) fn derived(&self) -> Result<BTreeMap<String, String>, KeystoreError> {
         let path = self.folder.join(DERIVED);
-        if !path.try_exists().map_err(at(&path))? {
+        if !is_there(&path)? {
             return Ok(BTreeMap::new());
         }
         let text = private_text(&path)?;
@@ -336,7 +350,7 @@ impl Keystore {
     /// Keeps this key in a file of its own; one that is there is not overwritten.
     pub(crate) fn take_key(&self, name: &str, key: &WalletKey) -> Result<PathBuf, KeystoreError> {
         let path = self.folder.join(format!("{name}.key"));
-        if path.try_exists().map_err(at(&path))? {
+        if is_there(&path)? {
             return Err(KeystoreError::Exists { path });
         }
         let text = Zeroizing::new(hex::encode(*key.to_bytes()));
@@ -354,6 +368,21 @@ fn fresh(entropy_bytes: usize) -> Result<Phrase, KeystoreError> {
     })
 }
 
+/// Whether the file is there. A link that leads nowhere is not a missing file:
+/// its target may be on a disk that is not mounted.
+fn is_there(path: &Path) -> Result<bool, KeystoreError> {
+    if path.try_exists().map_err(at(path))? {
+        return Ok(true);
+    }
+    match fs::read_link(path) {
+        Ok(target) => Err(KeystoreError::Dangling {
+            path: path.to_owned(),
+            target,
+        }),
+        Err(_) => Ok(false),
+    }
+}
+
 fn at(path: &Path) -> impl FnOnce(io::Error) -> KeystoreError + use<> {
     let path = path.to_owned();
     move |source| KeystoreError::File { path, source }
@@ -361,7 +390,7 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> KeystoreError + use<> {
 
 /// The secret in the file; written anew if there is no such file.
 fn secret(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
-    if !path.try_exists().map_err(at(path))? {
+    if !is_there(path)? {
         let fresh = Zeroizing::new(rand::random::<[u8; 32]>());
         write_private(path, Zeroizing::new(hex::encode(*fresh)).as_bytes()).map_err(at(path))?;
         return Ok(fresh);
@@ -395,6 +424,7 @@ pub(crate) fn key_in(path: &Path) -> Result<WalletKey, KeystoreError> {
 
 /// The text of a small file that nobody else may read. Wiped when dropped.
 pub(crate) fn private_text(path: &Path) -> Result<Zeroizing<String>, KeystoreError> {
+    is_there(path)?;
     let file = fs::File::open(path).map_err(at(path))?;
     let metadata = file.metadata().map_err(at(path))?;
     let mode = metadata.permissions().mode() & 0o777;
@@ -417,7 +447,7 @@ pub(crate) fn private_text(path: &Path) -> Result<Zeroizing<String>, KeystoreErr
 
 /// The bearer key in the file; a random one if there was none.
 pub(crate) fn bearer(path: &Path) -> Result<String, KeystoreError> {
-    if !path.try_exists().map_err(at(path))? {
+    if !is_there(path)? {
         let fresh = format!("lethe-{}", hex::encode(rand::random::<[u8; 24]>()));
         write_private(path, fresh.as_bytes()).map_err(at(path))?;
         return Ok(fresh);

@@ -2,12 +2,15 @@
 //! command, and turns its error into text and an exit code.
 
 mod admin;
+mod bookkeeping;
 mod buying;
+mod chain_watch;
 mod chat;
 mod chats;
 mod cli;
 mod client;
 mod clock;
+mod cursors;
 mod doorkeeper;
 mod estate;
 mod exit;

@@ -1,13 +1,15 @@
-//! Where each unit of MOR is: every place that can hold some, and whether the
-//! sum is the supply.
+//! Where each unit of MOR is: every place that can hold some, and whether all
+//! of it agrees with the books of what moved.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use chain::EvmLedger;
 use consumer::{ChannelView, Consumer};
-use market::{Address, Amount, AmountOverflow, Ledger, LedgerError};
+use market::{Account, Address, Amount, AmountOverflow, Books, Ledger, LedgerError};
 use serde::{Deserialize, Serialize};
 
+use crate::bookkeeping::{Bookkeeping, Findings, Statement, uneven};
+use crate::chain_watch;
 use crate::places::{Paid, Place, name};
 use crate::policies::{claim_words, funding_words};
 
@@ -19,8 +21,14 @@ pub(crate) struct Money {
     pub(crate) scope: String,
     pub(crate) supply: Amount,
     pub(crate) sum: Amount,
-    /// The sum is the supply; of one's own money: every place could be read.
+    /// Places, chain and books agree.
     pub(crate) complete: bool,
+    /// Where they do not: which account, and how much.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) problems: Vec<String>,
+    /// What is wrong around the node, as a clock that is off.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) warnings: Vec<String>,
     pub(crate) places: Vec<Place>,
     /// What moves money by itself, in words.
     #[serde(default)]
@@ -35,18 +43,29 @@ impl Money {
     /// Of one data folder: no more is known than its own places.
     pub(crate) fn own(
         supply: Amount,
-        mut places: Vec<Place>,
+        statement: Statement,
+        places: Vec<Place>,
         policies: Vec<String>,
-    ) -> Result<Self, AmountOverflow> {
-        places.retain(|place| !place.amount.is_zero());
-        Ok(Self {
+        flags: &str,
+    ) -> Self {
+        let places = told(places, flags);
+        let (sum, problems) = statement.end(&places);
+        Self {
             scope: "own".to_owned(),
             supply,
-            sum: Amount::sum(places.iter().map(|place| place.amount))?,
-            complete: true,
+            sum,
+            complete: problems.is_empty(),
+            problems,
+            warnings: Vec::new(),
             places,
             policies,
-        })
+        }
+    }
+
+    /// The same, with what is wrong around the node.
+    pub(crate) fn with_warnings(mut self, warnings: Vec<String>) -> Self {
+        self.warnings = warnings;
+        self
     }
 }
 
@@ -69,15 +88,10 @@ pub(crate) struct Holders {
     pub(crate) treasury: Vec<Address>,
     /// When the providers claim.
     pub(crate) claims: Option<market::ClaimPolicy>,
-    /// Everybody who was ever given MOR, as far as was looked.
-    pub(crate) seen: tokio::sync::Mutex<Seen>,
-}
-
-/// Everybody who was ever given MOR, up to a block.
-#[derive(Default)]
-pub(crate) struct Seen {
-    accounts: BTreeSet<Address>,
-    next_block: u64,
+    /// What a command needs to work on this folder.
+    pub(crate) flags: String,
+    /// All that ever moved, as far as was looked.
+    pub(crate) books: tokio::sync::Mutex<Bookkeeping>,
 }
 
 impl Holders {
@@ -85,16 +99,21 @@ impl Holders {
     pub(crate) async fn look(&self, consumer: &Consumer) -> Result<Money, MoneyError> {
         let ledger = &self.ledger;
         let mor = ledger.mor();
+        let mut books = self.books.lock().await;
+        let (books, mut problems) = match books.catch_up(ledger).await? {
+            Ok(books) => (books.clone(), vec![]),
+            Err(problem) => (Books::default(), vec![problem]),
+        };
+        let mut findings = Findings::default();
         let mut places = vec![place(
             "your wallet".into(),
             "wallet",
-            ledger.balance(mor, consumer.payer()).await?,
+            findings.wallet(ledger, consumer.payer()).await?,
             "yours at any time",
         )];
-        let pseudonyms = consumer.pseudonyms();
-        for pseudonym in &pseudonyms {
+        for pseudonym in &consumer.pseudonyms() {
             let provider = self.name(pseudonym.provider);
-            let held = ledger.balance(mor, pseudonym.account).await?;
+            let held = findings.wallet(ledger, pseudonym.account).await?;
             places.push(place(
                 format!("your account for {provider}"),
                 "wallet",
@@ -111,15 +130,18 @@ impl Holders {
         for channel in &channels {
             let to = self.name(channel.config.receiver);
             places.extend(Paid::from(channel).places(ledger.network(), &to));
+            let id = channel.config.id(&ledger.domain());
+            let held = channel.escrow.less(channel.claimed);
+            findings.found(Account::Escrow(id), held);
         }
         for (address, name) in &self.providers {
-            places.extend(self.provider(*address, name).await?);
+            places.extend(self.provider(*address, name, &mut findings).await?);
         }
-        places.extend(self.registry().await?);
-        places.extend(self.settlement(&channels).await?);
+        places.extend(self.registry(&mut findings).await?);
+        places.push(self.settlement(&channels, &mut findings).await?);
         let mut treasury = Amount::ZERO;
         for account in &self.treasury {
-            treasury = treasury.plus(ledger.balance(mor, *account).await?)?;
+            treasury = treasury.plus(findings.wallet(ledger, *account).await?)?;
         }
         if !treasury.is_zero() {
             places.push(place(
@@ -129,18 +151,23 @@ impl Holders {
                 "of the demonstration",
             ));
         }
-        let mine = pseudonyms.iter().map(|pseudonym| pseudonym.account);
-        let mine = mine.chain([consumer.payer()]).collect();
-        places.push(self.others(mine).await?);
-        places.retain(|place| !place.amount.is_zero());
+        places.push(self.others(&books, &mut findings).await?);
+        let places = told(places, &self.flags);
 
         let supply = ledger.supply(mor).await?;
-        let sum = Amount::sum(places.iter().map(|place| place.amount))?;
+        findings.found(Account::Issue, supply);
+        if problems.is_empty() {
+            let settlement = ledger.domain().settlement;
+            problems = findings.differences(&books, mor, settlement);
+            problems.extend(uneven(&places, books.issued(mor)));
+        }
         Ok(Money {
             scope: of_the_market(),
             supply,
-            sum,
-            complete: sum == supply,
+            sum: Amount::sum(places.iter().map(|place| place.amount))?,
+            complete: problems.is_empty(),
+            problems,
+            warnings: chain_watch::warnings(ledger).await,
             places,
             policies: self.policies(consumer),
         })
@@ -152,11 +179,14 @@ impl Holders {
         policies
     }
 
-    async fn provider(&self, address: Address, name: &str) -> Result<[Place; 2], MoneyError> {
-        let mor = self.ledger.mor();
-        let wallet = self.ledger.balance(mor, address).await?;
-        let receiver = self.ledger.receiver(address, mor).await?;
-        let claimed = receiver.total_claimed.less(receiver.total_settled);
+    async fn provider(
+        &self,
+        address: Address,
+        name: &str,
+        findings: &mut Findings,
+    ) -> Result<[Place; 2], MoneyError> {
+        let wallet = findings.wallet(&self.ledger, address).await?;
+        let claimed = findings.earned(&self.ledger, address).await?;
         Ok([
             place(
                 format!("{name}: wallet"),
@@ -173,12 +203,9 @@ impl Holders {
         ])
     }
 
-    async fn registry(&self) -> Result<[Place; 2], MoneyError> {
-        let mor = self.ledger.mor();
-        let held = self
-            .ledger
-            .balance(mor, self.ledger.network().registry)
-            .await?;
+    async fn registry(&self, findings: &mut Findings) -> Result<[Place; 2], MoneyError> {
+        let registry = self.ledger.network().registry;
+        let held = findings.wallet(&self.ledger, registry).await?;
         let stakes = self
             .ledger
             .providers()
@@ -205,43 +232,39 @@ impl Holders {
     }
 
     /// What the settlement contract holds beyond the channels and receivers that are known here.
-    async fn settlement(&self, channels: &[ChannelView]) -> Result<[Place; 1], MoneyError> {
-        let mor = self.ledger.mor();
-        let mut rest = self
-            .ledger
-            .balance(mor, self.ledger.domain().settlement)
-            .await?;
+    async fn settlement(
+        &self,
+        channels: &[ChannelView],
+        findings: &mut Findings,
+    ) -> Result<Place, MoneyError> {
+        let settlement = self.ledger.domain().settlement;
+        let mut rest = findings.wallet(&self.ledger, settlement).await?;
         for channel in channels {
             rest = rest.less(channel.escrow.less(channel.claimed));
         }
         for address in self.providers.keys() {
-            let receiver = self.ledger.receiver(*address, mor).await?;
-            rest = rest.less(receiver.total_claimed.less(receiver.total_settled));
+            rest = rest.less(findings.earned(&self.ledger, *address).await?);
         }
-        Ok([place(
+        Ok(place(
             "other channels".into(),
             "escrow",
             rest,
             "of payers that this node does not know",
-        )])
+        ))
     }
 
     /// What accounts hold that nothing above speaks of, by the token's own log.
-    async fn others(&self, mine: Vec<Address>) -> Result<Place, MoneyError> {
-        let (ledger, mor) = (&self.ledger, self.ledger.mor());
-        let mut seen = self.seen.lock().await;
-        let (given, latest) = ledger.recipients(mor, seen.next_block).await?;
-        seen.accounts.extend(given);
-        seen.next_block = latest + 1;
-
-        let mut told: BTreeSet<Address> = self.providers.keys().copied().collect();
-        told.extend(&self.treasury);
-        told.extend(mine);
-        told.extend([ledger.domain().settlement, ledger.network().registry]);
-        let mut sum = Amount::ZERO;
-        let mut holders = 0usize;
-        for account in seen.accounts.difference(&told) {
-            let amount = ledger.balance(mor, *account).await?;
+    async fn others(&self, books: &Books, findings: &mut Findings) -> Result<Place, MoneyError> {
+        let mor = self.ledger.mor();
+        let (mut sum, mut holders) = (Amount::ZERO, 0usize);
+        for (token, account, _) in books.accounts() {
+            let Account::Wallet(owner) = account else {
+                continue;
+            };
+            if token != mor || findings.has(account) {
+                continue;
+            }
+            let amount = findings.wallet(&self.ledger, owner).await?;
             holders += usize::from(!amount.is_zero());
             sum = sum.plus(amount)?;
         }
@@ -252,6 +275,12 @@ impl Holders {
     fn name(&self, provider: Address) -> String {
         name(&self.providers, provider)
     }
+}
+
+/// Those that hold something, with commands that work as they are.
+fn told(places: Vec<Place>, flags: &str) -> Vec<Place> {
+    let some = places.into_iter().filter(|place| !place.amount.is_zero());
+    some.map(|place| place.with_flags(flags)).collect()
 }
 
 fn place(label: String, kind: &str, amount: Amount, detail: &str) -> Place {

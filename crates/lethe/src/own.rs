@@ -15,6 +15,8 @@ use consumer::Consumer;
 use market::{Address, Amount, Ledger};
 use provider::Provider;
 
+use crate::bookkeeping::Statement;
+use crate::chain_watch;
 use crate::doorkeeper::{guarded, refuse};
 use crate::estate::{Account, Estate, EstateError, Role};
 use crate::money::{Money, MoneyError};
@@ -22,21 +24,20 @@ use crate::places::{Paid, Place, Seller, name};
 use crate::policies::{claim_words, funding_words};
 
 /// Whose money is told.
-pub(crate) enum Own {
+pub(crate) struct Own {
+    pub(crate) whose: Whose,
+    /// The reader.
+    pub(crate) ledger: EvmLedger,
+    /// What a command needs to work on the node's folder.
+    pub(crate) flags: String,
+}
+
+/// Which role of a node.
+pub(crate) enum Whose {
     /// A consumer's.
-    Consumer {
-        /// It.
-        consumer: Consumer,
-        /// The reader.
-        ledger: EvmLedger,
-    },
+    Consumer(Consumer),
     /// A provider's.
-    Provider {
-        /// It.
-        provider: Arc<Provider>,
-        /// The reader.
-        ledger: EvmLedger,
-    },
+    Provider(Arc<Provider>),
 }
 
 impl Own {
@@ -46,24 +47,30 @@ impl Own {
     }
 
     async fn look(&self) -> Result<Money, MoneyError> {
-        match self {
-            Self::Consumer { consumer, ledger } => {
+        let (ledger, flags) = (&self.ledger, &self.flags);
+        match &self.whose {
+            Whose::Consumer(consumer) => {
                 let mor = ledger.mor();
-                let mut places = vec![wallet(ledger, consumer.payer()).await?];
+                let mut statement = Statement::new(mor, []);
+                let mut places = vec![wallet(ledger, consumer.payer(), &mut statement).await?];
                 for pseudonym in consumer.pseudonyms() {
-                    let to = pseudonym.provider.to_string();
-                    places.push(account_for(ledger, pseudonym.account, &to).await?);
+                    let (account, to) = (pseudonym.account, pseudonym.provider.to_string());
+                    places.push(account_for(ledger, account, &to, &mut statement).await?);
                 }
                 for view in consumer.channels().await? {
                     if view.config.token == mor {
                         let to = view.config.receiver.to_string();
-                        places.extend(Paid::from(&view).places(ledger.network(), &to));
+                        let paid = Paid::from(&view);
+                        statement.channel(view.config.id(&ledger.domain()), &paid.state);
+                        places.extend(paid.places(ledger.network(), &to));
                     }
                 }
                 let words = vec![funding_words(consumer.funding())];
-                Ok(Money::own(ledger.supply(mor).await?, places, words)?)
+                let supply = ledger.supply(mor).await?;
+                let money = Money::own(supply, statement, places, words, flags);
+                Ok(money.with_warnings(chain_watch::warnings(ledger).await))
             }
-            Self::Provider { provider, ledger } => {
+            Whose::Provider(provider) => {
                 let seller = Seller {
                     ledger,
                     account: ledger.account(),
@@ -72,7 +79,10 @@ impl Own {
                 };
                 let words = vec![claim_words(provider.claim_policy())];
                 let supply = ledger.supply(ledger.mor()).await?;
-                Ok(Money::own(supply, seller.places().await?, words)?)
+                let mut statement = Statement::new(ledger.mor(), []);
+                let places = seller.places(&mut statement).await?;
+                let money = Money::own(supply, statement, places, words, flags);
+                Ok(money.with_warnings(chain_watch::warnings(ledger).await))
             }
         }
     }
@@ -85,8 +95,13 @@ async fn money(State(own): State<Arc<Own>>) -> Response {
     }
 }
 
-async fn wallet(ledger: &EvmLedger, account: Address) -> Result<Place, MoneyError> {
+async fn wallet(
+    ledger: &EvmLedger,
+    account: Address,
+    statement: &mut Statement,
+) -> Result<Place, MoneyError> {
     let held = ledger.balance(ledger.mor(), account).await?;
+    statement.wallet(account, held);
     Ok(Place::new(
         "your wallet",
         "wallet",
@@ -95,8 +110,14 @@ async fn wallet(ledger: &EvmLedger, account: Address) -> Result<Place, MoneyErro
     ))
 }
 
-async fn account_for(ledger: &EvmLedger, account: Address, to: &str) -> Result<Place, MoneyError> {
+async fn account_for(
+    ledger: &EvmLedger,
+    account: Address,
+    to: &str,
+    statement: &mut Statement,
+) -> Result<Place, MoneyError> {
     let held = ledger.balance(ledger.mor(), account).await?;
+    statement.wallet(account, held);
     let detail = "yours at any time; the next deposit takes it first";
     let label = format!("your account for {to}");
     Ok(Place::new(label, "wallet", held, detail))
@@ -115,25 +136,32 @@ pub(crate) enum OwnError {
 pub(crate) async fn of_folder(estate: &Estate) -> Result<Money, OwnError> {
     let mut places = Vec::new();
     let Some(ledger) = estate.reader().await? else {
-        return Ok(Money::own(Amount::ZERO, places, vec![]).map_err(MoneyError::from)?);
+        let nothing = Statement::default();
+        return Ok(Money::own(Amount::ZERO, nothing, places, vec![], ""));
     };
+    let purses = estate.accounts.iter().flat_map(|account| &account.purses);
+    let paid = purses.map(|purse| purse.config.id(&ledger.domain()));
+    let mut statement = Statement::new(ledger.mor(), paid);
     let mut names = BTreeMap::new();
     for account in estate.accounts.iter().filter(|a| a.role == Role::Seller) {
         names.insert(account.address(), account.name.clone());
     }
     for account in &estate.accounts {
-        places.extend(places_of(account, &ledger, &names).await?);
+        places.extend(places_of(account, &ledger, &names, &mut statement).await?);
     }
     let supply = ledger.supply(ledger.mor()).await;
     let words = vec!["no node runs on this folder: nothing moves by itself".to_owned()];
-    let money = Money::own(supply.map_err(MoneyError::from)?, places, words);
-    Ok(money.map_err(MoneyError::from)?)
+    let supply = supply.map_err(MoneyError::from)?;
+    let flags = estate.place.flags();
+    let money = Money::own(supply, statement, places, words, &flags);
+    Ok(money.with_warnings(chain_watch::warnings(&ledger).await))
 }
 
 async fn places_of(
     account: &Account,
     ledger: &EvmLedger,
     names: &BTreeMap<Address, String>,
+    statement: &mut Statement,
 ) -> Result<Vec<Place>, MoneyError> {
     let mut places = match account.role {
         Role::Seller => {
@@ -143,19 +171,20 @@ async fn places_of(
                 name: &account.name,
                 tills: &account.tills,
             };
-            seller.places().await?
+            seller.places(statement).await?
         }
-        Role::Wallet => vec![wallet(ledger, account.address()).await?],
+        Role::Wallet => vec![wallet(ledger, account.address(), statement).await?],
         Role::Pseudonym => {
             let to = account.purses.first().map(|purse| purse.config.receiver);
             let to = name(names, to.unwrap_or_default());
-            vec![account_for(ledger, account.address(), &to).await?]
+            vec![account_for(ledger, account.address(), &to, statement).await?]
         }
     };
     for purse in &account.purses {
         if purse.config.token == ledger.mor() {
             let to = name(names, purse.config.receiver);
             let paid = Paid::read(ledger, purse).await?;
+            statement.channel(purse.config.id(&ledger.domain()), &paid.state);
             places.extend(paid.places(ledger.network(), &to));
         }
     }

@@ -7,7 +7,9 @@ use chain::{Endpoints, EvmLedger, MemoryJournal, Network};
 use market::{Ledger, LedgerError, WalletKey};
 use store::Store;
 
-use crate::folder::{Folder, FolderError};
+use crate::chain_watch::{self, ChainIdentityError};
+use crate::cli;
+use crate::folder::{Folder, FolderError, quoted};
 use crate::identity::{Books, IdentityError};
 use crate::keystore::{Keystore, KeystoreError};
 use crate::tx_journal::StoredTransactions;
@@ -29,6 +31,8 @@ pub(crate) enum PlaceError {
     },
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    #[error(transparent)]
+    OtherChain(#[from] ChainIdentityError),
     #[error("the journal {path:?} cannot be opened")]
     Store {
         path: std::path::PathBuf,
@@ -66,6 +70,24 @@ impl Place {
         })
     }
 
+    /// What a command needs beside its name to work on this folder and its chain.
+    pub(crate) fn flags(&self) -> String {
+        let mut flags = self.folder.flag();
+        // A demonstration's chain is started from its folder.
+        if self.folder.join("chain").is_dir() {
+            return flags;
+        }
+        if !self.network.is_local() {
+            flags.push_str(&format!(" --network {} --unaudited", self.network.name));
+        }
+        let urls = self.endpoints.urls();
+        if urls != [cli::RPC_URL] {
+            let named = urls.iter().map(|url| format!(" --rpc-url {}", quoted(url)));
+            flags.extend(named);
+        }
+        flags
+    }
+
     /// The journal of a role for who only takes money out: a copy will do.
     pub(crate) fn store_or_copy(&self, role: &str) -> Result<Store, PlaceError> {
         open(&self.folder.join(&format!("{role}.sqlite")))
@@ -87,12 +109,14 @@ impl Place {
         name: &str,
     ) -> Result<EvmLedger, PlaceError> {
         let journal = Arc::new(StoredTransactions::new(store, name));
-        EvmLedger::connect(&self.endpoints, self.network.clone(), key, journal)
+        let ledger = EvmLedger::connect(&self.endpoints, self.network.clone(), key, journal)
             .await
             .map_err(|source| PlaceError::Chain {
                 rpc_url: self.rpc_url.clone(),
                 source: Box::new(source),
-            })
+            })?;
+        chain_watch::is_the_same(store, &ledger).await?;
+        Ok(ledger)
     }
 
     /// The chain as the account of `key` sees it, to read only: what its journal

@@ -11,9 +11,11 @@ use market::{
 use provider::TillView;
 use serde::{Deserialize, Serialize};
 
+use crate::bookkeeping::Statement;
+
 /// Tills that are told one by one; the others together.
 const TILLS_TOLD: usize = 50;
-/// What brings everything back.
+/// What brings everything back; the flags come behind it.
 const EXIT: &str = "lethe exit";
 
 /// A place that holds MOR.
@@ -52,6 +54,15 @@ impl Place {
             command: None,
             cast: None,
         }
+    }
+
+    /// Makes the command, if there is one, a line that works as it is. `flags`:
+    /// those of the folder and its chain.
+    pub(crate) fn with_flags(mut self, flags: &str) -> Self {
+        if let Some(command) = &mut self.command {
+            command.push_str(flags);
+        }
+        self
     }
 
     fn by(mut self, command: &str, call: &Call) -> Self {
@@ -174,18 +185,20 @@ pub(crate) struct Seller<'a> {
 }
 
 impl Seller<'_> {
-    /// All of it.
-    pub(crate) async fn places(&self) -> Result<Vec<Place>, LedgerError> {
+    /// All of it, and the postings of it.
+    pub(crate) async fn places(
+        &self,
+        statement: &mut Statement,
+    ) -> Result<Vec<Place>, LedgerError> {
         let (ledger, name) = (self.ledger, self.name);
         let mor = ledger.mor();
-        let mut places = vec![Place::new(
-            format!("{name}: wallet"),
-            "wallet",
-            ledger.balance(mor, self.account).await?,
-            "yours at any time",
-        )];
-        places.extend(self.earned().await?);
+        let held = ledger.balance(mor, self.account).await?;
+        statement.wallet(self.account, held);
+        let label = format!("{name}: wallet");
+        let mut places = vec![Place::new(label, "wallet", held, "yours at any time")];
+        places.extend(self.earned(statement).await?);
         let owed = ledger.receiver(self.account, mor).await?;
+        statement.receiver(self.account, &owed);
         let settle = Call::settle(ledger.network(), self.account, mor);
         let claimed = Place::new(
             format!("{name}: claimed"),
@@ -194,12 +207,12 @@ impl Seller<'_> {
             "yours when anybody settles it",
         );
         places.push(claimed.by(EXIT, &settle));
-        places.extend(self.stakes().await?);
+        places.extend(self.stakes(statement).await?);
         Ok(places)
     }
 
     /// What was earned and is not claimed, in the channels of its payers.
-    async fn earned(&self) -> Result<Vec<Place>, LedgerError> {
+    async fn earned(&self, statement: &mut Statement) -> Result<Vec<Place>, LedgerError> {
         let network = self.ledger.network();
         let mor = self.ledger.mor();
         let mut places = Vec::new();
@@ -210,6 +223,9 @@ impl Seller<'_> {
             let state = self.ledger.channel(id).await?;
             let total = claim.total.min(state.balance);
             let amount = total.less(state.total_claimed);
+            if !statement.earned_in(id, amount) {
+                continue;
+            }
             if places.len() >= TILLS_TOLD {
                 others = others.plus(amount).unwrap_or(Amount::new(u128::MAX));
                 continue;
@@ -237,7 +253,7 @@ impl Seller<'_> {
         Ok(places)
     }
 
-    async fn stakes(&self) -> Result<Vec<Place>, LedgerError> {
+    async fn stakes(&self, statement: &mut Statement) -> Result<Vec<Place>, LedgerError> {
         let (ledger, network) = (self.ledger, self.ledger.network());
         let providers = ledger.providers().await?;
         let own = providers.iter().find(|known| known.address == self.account);
@@ -249,6 +265,7 @@ impl Seller<'_> {
         if let Some(own) = own {
             let leave = Call::deregister_provider(network, self.account);
             let lines: Vec<_> = deletes.chain([leave.cast()]).collect();
+            statement.stake(self.account, own.stake);
             let detail = "back when its bids are deleted and it leaves the registry";
             let label = format!("{}: stake", self.name);
             let stake = Place::new(label, "stake", own.stake, detail).by(EXIT, &leave);
@@ -260,6 +277,7 @@ impl Seller<'_> {
         let models = ledger.models().await?;
         for model in models.iter().filter(|model| model.owner == self.account) {
             let stake = ledger.model_stake(model.id).await?;
+            statement.stake(self.account, stake);
             let call = Call::deregister_model(network, model.id);
             let label = format!("{}: stake of model {}", self.name, model.name);
             let detail = "back when it is taken off the market, once nobody bids for it";

@@ -11,10 +11,12 @@ use gateway::{ApiKey, Gateway, Settings};
 use market::Rates;
 use provider::{BackendHandle, OpenAiBackend, OpenAiConfig, OpenAiConfigError};
 use serde_json::json;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::buying::{BuyError, Way, buy};
+use crate::chain_watch;
 use crate::cli;
 use crate::folder::{Folder, FolderError, Running};
 use crate::keystore::{KeystoreError, bearer};
@@ -22,7 +24,7 @@ use crate::listen::{ListenError, listen};
 use crate::local::{self, LocalError};
 use crate::model::{self, ModelError};
 use crate::output;
-use crate::own::Own;
+use crate::own::{Own, Whose};
 use crate::place::{Place, PlaceError};
 use crate::policies::{PolicyError, claiming, funding, mor};
 use crate::relaying::{RelayError, carry};
@@ -116,6 +118,12 @@ pub(crate) async fn provide(args: cli::Provide) -> Result<(), RoleError> {
     let (address, endpoint) = (selling.address, selling.provider.addr());
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     tell_money(&place, &selling, &tasks, &stop).await?;
+    let (told, _) = watch::channel(Vec::new());
+    tasks.spawn(chain_watch::keep(
+        selling.ledger.clone(),
+        told,
+        stop.clone(),
+    ));
     if let Some(path) = args.tower_file {
         let provider = Arc::clone(&selling.provider);
         let keeper = signed_claims::Keeper::new(provider, place.network.clone(), path);
@@ -146,9 +154,10 @@ async fn tell_money(
     let key = bearer(&place.folder.join("api-key"))?;
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
     let (listener, http) = listen(anywhere, "--data").await?;
-    let own = Own::Provider {
-        provider: Arc::clone(&selling.provider),
+    let own = Own {
+        whose: Whose::Provider(Arc::clone(&selling.provider)),
         ledger: selling.ledger.clone(),
+        flags: place.flags(),
     };
     let served = axum::serve(listener, own.routes(&key)).into_future();
     let stop = stop.clone();
@@ -227,13 +236,17 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         keys: vec![api_key],
         ..Settings::default()
     };
-    let own = Own::Consumer {
-        consumer: buying.consumer.clone(),
+    let own = Own {
+        whose: Whose::Consumer(buying.consumer.clone()),
         ledger: buying.ledger.clone(),
+        flags: place.flags(),
     };
-    let gateway =
-        Gateway::new(Arc::new(buying.consumer.clone()), settings).with_routes(own.routes(&key));
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let (told, notices) = watch::channel(Vec::new());
+    tasks.spawn(chain_watch::keep(buying.ledger.clone(), told, stop.clone()));
+    let gateway = Gateway::new(Arc::new(buying.consumer.clone()), settings)
+        .with_routes(own.routes(&key))
+        .with_notices(notices);
     tasks.spawn(gateway.serve(listener, stop.clone()));
     let running = Running {
         base_url: format!("http://{http}/v1"),

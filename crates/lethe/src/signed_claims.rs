@@ -38,7 +38,7 @@ pub(crate) enum ClaimsFileError {
     #[error("the file of signed claims {path:?} has {bytes} bytes (at most {BYTES_MAX} are read)")]
     TooLarge { path: PathBuf, bytes: u64 },
     #[error(
-        "the file of signed claims {path:?} is not understood; write it anew with `lethe provide --tower-file`"
+        "the file of signed claims {path:?} is not understood; delete it, the provider's `--tower-file` writes it anew"
     )]
     Malformed {
         path: PathBuf,

@@ -2,25 +2,33 @@
 //! withdrawal ends.
 //!
 //! It knows the provider's signed claims and nothing else of it, and its own
-//! key pays for gas only: what it claims is the provider's. It looks at the
-//! channels of its file, and follows [`market::plan_claims`] with some
-//! patience, in which the provider itself may claim.
+//! key pays for gas only: what it claims is the provider's. It hears of
+//! withdrawals by the contract's logs, from where it was when it was last
+//! off, and follows [`market::plan_claims`] with some patience, in which the
+//! provider itself may claim. A server may leave a log out, so now and then
+//! each channel of the file is asked for all the same.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chain::{EvmLedger, Network, NetworkError};
+use chain::{
+    Cursor, CursorBook, EvmLedger, JournalError, Network, NetworkError, News, REORG_MAX,
+    WatchError, WithdrawStarted,
+};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use market::{
-    Amount, ClaimPolicy, Departure, Earned, Ledger, LedgerError, SignedClaim, Timestamp,
+    Amount, ChannelId, ClaimPolicy, Departure, Earned, Ledger, LedgerError, SignedClaim, Timestamp,
     plan_claims,
 };
 use serde_json::json;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::cli;
 use crate::clock;
+use crate::cursors::StoredCursor;
 use crate::folder::{Folder, FolderError};
 use crate::output;
 use crate::place::{Place, PlaceError};
@@ -30,6 +38,11 @@ use crate::signed_claims::{self, ClaimsFileError};
 
 /// Channels read from the chain at a time.
 const READS: usize = 8;
+/// Between two times that every channel of the file is asked for. The shortest
+/// delay of a channel is 900 s, and the last 300 s are left for the claim.
+const ASK_ALL_EVERY: Duration = Duration::from_secs(600);
+/// A withdrawal of somebody else is forgotten so long after it could end.
+const FORGET_AFTER_S: u64 = 86_400;
 
 /// Why a tower does not watch.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +59,8 @@ pub(crate) enum TowerError {
     Claims(#[from] ClaimsFileError),
     #[error("the chain does not answer")]
     Ledger(#[from] LedgerError),
+    #[error("how far the chain was read cannot be kept")]
+    Cursor(#[source] JournalError),
 }
 
 /// Watches until it is told to stop.
@@ -60,10 +75,13 @@ pub(crate) async fn tower(args: cli::Tower) -> Result<(), TowerError> {
         treasury.fund(key.address(), Amount::ZERO).await?;
     }
     let ledger = place.ledger(key, &store, "tower").await?;
-    let watch = Watch {
+    let book = StoredCursor::new(&store, "withdrawals");
+    let mut watch = Watch {
         ledger,
         policy,
         file: args.claims,
+        departures: Departures::new(book.load().await.map_err(TowerError::Cursor)?),
+        book,
     };
     let held = signed_claims::read(&watch.file, &place.network)?.len();
     let account = watch.ledger.account();
@@ -87,10 +105,20 @@ struct Watch {
     ledger: EvmLedger,
     policy: ClaimPolicy,
     file: PathBuf,
+    book: StoredCursor,
+    departures: Departures,
+}
+
+/// What a signed claim would bring now.
+struct Weighed {
+    signed: SignedClaim,
+    /// Nothing: it was made, or is not covered.
+    earned: Option<Earned>,
+    departure: Option<Departure>,
 }
 
 impl Watch {
-    async fn run(&self, every: Duration) {
+    async fn run(&mut self, every: Duration) {
         loop {
             let wait = match self.look().await {
                 Ok(next) => next.map_or(every, |next| next.min(every)),
@@ -105,11 +133,67 @@ impl Watch {
     }
 
     /// One look at the file and the chain. How soon the next is wanted.
-    async fn look(&self) -> Result<Option<Duration>, TowerError> {
-        let claims = signed_claims::read(&self.file, self.ledger.network())?;
-        let reads = stream::iter(claims).map(|signed| self.weigh(signed));
-        let weighed: Vec<_> = reads.buffered(READS).try_collect().await?;
-        let due: Vec<(SignedClaim, Earned)> = weighed.into_iter().flatten().collect();
+    async fn look(&mut self) -> Result<Option<Duration>, TowerError> {
+        let mut claims = signed_claims::read(&self.file, self.ledger.network())?;
+        let asks_all = self.hear().await?;
+        let domain = self.ledger.domain();
+        if !asks_all {
+            claims.retain(|signed| self.departures.has(signed.claim.config.id(&domain)));
+        }
+        let ledger = &self.ledger;
+        let reads = stream::iter(claims).map(|signed| weigh(ledger, signed));
+        let weighed: Vec<Weighed> = reads.buffered(READS).try_collect().await?;
+        for Weighed {
+            signed, departure, ..
+        } in &weighed
+        {
+            let channel = signed.claim.config.id(&domain);
+            self.departures.seen(channel, *departure);
+        }
+        let due = weighed
+            .into_iter()
+            .filter_map(|one| Some((one.signed, one.earned?)));
+        let due: Vec<(SignedClaim, Earned)> = due.collect();
+        let next = self.claim(&due).await?;
+        if asks_all {
+            self.departures.asked_all();
+        }
+        self.keep(&due).await?;
+        Ok(next)
+    }
+
+    /// Reads the logs up to the head. Whether each channel is to be asked for.
+    async fn hear(&mut self) -> Result<bool, TowerError> {
+        if self.departures.cursor.is_none() {
+            let head = self.ledger.block_number().await?;
+            let from = head.saturating_sub(REORG_MAX);
+            self.departures = Departures::from_block(from);
+        }
+        while let Some(cursor) = &mut self.departures.cursor {
+            match self.ledger.withdrawals_started(cursor).await {
+                Ok(news) => {
+                    let at_head = news.at_head;
+                    self.departures.told(news);
+                    if at_head {
+                        break;
+                    }
+                }
+                Err(WatchError::Ledger(error)) => return Err(error.into()),
+                Err(WatchError::TooDeep(error)) => {
+                    warn!(%error, "each channel is asked for anew");
+                    let head = self.ledger.block_number().await?;
+                    let from = head.saturating_sub(REORG_MAX);
+                    self.departures = Departures::from_block(from);
+                }
+            }
+        }
+        let now = self.ledger.now().await?.max(clock::now());
+        self.departures.forget(now);
+        Ok(self.departures.asks_all())
+    }
+
+    /// Claims what the plan says. How soon to look again.
+    async fn claim(&self, due: &[(SignedClaim, Earned)]) -> Result<Option<Duration>, TowerError> {
         if due.iter().all(|(_, earned)| earned.departure.is_none()) {
             return Ok(None);
         }
@@ -121,7 +205,7 @@ impl Watch {
         let now: Timestamp = self.ledger.now().await?.max(clock::now());
         let earned: Vec<Earned> = due.iter().map(|(_, earned)| *earned).collect();
         let plan = plan_claims(&earned, gas_price, now, &self.policy);
-        for (signed, earned) in &due {
+        for (signed, earned) in due {
             if !plan.claim.contains(&earned.channel) {
                 continue;
             }
@@ -137,25 +221,165 @@ impl Watch {
         Ok(plan.look_after)
     }
 
-    /// What one claim would bring now; nothing, if it was made or is not covered.
-    async fn weigh(
-        &self,
-        signed: SignedClaim,
-    ) -> Result<Option<(SignedClaim, Earned)>, TowerError> {
-        let config = signed.claim.config;
-        let channel = config.id(&self.ledger.domain());
-        let state = self.ledger.channel(channel).await?;
-        let amount = signed.claim.total.less(state.total_claimed);
-        if amount.is_zero() || signed.claim.total > state.balance {
-            return Ok(None);
+    /// Saves how far was read, once nothing that was heard of is left to do:
+    /// who is killed before hears of it again, and finds it claimed.
+    async fn keep(&mut self, due: &[(SignedClaim, Earned)]) -> Result<(), TowerError> {
+        let waits = due.iter().any(|(_, earned)| earned.departure.is_some());
+        if let (false, Some(cursor)) = (waits, self.departures.to_save()) {
+            self.book.save(&cursor).await.map_err(TowerError::Cursor)?;
+            self.departures.saved = Some(cursor);
         }
-        let earned = Earned {
-            channel,
-            token: config.token,
-            amount,
-            waiting: Duration::ZERO,
-            departure: Departure::of(&config, &state),
+        Ok(())
+    }
+}
+
+/// What one claim would bring now.
+async fn weigh(ledger: &EvmLedger, signed: SignedClaim) -> Result<Weighed, TowerError> {
+    let config = signed.claim.config;
+    let channel = config.id(&ledger.domain());
+    let state = ledger.channel(channel).await?;
+    let departure = Departure::of(&config, &state);
+    let amount = signed.claim.total.less(state.total_claimed);
+    let nothing = amount.is_zero() || signed.claim.total > state.balance;
+    let earned = (!nothing).then_some(Earned {
+        channel,
+        token: config.token,
+        amount,
+        waiting: Duration::ZERO,
+        departure,
+    });
+    Ok(Weighed {
+        signed,
+        earned,
+        departure,
+    })
+}
+
+/// The payers that are on their way out, as far as was heard.
+struct Departures {
+    /// None: never read.
+    cursor: Option<Cursor>,
+    saved: Option<Cursor>,
+    /// With the time from which on it may end.
+    leaving: BTreeMap<ChannelId, Timestamp>,
+    /// None: every channel must be asked for.
+    asked_all_at: Option<Instant>,
+}
+
+impl Departures {
+    /// From a saved cursor, which tells what happened since, or from nothing.
+    fn new(saved: Option<Cursor>) -> Self {
+        Self {
+            asked_all_at: saved.as_ref().map(|_| Instant::now()),
+            cursor: saved.clone(),
+            saved,
+            leaving: BTreeMap::new(),
+        }
+    }
+
+    /// Without knowing what happened before this block.
+    fn from_block(from: u64) -> Self {
+        Self {
+            cursor: Some(Cursor::new(from)),
+            saved: None,
+            leaving: BTreeMap::new(),
+            asked_all_at: None,
+        }
+    }
+
+    fn has(&self, channel: ChannelId) -> bool {
+        self.leaving.contains_key(&channel)
+    }
+
+    /// By the contract's log.
+    fn told(&mut self, news: News<WithdrawStarted>) {
+        for gone in news.retracted {
+            self.leaving.remove(&gone.channel);
+        }
+        for begun in news.fresh {
+            self.leaving.insert(begun.channel, begun.finalize_after);
+        }
+    }
+
+    /// By the channel's own state.
+    fn seen(&mut self, channel: ChannelId, departure: Option<Departure>) {
+        match departure {
+            Some(departure) => self.leaving.insert(channel, departure.ends_at),
+            None => self.leaving.remove(&channel),
         };
-        Ok(Some((signed, earned)))
+    }
+
+    /// What ended long ago and is in no file.
+    fn forget(&mut self, now: Timestamp) {
+        self.leaving
+            .retain(|_, ends_at| now < ends_at.after_s(FORGET_AFTER_S));
+    }
+
+    fn asks_all(&self) -> bool {
+        self.asked_all_at
+            .is_none_or(|at| at.elapsed() >= ASK_ALL_EVERY)
+    }
+
+    fn asked_all(&mut self) {
+        self.asked_all_at = Some(Instant::now());
+    }
+
+    fn to_save(&self) -> Option<Cursor> {
+        let cursor = self.cursor.as_ref()?;
+        cursor
+            .is_worth_saving(self.saved.as_ref())
+            .then(|| cursor.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use market::B256;
+
+    use super::*;
+
+    fn begun(channel: u8) -> WithdrawStarted {
+        WithdrawStarted {
+            channel: ChannelId(B256::repeat_byte(channel)),
+            amount: Amount::new(1),
+            finalize_after: Timestamp(1_000),
+            block: 5,
+        }
+    }
+
+    fn news(fresh: &[u8], retracted: &[u8]) -> News<WithdrawStarted> {
+        News {
+            fresh: fresh.iter().map(|channel| begun(*channel)).collect(),
+            retracted: retracted.iter().map(|channel| begun(*channel)).collect(),
+            at_head: true,
+        }
+    }
+
+    #[test]
+    fn what_a_reorganisation_takes_back_is_not_watched_and_what_it_moves_is() {
+        let mut departures = Departures::new(Some(Cursor::new(5)));
+        departures.told(news(&[1, 2], &[]));
+        departures.told(news(&[2], &[1, 2]));
+        assert!(!departures.has(begun(1).channel));
+        assert!(departures.has(begun(2).channel));
+        departures.seen(begun(2).channel, None);
+        assert!(!departures.has(begun(2).channel));
+    }
+
+    #[test]
+    fn who_has_no_cursor_asks_for_every_channel_first() {
+        assert!(Departures::new(None).asks_all());
+        assert!(Departures::from_block(7).asks_all());
+        assert!(!Departures::new(Some(Cursor::new(5))).asks_all());
+    }
+
+    #[test]
+    fn what_could_end_long_ago_is_forgotten() {
+        let mut departures = Departures::new(None);
+        departures.told(news(&[1], &[]));
+        departures.forget(Timestamp(1_000 + FORGET_AFTER_S - 1));
+        assert!(departures.has(begun(1).channel));
+        departures.forget(Timestamp(1_000 + FORGET_AFTER_S));
+        assert!(!departures.has(begun(1).channel));
     }
 }

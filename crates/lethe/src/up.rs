@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Dashboard;
+use crate::bookkeeping::Bookkeeping;
 use crate::buying::{BuyError, Buying, Way, buy};
+use crate::chain_watch;
 use crate::cli;
 use crate::folder::{Folder, FolderError, Running};
 use crate::keystore::{KeystoreError, bearer};
@@ -150,11 +152,14 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
         dashboard_url: format!("http://{http}/"),
     };
     let dashboard = Arc::new(market.dashboard(&key, &running));
-    let gateway = Gateway::new(Arc::new(market.buying.consumer.clone()), settings)
-        .with_routes(dashboard.routes());
-
     let stop = dashboard.stop.clone();
     let tasks = TaskTracker::new();
+    let (told, notices) = watch::channel(Vec::new());
+    let ledger = market.buying.ledger.clone();
+    tasks.spawn(chain_watch::keep(ledger, told, stop.clone()));
+    let gateway = Gateway::new(Arc::new(market.buying.consumer.clone()), settings)
+        .with_routes(dashboard.routes())
+        .with_notices(notices);
     tasks.spawn(gateway.serve(listener, stop.clone()));
     tasks.spawn(Arc::clone(&dashboard).watch());
     market.place.folder.announce(&running)?;
@@ -252,7 +257,8 @@ impl Market {
                     .selling
                     .first()
                     .map(|one| one.provider.claim_policy().clone()),
-                seen: tokio::sync::Mutex::default(),
+                flags: self.place.flags(),
+                books: Bookkeeping::new(self.place.network.mor).into(),
             },
             demonstration: true,
             shown: watch::Sender::default(),

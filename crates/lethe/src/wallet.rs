@@ -10,7 +10,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::cli::wallet::{Act, Adopt, Export, Import, New, Phrase, Show, Wallet};
-use crate::folder::{Folder, FolderError};
+use crate::folder::{Folder, FolderError, flag_of};
 use crate::identity::{Books, IdentityError};
 use crate::keystore::v3::{self, V3Error};
 use crate::keystore::{self, Keystore, KeystoreError, Source};
@@ -37,15 +37,20 @@ pub(crate) enum WalletError {
     #[error("--words {words} is not allowed (allowed: 12 or 24)")]
     Words { words: u8 },
     #[error(
-        "no keys in {folder:?}; `lethe wallet new` or a first start makes words that all follow from"
+        "no keys in {folder:?}; `lethe wallet new{}` or a first start makes words that all follow from",
+        flag_of(folder)
     )]
     NoKeys { folder: PathBuf },
-    #[error("the folder has words already; `lethe wallet show` says what follows from them")]
-    HasWords,
     #[error(
-        "this folder has no words: its keys are in files of their own, see `lethe wallet show`"
+        "the folder has words already; `lethe wallet show{}` says what follows from them",
+        flag_of(folder)
     )]
-    NoWords,
+    HasWords { folder: PathBuf },
+    #[error(
+        "this folder has no words: its keys are in files of their own, see `lethe wallet show{}`",
+        flag_of(folder)
+    )]
+    NoWords { folder: PathBuf },
     #[error(
         "the words are printed only on a terminal, for who sees them has the money; \
          give --yes if they are to go elsewhere"
@@ -146,8 +151,9 @@ fn list(folder: &Folder, show: &Show) -> Result<(), WalletError> {
     }
     match has_words {
         true => output::line(format!(
-            "Account {account} of the words in {}. Write them down: `lethe wallet phrase`.",
-            folder.join("keys/mnemonic").display()
+            "Account {account} of the words in {}. Write them down: `lethe wallet phrase{}`.",
+            folder.join("keys/mnemonic").display(),
+            folder.flag()
         )),
         false => output::line(
             "These keys are in files of their own and follow from no words: keep a copy of each file.",
@@ -189,7 +195,9 @@ fn begin(folder: &Folder, new: &New) -> Result<(), WalletError> {
     };
     let keys = keys(folder)?;
     if keys.phrase()?.is_some() {
-        return Err(WalletError::HasWords);
+        return Err(WalletError::HasWords {
+            folder: folder.path().to_owned(),
+        });
     }
     if keys.files()?.is_empty() && folder.has_books()? {
         let folder = folder.path().to_owned();
@@ -198,15 +206,20 @@ fn begin(folder: &Folder, new: &New) -> Result<(), WalletError> {
     keys.begin(entropy_bytes, new.account)?;
     let wallet = keys.wallet("payer")?.address();
     output::line(format!(
-        "Wallet {wallet}. Its words are in {}; write them down with `lethe wallet phrase`: they are all that brings the money back.",
-        folder.join("keys/mnemonic").display()
+        "Wallet {wallet}. Its words are in {}; write them down with `lethe wallet phrase{}`: they are all that brings the money back.",
+        folder.join("keys/mnemonic").display(),
+        folder.flag()
     ));
     Ok(())
 }
 
 /// `phrase`.
 fn print_words(folder: &Folder, phrase: &Phrase) -> Result<(), WalletError> {
-    let words = keys_there(folder)?.phrase()?.ok_or(WalletError::NoWords)?;
+    let words = keys_there(folder)?
+        .phrase()?
+        .ok_or_else(|| WalletError::NoWords {
+            folder: folder.path().to_owned(),
+        })?;
     if !output::is_terminal() && !phrase.yes {
         return Err(WalletError::NotATerminal);
     }
@@ -274,7 +287,9 @@ fn foreign_key(path: &Path, passphrase_file: Option<&Path>) -> Result<WalletKey,
 fn give(folder: &Folder, export: &Export) -> Result<(), WalletError> {
     let keys = keys_there(folder)?;
     if keys.phrase()?.is_none() && !keys.files()?.contains(&format!("{}.key", export.name)) {
-        return Err(WalletError::NoWords);
+        return Err(WalletError::NoWords {
+            folder: folder.path().to_owned(),
+        });
     }
     let key = keys.wallet(&export.name)?;
     if let Some(path) = export.out.as_ref().filter(|path| path.exists()) {
@@ -326,8 +341,9 @@ async fn adopted(folder: &Folder, adopt: &Adopt) -> Result<(), WalletError> {
         files.len(),
         channels.len()
     ));
-    output::line(
-        "Channels that were opened after the copy was made are found by `lethe wallet restore`.",
-    );
+    output::line(format!(
+        "Channels that were opened after the copy was made are found by `lethe wallet restore{}`.",
+        folder.flag()
+    ));
     Ok(())
 }

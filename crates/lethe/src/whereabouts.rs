@@ -33,6 +33,7 @@ pub(crate) async fn whereabouts(args: cli::Where) -> Result<bool, WhereError> {
         Ok(_) => asked(args.data.folder.clone()).await?,
         Err(_) => None,
     };
+    let runs = running.is_some();
     let money = match running {
         Some(money) => money,
         None => read(args.data, &args.network, &look).await?,
@@ -40,7 +41,7 @@ pub(crate) async fn whereabouts(args: cli::Where) -> Result<bool, WhereError> {
     if args.json {
         output::json(&money);
     } else {
-        output::line(table(&money));
+        output::line(table(&money, runs));
     }
     Ok(money.complete)
 }
@@ -64,7 +65,8 @@ async fn read(data: cli::Data, network: &cli::Network, look: &Folder) -> Result<
     Ok(money?)
 }
 
-fn table(money: &Money) -> String {
+/// `runs`: a node runs on the folder, which the commands need for themselves.
+fn table(money: &Money, runs: bool) -> String {
     let amounts: Vec<_> = money
         .places
         .iter()
@@ -83,7 +85,7 @@ fn table(money: &Money) -> String {
             "{:label$}  {shown:>amount$} MOR  {}\n{}",
             place.label,
             place.detail,
-            way_out(place)
+            way_out(place, runs)
         ));
     }
     for policy in &money.policies {
@@ -94,14 +96,22 @@ fn table(money: &Money) -> String {
     let verdict = match (money.scope.as_str(), money.complete) {
         ("own", true) => format!("of this data folder, out of {supply} MOR that there are"),
         (_, true) => "every unit is accounted for".to_owned(),
-        (_, false) => format!("NOT all of the supply of {supply} MOR; please report this"),
+        (_, false) => format!(
+            "NOT every unit is accounted for, out of {supply} MOR that there are; please report this"
+        ),
     };
+    for warning in &money.warnings {
+        text.push_str(&format!("WARNING: {warning}\n"));
+    }
+    for problem in &money.problems {
+        text.push_str(&format!("DIFFERENCE: {problem}\n"));
+    }
     text.push_str(&format!("{:label$}  {sum:>amount$} MOR  {verdict}", "sum"));
     text
 }
 
 /// When and how a place's money can be had, in lines of their own.
-fn way_out(place: &Place) -> String {
+fn way_out(place: &Place, runs: bool) -> String {
     let mut text = String::new();
     if let (Some(since), Some(unlocks)) = (place.since, place.unlocks_at) {
         let now = clock::now();
@@ -116,7 +126,11 @@ fn way_out(place: &Place) -> String {
         ));
     }
     if let Some(command) = &place.command {
-        text.push_str(&format!("    {command}\n"));
+        let first = match runs {
+            true => "    stop the node, then:\n",
+            false => "",
+        };
+        text.push_str(&format!("{first}    {command}\n"));
     }
     if let Some(cast) = &place.cast {
         text.push_str(&format!("    {cast}\n"));
@@ -139,14 +153,21 @@ mod tests {
             supply: Amount::new(1_500_000_000_000_000_000),
             sum: Amount::new(1_500_000_000_000_000_000),
             complete: true,
+            problems: vec![],
+            warnings: vec!["the clock is off".into()],
             places: vec![
                 place("your wallet", 1_000_000_000_000_000_000),
                 place("x", 500_000_000_000_000_000),
             ],
         };
-        let expected = "your wallet    1 MOR  d\nx            0.5 MOR  d\nsum          1.5 MOR  every unit is accounted for";
-        assert_eq!(table(&money), expected);
+        let expected = "your wallet    1 MOR  d\nx            0.5 MOR  d\nWARNING: the clock is off\nsum          1.5 MOR  every unit is accounted for";
+        assert_eq!(table(&money, true), expected);
         money.complete = false;
-        assert!(table(&money).contains("NOT all"));
+        money.problems = vec!["account 0x1 holds 2 MOR by the chain".into()];
+        let told = table(&money, false);
+        assert!(told.contains("NOT every unit") && told.contains("DIFFERENCE: account 0x1"));
+        assert!(!told.contains("stop the node"), "{told}");
+        money.places[0].command = Some("lethe exit".into());
+        assert!(table(&money, true).contains("stop the node, then:\n    lethe exit\n"));
     }
 }

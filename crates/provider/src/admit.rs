@@ -23,6 +23,8 @@ pub(crate) struct Admitted {
     /// As the backend gets it.
     pub(crate) body: Bytes,
     pub(crate) bound: InputBound,
+    /// The longest answer: what is asked for, or what is sold.
+    pub(crate) output_tokens_max: Option<u32>,
 }
 
 /// Asks all questions that can be asked before there is a slot.
@@ -62,7 +64,8 @@ pub(crate) async fn admit(inner: &Inner, infer: &Infer) -> Result<Admitted, Refu
         refusal(Reason::Payment, message)
     })?;
     let place = sale.place().ok_or_else(|| busy(sale))?;
-    let (body, bound) = upstream_body(infer, sale)?;
+    let (body, output_tokens_max) = upstream_body(infer, sale)?;
+    let bound = InputBound::of_body(infer.body.len());
 
     let channel = inner
         .sessions
@@ -76,6 +79,7 @@ pub(crate) async fn admit(inner: &Inner, infer: &Infer) -> Result<Admitted, Refu
         channel,
         body,
         bound,
+        output_tokens_max,
     })
 }
 
@@ -97,21 +101,22 @@ async fn pay_first(inner: &Inner, channel: &Channel, infer: &Infer) -> Result<()
     }
 }
 
-/// The body for the backend, with the longest answer sold.
-fn upstream_body(infer: &Infer, sale: &Sale) -> Result<(Bytes, InputBound), Refusal> {
+/// The body for the backend, with the longest answer sold, and how long the
+/// answer may be.
+fn upstream_body(infer: &Infer, sale: &Sale) -> Result<(Bytes, Option<u32>), Refusal> {
     let bad = |problem: String| refusal(Reason::Request, problem);
     let request = ChatRequest::parse(infer.body.clone()).map_err(|error| bad(error.to_string()))?;
-    let bound = InputBound::of_body(infer.body.len());
     let body = request.upstream_body(&sale.config.upstream_model);
+    let asked = request.max_output_tokens();
     let Some(allowed) = sale.config.output_tokens_max else {
-        return Ok((body, bound));
+        return Ok((body, asked));
     };
-    match request.max_output_tokens() {
+    match asked {
         Some(asked) if asked > allowed => Err(bad(format!(
             "max_tokens: {asked} tokens; answers of at most {allowed} are sold here"
         ))),
-        Some(_) => Ok((body, bound)),
-        None => Ok((with_max_tokens(&body, allowed), bound)),
+        Some(asked) => Ok((body, Some(asked))),
+        None => Ok((with_max_tokens(&body, allowed), Some(allowed))),
     }
 }
 

@@ -5,9 +5,11 @@
 //! [`ScriptedBackend`] plays chunks with given delays and faults.
 
 mod engine;
+mod limit;
 mod openai;
 mod probe;
 mod scripted;
+mod words;
 
 use std::fmt;
 use std::pin::Pin;
@@ -20,12 +22,11 @@ use futures_util::Stream;
 use market::BoxFuture;
 
 pub use engine::EngineBackend;
+pub(crate) use limit::limited;
 pub use openai::{OpenAiBackend, OpenAiConfig, OpenAiConfigError};
 pub(crate) use probe::continues;
 pub use scripted::{Line, Script, ScriptedBackend};
-
-/// The longest message of a backend that is passed on to a consumer.
-const MESSAGE_BYTES_MAX: usize = 512;
+pub use words::Redacted;
 
 /// One chunk of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub enum BackendError {
     /// The request itself is at fault; another backend would say the same.
     #[error("{message}")]
     Request {
-        /// The backend's words.
+        /// What a consumer is told: our words, never the server's.
         message: String,
     },
     /// It is overloaded, or still loading its model.
@@ -98,11 +99,8 @@ pub enum BackendFailure {
     #[error("the backend ended without saying that the answer is complete")]
     Unfinished,
     /// It said so itself.
-    #[error("the backend reports: {message}")]
-    Reported {
-        /// Its words.
-        message: String,
-    },
+    #[error("the backend reported an error")]
+    Reported(#[source] Redacted),
     /// It took its time to think, and then refused.
     #[error(transparent)]
     Late(#[from] BackendError),
@@ -177,20 +175,8 @@ impl BackendChunk {
         let facts = ::openai::scan(&json).map_err(|error| BackendFailure::Garbage(error.into()))?;
         if facts.is_error {
             let message = ErrorBody::message_in(&json).unwrap_or_else(|| "no reason".to_owned());
-            return Err(BackendFailure::Reported {
-                message: shortened(&message),
-            });
+            return Err(BackendFailure::Reported(Redacted::new(&message)));
         }
         Ok(Self { json, facts })
     }
-}
-
-/// A backend's words as they may be passed on: one bearable line.
-fn shortened(text: &str) -> String {
-    let mut end = text.len().min(MESSAGE_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let visible = |c: char| if c.is_control() { ' ' } else { c };
-    text[..end].chars().map(visible).collect()
 }

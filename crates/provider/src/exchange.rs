@@ -24,7 +24,7 @@ use transport::message::{
 use transport::{Incoming, ReceiveError, ReceiveHalf, SendError, SendHalf, Stream};
 
 use crate::admit::{self, Admitted, refusal};
-use crate::backend::{BackendChunk, BackendError, BackendFailure, ChunkStream};
+use crate::backend::{BackendChunk, BackendError, BackendFailure, ChunkStream, limited};
 use crate::counters::{add, count};
 use crate::desk::DeskError;
 use crate::meter::Meter;
@@ -244,6 +244,7 @@ async fn begin(
         channel,
         body,
         bound,
+        output_tokens_max,
     } = admitted;
     let stopping = inner.tasks.stopping();
     let slot = tokio::select! {
@@ -299,7 +300,7 @@ async fn begin(
         sale,
         slot,
         meter,
-        stream,
+        stream: limited(stream, output_tokens_max),
     };
     Ok((begun, channel))
 }

@@ -31,7 +31,7 @@ mod tasks;
 
 pub use backend::{
     Backend, BackendChunk, BackendError, BackendFailure, BackendHandle, ChunkStream, EngineBackend,
-    Line, OpenAiBackend, OpenAiConfig, OpenAiConfigError, Script, ScriptedBackend,
+    Line, OpenAiBackend, OpenAiConfig, OpenAiConfigError, Redacted, Script, ScriptedBackend,
 };
 pub use books::{TillView, read_books};
 pub use claim::Claimed;

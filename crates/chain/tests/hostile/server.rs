@@ -223,7 +223,7 @@ impl Says {
             "ChannelCreated(bytes32,(address,address,address,address,address,uint40,bytes32))",
         );
         let started = topic("WithdrawInitiated(bytes32,uint128,uint40)");
-        let asked: B256 = filter["topics"][0]
+        let asked: B256 = filter["topics"][0][0]
             .as_str()
             .unwrap_or_default()
             .parse()

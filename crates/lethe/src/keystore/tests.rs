@@ -149,3 +149,28 @@ fn what_is_damaged_is_an_error_and_is_not_replaced() {
     let error = damaged("mnemonic", &[b'a'; 70_000]);
     assert!(matches!(error, KeystoreError::TooLarge { .. }), "{error}");
 }
+
+/// A link whose target is on a disk that is not mounted is no reason to make a new key.
+#[test]
+fn a_link_that_leads_nowhere_is_named_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("api-key");
+    let target = folder.path().join("not-mounted/key");
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    for outcome in [
+        bearer(&link).err(),
+        secret(&link).err(),
+        private_text(&link).err(),
+        key_in(&link).err(),
+    ] {
+        let text = outcome.unwrap().to_string();
+        assert!(
+            text.contains("is a link to") && text.contains("not-mounted"),
+            "{text}"
+        );
+    }
+    assert_eq!(fs::read_link(&link).unwrap(), target);
+    fs::create_dir(folder.path().join("not-mounted")).unwrap();
+    write_private(&target, b"lethe-there").unwrap();
+    assert_eq!(bearer(&link).unwrap(), "lethe-there");
+}

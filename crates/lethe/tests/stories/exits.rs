@@ -18,14 +18,14 @@ const PRICE: &str = "0.000000001";
 const DELAY_S: u64 = 900;
 /// So long after a withdrawal began it is over: blocks in a row are a second
 /// apart, so a new chain's time is ahead of the clock.
-const OVER_S: u64 = DELAY_S + 120;
+pub(crate) const OVER_S: u64 = DELAY_S + 120;
 /// `lethe exit` did what could be done.
-const NOT_ALL: i32 = 4;
+pub(crate) const NOT_ALL: i32 = 4;
 /// How long an exit lives before it is killed; its steps take about this long.
 const LIVES_MS: [u64; 8] = [10, 40, 80, 130, 200, 280, 380, 500];
 
 /// A provider that claims only when it must.
-fn provider(town: &Town, flags: &[&str]) -> Running {
+pub(crate) fn provider(town: &Town, flags: &[&str]) -> Running {
     let rpc = town.rpc_url();
     let usual = [
         "provide",
@@ -54,19 +54,19 @@ fn provider(town: &Town, flags: &[&str]) -> Running {
     )
 }
 
-fn folder(town: &Town, name: &str) -> PathBuf {
+pub(crate) fn folder(town: &Town, name: &str) -> PathBuf {
     town.folder().join(name)
 }
 
 /// A command on one of the folders, beside the town's chain.
-fn run(town: &Town, name: &str, args: &[&str]) -> Output {
+pub(crate) fn run(town: &Town, name: &str, args: &[&str]) -> Output {
     let rpc = town.rpc_url();
     let args = [args, &["--rpc-url", &rpc, "--json"]].concat();
     ended(&folder(town, name), &args)
 }
 
 /// What it printed, and its exit code.
-fn told(output: &Output) -> (Value, i32) {
+pub(crate) fn told(output: &Output) -> (Value, i32) {
     let code = output.status.code().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     let json = serde_json::from_slice(&output.stdout);
@@ -76,7 +76,7 @@ fn told(output: &Output) -> (Value, i32) {
     )
 }
 
-fn exit(town: &Town, name: &str, flags: &[&str]) -> (Value, i32) {
+pub(crate) fn exit(town: &Town, name: &str, flags: &[&str]) -> (Value, i32) {
     told(&run(town, name, &[&["exit"], flags].concat()))
 }
 
@@ -93,14 +93,14 @@ fn places(money: &Value) -> Vec<(String, u128)> {
     places
 }
 
-fn held(money: &Value, word: &str) -> u128 {
+pub(crate) fn held(money: &Value, word: &str) -> u128 {
     let held = places(money).into_iter();
     held.filter(|(label, _)| label.contains(word))
         .map(|(_, amount)| amount)
         .sum()
 }
 
-async fn channel(town: &Town) -> (ChannelConfig, ChannelState) {
+pub(crate) async fn channel(town: &Town) -> (ChannelConfig, ChannelState) {
     let opened: Vec<Opened> = journal(&town.consumer_journal(), "consumer/channels").await;
     let ledger = town.ledger().await;
     let config = opened[0].config;
@@ -108,11 +108,11 @@ async fn channel(town: &Town) -> (ChannelConfig, ChannelState) {
     (config, state)
 }
 
-async fn units(town: &Town, owner: Address) -> u128 {
+pub(crate) async fn units(town: &Town, owner: Address) -> u128 {
     wallet(town, owner).await.base_units()
 }
 
-fn account(running: &Running, field: &str) -> Address {
+pub(crate) fn account(running: &Running, field: &str) -> Address {
     running.said(field).parse().unwrap()
 }
 
@@ -272,69 +272,6 @@ async fn an_exit_that_is_killed_anywhere_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_payer_who_closes_while_the_provider_is_away_does_not_win() {
-    let town = Town::start_movable().await;
-    let file = folder(&town, "signed-claims.json");
-    let path = file.to_str().unwrap();
-    let selling = provider(&town, &["--tower-file", path]);
-    let buying = town.consumer_with("consumer", &["--payer", "wallet"]);
-    let payer = account(&buying, "payer");
-    let before = units(&town, payer).await;
-    Client::of(&buying).answered(MODEL, "40").await;
-    let charged = held(&told(&run(&town, "consumer", &["where"])).0, ": owed");
-    let promised = || {
-        let text = std::fs::read(&file).unwrap_or_default();
-        let written: Value = serde_json::from_slice(&text).unwrap_or_default();
-        written["claims"][0]["total"].as_str().map(str::to_owned)
-    };
-    until("in the tower's file", async || {
-        promised() == Some(charged.to_string())
-    })
-    .await;
-    selling.kill();
-    buying.kill();
-
-    let (_, code) = exit(&town, "consumer", &[]);
-    assert_eq!(code, NOT_ALL);
-    let rpc = town.rpc_url();
-    let args = [
-        "tower",
-        "--rpc-url",
-        &rpc,
-        "--claims",
-        path,
-        "--look-every",
-        "1",
-    ];
-    let tower = Running::start(&folder(&town, "tower"), &args);
-    assert_eq!(tower.ready["claims"], 1);
-    let claimed = async || channel(&town).await.1.total_claimed.base_units();
-    assert_eq!(
-        claimed().await,
-        0,
-        "it leaves the first minutes to the provider"
-    );
-    town.pass(301 + 120).await;
-    until("claimed by the tower", async || claimed().await == charged).await;
-
-    town.pass(OVER_S).await;
-    let (done, code) = exit(&town, "consumer", &[]);
-    assert_eq!(code, 0, "{done}");
-    assert_eq!(units(&town, payer).await, before - charged);
-    tower.stop();
-
-    // It was claimed for the provider, who finds it when it is back.
-    let back = provider(&town, &[]);
-    let (ledger, seller) = (town.ledger().await, account(&back, "provider"));
-    let settled = async || {
-        let owed = ledger.receiver(seller, ledger.mor()).await.unwrap();
-        owed.total_settled.base_units() == charged
-    };
-    until("paid out", settled).await;
-    back.stop();
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_was_off_finds_the_withdrawal_and_claims() {
     let town = Town::start_movable().await;
     let selling = provider(&town, &[]);
@@ -436,6 +373,44 @@ async fn only_the_owner_is_told() {
             .unwrap()
             .contains("--claim-margin")
     );
+}
+
+/// What `where` prints is run as it is printed, by a shell.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_told_works_as_it_is_told() {
+    let town = Town::start_movable().await;
+    let selling = provider(&town, &[]);
+    let buying = town.consumer_with("a folder", &[]);
+    Client::of(&buying).answered(MODEL, "40").await;
+    let beside = told(&run(&town, "a folder", &["where"])).0;
+    selling.kill();
+    buying.kill();
+    let (alone, _) = told(&run(&town, "a folder", &["where"]));
+    let command = |money: &Value| {
+        let places = money["places"].as_array().unwrap().iter();
+        let mut told = places.filter_map(|place| place["command"].as_str());
+        told.next().unwrap().to_owned()
+    };
+    assert_eq!(command(&beside), command(&alone));
+    let by_shell = |line: &str| {
+        let line = line.replacen("lethe", env!("CARGO_BIN_EXE_lethe"), 1);
+        let mut shell = std::process::Command::new("sh");
+        shell
+            .env("LETHE_LOG", "error")
+            .args(["-c", &line])
+            .output()
+            .unwrap()
+    };
+    let first = by_shell(&command(&alone));
+    assert_eq!(first.status.code(), Some(NOT_ALL), "{first:?}");
+    let said = String::from_utf8_lossy(&first.stdout).into_owned();
+    let again = said
+        .split("run `")
+        .nth(1)
+        .and_then(|rest| rest.split('`').next());
+    town.pass(OVER_S).await;
+    let second = by_shell(again.unwrap_or_else(|| panic!("{said}")));
+    assert_eq!(second.status.code(), Some(0), "{second:?}");
 }
 
 /// A demonstration's folder has its chain in it: the exit starts that.

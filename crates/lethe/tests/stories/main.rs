@@ -20,5 +20,7 @@ mod pseudonyms;
 mod refusals;
 mod secrets;
 mod silence;
+mod surroundings;
+mod towers;
 mod town;
 mod up;

@@ -4,7 +4,8 @@
 //! One request is one connection while it runs: dropping the stream closes
 //! it, which is how such servers learn that nobody listens any more. An
 //! answer is complete only when the server says `[DONE]`. The server's key
-//! never leaves this file, and neither do its words when it refuses the key.
+//! never leaves this file, and neither do its words when it refuses the key;
+//! of other refusals the consumer learns the status, the log a redacted text.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,7 +20,8 @@ use reqwest::{Client, Response, StatusCode, Url};
 use tokio::time::{Instant, timeout, timeout_at};
 use transport::message::SILENCE_MAX;
 
-use super::{Backend, BackendChunk, BackendError, BackendFailure, ChunkStream, shortened};
+use super::words::{Redacted, refused};
+use super::{Backend, BackendChunk, BackendError, BackendFailure, ChunkStream};
 
 /// Time to reach the server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -260,10 +262,10 @@ async fn refusal(response: Response) -> BackendError {
         | StatusCode::PAYLOAD_TOO_LARGE
         | StatusCode::UNPROCESSABLE_ENTITY => {
             let body = error_body(response).await;
-            let message = ErrorBody::message_in(&body).map_or_else(
-                || format!("the backend refused it with status {}", status.as_u16()),
-                |message| shortened(&message),
-            );
+            let words = ErrorBody::message_in(&body);
+            let said = Redacted::new(words.as_deref().unwrap_or_default());
+            tracing::warn!(status = status.as_u16(), %said, "the backend refused a request");
+            let message = refused(status.as_u16(), words.as_deref());
             BackendError::Request { message }
         }
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => BackendError::Busy {

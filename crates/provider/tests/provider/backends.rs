@@ -144,7 +144,7 @@ async fn every_way_to_break_off_has_its_name() {
         (events(&[&chunk, half]), 1, "not an answer"),
         (events(&[&chunk, "data: {]\n\n"]), 1, "not an answer"),
         (events(&[&endless]), 0, "not an answer"),
-        (events(&[&chunk, error]), 1, "reports: out of memory"),
+        (events(&[&chunk, error]), 1, "reported an error"),
     ] {
         let (got, words) = ending(answer, false).await;
         assert!(words.contains(expected), "{expected}: {words}");
@@ -178,7 +178,10 @@ async fn refusals_are_told_apart_and_keys_are_not_repeated() {
     };
     for status in ["400 Bad Request", "413 Too Large", "422 Unprocessable"] {
         let error = error(status, "").await;
-        assert!(matches!(&error, BackendError::Request { message } if message.contains("no such")));
+        assert!(
+            matches!(&error, BackendError::Request { message } if message.contains("status 4"))
+        );
+        assert!(!format!("{error} {error:?}").contains("secret"));
     }
     for status in ["401 Unauthorized", "403 Forbidden", "404 Not Found"] {
         let error = error(status, "").await;

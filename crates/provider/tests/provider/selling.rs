@@ -560,3 +560,46 @@ async fn what_is_not_sealed_gets_no_answer() {
     assert_eq!(backend.started(), 0);
     assert_eq!(selling.provider.status().counted.unopened, 3);
 }
+
+/// A backend that ignores `max_tokens` is cut there, and billed no further.
+#[tokio::test]
+async fn an_answer_beyond_what_was_asked_for_is_cut_and_billed_to_its_limit() {
+    const ASKED: u32 = 9;
+    let world = World::new();
+    let (selling, backend) = world
+        .sells_script(Script::tokens(5_000, Duration::ZERO))
+        .await;
+    let buyer = world.buyer(100_000).await;
+    let body = format!(
+        r#"{{"model":"m","stream":true,"max_tokens":{ASKED},"messages":[{{"role":"user","content":"hi"}}]}}"#
+    );
+    let mut infer = buyer.request(selling.model, 0);
+    infer.voucher = buyer.voucher(body.len() as u128 + STEP);
+    infer.body = body.into();
+    let whole = buyer.send(&selling.to, infer).await.reads_on(Some(0)).await;
+    assert_eq!(whole.failure, None);
+    assert_eq!(whole.text, "token ".repeat(ASKED as usize));
+    let receipt = whole.receipt.receipt;
+    assert_eq!(
+        (receipt.outcome, receipt.output_tokens),
+        (Outcome::Complete, ASKED)
+    );
+    until("dropped", || backend.running() == 0).await;
+}
+
+/// What a server says of its refusal may hold a key; the consumer gets our words.
+#[tokio::test]
+async fn a_backends_words_do_not_reach_the_consumer() {
+    let world = World::new();
+    let error = r#"{"error":{"message":"upstream sk-SECRET at http://10.0.0.7 is out"}}"#;
+    let script = Script {
+        lines: vec![Line::Say("first ".into()), Line::Raw(error.into())],
+        ..Script::default()
+    };
+    let (selling, _) = world.sells_script(script).await;
+    let buyer = world.buyer(10_000).await;
+    let talk = buyer.asks(&selling, input() + STEP).await;
+    let failure = talk.reads_on(Some(0)).await.failure.unwrap();
+    assert_eq!(failure.kind, FailureKind::Backend);
+    assert_eq!(failure.message, "the backend reported an error");
+}
