@@ -28,6 +28,7 @@ fn main() {
         let cap = MaxPrice {
             prompt: Some(Amount::new(MOR)),
             completion: Some(Amount::new(MOR)),
+            request: None,
         };
         let requests = [
             ("no preferences", Preferences::default()),
@@ -111,7 +112,7 @@ fn knowledge(providers: u64) -> Knowledge {
     let (mut knowledge, mut chance) = (Knowledge::default(), Chance::new(2));
     for n in 0..providers {
         let (provider, now) = (account(n), Moment::new(Duration::from_millis(n)));
-        knowledge.begun("m", provider);
+        knowledge.begun(provider);
         knowledge.taken(provider, Duration::from_millis(20 + chance.below(200)));
         match chance.below(20) {
             0 => knowledge.failed(provider, now),
@@ -143,7 +144,6 @@ fn timed(shelf: &Shelf, knowledge: &Knowledge, preferences: &Preferences) -> (Du
         demand: &demand,
         preferences,
         parameters: &[],
-        price_max: None,
         stick_to: None,
         worth: Worth::default(),
         wall: Timestamp(1000),

@@ -1,6 +1,6 @@
 //! The rule: whom to ask first, whom next, and why.
 //!
-//! Power of two choices with memory: two offers that were chosen lately
+//! Power of two choices with memory: two offers of those that answered lately
 //! compete with two that are drawn by chance, and the cheapest of the four by
 //! [`Terms`] is asked first. Looking at all and taking the best would send
 //! everybody to the same one. Where there are few offers all of them are
@@ -44,8 +44,8 @@ pub enum Drawn {
     Named,
     /// It answered before in this conversation.
     Conversation,
-    /// It was chosen lately.
-    Chosen,
+    /// It answered lately.
+    Good,
     /// By chance.
     Chance,
     /// A newcomer, put first so that it becomes known.
@@ -121,11 +121,11 @@ impl Choice {
                 "it answered before in this conversation, and nothing speaks against it"
             }
             (_, _, Drawn::Explored) => "it is new, and a few requests go to newcomers",
-            (_, _, Drawn::Chosen) => {
-                "of two chosen lately and two drawn by chance it costs least, time and risk included; it was chosen lately"
+            (_, _, Drawn::Good) => {
+                "of two that answered lately and two drawn by chance it costs least, time and risk included; it answered lately"
             }
             (_, _, Drawn::Chance) => {
-                "of two chosen lately and two drawn by chance it costs least, time and risk included; chance drew it"
+                "of two that answered lately and two drawn by chance it costs least, time and risk included; chance drew it"
             }
             (_, _, Drawn::Listed) => "it is the first by what the request sorts by",
         }
@@ -136,7 +136,7 @@ impl Choice {
 const ALL_MAX: usize = 64;
 /// Offers in the list where there are more.
 const RANKED: usize = 8;
-/// Drawn of those chosen lately, and again by chance.
+/// Drawn of those that answered lately, and again by chance.
 const CONTEST: usize = 2;
 /// Draws for one place before the shelf is gone through, cheapest first.
 const TRIES: usize = 32;
@@ -298,7 +298,7 @@ impl Table<'_> {
     /// Those that are first by price, or the fastest of those that are known.
     fn sorted(&mut self, sort: Sort) {
         if self.shelf.len() > ALL_MAX && sort != Sort::Price {
-            let chosen = self.knowledge.chosen(self.wanted.model).iter();
+            let chosen = self.knowledge.good(self.wanted.model).iter();
             let met = self.knowledge.met().iter().rev().take(KNOWN_WEIGHED);
             for known in chosen.chain(met) {
                 if let Some(place) = self.shelf.place(known) {
@@ -322,7 +322,7 @@ impl Table<'_> {
         }
     }
 
-    /// The conversation's provider, some that were chosen lately, some by chance.
+    /// The conversation's provider, some that answered lately, some by chance.
     fn drawn(&mut self, chance: &mut Chance) {
         if let Some(place) = self
             .wanted
@@ -332,12 +332,12 @@ impl Table<'_> {
             self.look(place, Drawn::Conversation);
         }
         let knowledge = self.knowledge;
-        let chosen = knowledge.chosen(self.wanted.model);
+        let chosen = knowledge.good(self.wanted.model);
         let mut found = 0;
         for _ in 0..CONTEST * 2 {
             let drawn = chance.place(chosen.len());
             let place = drawn.and_then(|n| self.shelf.place(&chosen[n]));
-            let seat = place.and_then(|place| self.look_anew(place, Drawn::Chosen));
+            let seat = place.and_then(|place| self.look_anew(place, Drawn::Good));
             found += usize::from(seat.is_some_and(|seat| self.fits(seat)));
             if found == CONTEST {
                 break;
@@ -390,15 +390,23 @@ impl Table<'_> {
             let winner = seats.remove(winner);
             seats.insert(0, winner);
         }
-        // The contest decides the first place only; behind it, spread.
+        // Behind it the same again: of the next two that were drawn the
+        // cheaper, each operator once before one comes a second time.
         let count = seats.iter().filter(|seat| fits(seat)).count();
-        let mut operators = Vec::new();
-        for at in 0..count.min(RANKED) {
-            let operator = |seat: &Ranked| self.shelf.at(seat.place).map(|it| it.operator);
-            let fresh = seats[at..count]
-                .iter()
-                .position(|seat| !operators.contains(&operator(seat)));
-            let next = seats.remove(at + fresh.unwrap_or(0));
+        let operator = |seat: &Ranked| self.shelf.at(seat.place).map(|it| it.operator);
+        let drawn = |seat: &Ranked| self.looked.iter().position(|place| *place == seat.place);
+        let mut operators: Vec<_> = seats.iter().take(1).map(operator).collect();
+        for at in 1..count.min(RANKED) {
+            let rest = || seats[at..count].iter().enumerate();
+            let fresh = |(_, seat): &(usize, &Ranked)| !operators.contains(&operator(seat));
+            let mut open: Vec<usize> = rest().filter(fresh).map(|(n, _)| n).collect();
+            if open.is_empty() {
+                open = rest().map(|(n, _)| n).collect();
+            }
+            // Cheaper ones stand before dearer ones: of two the first is the cheaper.
+            open.sort_by_key(|n| drawn(&seats[at + n]));
+            let next = open.into_iter().take(CONTEST).min().unwrap_or(0);
+            let next = seats.remove(at + next);
             operators.push(operator(&next));
             seats.insert(at, next);
         }
@@ -409,7 +417,7 @@ impl Table<'_> {
         let fits = |seat: &&Ranked| seat.standing == Standing::Fits;
         let mut by_chance = 0;
         let mut competes = |seat: &Ranked| match seat.drawn {
-            Drawn::Conversation | Drawn::Chosen => true,
+            Drawn::Conversation | Drawn::Good => true,
             Drawn::Chance => {
                 by_chance += 1;
                 by_chance <= CONTEST
@@ -497,7 +505,6 @@ mod tests {
         preferences: Preferences,
         output: Option<u32>,
         stick_to: Option<Address>,
-        price_max: Option<Amount>,
         parameters: Vec<&'static str>,
     }
 
@@ -506,7 +513,6 @@ mod tests {
             preferences: Preferences::default(),
             output: None,
             stick_to: None,
-            price_max: None,
             parameters: vec![],
         }
     }
@@ -528,7 +534,6 @@ mod tests {
                 demand: &NO_DEMAND,
                 preferences: &self.preferences,
                 parameters: &self.parameters,
-                price_max: self.price_max,
                 stick_to: self.stick_to,
                 worth: Worth::default(),
                 wall: Timestamp(1000),
@@ -556,8 +561,8 @@ mod tests {
     /// Who answered thirty times, with this time to the first token.
     fn answering(knowledge: &mut Knowledge, n: u64, first: Duration) {
         for _ in 0..30 {
-            knowledge.begun("m", id(n));
-            knowledge.first(id(n), first, at(90));
+            knowledge.begun(id(n));
+            knowledge.first("m", id(n), first, at(90));
             knowledge.spoke(id(n), 100, Duration::from_secs(2), at(90));
             knowledge.answered(id(n));
             knowledge.ended(id(n));
@@ -584,7 +589,7 @@ mod tests {
         answering(&mut knowledge, 1, Duration::from_millis(200));
         assert_eq!(asked().ranked(&shelf, &knowledge), [1, 0]);
         for _ in 0..100 {
-            knowledge.begun("m", id(1));
+            knowledge.begun(id(1));
         }
         assert_eq!(asked().ranked(&shelf, &knowledge), [0, 1]);
     }
@@ -595,7 +600,7 @@ mod tests {
         let mut knowledge = Knowledge::default();
         knowledge.taken(id(0), Duration::from_millis(50));
         answering(&mut knowledge, 0, Duration::from_millis(250));
-        knowledge.begun("m", id(0));
+        knowledge.begun(id(0));
         knowledge.told(id(0), Duration::from_secs(9), at(99));
         let choice = asked().choose(&shelf, &knowledge, Rule::Cost, 1);
         let terms = &choice.ranked[0].terms;
@@ -737,10 +742,7 @@ mod tests {
             ..asked()
         };
         assert_eq!(long.ranked(&shelf, &Knowledge::default()), [1, 0]);
-        let poor = Asked {
-            price_max: Some(Amount::new(355_000_000_000_000)),
-            ..asked()
-        };
+        let poor = preferring(r#"{"max_price":{"request":0.000355}}"#);
         assert_eq!(poor.ranked(&shelf, &Knowledge::default()), [0_usize; 0]);
     }
 
@@ -869,8 +871,8 @@ mod tests {
             for (n, deed, ms) in deeds {
                 let (now, time) = (Moment::new(Duration::from_millis(ms * 20)), Duration::from_millis(ms));
                 match deed {
-                    0 => knowledge.begun("m", id(n)),
-                    1 => knowledge.first(id(n), time, now),
+                    0 => knowledge.begun(id(n)),
+                    1 => knowledge.first("m", id(n), time, now),
                     2 => knowledge.failed(id(n), now),
                     3 => knowledge.busy(id(n), time, now),
                     4 => knowledge.taken(id(n), time),

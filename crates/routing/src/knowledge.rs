@@ -36,8 +36,8 @@ pub struct Knowledge {
     met: Vec<Address>,
     /// Where the next one goes when there are too many.
     turn: usize,
-    /// Of each model, who was chosen lately; latest last.
-    chosen: BTreeMap<String, Vec<Address>>,
+    /// Of each model, who answered lately; latest last.
+    good: BTreeMap<String, Vec<Address>>,
     wait: Option<Peak>,
     token: Option<Peak>,
     trip_us: Option<u64>,
@@ -51,8 +51,8 @@ impl Knowledge {
     pub const PROVIDERS_MAX: usize = 16_384;
     /// Models that are remembered.
     pub const MODELS_MAX: usize = 1024;
-    /// Providers of a model that are remembered as chosen.
-    pub const CHOSEN_KEPT: usize = 16;
+    /// Providers of a model that are remembered as good.
+    pub const GOOD_KEPT: usize = 16;
     /// Times to the first token that are kept over all providers.
     const FIRSTS_KEPT: usize = 128;
     /// Fewer times say nothing of their tail.
@@ -80,9 +80,9 @@ impl Knowledge {
         &self.met
     }
 
-    /// Who was chosen for a model lately, latest last.
-    pub(crate) fn chosen(&self, model: &str) -> &[Address] {
-        self.chosen.get(model).map_or(&[], Vec::as_slice)
+    /// Who answered for a model lately, latest last.
+    pub(crate) fn good(&self, model: &str) -> &[Address] {
+        self.good.get(model).map_or(&[], Vec::as_slice)
     }
 
     pub(crate) fn usual(&self, now: Moment) -> Usual {
@@ -95,17 +95,19 @@ impl Knowledge {
     }
 
     /// How long to wait for a provider. The first token: as long as 99 % of
-    /// the last ones took, of this provider or, where that says little, of all.
+    /// the last ones took, of this provider or, where that says little, twice
+    /// as long as those of all.
     pub fn patience(&self, provider: &Address) -> Patience {
         let own = self.seen.get(provider).map_or(&[][..], Seen::firsts_ms);
         let enough = |times: &[u32]| times.len() >= Self::ENOUGH;
-        let times = match enough(own) {
-            true => own,
-            false => self.firsts_ms.as_slice(),
+        // Others say less: twice as long as they took.
+        let (times, factor) = match enough(own) {
+            true => (own, 1),
+            false => (self.firsts_ms.as_slice(), 2),
         };
         let within = |percent| {
             let rank = nearest_rank(times, percent).filter(|_| enough(times));
-            rank.map(|ms| Duration::from_millis(ms.into()))
+            rank.map(|ms| Duration::from_millis(u64::from(ms) * factor))
         };
         let first_token = within(99).unwrap_or(Self::FIRST_TOKEN_UNKNOWN);
         Patience {
@@ -128,17 +130,10 @@ impl Knowledge {
     }
 
     /// A provider is asked. Every `begun` has its [`Self::ended`].
-    pub fn begun(&mut self, model: &str, provider: Address) {
-        self.of(provider).begun();
-        self.of(provider).past.tried();
-        if self.chosen.len() >= Self::MODELS_MAX && !self.chosen.contains_key(model) {
-            self.chosen.clear();
-        }
-        let chosen = self.chosen.entry(model.to_owned()).or_default();
-        chosen.retain(|before| *before != provider);
-        chosen.push(provider);
-        let extra = chosen.len().saturating_sub(Self::CHOSEN_KEPT);
-        chosen.drain(..extra);
+    pub fn begun(&mut self, provider: Address) {
+        let seen = self.of(provider);
+        seen.begun();
+        seen.past.tried();
     }
 
     /// It took the request so long after it was sent: the way there and back,
@@ -153,8 +148,10 @@ impl Knowledge {
         };
     }
 
-    /// Its first token came so long after the request was sent.
-    pub fn first(&mut self, provider: Address, after: Duration, now: Moment) {
+    /// Its first token came so long after the request was sent: among those
+    /// that were good for this model lately.
+    pub fn first(&mut self, model: &str, provider: Address, after: Duration, now: Moment) {
+        self.good_for(model, provider);
         let wait = self.of(provider).first(after, now);
         add(&mut self.wait, wait, now);
         if self.firsts_ms.len() == Self::FIRSTS_KEPT {
@@ -186,14 +183,14 @@ impl Knowledge {
     /// It failed: no connection, no answer in time, an error, an answer that broke off.
     pub fn failed(&mut self, provider: Address, now: Moment) {
         self.of(provider).failed(now);
-        for chosen in self.chosen.values_mut() {
-            chosen.retain(|before| *before != provider);
-        }
+        self.no_longer_good(provider);
     }
 
     /// It refused at once because it is busy, for about so long.
     pub fn busy(&mut self, provider: Address, wait: Duration, now: Moment) {
-        self.of(provider).busy(wait, now);
+        let usual = self.usual(now).wait_us;
+        self.of(provider).busy(wait, usual, now);
+        self.no_longer_good(provider);
     }
 
     /// It tells, itself or through others, that a request would wait so long.
@@ -204,6 +201,28 @@ impl Knowledge {
     /// A request to it is over, however it ended.
     pub fn ended(&mut self, provider: Address) {
         self.of(provider).ended();
+    }
+
+    fn good_for(&mut self, model: &str, provider: Address) {
+        if self.good.len() >= Self::MODELS_MAX && !self.good.contains_key(model) {
+            self.good.clear();
+        }
+        if !self.good.contains_key(model) {
+            self.good.insert(model.to_owned(), Vec::new());
+        }
+        let Some(good) = self.good.get_mut(model) else {
+            return;
+        };
+        good.retain(|before| *before != provider);
+        good.push(provider);
+        let extra = good.len().saturating_sub(Self::GOOD_KEPT);
+        good.drain(..extra);
+    }
+
+    fn no_longer_good(&mut self, provider: Address) {
+        for good in self.good.values_mut() {
+            good.retain(|before| *before != provider);
+        }
     }
 
     fn of(&mut self, provider: Address) -> &mut Seen {
@@ -253,23 +272,23 @@ mod tests {
         let waited = |knowledge: &Knowledge, n| knowledge.patience(&provider(n)).first_token;
         assert_eq!(waited(&knowledge, 1), Knowledge::FIRST_TOKEN_UNKNOWN);
         for _ in 0..20 {
-            knowledge.first(provider(1), ms(300), NOW);
+            knowledge.first("m", provider(1), ms(300), NOW);
         }
         assert_eq!(waited(&knowledge, 1), Knowledge::FIRST_TOKEN_MIN);
         assert_eq!(knowledge.patience(&provider(1)).hedge_after, ms(300));
         for _ in 0..20 {
-            knowledge.first(provider(2), ms(7000), NOW);
+            knowledge.first("m", provider(2), ms(7000), NOW);
         }
         assert_eq!(waited(&knowledge, 1), Knowledge::FIRST_TOKEN_MIN);
         assert_eq!(waited(&knowledge, 2), ms(7000));
-        // Of a third one nothing was seen: what all took counts.
-        assert_eq!(waited(&knowledge, 3), ms(7000));
+        // Of a third one nothing was seen: twice what all took counts.
+        assert_eq!(waited(&knowledge, 3), ms(14_000));
     }
 
     #[test]
     fn no_more_providers_are_remembered_than_there_is_room_for() {
         let mut knowledge = Knowledge::default();
-        knowledge.begun("m", provider(1));
+        knowledge.begun(provider(1));
         let most = Knowledge::PROVIDERS_MAX as u64;
         for n in 0..2 * most + 10 {
             knowledge.busy(provider(n), Duration::ZERO, NOW);
@@ -281,14 +300,14 @@ mod tests {
     }
 
     #[test]
-    fn who_failed_is_no_longer_among_the_chosen() {
+    fn who_failed_is_no_longer_among_the_good() {
         let mut knowledge = Knowledge::default();
         for n in [1, 2, 1] {
-            knowledge.begun("m", provider(n));
+            knowledge.first("m", provider(n), Duration::ZERO, NOW);
         }
-        assert_eq!(knowledge.chosen("m"), [provider(2), provider(1)]);
+        assert_eq!(knowledge.good("m"), [provider(2), provider(1)]);
         knowledge.failed(provider(1), NOW);
-        assert_eq!(knowledge.chosen("m"), [provider(2)]);
-        assert!(knowledge.chosen("other").is_empty());
+        assert_eq!(knowledge.good("m"), [provider(2)]);
+        assert!(knowledge.good("other").is_empty());
     }
 }

@@ -1,7 +1,8 @@
 //! What a request prefers: OpenRouter's `provider` object, `models` and the
 //! suffixes `:nitro` and `:floor`, read and checked.
 //!
-//! Providers are named by their account. Prices are MOR per million tokens.
+//! Providers are named by their account. Prices are in MOR,
+//! per million tokens or for the whole request.
 //! What contradicts itself is refused, not guessed at, and so is a field that
 //! we do not know: a preference that is silently not heeded helps nobody.
 
@@ -68,13 +69,15 @@ impl fmt::Display for Quantization {
     }
 }
 
-/// Caps on prices, in base units for a million tokens.
+/// Caps on prices, in base units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct MaxPrice {
-    /// Of the request.
+    /// Of a million tokens of the request.
     pub prompt: Option<Amount>,
-    /// Of the answer.
+    /// Of a million tokens of the answer.
     pub completion: Option<Amount>,
+    /// Of both together, as estimated.
+    pub request: Option<Amount>,
 }
 
 /// Who may answer, and who first.
@@ -396,7 +399,7 @@ fn quantizations(value: &Value) -> Read<Vec<Quantization>> {
 
 fn max_price(value: &Value) -> Read<MaxPrice> {
     let Value::Object(caps) = value else {
-        let allowed = "an object with prompt and completion";
+        let allowed = "an object with prompt, completion, request";
         return Err(mismatch("provider.max_price", value, allowed));
     };
     let mut most = MaxPrice::default();
@@ -404,9 +407,11 @@ fn max_price(value: &Value) -> Read<MaxPrice> {
         let cap = match name.as_str() {
             "prompt" => &mut most.prompt,
             "completion" => &mut most.completion,
+            "request" => &mut most.request,
             _ => {
                 let name: String = name.chars().take(40).collect();
-                let problem = format!("unknown field {name:?}; allowed: prompt, completion");
+                let problem =
+                    format!("unknown field {name:?}; allowed: prompt, completion, request");
                 return Err(fault("provider.max_price", problem));
             }
         };
@@ -417,7 +422,8 @@ fn max_price(value: &Value) -> Read<MaxPrice> {
             _ => String::new(),
         };
         *cap = Some(Amount::from_decimal(&text, DECIMALS).map_err(|_| {
-            let allowed = "MOR per million tokens as a decimal number, like 1.5";
+            let allowed =
+                "MOR (per million tokens; for request: in all) as a decimal number, like 1.5";
             mismatch(format!("provider.max_price.{name}"), value, allowed)
         })?);
     }
@@ -456,6 +462,7 @@ mod tests {
             max_price: MaxPrice {
                 prompt: Some(Amount::new(500_000_000_000_000_000)),
                 completion: Some(Amount::new(2_000_000_000_000_000_000)),
+                request: None,
             },
             quantizations: Some(vec![Quantization::Fp8, Quantization::Unknown]),
             allow_collection: false,
@@ -502,7 +509,7 @@ mod tests {
             ),
             (
                 r#"{"max_price":{"prompt":-1}}"#,
-                "provider.max_price.prompt: -1; allowed: MOR per million",
+                "provider.max_price.prompt: -1; allowed: MOR (per million",
             ),
             (
                 r#"{"quantizations":["q4"]}"#,

@@ -22,6 +22,8 @@ pub struct Seen {
     bad: u32,
     breaker: Breaker,
     busy_until: Option<Moment>,
+    /// In a row.
+    refusals: u32,
     told: Option<(Duration, Moment)>,
     /// Times to the first token in milliseconds, latest last.
     firsts_ms: Vec<u32>,
@@ -142,6 +144,7 @@ impl Seen {
         self.firsts_ms
             .push(u32::try_from(after.as_millis()).unwrap_or(u32::MAX));
         self.busy_until = None;
+        self.refusals = 0;
         self.breaker.succeeded();
         wait
     }
@@ -166,9 +169,18 @@ impl Seen {
         self.breaker.failed(now);
     }
 
-    /// It is busy.
-    pub(crate) fn busy(&mut self, wait: Duration, now: Moment) {
-        self.busy_until = Some(now.after(wait.min(Self::BUSY_MAX)));
+    /// It refused because it is busy: left alone for as long as it says, twice
+    /// as long for each refusal in a row. To be answered by it one would have
+    /// had to wait so long: that counts as its wait.
+    pub(crate) fn busy(&mut self, wait: Duration, usual_us: u64, now: Moment) {
+        self.refusals = self.refusals.saturating_add(1);
+        let times = 1_u32.checked_shl(self.refusals - 1).unwrap_or(u32::MAX);
+        let long = wait.saturating_mul(times).min(Self::BUSY_MAX);
+        self.busy_until = Some(now.after(long));
+        let before = self.wait_us(now).unwrap_or(usual_us);
+        let sample = Duration::from_micros(before).saturating_add(wait.min(Self::BUSY_MAX));
+        add(&mut self.wait, sample.min(Self::BUSY_MAX), now);
+        self.breaker.left();
     }
 
     /// It tells that a request would wait so long.
@@ -245,6 +257,27 @@ mod tests {
         assert_eq!(seen.spoke(10, ms(200), NOW), Some(ms(20)));
         assert_eq!(seen.spoke(0, ms(200), NOW), None);
         assert_eq!(seen.first_median_ms(), Some(150));
+    }
+
+    #[test]
+    fn who_refuses_is_left_alone_for_longer_each_time_and_counts_as_slow() {
+        let s = Duration::from_secs;
+        let mut seen = Seen::default();
+        seen.first(s(1), NOW);
+        for wait in [1, 2, 4] {
+            seen.busy(s(1), 0, NOW);
+            assert_eq!(seen.busy_until(NOW), Some(NOW.after(s(wait))));
+        }
+        assert_eq!(seen.wait_us(NOW), Some(4_000_000));
+        for _ in 0..100 {
+            seen.busy(s(1), 0, NOW);
+        }
+        assert_eq!(seen.busy_until(NOW), Some(NOW.after(s(60))));
+        assert_eq!(seen.wait_us(NOW), Some(60_000_000));
+        seen.first(s(1), NOW);
+        assert_eq!(seen.busy_until(NOW), None);
+        seen.busy(s(1), 0, NOW);
+        assert_eq!(seen.busy_until(NOW), Some(NOW.after(s(1))));
     }
 
     #[test]

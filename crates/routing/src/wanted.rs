@@ -23,8 +23,6 @@ pub struct Wanted<'a> {
     pub preferences: &'a Preferences,
     /// Fields that it uses beyond those that everybody knows.
     pub parameters: &'a [&'a str],
-    /// The most that the answer may cost as estimated, in base units.
-    pub price_max: Option<Amount>,
     /// Who answered before in the same conversation.
     pub stick_to: Option<Address>,
     /// What time and failure are worth.
@@ -82,7 +80,7 @@ impl Wanted<'_> {
                 return Some(Misfit::Price { price, cap });
             }
         }
-        let cap = self.price_max?;
+        let cap = most.request?;
         let tokens = (self.input_tokens, self.output_tokens());
         let price = listing.rates.cost(tokens.0, tokens.1);
         let price = price.unwrap_or(Amount::new(u128::MAX));

@@ -80,7 +80,8 @@ fn usage(answer: &Answer) -> Value {
         .raw
         .lines()
         .filter_map(|line| line.strip_prefix("data: {"));
-    let mut chunks = chunks.filter_map(|rest| serde_json::from_str::<Value>(&format!("{{{rest}")).ok());
+    let mut chunks =
+        chunks.filter_map(|rest| serde_json::from_str::<Value>(&format!("{{{rest}")).ok());
     chunks
         .rfind(|chunk| chunk["usage"].is_object())
         .map_or(Value::Null, |chunk| chunk["usage"].clone())
