@@ -41,8 +41,10 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 const ANSWERS: &str = "consumer/answers";
 /// Past answers kept at hand.
 const ANSWERS_KEPT: usize = 200;
-/// Providers asked for one request.
-const ATTEMPTS: usize = 4;
+/// Providers asked for one request, of each model that it names.
+const ATTEMPTS: usize = 8;
+/// Of those, the ones that may fail; a refusal because of load costs nobody work.
+const LOST_MAX: usize = 4;
 /// When a receipt is asked for again after an answer that ended without one.
 const MEND_AFTER: [Duration; 4] = [
     Duration::from_millis(200),
@@ -414,11 +416,11 @@ impl Inner {
     ) -> BoxFuture<'a, Result<Part, InferError>> {
         Box::pin(async move {
             let mut best: Option<InferError> = None;
-            let mut lost = false;
+            let (mut lost, mut losses) = (false, 0);
             let each = route.candidates.iter();
             for candidate in each.flat_map(|ranked| ranked.iter().take(ATTEMPTS)) {
-                if lost && !self.router.may_retry() {
-                    debug!("no further try: the budget of retries is used up");
+                if losses == LOST_MAX || lost && !self.router.may_retry() {
+                    debug!(losses, "no further try");
                     break;
                 }
                 let provider = candidate.seller.address;
@@ -440,6 +442,7 @@ impl Inner {
                             None => self.router.failed(provider),
                         }
                         lost = busy.is_none();
+                        losses += usize::from(lost);
                         asked(if lost { Ending::Failed } else { Ending::Busy });
                         best = Some(nearer(best, error));
                     }

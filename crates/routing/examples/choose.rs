@@ -118,6 +118,7 @@ fn knowledge(providers: u64) -> Knowledge {
             0 => knowledge.failed(provider, now),
             _ => {
                 knowledge.first(
+                    "m",
                     provider,
                     Duration::from_millis(200 + chance.below(900)),
                     now,

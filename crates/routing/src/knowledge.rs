@@ -42,6 +42,8 @@ pub struct Knowledge {
     token: Option<Peak>,
     trip_us: Option<u64>,
     firsts_ms: Vec<u32>,
+    /// Requests that run, at all providers.
+    running: usize,
     budget: RetryBudget,
     pub(crate) past: MarketPast,
 }
@@ -51,8 +53,11 @@ impl Knowledge {
     pub const PROVIDERS_MAX: usize = 16_384;
     /// Models that are remembered.
     pub const MODELS_MAX: usize = 1024;
-    /// Providers of a model that are remembered as good.
-    pub const GOOD_KEPT: usize = 16;
+    /// Providers of a model that are remembered as good: at least so many,
+    pub const GOOD_MIN: usize = 16;
+    /// at most so many, and in between twice as many as requests are running,
+    /// so that one's own requests do not crowd at a few.
+    pub const GOOD_MAX: usize = 512;
     /// Times to the first token that are kept over all providers.
     const FIRSTS_KEPT: usize = 128;
     /// Fewer times say nothing of their tail.
@@ -85,8 +90,9 @@ impl Knowledge {
         self.good.get(model).map_or(&[], Vec::as_slice)
     }
 
-    pub(crate) fn usual(&self, now: Moment) -> Usual {
-        let value = |peak: Option<Peak>| peak.map(|peak| peak.value_us(now));
+    /// What is usual of all: an unknown one is reckoned with it.
+    pub(crate) fn usual(&self) -> Usual {
+        let value = |peak: Option<Peak>| peak.map(|peak| peak.usual_us());
         Usual {
             wait_us: value(self.wait).unwrap_or(Self::UNKNOWN.wait_us),
             token_us: value(self.token).unwrap_or(Self::UNKNOWN.token_us),
@@ -131,6 +137,7 @@ impl Knowledge {
 
     /// A provider is asked. Every `begun` has its [`Self::ended`].
     pub fn begun(&mut self, provider: Address) {
+        self.running += 1;
         let seen = self.of(provider);
         seen.begun();
         seen.past.tried();
@@ -188,7 +195,7 @@ impl Knowledge {
 
     /// It refused at once because it is busy, for about so long.
     pub fn busy(&mut self, provider: Address, wait: Duration, now: Moment) {
-        let usual = self.usual(now).wait_us;
+        let usual = self.usual().wait_us;
         self.of(provider).busy(wait, usual, now);
         self.no_longer_good(provider);
     }
@@ -200,6 +207,7 @@ impl Knowledge {
 
     /// A request to it is over, however it ended.
     pub fn ended(&mut self, provider: Address) {
+        self.running = self.running.saturating_sub(1);
         self.of(provider).ended();
     }
 
@@ -215,7 +223,8 @@ impl Knowledge {
         };
         good.retain(|before| *before != provider);
         good.push(provider);
-        let extra = good.len().saturating_sub(Self::GOOD_KEPT);
+        let kept = (2 * self.running).clamp(Self::GOOD_MIN, Self::GOOD_MAX);
+        let extra = good.len().saturating_sub(kept);
         good.drain(..extra);
     }
 

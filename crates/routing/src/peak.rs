@@ -42,6 +42,11 @@ impl Peak {
             .saturating_add(left(above, now.since(self.at)))
     }
 
+    /// What is usual, whatever the last ones were, in microseconds.
+    pub fn usual_us(&self) -> u64 {
+        self.usual_us
+    }
+
     /// Another sample.
     pub fn add(&mut self, sample: Duration, now: Moment) {
         let us = micros(sample);
