@@ -26,6 +26,7 @@ use crate::own::Own;
 use crate::place::{Place, PlaceError};
 use crate::policies::{PolicyError, claiming, funding, mor};
 use crate::relaying::{RelayError, carry};
+use crate::route;
 use crate::selling::{SellError, Selling, Shop, engine_backend, sell};
 use crate::signals::stopped;
 use crate::signed_claims;
@@ -233,6 +234,7 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
     };
     let gateway =
         Gateway::new(Arc::new(buying.consumer.clone()), settings).with_routes(own.routes(&key));
+    let gateway = gateway.with_routes(route::routes(buying.consumer.clone(), &key));
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     tasks.spawn(gateway.serve(listener, stop.clone()));
     let running = Running {
