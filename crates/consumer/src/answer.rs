@@ -19,6 +19,7 @@ use tokio_util::sync::DropGuard;
 
 use crate::BrokenError;
 use crate::failover::{Next, Resuming, Story};
+use crate::routes::RouteId;
 use crate::shell::Place;
 
 /// Chunks with tool calls that are held until the answer is whole; a call
@@ -92,6 +93,10 @@ pub(crate) struct Part {
     pub(crate) provider: Address,
     pub(crate) token: Address,
     pub(crate) labels: Labels,
+    /// By this name it is sold.
+    pub(crate) model: String,
+    /// Why it comes from where it comes.
+    pub(crate) route: Option<RouteId>,
     pub(crate) first: Option<Result<Word, BrokenError>>,
     pub(crate) rest: mpsc::Receiver<Result<Word, BrokenError>>,
     /// Cancels the exchange when this is dropped.
@@ -103,6 +108,7 @@ pub struct Answer {
     request: RequestId,
     provider: Address,
     labels: Labels,
+    route: Option<RouteId>,
     now: Now,
     /// What is to be said next.
     ready: VecDeque<Result<Piece, BrokenError>>,
@@ -142,6 +148,7 @@ impl Answer {
             request: part.request,
             provider: part.provider,
             labels: part.labels,
+            route: part.route,
             now: Now::Reading(part),
             ready: VecDeque::new(),
             held: vec![],
@@ -155,6 +162,12 @@ impl Answer {
     /// The request's id.
     pub fn request(&self) -> RequestId {
         self.request
+    }
+
+    /// The id under which the node can say why it comes from where it comes;
+    /// of several providers the first.
+    pub fn route(&self) -> Option<RouteId> {
+        self.route
     }
 
     /// Who answers; of several the first.

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use market::{
-    Address, ChannelTerms, Domain, Ledger, LedgerError, Model, ModelId, NodeId, Offer, Provider,
-    Timestamp, Upstream,
+    Address, Amount, ChannelTerms, Domain, Ledger, LedgerError, Model, ModelId, NodeId, Offer,
+    Provider, Timestamp, Upstream,
 };
 use seal::EpochKey;
 use tracing::debug;
@@ -79,6 +79,15 @@ pub(crate) struct Registry {
     providers: Vec<Provider>,
     /// The models that each has a bid on.
     bids: BTreeMap<Address, Vec<ModelId>>,
+}
+
+impl Registry {
+    /// What a provider staked.
+    pub(crate) fn stake(&self, provider: Address) -> Amount {
+        let mut providers = self.providers.iter();
+        let found = providers.find(|registered| registered.address == provider);
+        found.map_or(Amount::ZERO, |registered| registered.stake)
+    }
 }
 
 /// All that is known to be on offer at one moment.

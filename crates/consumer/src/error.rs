@@ -98,6 +98,14 @@ pub enum InferError {
         /// What there is instead.
         offered: &'static str,
     },
+    /// Nobody who sells it is what the request's preferences allow.
+    #[error("no provider of model {model:?} is what the request's preferences allow: {reasons}")]
+    NobodyFits {
+        /// What was asked for.
+        model: String,
+        /// Who falls short of what.
+        reasons: String,
+    },
     /// Too many requests are running here.
     #[error("{running} requests are running, which is the limit here")]
     Overloaded {

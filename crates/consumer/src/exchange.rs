@@ -30,7 +30,7 @@ use crate::catalog::Seller;
 use crate::error::{BrokenError, InferError};
 use crate::payment::{Channel, PaymentError, Reserved};
 use crate::restore::revive;
-use crate::router::Candidate;
+use crate::router::{Asking, Candidate};
 use crate::session::{SessionError, reconcile_first};
 use crate::shell::Inner;
 
@@ -96,6 +96,7 @@ pub(crate) async fn begin(
     started: Instant,
 ) -> Result<Part, Attempt> {
     let provider = candidate.seller.address;
+    let asking = inner.router.asking(candidate);
     let seller = &candidate.seller;
     let terms = seller.terms(&candidate.offer);
     Box::pin(revive(inner, candidate)).await;
@@ -133,6 +134,7 @@ pub(crate) async fn begin(
         body,
     };
     let Stream { mut send, receive } = stream;
+    let asked_at = Instant::now();
     let asked = send.send(&Ask::Infer(Box::new(infer))).await;
     asked.map_err(|error| Attempt::lost(provider, &error))?;
     failpoint::hit("consumer.request.sent");
@@ -149,6 +151,8 @@ pub(crate) async fn begin(
             Moment::new(started.elapsed()),
         ),
         started,
+        asked_at,
+        _asking: asking,
         ttft: None,
         receive,
         dues: Arc::default(),
@@ -233,6 +237,9 @@ struct Exchange {
     debt: Debt,
     buying: Buying,
     started: Instant,
+    /// When this provider was asked; others may have been before.
+    asked_at: Instant,
+    _asking: Asking,
     ttft: Option<Duration>,
     receive: ReceiveHalf,
     dues: Arc<Dues>,
@@ -256,6 +263,7 @@ impl Exchange {
         match timeout(patience, opening).await {
             Ok(Ok(Some(FromProvider::Begin { tokens }))) => {
                 failpoint::hit("consumer.begin.received");
+                self.inner.router.taken(provider, self.asked_at.elapsed());
                 self.hear(Said::Begin)
                     .map_err(|error| failed(error.to_string()))?;
                 self.inner.paths.keep(provider, tokens);
@@ -308,10 +316,13 @@ impl Exchange {
             Err(problem) => return Err(failed(problem.problem)),
         };
         let (labels, token) = (self.labels, self.candidate.offer.quote.token);
+        let model = self.candidate.offer.name.clone();
         let ended = !matches!(first, Ok(Word::Chunk { .. }));
         let ttft = self.started.elapsed();
         self.ttft = Some(ttft);
-        self.inner.answered(provider, ttft);
+        self.inner
+            .router
+            .first(&self.candidate, self.asked_at.elapsed());
 
         let (out, rest) = mpsc::channel(PIECES_BUFFERED);
         let cancel = self.inner.stop.child_token();
@@ -329,6 +340,8 @@ impl Exchange {
             provider,
             token,
             labels,
+            model,
+            route: None,
             first: Some(first),
             rest,
             _guard: guard,
@@ -357,7 +370,6 @@ impl Exchange {
         cancel: CancellationToken,
     ) {
         let provider = self.candidate.seller.address;
-        self.inner.running(provider, 1);
         let payer = Payer {
             inner: Arc::clone(&self.inner),
             channel: Arc::clone(&self.channel),
@@ -374,10 +386,9 @@ impl Exchange {
                 Some(Err(self.broken(format!("it could not be paid on: {error}"))))
             }
         };
-        inner.running(provider, -1);
         let failed = matches!(last, Some(Err(_)));
         if failed {
-            inner.failed(provider);
+            inner.router.failed(provider);
         }
         let complete = matches!(last, Some(Ok(_)));
         if let Some(last) = last {

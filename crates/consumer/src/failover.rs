@@ -23,6 +23,7 @@ use tracing::{debug, info};
 
 use crate::answer::{Part, PartSummary, Summary, since_ms};
 use crate::error::{BrokenError, InferError};
+use crate::router::Router;
 use crate::shell::Inner;
 
 /// Providers in one answer.
@@ -175,6 +176,7 @@ impl Story {
                     inner: Arc::clone(&self.inner),
                     request: *request,
                     demand: self.demand(),
+                    model: part.model.clone(),
                     begun: seam.is_within(),
                     lost: self.parts.iter().map(|part| part.provider).collect(),
                     tokens: self.tokens_before,
@@ -279,6 +281,8 @@ struct Resume {
     inner: Arc<Inner>,
     request: ChatRequest,
     demand: Demand,
+    /// The model that began; another one does not go on.
+    model: String,
     /// The caller has a beginning that the next one must go on from.
     begun: bool,
     /// Who was lost; asked last.
@@ -305,14 +309,18 @@ impl Resume {
     }
 
     async fn round(&self) -> Result<Part, ResumeError> {
-        let mut candidates = self.inner.candidates(&self.request, &self.demand)?;
-        candidates.retain(|candidate| !self.begun || candidate.offer.continues);
-        if candidates.is_empty() {
+        let mut wishes = Router::wishes(&self.request).map_err(InferError::from)?;
+        wishes.models = vec![self.model.clone()];
+        let mut route = self.inner.route(&self.request, &wishes, &self.demand)?;
+        for candidates in &mut route.candidates {
+            candidates.retain(|candidate| !self.begun || candidate.offer.continues);
+            candidates.sort_by_key(|candidate| self.lost.contains(&candidate.seller.address));
+        }
+        if route.candidates.iter().all(Vec::is_empty) {
             return Err(ResumeError::Nobody);
         }
-        candidates.sort_by_key(|candidate| self.lost.contains(&candidate.seller.address));
         let started = Instant::now();
-        let asked = self.inner.ask_each(&self.request, &candidates, started);
+        let asked = self.inner.ask_each(&self.request, &route, started);
         Ok(asked.await?)
     }
 

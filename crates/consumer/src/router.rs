@@ -1,138 +1,489 @@
-//! Which provider to ask: the cheapest offer of those that are there and have
-//! room, the rest behind it in the order in which they would be asked.
+//! Which provider to ask: what the catalog has and what was seen of providers,
+//! as the rule in crate `routing` wants it.
 //!
-//! Pure: a snapshot, what is known of each provider's load, and the time come
-//! in; a ranked list comes out. Deliberately simple: price first, then the
-//! fewest running requests.
+//! This is the rule's memory within a node: what is known of providers, who
+//! answers in which conversation, why the last requests went where they went.
+//! All of it is gone when the node stops. The rule itself is pure and not here.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use market::{Address, Amount, InputBound, Offer, Timestamp};
+use market::{
+    Address, Amount, Demand, InputBound, Labels, Moment, Network, Offer, Payer, Timestamp,
+};
+use openai::{BadRequest, ChatRequest};
+use routing::{
+    Choice, Knowledge, Listing, Misfit, Operator, Patience, Preferences, Rule, Shelf, Wanted,
+    Wishes, Worth, choose,
+};
+use tokio::time::Instant;
 
-use crate::catalog::{Seller, Snapshot};
+use crate::catalog::{self, Seller, Snapshot};
+use crate::routes::{AskedView, ChoiceView, Ending, RouteId, RouteView, Routes};
 
-/// Answers are reckoned at this length when the request does not limit them.
-const TYPICAL_OUTPUT_TOKENS: u32 = 256;
+/// Models whose offers are kept arranged.
+const STANDS_MAX: usize = 1024;
+/// Conversations that are remembered.
+const CONVERSATIONS_KEPT: usize = 4096;
 
-/// What this consumer has seen of a provider.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Load {
-    /// Requests that it is answering for us.
-    pub(crate) running: u32,
-    /// It said it is busy until then.
-    pub(crate) busy_until: Option<Timestamp>,
-    /// It failed; not asked before then unless nobody else is there.
-    pub(crate) failed_until: Option<Timestamp>,
-    /// Failures in a row.
-    pub(crate) failures: u32,
-    /// Times to the first piece, latest last.
-    pub(crate) ttft_ms: Vec<u64>,
-}
-
-impl Load {
-    const TTFT_KEPT: usize = 32;
-    const BACKOFF_MAX_S: u64 = 60;
-
-    /// It answered.
-    pub(crate) fn answered(&mut self, ttft_ms: u64) {
-        self.failures = 0;
-        self.failed_until = None;
-        self.busy_until = None;
-        if self.ttft_ms.len() == Self::TTFT_KEPT {
-            self.ttft_ms.remove(0);
-        }
-        self.ttft_ms.push(ttft_ms);
-    }
-
-    /// It failed: left alone for twice as long each time.
-    pub(crate) fn failed(&mut self, now: Timestamp) {
-        self.failures = self.failures.saturating_add(1);
-        let wait_s = 1u64.checked_shl(self.failures.min(16)).unwrap_or(u64::MAX);
-        self.failed_until = Some(now.after_s(wait_s.min(Self::BACKOFF_MAX_S)));
-    }
-
-    /// It is busy for about this long.
-    pub(crate) fn busy(&mut self, now: Timestamp, retry_after: Duration) {
-        self.busy_until = Some(now.after_s(retry_after.as_secs().min(Self::BACKOFF_MAX_S)));
-    }
-
-    /// The median time to the first piece.
-    pub(crate) fn ttft_median_ms(&self) -> Option<u64> {
-        let mut sorted = self.ttft_ms.clone();
-        sorted.sort_unstable();
-        sorted.get(sorted.len() / 2).copied()
-    }
-
-    /// It is busy, or failed lately.
-    pub(crate) fn is_out(&self, now: Timestamp) -> bool {
-        [self.busy_until, self.failed_until]
-            .into_iter()
-            .flatten()
-            .any(|until| now < until)
-    }
-}
-
-/// An offer, and why it stands where it stands.
+/// An offer in its place in the list.
 #[derive(Debug, Clone)]
 pub(crate) struct Candidate {
     pub(crate) seller: Arc<Seller>,
     pub(crate) offer: Offer,
-    /// What the answer would cost, as estimated.
-    pub(crate) estimate: Amount,
 }
 
-/// Ranks the offers for `model`. Those whose provider is out, and behind them
-/// those that sell no answer so long, come last: a request is tried rather
-/// than refused when nobody else is there.
-pub(crate) fn choose(
-    snapshot: &Snapshot,
-    loads: &BTreeMap<Address, Load>,
-    model: &str,
-    bound: InputBound,
-    output_tokens_max: Option<u32>,
-    now: Timestamp,
-) -> Vec<Candidate> {
-    let none = Load::default();
-    let output = output_tokens_max.unwrap_or(TYPICAL_OUTPUT_TOKENS);
-    let reachable = |(seller, offer): &(Arc<Seller>, Offer)| {
-        seller.key.is_some() && now < offer.quote.expires_at
-    };
-    let priced = |(seller, offer): (Arc<Seller>, Offer)| {
-        let estimate = offer.quote.rates.cost(bound.estimate, output).ok()?;
-        Some(Candidate {
-            seller,
-            offer,
-            estimate,
+/// The offers of one model, arranged for the rule.
+#[derive(Debug)]
+struct Stand {
+    shelf: Shelf,
+    /// In the order of the shelf.
+    offers: Vec<(Arc<Seller>, Offer)>,
+}
+
+/// A conversation as this node knows it: a hash with a key of this run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Conversation(u64);
+
+/// Whom to ask for a request.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) id: RouteId,
+    /// The models that the request names, in order.
+    pub(crate) models: Vec<String>,
+    /// Those to ask of each model that is on offer.
+    pub(crate) candidates: Vec<Vec<Candidate>>,
+    /// Labels that fall short, where that is why nobody is left.
+    pub(crate) unmet: Option<(&'static str, &'static str)>,
+    /// Why nobody is left, if other wishes are why.
+    pub(crate) unfit: Option<String>,
+    conversation: Option<Conversation>,
+}
+
+/// Time spent on a provider by one request; ends when this is dropped.
+pub(crate) struct Asking {
+    router: Arc<Router>,
+    provider: Address,
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.router.state().knowledge.ended(self.provider);
+    }
+}
+
+#[derive(Default)]
+struct State {
+    knowledge: Knowledge,
+    stands: HashMap<String, Arc<Stand>>,
+    /// What the stands were made from.
+    snapshot: Arc<Snapshot>,
+    conversations: HashMap<Conversation, Address>,
+    /// The same, in the order in which they began.
+    begun: VecDeque<Conversation>,
+    routes: Routes,
+}
+
+/// Chooses providers and remembers how they did.
+pub(crate) struct Router {
+    network: Network,
+    payer: Payer,
+    worth: Worth,
+    start: Instant,
+    key: RandomState,
+    state: Mutex<State>,
+}
+
+impl Router {
+    pub(crate) fn new(network: Network, payer: Payer) -> Arc<Self> {
+        Arc::new(Self {
+            network,
+            payer,
+            worth: Worth::default(),
+            start: Instant::now(),
+            key: RandomState::new(),
+            state: Mutex::default(),
         })
-    };
-    let mut ranked: Vec<_> = snapshot
-        .offers(model)
-        .into_iter()
-        .filter(reachable)
-        .filter_map(priced)
+    }
+
+    /// What a request says of routing.
+    pub(crate) fn wishes(request: &ChatRequest) -> Result<Wishes, BadRequest> {
+        let (provider, models) = (request.field("provider"), request.field("models"));
+        Wishes::read(request.model(), provider, models).map_err(|error| BadRequest {
+            field: error.field,
+            problem: error.problem,
+        })
+    }
+
+    /// Whom to ask for a request, and keeps why.
+    pub(crate) fn route(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        request: &ChatRequest,
+        wishes: &Wishes,
+        demand: &Demand,
+        wall: Timestamp,
+    ) -> Route {
+        let conversation = self.conversation(request);
+        let parameters: Vec<&str> = request.parameters().collect();
+        let mut state = self.state();
+        let stick_to = conversation.and_then(|known| state.conversations.get(&known).copied());
+        let mut route = Route {
+            id: RouteId::new(rand::random()),
+            models: wishes.models.clone(),
+            candidates: Vec::new(),
+            unmet: None,
+            unfit: None,
+            conversation,
+        };
+        let mut choices = Vec::new();
+        for model in &wishes.models {
+            let stand = self.stand(&mut state, snapshot, model);
+            let wanted = Wanted {
+                model,
+                input_tokens: InputBound::of_body(request.body().len()).estimate,
+                output_tokens_max: request.max_output_tokens(),
+                demand,
+                preferences: &wishes.preferences,
+                parameters: &parameters,
+                stick_to,
+                worth: self.worth,
+                wall,
+            };
+            let (seed, now) = (rand::random(), self.now());
+            let choice = choose(
+                &stand.shelf,
+                &state.knowledge,
+                &wanted,
+                Rule::Cost,
+                seed,
+                now,
+            );
+            let ranked = choice
+                .ranked
+                .iter()
+                .filter_map(|ranked| stand.at(ranked.place));
+            let ranked: Vec<_> = ranked.collect();
+            if ranked.is_empty() {
+                route.unmet = route.unmet.or_else(|| unmet(&choice));
+                route.unfit = route.unfit.take().or_else(|| unfit(&choice));
+            } else {
+                route.candidates.push(ranked);
+            }
+            choices.push(view(model, choice));
+        }
+        state.routes.keep(RouteView {
+            id: Some(route.id),
+            at: wall,
+            choices,
+            asked: Vec::new(),
+        });
+        route
+    }
+
+    /// What would be chosen for a model, without asking anybody.
+    pub(crate) fn explain(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        model: &str,
+        demand: &Demand,
+        wall: Timestamp,
+    ) -> RouteView {
+        let mut state = self.state();
+        let stand = self.stand(&mut state, snapshot, model);
+        let wanted = Wanted {
+            model,
+            input_tokens: InputBound::of_body(0).estimate,
+            output_tokens_max: None,
+            demand,
+            preferences: &Preferences::default(),
+            parameters: &[],
+            stick_to: None,
+            worth: self.worth,
+            wall,
+        };
+        let (seed, now) = (rand::random(), self.now());
+        let choice = choose(
+            &stand.shelf,
+            &state.knowledge,
+            &wanted,
+            Rule::Cost,
+            seed,
+            now,
+        );
+        RouteView {
+            id: None,
+            at: wall,
+            choices: vec![view(model, choice)],
+            asked: Vec::new(),
+        }
+    }
+
+    /// Why a request went where it went, if that is still known.
+    pub(crate) fn found(&self, id: RouteId) -> Option<RouteView> {
+        self.state().routes.find(id).cloned()
+    }
+
+    /// The offers of one model: those that can be asked first, then by price.
+    pub(crate) fn offers(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        model: &str,
+        wall: Timestamp,
+    ) -> Vec<Listed> {
+        let now = self.now();
+        let mut state = self.state();
+        let stand = self.stand(&mut state, snapshot, model);
+        let input = InputBound::of_body(0).estimate;
+        let mut listed: Vec<_> = stand
+            .offers
+            .iter()
+            .filter(|(seller, offer)| seller.key.is_some() && wall < offer.quote.expires_at)
+            .filter_map(|(seller, offer)| {
+                let output = Wanted::TYPICAL_OUTPUT_TOKENS;
+                let price = offer.quote.rates.cost(input, output).ok()?;
+                let seen = state.knowledge.seen(&seller.address);
+                let is_out = seen.is_some_and(|seen| {
+                    seen.breaker().shut_until(now).is_some() || seen.busy_until(now).is_some()
+                });
+                let listed = Listed {
+                    seller: Arc::clone(seller),
+                    offer: offer.clone(),
+                    live: !is_out && seller.problem.is_none(),
+                    ttft_ms: seen.and_then(routing::Seen::first_median_ms),
+                    running: seen.map_or(0, routing::Seen::running),
+                };
+                Some((price, listed))
+            })
+            .collect();
+        listed.sort_by_key(|(price, listed): &(Amount, Listed)| {
+            (!listed.live, *price, listed.running, listed.seller.address)
+        });
+        listed.into_iter().map(|(_, listed)| listed).collect()
+    }
+
+    /// A request came.
+    pub(crate) fn requested(&self) {
+        self.state().knowledge.requested();
+    }
+
+    /// Whether another provider may be asked after one whose work is lost, or
+    /// beside one that is slow.
+    pub(crate) fn may_retry(&self) -> bool {
+        self.state().knowledge.may_retry()
+    }
+
+    /// How long to wait for a provider.
+    #[expect(
+        dead_code,
+        reason = "the waits of an exchange are still those of the market's rules"
+    )]
+    pub(crate) fn patience(&self, provider: Address) -> Patience {
+        self.state().knowledge.patience(&provider)
+    }
+
+    /// A provider is asked; it is until the value is dropped.
+    pub(crate) fn asking(self: &Arc<Self>, candidate: &Candidate) -> Asking {
+        let provider = candidate.seller.address;
+        let mut state = self.state();
+        state.knowledge.begun(provider);
+        Asking {
+            router: Arc::clone(self),
+            provider,
+        }
+    }
+
+    /// It took the request so long after it was sent.
+    pub(crate) fn taken(&self, provider: Address, after: Duration) {
+        self.state().knowledge.taken(provider, after);
+    }
+
+    /// Its first piece came so long after the request was sent.
+    pub(crate) fn first(&self, candidate: &Candidate, after: Duration) {
+        let (now, provider) = (self.now(), candidate.seller.address);
+        let model = &candidate.offer.name;
+        self.state().knowledge.first(model, provider, after, now);
+    }
+
+    /// Its answer is complete; so many tokens came after the first, within this time.
+    pub(crate) fn answered(&self, provider: Address, tokens: u32, within: Duration) {
+        let now = self.now();
+        let mut state = self.state();
+        state.knowledge.spoke(provider, tokens, within, now);
+        state.knowledge.answered(provider);
+    }
+
+    /// It failed, before or within an answer.
+    pub(crate) fn failed(&self, provider: Address) {
+        let now = self.now();
+        self.state().knowledge.failed(provider, now);
+    }
+
+    /// It is busy for about so long.
+    pub(crate) fn busy(&self, provider: Address, wait: Duration) {
+        let now = self.now();
+        self.state().knowledge.busy(provider, wait, now);
+    }
+
+    /// How asking one of a route's candidates ended.
+    pub(crate) fn asked(&self, route: &Route, provider: Address, ending: Ending) {
+        let mut state = self.state();
+        state.routes.asked(route.id, AskedView { provider, ending });
+        if let (Some(conversation), Ending::Answered) = (route.conversation, ending) {
+            let before = state.conversations.insert(conversation, provider);
+            if before.is_none() {
+                state.begun.push_back(conversation);
+            }
+            while state.begun.len() > CONVERSATIONS_KEPT {
+                let oldest = state.begun.pop_front();
+                oldest.and_then(|oldest| state.conversations.remove(&oldest));
+            }
+        }
+    }
+
+    fn conversation(&self, request: &ChatRequest) -> Option<Conversation> {
+        let mut hasher = self.key.build_hasher();
+        let known = request.hash_opening(&mut hasher);
+        known.then(|| Conversation(hasher.finish()))
+    }
+
+    fn stand(&self, state: &mut State, snapshot: &Arc<Snapshot>, model: &str) -> Arc<Stand> {
+        let full = state.stands.len() >= STANDS_MAX;
+        if full || !Arc::ptr_eq(&state.snapshot, snapshot) {
+            state.stands.clear();
+            state.snapshot = Arc::clone(snapshot);
+        }
+        if let Some(stand) = state.stands.get(model) {
+            return Arc::clone(stand);
+        }
+        let offers = snapshot.offers(model);
+        let listings = offers.iter().map(|offer| self.listing(snapshot, offer));
+        let stand = Arc::new(Stand {
+            shelf: Shelf::new(listings.collect()),
+            offers,
+        });
+        // What nobody sells is not worth a place.
+        if !stand.offers.is_empty() {
+            state.stands.insert(model.to_owned(), Arc::clone(&stand));
+        }
+        stand
+    }
+
+    fn listing(&self, snapshot: &Snapshot, (seller, offer): &(Arc<Seller>, Offer)) -> Listing {
+        Listing {
+            provider: seller.address,
+            operator: operator(seller),
+            stake: snapshot.registry.stake(seller.address),
+            rates: offer.quote.rates,
+            expires_at: offer.quote.expires_at,
+            context_length: offer.context_length,
+            output_tokens_max: offer.output_tokens_max,
+            labels: Labels {
+                network: self.network,
+                payer: self.payer,
+                upstream: catalog::upstream(offer),
+            },
+            // No descriptor declares these two as yet: unknown, and what insists on them fits nobody.
+            quantization: None,
+            parameters: None,
+            reachable: seller.key.is_some(),
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment::new(self.start.elapsed())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An offer as it is shown.
+pub(crate) struct Listed {
+    pub(crate) seller: Arc<Seller>,
+    pub(crate) offer: Offer,
+    pub(crate) live: bool,
+    pub(crate) ttft_ms: Option<u64>,
+    pub(crate) running: u32,
+}
+
+impl Stand {
+    fn at(&self, place: usize) -> Option<Candidate> {
+        let (seller, offer) = self.offers.get(place)?.clone();
+        Some(Candidate { seller, offer })
+    }
+}
+
+fn view(model: &str, choice: Choice) -> ChoiceView {
+    ChoiceView {
+        model: model.to_owned(),
+        reason: choice.reason(),
+        choice,
+    }
+}
+
+/// The label that falls short, if one does.
+fn unmet(choice: &Choice) -> Option<(&'static str, &'static str)> {
+    choice.unfit.iter().find_map(|unfit| match unfit.misfit {
+        Misfit::Label { demanded, offered } => Some((demanded, offered)),
+        _ => None,
+    })
+}
+
+/// Wishes that nobody meets, in words.
+fn unfit(choice: &Choice) -> Option<String> {
+    let unwished = |misfit: &Misfit| !matches!(misfit, Misfit::Unreachable | Misfit::QuoteExpired);
+    let mut reasons: Vec<String> = choice
+        .unfit
+        .iter()
+        .filter(|unfit| unwished(&unfit.misfit))
+        .map(|unfit| format!("{}: {}", unfit.provider, unfit.misfit))
         .collect();
-    ranked.sort_by_key(|candidate| {
-        let load = loads.get(&candidate.seller.address).unwrap_or(&none);
-        let out = load.is_out(now) || candidate.seller.problem.is_some();
-        let longest = candidate.offer.output_tokens_max.unwrap_or(u32::MAX);
-        let too_long = output_tokens_max.is_some_and(|asked| asked > longest);
-        (
-            too_long,
-            out,
-            candidate.estimate,
-            load.running,
-            candidate.seller.address,
-        )
-    });
-    ranked
+    const TOLD: usize = 5;
+    let more = reasons.len().saturating_sub(TOLD) + choice.more_unfit;
+    reasons.truncate(TOLD);
+    if reasons.is_empty() {
+        return None;
+    }
+    if more > 0 {
+        reasons.push(format!("{more} more"));
+    }
+    Some(reasons.join("; "))
+}
+
+/// What a provider probably fails together with: the network that it is in.
+/// Addresses of one machine or a local network tell nothing; there each one
+/// stands for itself.
+fn operator(seller: &Seller) -> Operator {
+    let account = || {
+        let bytes = seller.address.as_slice();
+        bytes.iter().fold(1 << 63, |sum: u64, byte| {
+            sum.rotate_left(7) ^ u64::from(*byte)
+        }) | 1 << 63
+    };
+    let network = |address: &SocketAddr| match address.ip() {
+        IpAddr::V4(ip) if !(ip.is_loopback() || ip.is_private() || ip.is_link_local()) => {
+            Some(u64::from(ip.to_bits() >> 16))
+        }
+        IpAddr::V6(ip) if ip.segments()[0] & 0xe000 == 0x2000 => {
+            Some(1 << 62 | u64::try_from(ip.to_bits() >> 96).unwrap_or_default())
+        }
+        _ => None,
+    };
+    let network = seller.addresses.iter().find_map(network);
+    Operator(network.unwrap_or_else(account))
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use market::{B256, Domain, ModelId, NodeId, NodeKey, Quote, Rates};
     use seal::{EpochKey, EpochKeys, Identity};
+    use std::collections::BTreeMap;
 
     use super::*;
 
@@ -154,7 +505,7 @@ mod tests {
 
     fn seller(n: u8, price: u128) -> (Address, Arc<Seller>) {
         let address = Address::repeat_byte(n);
-        let rate = Amount::new(price);
+        let rate = Amount::new(price * 1_000_000_000_000_000_000);
         let offer = Offer {
             model: ModelId(B256::ZERO),
             name: "m".into(),
@@ -185,49 +536,130 @@ mod tests {
         (address, Arc::new(seller))
     }
 
-    fn chosen(loads: &[(u8, Load)], now: Timestamp) -> Vec<u8> {
-        let snapshot = Snapshot {
+    fn snapshot() -> Arc<Snapshot> {
+        Arc::new(Snapshot {
             registry: Arc::default(),
             names: [(ModelId(B256::ZERO), "m".to_owned())].into(),
             seen_at: BTreeMap::new(),
-            sellers: [
-                seller(1, 3_000_000),
-                seller(2, 1_000_000),
-                seller(3, 2_000_000),
-            ]
-            .into(),
-        };
-        let loads = loads
-            .iter()
-            .map(|(n, load)| (Address::repeat_byte(*n), load.clone()))
-            .collect();
-        let ranked = choose(&snapshot, &loads, "m", InputBound::of_body(100), None, now);
-        ranked
-            .iter()
+            sellers: [seller(1, 90), seller(2, 10), seller(3, 40)].into(),
+        })
+    }
+
+    fn router() -> Arc<Router> {
+        Router::new(Network::Oblivious, Payer::Pseudonym)
+    }
+
+    /// A question with these further fields.
+    fn question(fields: &str) -> ChatRequest {
+        let body =
+            format!(r#"{{"model":"m","messages":[{{"role":"user","content":"q"}}]{fields}}}"#);
+        ChatRequest::parse(Bytes::from(body)).unwrap()
+    }
+
+    fn routed(router: &Router, fields: &str, demand: &str, wall: Timestamp) -> Route {
+        let request = question(fields);
+        let wishes = Router::wishes(&request).unwrap();
+        router.route(
+            &snapshot(),
+            &request,
+            &wishes,
+            &demand.parse().unwrap(),
+            wall,
+        )
+    }
+
+    /// Who is asked, in order, when sorted by price.
+    fn asked(router: &Router, fields: &str, wall: Timestamp) -> Vec<u8> {
+        let fields = format!(r#","provider":{{"sort":"price"{fields}}}"#);
+        let route = routed(router, &fields, "", wall);
+        let candidates = route.candidates.iter().flatten();
+        candidates
             .map(|candidate| candidate.seller.address[0])
             .collect()
     }
 
     #[test]
-    fn the_cheapest_comes_first() {
-        assert_eq!(chosen(&[], NOW), [2, 3, 1]);
+    fn what_is_in_the_catalog_is_asked_in_order_and_an_expired_quote_is_not() {
+        let router = router();
+        assert_eq!(asked(&router, "", NOW), [2, 3, 1]);
+        let ignoring = format!(r#","ignore":["{}"]"#, Address::repeat_byte(3));
+        assert_eq!(asked(&router, &ignoring, NOW), [2, 1]);
+        assert!(asked(&router, "", NOW.after_s(10)).is_empty());
     }
 
     #[test]
-    fn who_is_busy_or_failed_comes_last_until_the_time_is_up() {
-        let mut busy = Load::default();
-        busy.busy(NOW, Duration::from_secs(5));
-        let mut failed = Load::default();
-        failed.failed(NOW);
-        assert_eq!(
-            chosen(&[(2, busy.clone()), (3, failed.clone())], NOW),
-            [1, 2, 3]
+    fn who_is_busy_or_failed_comes_last() {
+        let router = router();
+        router.busy(Address::repeat_byte(2), Duration::from_secs(5));
+        router.failed(Address::repeat_byte(3));
+        assert_eq!(asked(&router, "", NOW), [1, 2, 3]);
+        let offers = router.offers(&snapshot(), "m", NOW);
+        let shown: Vec<_> = offers
+            .iter()
+            .map(|it| (it.seller.address[0], it.live))
+            .collect();
+        assert_eq!(shown, [(1, true), (2, false), (3, false)]);
+    }
+
+    #[test]
+    fn a_conversation_stays_with_who_answered_and_its_route_is_found() {
+        let router = router();
+        let dear = Address::repeat_byte(3);
+        let route = routed(&router, "", "", NOW);
+        router.asked(&route, dear, Ending::Answered);
+        let found = router.found(route.id).unwrap();
+        assert_eq!(found.asked[0].provider, dear);
+        assert_eq!(found.choices[0].choice.ranked.len(), 3);
+        let json = serde_json::to_string(&found).unwrap();
+        assert!(
+            !json.contains(r#""q""#) && json.contains("reason"),
+            "{json}"
         );
-        assert_eq!(chosen(&[(2, busy), (3, failed)], NOW.after_s(5)), [2, 3, 1]);
+        let again = routed(&router, r#","temperature":0"#, "", NOW);
+        assert_eq!(again.candidates[0][0].seller.address, dear);
     }
 
     #[test]
-    fn an_expired_quote_is_not_asked() {
-        assert!(chosen(&[], NOW.after_s(10)).is_empty());
+    fn requests_that_run_are_counted_until_they_end() {
+        let router = router();
+        let route = routed(&router, "", "", NOW);
+        let candidate = &route.candidates[0][0];
+        let running = || {
+            let offers = router.offers(&snapshot(), "m", NOW);
+            offers.iter().map(|offer| offer.running).sum::<u32>()
+        };
+        let asking = [router.asking(candidate), router.asking(candidate)];
+        assert_eq!(running(), 2);
+        drop(asking);
+        assert_eq!(running(), 0);
+    }
+
+    #[test]
+    fn why_nobody_is_left_is_told() {
+        let route = routed(&router(), "", "upstream=own-engine", NOW);
+        assert_eq!(
+            route.unmet,
+            Some(("upstream=own-engine", "upstream=third-party"))
+        );
+        let cap = r#","provider":{"max_price":{"prompt":1}}"#;
+        let told = routed(&router(), cap, "", NOW).unfit.unwrap();
+        assert!(told.contains("above the cap"), "{told}");
+        let deny = r#","provider":{"data_collection":"deny"}"#;
+        assert!(routed(&router(), deny, "", NOW).unmet.is_some());
+        let error = Router::wishes(&question(r#","provider":{"sort":"best"}"#)).unwrap_err();
+        assert_eq!(error.field, "provider.sort");
+    }
+
+    #[test]
+    fn who_is_in_one_network_fails_together_but_not_on_one_machine() {
+        let at = |n, address: &str| {
+            let mut seller = Seller::clone(&seller(n, 1).1);
+            seller.addresses = vec![address.parse().unwrap()];
+            operator(&seller)
+        };
+        assert_eq!(at(1, "203.0.113.1:1"), at(2, "203.0.7.9:2"));
+        assert_ne!(at(1, "203.0.113.1:1"), at(1, "198.51.100.1:1"));
+        assert_ne!(at(1, "127.0.0.1:1"), at(2, "127.0.0.1:1"));
+        assert_eq!(at(1, "[2001:db8::1]:1"), at(2, "[2001:db8:0:1::1]:1"));
     }
 }

@@ -1,14 +1,14 @@
 //! The consumer as a whole: its tasks, its state, and the way of a request
 //! through them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use market::{
-    Address, Amount, BoxFuture, ChannelId, Demand, FundingPolicy, InputBound, Labels, Ledger,
-    LedgerError, Network, Payer, RequestId, Timestamp, WalletKey,
+    Address, Amount, BoxFuture, ChannelId, Demand, FundingPolicy, Labels, Ledger, LedgerError,
+    Network, Outcome, Payer, RequestId, Timestamp, WalletKey,
 };
 use openai::ChatRequest;
 use seal::Pacing;
@@ -28,7 +28,8 @@ use crate::failover::{Story, Wishes};
 use crate::paths::Paths;
 use crate::payer::{Payers, Pseudonyms};
 use crate::payment::{Channel, entry};
-use crate::router::{Candidate, Load, choose};
+use crate::router::{Candidate, Listed, Route, Router};
+use crate::routes::{Ending, RouteId, RouteView};
 use crate::session::{MoneyError, Sessions, reconcile};
 use crate::upkeep::{self, Keeper};
 use crate::view::{AnswerView, ChannelView, ModelView, OfferView, PseudonymView};
@@ -40,8 +41,10 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 const ANSWERS: &str = "consumer/answers";
 /// Past answers kept at hand.
 const ANSWERS_KEPT: usize = 200;
-/// Providers asked for one request.
-const ATTEMPTS: usize = 4;
+/// Providers asked for one request, of each model that it names.
+const ATTEMPTS: usize = 8;
+/// Of those, the ones that may fail; a refusal because of load costs nobody work.
+const LOST_MAX: usize = 4;
 /// When a receipt is asked for again after an answer that ended without one.
 const MEND_AFTER: [Duration; 4] = [
     Duration::from_millis(200),
@@ -95,7 +98,7 @@ pub(crate) struct Inner {
     policy: Policy,
     clock: Clock,
     snapshot: watch::Sender<Arc<Snapshot>>,
-    loads: Mutex<BTreeMap<Address, Load>>,
+    pub(crate) router: Arc<Router>,
     recent: Mutex<VecDeque<AnswerView>>,
     running: AtomicUsize,
     pub(crate) tasks: TaskTracker,
@@ -136,6 +139,7 @@ impl Consumer {
         )
         .await
         .map_err(|error| StartError::Journal(error.into()))?;
+        let router = Router::new(policy.network, policy.payer);
         let inner = Arc::new(Inner {
             ledger,
             paths,
@@ -144,7 +148,7 @@ impl Consumer {
             policy,
             clock,
             snapshot: watch::Sender::new(Arc::default()),
-            loads: Mutex::default(),
+            router,
             recent: Mutex::new(recent),
             running: AtomicUsize::new(0),
             tasks: TaskTracker::new(),
@@ -165,10 +169,14 @@ impl Consumer {
         let place = inner.place()?;
         let started = Instant::now();
         let demand = &wishes.demand;
-        let part = match inner.ask_around(&request, demand, started).await {
+        let routing = Router::wishes(&request)?;
+        inner.router.requested();
+        let part = match inner.ask_around(&request, &routing, demand, started).await {
             // Somebody may have new keys or another address since the last look.
             Err(InferError::Path { .. }) if inner.refresh().await.is_ok() => {
-                inner.ask_around(&request, demand, started).await?
+                inner
+                    .ask_around(&request, &routing, demand, started)
+                    .await?
             }
             answered => answered?,
         };
@@ -189,6 +197,18 @@ impl Consumer {
     /// Models and offers as last seen.
     pub fn models(&self) -> Vec<ModelView> {
         self.inner.models()
+    }
+
+    /// Why a request went where it went: one of the last few hundred.
+    pub fn found(&self, route: RouteId) -> Option<RouteView> {
+        self.inner.router.found(route)
+    }
+
+    /// Whom a request for this model would go to now, and why.
+    pub fn explain(&self, model: &str, demand: &Demand) -> RouteView {
+        let snapshot = Arc::clone(&self.inner.snapshot.borrow());
+        let router = &self.inner.router;
+        router.explain(&snapshot, model, demand, self.inner.now())
     }
 
     /// The last answers, latest first.
@@ -373,73 +393,94 @@ impl Inner {
         Ok(place)
     }
 
-    /// Asks one after the other until somebody begins to answer.
+    /// Asks one after the other until somebody begins to answer; those of the
+    /// first model, then those of the next one that the request names.
     async fn ask_around(
         self: &Arc<Self>,
         request: &ChatRequest,
+        wishes: &routing::Wishes,
         demand: &Demand,
         started: Instant,
     ) -> Result<Part, InferError> {
-        let candidates = self.candidates(request, demand)?;
-        self.ask_each(request, &candidates, started).await
+        let route = self.route(request, wishes, demand)?;
+        self.ask_each(request, &route, started).await
     }
 
-    /// The same of these, in their order. Boxed, since the types of all that
+    /// The same of a route, in its order. Boxed, since the types of all that
     /// it awaits are deep.
     pub(crate) fn ask_each<'a>(
         self: &'a Arc<Self>,
         request: &'a ChatRequest,
-        candidates: &'a [Candidate],
+        route: &'a Route,
         started: Instant,
     ) -> BoxFuture<'a, Result<Part, InferError>> {
         Box::pin(async move {
             let mut best: Option<InferError> = None;
-            for candidate in candidates.iter().take(ATTEMPTS) {
+            let (mut lost, mut losses) = (false, 0);
+            let each = route.candidates.iter();
+            for candidate in each.flat_map(|ranked| ranked.iter().take(ATTEMPTS)) {
+                if losses == LOST_MAX || lost && !self.router.may_retry() {
+                    debug!(losses, "no further try");
+                    break;
+                }
+                let provider = candidate.seller.address;
+                let asked = |ending| self.router.asked(route, provider, ending);
                 match begin(self, candidate, request, started).await {
-                    Ok(part) => return Ok(part),
-                    Err(Attempt::Final(error)) => return Err(error),
+                    Ok(mut part) => {
+                        asked(Ending::Answered);
+                        part.route = Some(route.id);
+                        return Ok(part);
+                    }
+                    Err(Attempt::Final(error)) => {
+                        asked(Ending::Refused);
+                        return Err(error);
+                    }
                     Err(Attempt::Elsewhere { error, busy }) => {
-                        debug!(provider = %candidate.seller.address, %error, "no answer from here");
-                        self.missed(candidate.seller.address, busy);
+                        debug!(%provider, %error, "no answer from here");
+                        match busy {
+                            Some(retry_after) => self.router.busy(provider, retry_after),
+                            None => self.router.failed(provider),
+                        }
+                        lost = busy.is_none();
+                        losses += usize::from(lost);
+                        asked(if lost { Ending::Failed } else { Ending::Busy });
                         best = Some(nearer(best, error));
                     }
                 }
             }
-            Err(best.unwrap_or_else(|| self.nobody(request.model())))
+            Err(best.unwrap_or_else(|| self.nobody(&route.models[0])))
         })
     }
 
-    pub(crate) fn candidates(
+    /// Whom to ask, or why nobody.
+    pub(crate) fn route(
         &self,
         request: &ChatRequest,
+        wishes: &routing::Wishes,
         demand: &Demand,
-    ) -> Result<Vec<Candidate>, InferError> {
+    ) -> Result<Route, InferError> {
         let snapshot = Arc::clone(&self.snapshot.borrow());
-        let model = request.model();
-        let bound = InputBound::of_body(request.body().len());
-        let output = request.max_output_tokens();
-        let mut candidates = choose(&snapshot, &self.loads(), model, bound, output, self.now());
-        let unmet = |candidate: &Candidate| demand.unmet(&self.labels(candidate));
-        if let Some(fallen_short) = candidates.iter().find_map(unmet) {
-            candidates.retain(|candidate| unmet(candidate).is_none());
-            if candidates.is_empty() {
-                let (demanded, offered) = fallen_short;
-                let model = model.to_owned();
-                return Err(InferError::Demand {
-                    model,
-                    demanded,
-                    offered,
-                });
-            }
+        let now = self.now();
+        let route = self.router.route(&snapshot, request, wishes, demand, now);
+        if !route.candidates.is_empty() {
+            return Ok(route);
         }
-        if !candidates.is_empty() {
-            return Ok(candidates);
+        let model = route.models.join(", ");
+        if let Some((demanded, offered)) = route.unmet {
+            return Err(InferError::Demand {
+                model,
+                demanded,
+                offered,
+            });
         }
-        let registered = snapshot.names.values().any(|name| name == model);
-        Err(match registered {
-            true => self.nobody(model),
+        if let Some(reasons) = route.unfit {
+            return Err(InferError::NobodyFits { model, reasons });
+        }
+        let known = |model: &String| snapshot.names.values().any(|name| name == model);
+        Err(match route.models.iter().any(known) {
+            true => self.nobody(&model),
             false => InferError::UnknownModel {
-                model: model.to_owned(),
+                model,
                 known: snapshot.names_on_offer(),
             },
         })
@@ -473,45 +514,18 @@ impl Inner {
         RequestId(rand::random::<[u8; 16]>().into())
     }
 
-    fn loads(&self) -> MutexGuard<'_, BTreeMap<Address, Load>> {
-        self.loads.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn recent(&self) -> MutexGuard<'_, VecDeque<AnswerView>> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first piece came.
-    pub(crate) fn answered(&self, provider: Address, ttft: Duration) {
-        let ttft_ms = u64::try_from(ttft.as_millis()).unwrap_or(u64::MAX);
-        self.loads().entry(provider).or_default().answered(ttft_ms);
-    }
-
-    /// An answer began (1) or ended (-1).
-    pub(crate) fn running(&self, provider: Address, change: i32) {
-        let mut loads = self.loads();
-        let load = loads.entry(provider).or_default();
-        load.running = load.running.saturating_add_signed(change);
-    }
-
-    /// An answer broke off.
-    pub(crate) fn failed(&self, provider: Address) {
-        let now = self.now();
-        self.loads().entry(provider).or_default().failed(now);
-    }
-
-    fn missed(&self, provider: Address, busy: Option<Duration>) {
-        let now = self.now();
-        let mut loads = self.loads();
-        let load = loads.entry(provider).or_default();
-        match busy {
-            Some(retry_after) => load.busy(now, retry_after),
-            None => load.failed(now),
-        }
-    }
-
     /// Keeps the figures of an answer.
     pub(crate) async fn remember(&self, summary: &Summary, candidate: &Candidate) {
+        if summary.outcome != Outcome::Failed {
+            let speaking = summary.duration_ms.saturating_sub(summary.ttft_ms);
+            let (tokens, within) = (summary.output_tokens, Duration::from_millis(speaking));
+            let tokens = tokens.saturating_sub(1);
+            self.router.answered(summary.provider, tokens, within);
+        }
         let view = AnswerView {
             request: summary.request,
             model: candidate.offer.name.clone(),
@@ -557,7 +571,6 @@ impl Inner {
 
     fn models(&self) -> Vec<ModelView> {
         let snapshot = Arc::clone(&self.snapshot.borrow());
-        let loads = self.loads().clone();
         let now = self.now();
         let view = |name: String| {
             let named = snapshot.names.iter().filter(|(_, other)| **other == name);
@@ -567,11 +580,8 @@ impl Inner {
                 .filter_map(|id| snapshot.seen_at.get(id))
                 .min()
                 .copied();
-            let candidates = choose(&snapshot, &loads, &name, InputBound::of_body(0), None, now);
-            let offers = candidates
-                .iter()
-                .map(|candidate| offer_view(candidate, &loads, now))
-                .collect();
+            let offers = self.router.offers(&snapshot, &name, now);
+            let offers = offers.into_iter().map(offer_view).collect();
             ModelView {
                 name,
                 ids,
@@ -583,9 +593,8 @@ impl Inner {
     }
 }
 
-fn offer_view(candidate: &Candidate, loads: &BTreeMap<Address, Load>, now: Timestamp) -> OfferView {
-    let Candidate { seller, offer, .. } = candidate;
-    let load = loads.get(&seller.address).cloned().unwrap_or_default();
+fn offer_view(listed: Listed) -> OfferView {
+    let Listed { seller, offer, .. } = listed;
     OfferView {
         provider: seller.address,
         endpoint: seller.endpoint.clone(),
@@ -593,10 +602,10 @@ fn offer_view(candidate: &Candidate, loads: &BTreeMap<Address, Load>, now: Times
         rates: offer.quote.rates,
         context_length: offer.context_length,
         output_tokens_max: offer.output_tokens_max,
-        upstream: offer.upstream.clone(),
-        live: seller.problem.is_none() && !load.is_out(now),
-        ttft_ms: load.ttft_median_ms(),
-        running: load.running,
+        upstream: offer.upstream,
+        live: listed.live,
+        ttft_ms: listed.ttft_ms,
+        running: listed.running,
         problem: seller.problem.clone(),
     }
 }

@@ -5,7 +5,9 @@
 
 use std::future::Future;
 
-use consumer::{Answer, BrokenError, Consumer, InferError, ModelView, Piece, Shortage, Wishes};
+use consumer::{
+    Answer, BrokenError, Consumer, InferError, ModelView, Piece, RouteId, Shortage, Wishes,
+};
 use futures_util::Stream;
 use market::{Address, Labels, RequestId};
 use openai::ChatRequest;
@@ -40,6 +42,9 @@ pub trait Running: Stream<Item = Result<Piece, BrokenError>> + Send + Unpin + 's
 
     /// What is proved about its privacy.
     fn labels(&self) -> Labels;
+
+    /// The id under which the node says why it comes from where it comes.
+    fn route(&self) -> Option<RouteId>;
 }
 
 impl Market for Consumer {
@@ -69,5 +74,9 @@ impl Running for Answer {
 
     fn labels(&self) -> Labels {
         Self::labels(self)
+    }
+
+    fn route(&self) -> Option<RouteId> {
+        Self::route(self)
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use bytes::Bytes;
 use consumer::{BrokenError, Failover, FailoverError, Piece, Summary, Wishes};
 use futures_util::StreamExt;
@@ -30,6 +30,8 @@ const REQUEST: HeaderName = HeaderName::from_static("x-lethe-request");
 const PROVIDER: HeaderName = HeaderName::from_static("x-lethe-provider");
 /// What is proved about the answer's privacy.
 const LABELS: HeaderName = HeaderName::from_static("x-lethe-labels");
+/// Under which id the node says why the answer comes from where it comes.
+const ROUTE: HeaderName = HeaderName::from_static("x-lethe-route");
 /// What of that the client insists on.
 const DEMAND: HeaderName = HeaderName::from_static("x-lethe-demand");
 /// Whether another provider may go on with it.
@@ -78,16 +80,28 @@ pub(crate) async fn complete<M: Market>(
         (PROVIDER, header(answer.provider())),
         (LABELS, header(answer.labels())),
     ];
+    let route = answer.route().map(|route| [(ROUTE, header(route))]);
     if stream {
         let events = Events::new(answer, first, include_usage, delivery);
-        return Ok((names, streamed(events)).into_response());
+        return Ok((
+            names,
+            AppendHeaders(route.into_iter().flatten()),
+            streamed(events),
+        )
+            .into_response());
     }
     let whole = tokio::select! {
         whole = whole(answer, first, delivery) => whole?,
         () = front.cut.cancelled() => return Err(Fault::stopping()),
     };
     let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    Ok((names, json, whole).into_response())
+    Ok((
+        names,
+        AppendHeaders(route.into_iter().flatten()),
+        json,
+        whole,
+    )
+        .into_response())
 }
 
 /// Reads the request; a long one where it keeps nobody else waiting.

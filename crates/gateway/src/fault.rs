@@ -36,6 +36,7 @@ pub(crate) fn answer(error: &InferError) -> (StatusCode, &'static str) {
         InferError::Provider { .. } => (StatusCode::BAD_GATEWAY, "provider_failed"),
         InferError::Path { .. } => (StatusCode::BAD_GATEWAY, "path_failed"),
         InferError::Demand { .. } => (StatusCode::PRECONDITION_FAILED, "demand_not_met"),
+        InferError::NobodyFits { .. } => (StatusCode::PRECONDITION_FAILED, "preferences_not_met"),
         InferError::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
         InferError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
     }
@@ -67,6 +68,9 @@ fn advice(error: &InferError) -> &'static str {
         InferError::Demand { .. } => {
             "demand less in the header x-lethe-demand, choose another model, or change how this node runs"
         }
+        InferError::NobodyFits { .. } => {
+            "allow more in the field provider, or choose another model; `lethe route explain MODEL` shows who sells it"
+        }
         InferError::Stopping => "try again when the node is back",
     }
 }
@@ -85,6 +89,7 @@ fn retry_after(error: &InferError) -> Option<Duration> {
         | InferError::Refused { .. }
         | InferError::Payment { .. }
         | InferError::Demand { .. }
+        | InferError::NobodyFits { .. }
         | InferError::Provider { .. } => None,
     }
 }
@@ -241,6 +246,10 @@ mod tests {
             InferError::Provider {
                 provider,
                 message: "gone".into(),
+            },
+            InferError::NobodyFits {
+                model: model(),
+                reasons: "0xaa: ignored".into(),
             },
             InferError::Overloaded { running: 3 },
             InferError::Stopping,

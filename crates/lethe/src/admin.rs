@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::doorkeeper::{guarded, refuse};
 use crate::money::{Holders, Money, MoneyError};
+use crate::route;
 
 /// Between two looks at what the page shows.
 const EVERY: Duration = Duration::from_secs(1);
@@ -108,6 +109,7 @@ impl Dashboard {
             ("/api/claim", post(claim)),
         ];
         let behind_key = guarded(behind_key, &self.key).with_state(Arc::clone(self));
+        let behind_key = behind_key.merge(route::routes(self.consumer.clone(), &self.key));
         Router::new()
             .route(
                 "/",

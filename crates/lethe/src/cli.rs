@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Consume(Consume),
     /// Carry sealed requests to registered nodes, so that they do not see who asks.
     Relay(Relay),
+    /// Say why requests go where they go: candidates, what each would cost, term by term.
+    Route(Route),
     /// The keys: show them, make, restore, import or export them.
     Wallet(wallet::Wallet),
 }
@@ -253,6 +255,35 @@ pub(crate) struct Chain {
     /// Print one line of JSON when ready, and nothing else.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Route {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) act: RouteAct,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RouteAct {
+    /// Say whom a request for this model would go to now; nobody is asked.
+    Explain {
+        /// The model's name.
+        model: String,
+        /// Labels that it must have, as in the header x-lethe-demand.
+        #[arg(long, value_name = "LABELS")]
+        demand: Option<String>,
+    },
+    /// Say why an answer came from where it came: its header x-lethe-route has the id.
+    Show {
+        /// The id.
+        #[arg(value_parser = crate::route::id)]
+        id: String,
+    },
 }
 
 /// Which chain, and whose contracts.

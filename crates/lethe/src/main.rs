@@ -34,6 +34,7 @@ mod progress;
 mod pseudonyms;
 mod relaying;
 mod roles;
+mod route;
 mod secret;
 mod selling;
 mod signals;
@@ -97,6 +98,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::from(NOT_ALL));
             }
         }
+        Command::Route(args) => route::route(args).await?,
         Command::Wallet(args) => wallet::wallet(args).await?,
         Command::Where(args) => {
             if !Box::pin(whereabouts::whereabouts(args)).await? {

@@ -28,6 +28,7 @@ use crate::own::{Own, Whose};
 use crate::place::{Place, PlaceError};
 use crate::policies::{PolicyError, claiming, funding, mor};
 use crate::relaying::{RelayError, carry};
+use crate::route;
 use crate::selling::{SellError, Selling, Shop, engine_backend, sell};
 use crate::signals::stopped;
 use crate::signed_claims;
@@ -246,6 +247,7 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
     tasks.spawn(chain_watch::keep(buying.ledger.clone(), told, stop.clone()));
     let gateway = Gateway::new(Arc::new(buying.consumer.clone()), settings)
         .with_routes(own.routes(&key))
+        .with_routes(route::routes(buying.consumer.clone(), &key))
         .with_notices(notices);
     tasks.spawn(gateway.serve(listener, stop.clone()));
     let running = Running {

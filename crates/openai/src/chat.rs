@@ -6,6 +6,8 @@
 
 mod rules;
 
+use core::hash::Hasher;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -14,6 +16,9 @@ use crate::json::{self, Elements, Fields};
 
 /// The longest body that is read.
 pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+
+/// Fields that are for the one who chooses providers, and for nobody behind.
+const OURS: [&str; 2] = ["provider", "models"];
 
 /// What is wrong with a request. The text is for the one who sent it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -165,8 +170,41 @@ impl ChatRequest {
         (value != "null").then_some(value)
     }
 
+    /// The JSON text of a field; none if it is absent or null.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.fields.iter().find(|(found, _)| found == name)?;
+        let text = core::str::from_utf8(value).ok()?;
+        (text != "null").then_some(text)
+    }
+
+    /// Names of the fields that a backend has to heed, beyond the messages.
+    pub fn parameters(&self) -> impl Iterator<Item = &str> {
+        const EVERYBODYS: [&str; 5] = ["model", "messages", "stream", "stream_options", "user"];
+        let names = self.fields.iter().map(|(name, _)| name.as_str());
+        names.filter(|name| !EVERYBODYS.contains(name) && !OURS.contains(name))
+    }
+
+    /// Feeds a hash with what stays the same in a conversation: its messages
+    /// up to the first one of the user. Whether there is one.
+    pub fn hash_opening(&self, state: &mut impl Hasher) -> bool {
+        let messages = self.field("messages").unwrap_or_default();
+        let Ok(messages) = serde_json::from_str::<Elements<'_>>(messages) else {
+            return false;
+        };
+        for message in messages.0 {
+            state.write(message.get().as_bytes());
+            let fields = serde_json::from_str::<Fields<'_>>(message.get());
+            let role = fields.ok().and_then(|fields| fields.find("role"));
+            if role.is_some_and(|role| role.get() == "\"user\"") {
+                return true;
+            }
+        }
+        false
+    }
+
     /// The same request as a backend gets it: its own name for the model,
-    /// always streamed, always with usage. All else is kept byte for byte.
+    /// always streamed, always with usage, without what was said to us on
+    /// routing. All else is kept byte for byte.
     pub fn upstream_body(&self, upstream_model: &str) -> Bytes {
         const ROOM: usize = 128;
         let mut out = BytesMut::with_capacity(self.body.len() + upstream_model.len() + ROOM);
@@ -174,7 +212,8 @@ impl ChatRequest {
         put_field(&mut out, "stream", b"true");
         put_field(&mut out, "stream_options", &self.upstream_stream_options());
         for (name, value) in &self.fields {
-            if !matches!(name.as_str(), "model" | "stream" | "stream_options") {
+            let replaced = matches!(name.as_str(), "model" | "stream" | "stream_options");
+            if !replaced && !OURS.contains(&name.as_str()) {
                 put_field(&mut out, name, value);
             }
         }
@@ -210,4 +249,47 @@ fn put_field(out: &mut BytesMut, name: &str, value: &[u8]) {
 
 fn quoted(text: &str) -> Vec<u8> {
     serde_json::to_vec(text).expect("a string is always JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::DefaultHasher;
+
+    use super::*;
+
+    fn request(rest: &str) -> ChatRequest {
+        let body = format!(r#"{{"model":"m",{rest}}}"#);
+        ChatRequest::parse(Bytes::from(body)).unwrap()
+    }
+
+    #[test]
+    fn what_is_said_on_routing_goes_no_further() {
+        let request = request(
+            r#""messages":[{"role":"user","content":"hi"}],"provider":{"sort":"price"},"models":["n"],"top_k":3"#,
+        );
+        assert_eq!(request.field("provider"), Some(r#"{"sort":"price"}"#));
+        assert_eq!(request.parameters().collect::<Vec<_>>(), ["top_k"]);
+        let upstream = request.upstream_body("theirs");
+        let upstream = core::str::from_utf8(&upstream).unwrap();
+        assert!(
+            !upstream.contains("provider") && !upstream.contains("models"),
+            "{upstream}"
+        );
+        assert!(upstream.contains(r#""top_k":3"#), "{upstream}");
+    }
+
+    #[test]
+    fn a_conversation_is_known_by_its_opening() {
+        let hash = |messages: &str| {
+            let mut hasher = DefaultHasher::new();
+            let known = request(&format!(r#""messages":[{messages}]"#)).hash_opening(&mut hasher);
+            known.then(|| hasher.finish())
+        };
+        let opening = r#"{"role":"system","content":"s"},{"role":"user","content":"a"}"#;
+        let later = format!(r#"{opening},{{"role":"assistant","content":"b"}}"#);
+        assert_eq!(hash(opening), hash(&later));
+        let other = opening.replace(r#""a""#, r#""c""#);
+        assert_ne!(hash(opening), hash(&other));
+        assert_eq!(hash(r#"{"role":"system","content":"s"}"#), None);
+    }
 }

@@ -1,5 +1,7 @@
 //! `torture`: plays many seeds and says what came of them, so that anybody can
-//! play the same again.
+//! play the same again. `planet`: the rule by which providers are chosen, measured.
+
+mod planet;
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -26,6 +28,8 @@ enum Command {
     Story(Told),
     /// Plays seeds and checks after every event that nobody's money is lost.
     Torture(Torture),
+    /// Plays the rule by which providers are chosen on ten thousand of them, beside other rules.
+    Planet(planet::Planet),
 }
 
 #[derive(Debug, clap::Args)]
@@ -77,6 +81,7 @@ fn main() -> ExitCode {
     let torture = match Cli::parse().command {
         Command::Torture(torture) => torture,
         Command::Story(told) => return tell(&told),
+        Command::Planet(args) => return planet::planet(&args),
     };
     let summary = run(&torture);
     let mut out = std::io::stdout().lock();

@@ -8,7 +8,7 @@ use market::{Address, Amount, LedgerError};
 use openai::BadRequest;
 use serde_json::{Value, json};
 
-use crate::scripted::{ASK, STREAM, Town, USAGE, chunk, model};
+use crate::scripted::{ASK, ROUTE, STREAM, Town, USAGE, chunk, model};
 use crate::wire::{code, request};
 
 const ASK_USAGE: &str = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"hi"}]}"#;
@@ -37,6 +37,7 @@ async fn a_stream_is_forwarded_as_it_comes() {
         head.header("x-lethe-provider").to_lowercase(),
         format!("0x{}", "08".repeat(20))
     );
+    assert_eq!(head.header("x-lethe-route"), ROUTE);
     assert!(head.header("x-request-id").starts_with("req_"));
     // The first chunk is here while the second is not even made.
     assert_eq!(wire.chunk().await, Ok(Some(event(&chunk("Hel")))));
@@ -195,6 +196,15 @@ async fn what_fails_before_the_first_chunk_has_a_status() {
             "",
         ),
         (
+            InferError::NobodyFits {
+                model: "m".into(),
+                reasons: "0xaa: it is busy".into(),
+            },
+            412,
+            "preferences_not_met",
+            "",
+        ),
+        (
             InferError::Overloaded { running: 9 },
             503,
             "overloaded",
@@ -279,6 +289,10 @@ fn again(error: &InferError) -> InferError {
             model: model.clone(),
             demanded,
             offered,
+        },
+        InferError::NobodyFits { model, reasons } => InferError::NobodyFits {
+            model: model.clone(),
+            reasons: reasons.clone(),
         },
         InferError::Overloaded { running } => InferError::Overloaded { running: *running },
         InferError::Payment { .. } => unpaid(),

@@ -79,7 +79,13 @@ async fn the_page_is_served_and_its_data_needs_the_key() {
             .contains("default-src 'none'")
     );
     assert!(page.text().await.unwrap().contains("page.js"));
-    for path in ["api/state", "api/events", "api/money"] {
+    for path in [
+        "api/state",
+        "api/events",
+        "api/money",
+        "api/route?model=m",
+        "api/routes/00",
+    ] {
         assert_eq!(
             reqwest::get(format!("{root}{path}"))
                 .await
@@ -111,4 +117,52 @@ async fn the_answers_bytes_cross_the_sockets() {
         crossed >= chunks as u64,
         "{crossed} bytes crossed, the answers had {chunks}"
     );
+}
+
+/// What a request prefers is heeded, what contradicts itself refused, and
+/// where an answer came from can be looked up, without a word of it.
+#[tokio::test]
+async fn why_an_answer_came_from_where_it_came_can_be_looked_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Running::start(folder.path(), &UP);
+    let client = Client::of(&up);
+    let asked = client.ask("lethe-demo:floor", "What is a glacier?").await;
+    assert_eq!(asked.status(), 200);
+    let id = asked.headers()["x-lethe-route"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let provider = asked.headers()["x-lethe-provider"]
+        .to_str()
+        .unwrap()
+        .to_lowercase();
+    asked.text().await.unwrap();
+    let route = client.api("GET", &format!("/api/routes/{id}")).await;
+    assert_eq!(route["asked"][0]["provider"], provider.as_str());
+    assert_eq!(route["asked"][0]["ending"], "answered");
+    let choice = &route["choices"][0];
+    assert_eq!(choice["model"], "lethe-demo");
+    let ranked = choice["ranked"].as_array().unwrap();
+    let price = |ranked: &Value| -> u128 {
+        let price = ranked["terms"]["price"].as_str().unwrap();
+        price.parse().unwrap()
+    };
+    assert!(ranked.iter().all(|other| price(&ranked[0]) <= price(other)));
+    assert!(!route.to_string().contains("glacier"), "{route}");
+
+    let shown = ended(folder.path(), &["route", "show", &id]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(
+        shown.contains(&provider) && shown.contains("answered"),
+        "{shown}"
+    );
+    let told = ended(folder.path(), &["route", "explain", "lethe-demo", "--json"]);
+    let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!(
+        told["choices"][0]["ranked"].as_array().unwrap().len(),
+        ranked.len()
+    );
+    assert!(told["asked"].as_array().unwrap().is_empty());
+    let unknown = ended(folder.path(), &["route", "show", &"0".repeat(32)]);
+    assert!(!unknown.status.success());
 }

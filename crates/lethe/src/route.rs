@@ -1,0 +1,238 @@
+//! `lethe route`: why a request goes where it goes. A running node tells it at
+//! `/api/route` and `/api/routes/{id}`; the command asks that node and prints
+//! a table. Nothing of what was asked or answered is in it.
+
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use consumer::{Consumer, RouteId};
+use market::{Amount, Demand};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::cli;
+use crate::client::{Client, ClientError, json};
+use crate::doorkeeper::{guarded, refuse};
+use crate::output;
+use crate::policies::MOR_DECIMALS;
+
+/// The routes of a node that buys, behind its key.
+pub(crate) fn routes(consumer: Consumer, key: &str) -> Router {
+    let behind_key = [
+        ("/api/route", get(explain)),
+        ("/api/routes/{id}", get(found)),
+    ];
+    guarded(behind_key, key).with_state(consumer)
+}
+
+/// What would be chosen.
+#[derive(Debug, Deserialize)]
+struct Question {
+    model: String,
+    #[serde(default)]
+    demand: String,
+}
+
+async fn explain(State(consumer): State<Consumer>, Query(question): Query<Question>) -> Response {
+    let demand: Demand = match question.demand.parse() {
+        Ok(demand) => demand,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, &format!("demand: {error}")),
+    };
+    Json(consumer.explain(&question.model, &demand)).into_response()
+}
+
+async fn found(State(consumer): State<Consumer>, Path(id): Path<String>) -> Response {
+    let id: RouteId = match id.parse() {
+        Ok(id) => id,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, &format!("{error}")),
+    };
+    match consumer.found(id) {
+        Some(route) => Json(route).into_response(),
+        None => {
+            let message = "no such route; only the last few hundred of this run are kept";
+            refuse(StatusCode::NOT_FOUND, message)
+        }
+    }
+}
+
+/// Asks the running node, and prints.
+pub(crate) async fn route(args: cli::Route) -> Result<(), ClientError> {
+    let client = Client::of(args.data.folder)?;
+    let path = match &args.act {
+        cli::RouteAct::Explain { model, demand } => {
+            let escaped = |text: &str| {
+                let escape = |byte: u8| match byte {
+                    b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
+                        char::from(byte).to_string()
+                    }
+                    byte => format!("%{byte:02x}"),
+                };
+                text.bytes().map(escape).collect::<String>()
+            };
+            let demand = demand.as_deref().unwrap_or_default();
+            format!(
+                "/api/route?model={}&demand={}",
+                escaped(model),
+                escaped(demand)
+            )
+        }
+        cli::RouteAct::Show { id } => format!("/api/routes/{id}"),
+    };
+    let told: Value = json(client.get(&path).await?).await?;
+    match args.json {
+        true => output::json(&told),
+        false => output::text(table(&told)),
+    }
+    Ok(())
+}
+
+/// A route's id, checked before it becomes a part of a path.
+pub(crate) fn id(text: &str) -> Result<String, String> {
+    let id: Result<RouteId, _> = text.parse();
+    id.map(|id| id.to_string())
+        .map_err(|error| error.to_string())
+}
+
+fn table(told: &Value) -> String {
+    let mut text = String::new();
+    for choice in list(&told["choices"]) {
+        let (model, reason) = (said(&choice["model"]), said(&choice["reason"]));
+        text.push_str(&format!(
+            "{model}: {} offers; first because {reason}\n",
+            choice["offers"]
+        ));
+        text.push_str(&format!(
+            "  {:<42}  {:>12}  {:>9}  {:>9}  {:>8}  {:>7}  {:>8}  {:>7}  {}\n",
+            "provider", "cost", "price", "time", "wait", "running", "way", "quality", "how"
+        ));
+        for ranked in list(&choice["ranked"]) {
+            text.push_str(&row(ranked));
+        }
+        for unfit in list(&choice["unfit"]) {
+            let why = reason_of(unfit);
+            text.push_str(&format!(
+                "  {:<42}  not asked: {why}\n",
+                said(&unfit["provider"])
+            ));
+        }
+        if let Some(more) = choice["more_unfit"].as_u64().filter(|more| *more > 0) {
+            text.push_str(&format!("  and {more} more that do not fit\n"));
+        }
+    }
+    for asked in list(&told["asked"]) {
+        text.push_str(&format!(
+            "asked {}: {}\n",
+            said(&asked["provider"]),
+            said(&asked["ending"])
+        ));
+    }
+    if text.is_empty() {
+        text.push_str("nothing is known of it\n");
+    }
+    text
+}
+
+fn row(ranked: &Value) -> String {
+    let terms = &ranked["terms"];
+    let ms = |name: &str| format!("{} ms", terms[name].as_u64().unwrap_or(0) / 1000);
+    let quality = terms["quality_permille"].as_u64().unwrap_or(0);
+    let last = &ranked["standing"]["last-resort"];
+    let how = match last.is_null() {
+        true => said(&ranked["drawn"]),
+        false => format!("last resort: {}", reason_of(last)),
+    };
+    let sticky = match terms["sticky"].as_bool() {
+        Some(true) => " (x 0.3)",
+        _ => "",
+    };
+    format!(
+        "  {:<42}  {:>12}  {:>9}  {:>9}  {:>8}  {:>7}  {:>8}  {:>5}.{} %  {how}{sticky}\n",
+        said(&ranked["provider"]),
+        milli(&terms["total"]),
+        milli(&terms["price"]),
+        milli(&terms["time"]),
+        ms("wait_us"),
+        terms["running"].to_string(),
+        ms("trip_us"),
+        quality / 10,
+        quality % 10,
+    )
+}
+
+/// Why it does not fit, with its figures.
+fn reason_of(misfit: &Value) -> String {
+    let mut words = said(&misfit["reason"]);
+    for (name, value) in misfit.as_object().into_iter().flatten() {
+        if name != "reason" && name != "provider" {
+            words.push_str(&format!(", {name} {}", said(value)));
+        }
+    }
+    words
+}
+
+/// A sum in thousandths of MOR.
+fn milli(value: &Value) -> String {
+    const DIGITS: usize = 6;
+    let amount: Option<Amount> = value.as_str().and_then(|text| text.parse().ok());
+    let text = amount.unwrap_or_default().to_decimal(MOR_DECIMALS - 3);
+    match text.find('.') {
+        Some(point) => text[..text.len().min(point + DIGITS)].to_owned(),
+        None => text,
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// A text of the node, which may have it from elsewhere.
+fn said(value: &Value) -> String {
+    match value.as_str() {
+        Some(text) => output::plain(text),
+        None => output::plain(&value.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_candidate_has_a_line_with_its_terms_and_its_reason() {
+        let terms = json!({
+            "wait_us": 250_000, "running": 2, "trip_us": 40_000, "quality_permille": 951,
+            "total": "1234567000000000", "price": "234567000000000", "time": "1000000000000000", "sticky": true,
+        });
+        let told = json!({
+            "choices": [{
+                "model": "m", "reason": "it is new", "offers": 3, "more_unfit": 2,
+                "ranked": [
+                    { "provider": "0xaa", "drawn": "chance", "standing": "fits", "terms": terms },
+                    { "provider": "0xbb", "drawn": "listed", "terms": terms,
+                      "standing": { "last-resort": { "reason": "busy", "wait_ms": 12 } } },
+                ],
+                "unfit": [{ "provider": "0xcc", "reason": "price", "price": "3", "cap": "2" }],
+            }],
+            "asked": [{ "provider": "0xaa", "ending": "answered" }],
+        });
+        let text = table(&told);
+        for part in [
+            "m: 3 offers; first because it is new",
+            "1.23456  ",
+            "250 ms",
+            "95.1 %",
+            "chance (x 0.3)",
+            "last resort: busy, wait_ms 12",
+            "not asked: price, price 3, cap 2",
+            "and 2 more",
+            "asked 0xaa: answered",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert_eq!(table(&json!({})), "nothing is known of it\n");
+    }
+}

@@ -1,0 +1,598 @@
+//! What a request prefers: OpenRouter's `provider` object, `models` and the
+//! suffixes `:nitro` and `:floor`, read and checked.
+//!
+//! Providers are named by their account. Prices are in MOR,
+//! per million tokens or for the whole request.
+//! What contradicts itself is refused, not guessed at, and so is a field that
+//! we do not know: a preference that is silently not heeded helps nobody.
+
+use core::fmt;
+
+use market::{Address, Amount, Demand, Upstream};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// How offers are ordered where something else than the whole cost counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sort {
+    /// The cheapest first. `:floor`.
+    Price,
+    /// The fastest tokens first. `:nitro`.
+    Throughput,
+    /// The soonest first token first.
+    Latency,
+}
+
+/// The precision of a model's weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Quantization {
+    /// 4-bit integers.
+    Int4,
+    /// 8-bit integers.
+    Int8,
+    /// 4-bit floats.
+    Fp4,
+    /// 6-bit floats.
+    Fp6,
+    /// 8-bit floats.
+    Fp8,
+    /// 16-bit floats.
+    Fp16,
+    /// 16-bit floats with the exponent of 32.
+    Bf16,
+    /// 32-bit floats.
+    Fp32,
+    /// Not declared.
+    Unknown,
+}
+
+impl Quantization {
+    const ALL: [(&'static str, Self); 9] = [
+        ("int4", Self::Int4),
+        ("int8", Self::Int8),
+        ("fp4", Self::Fp4),
+        ("fp6", Self::Fp6),
+        ("fp8", Self::Fp8),
+        ("fp16", Self::Fp16),
+        ("bf16", Self::Bf16),
+        ("fp32", Self::Fp32),
+        ("unknown", Self::Unknown),
+    ];
+}
+
+impl fmt::Display for Quantization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::ALL.iter().find(|(_, known)| known == self);
+        f.write_str(name.map_or("unknown", |(name, _)| name))
+    }
+}
+
+/// Caps on prices, in base units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct MaxPrice {
+    /// Of a million tokens of the request.
+    pub prompt: Option<Amount>,
+    /// Of a million tokens of the answer.
+    pub completion: Option<Amount>,
+    /// Of both together, as estimated.
+    pub request: Option<Amount>,
+}
+
+/// Who may answer, and who first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Preferences {
+    /// Asked first, in this order.
+    pub order: Vec<Address>,
+    /// Nobody else.
+    pub only: Option<Vec<Address>>,
+    /// Never.
+    pub ignore: Vec<Address>,
+    /// What counts in place of the whole cost.
+    pub sort: Option<Sort>,
+    /// Whether others are asked when those of `order`, or the first one, do not answer.
+    pub allow_fallbacks: bool,
+    /// Caps.
+    pub max_price: MaxPrice,
+    /// Precisions that are allowed.
+    pub quantizations: Option<Vec<Quantization>>,
+    /// Whether somebody behind the provider may read along.
+    pub allow_collection: bool,
+    /// Only who declares that it heeds every field of the request.
+    pub require_parameters: bool,
+}
+
+impl Default for Preferences {
+    /// Everybody may answer, others are asked when one does not.
+    fn default() -> Self {
+        Self {
+            order: Vec::new(),
+            only: None,
+            ignore: Vec::new(),
+            sort: None,
+            allow_fallbacks: true,
+            max_price: MaxPrice::default(),
+            quantizations: None,
+            allow_collection: true,
+            require_parameters: false,
+        }
+    }
+}
+
+/// What a request says of routing: which models, in order, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wishes {
+    /// Names of models, the first choice first; without suffixes.
+    pub models: Vec<String>,
+    /// The rest.
+    pub preferences: Preferences,
+}
+
+/// A preference that cannot be heeded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct PreferenceError {
+    /// Which field.
+    pub field: String,
+    /// What is there, and what is allowed.
+    pub problem: String,
+}
+
+type Read<T> = Result<T, PreferenceError>;
+
+/// Providers that may be named in one list.
+const NAMED_MAX: usize = 64;
+/// Models that may be named behind the first.
+const MODELS_MAX: usize = 8;
+/// Digits after the point of MOR.
+const DECIMALS: u8 = 18;
+const SORTS: [(&str, Sort); 3] = [
+    ("price", Sort::Price),
+    ("throughput", Sort::Throughput),
+    ("latency", Sort::Latency),
+];
+const SUFFIXES: [(&str, Sort); 2] = [(":nitro", Sort::Throughput), (":floor", Sort::Price)];
+
+impl Wishes {
+    /// Reads a request's `model`, and its `provider` and `models` as JSON text
+    /// where they are there.
+    pub fn read(model: &str, provider: Option<&str>, models: Option<&str>) -> Read<Self> {
+        let mut preferences = match provider.map(|text| json("provider", text)).transpose()? {
+            None | Some(Value::Null) => Preferences::default(),
+            Some(Value::Object(fields)) => Preferences::of(&fields)?,
+            Some(other) => return Err(mismatch("provider", &other, "an object")),
+        };
+        let (name, suffix) = plain(model);
+        let mut wished = vec![name.to_owned()];
+        for name in named_models(models)? {
+            let (name, other) = plain(&name);
+            if other.is_some() && other != suffix {
+                let problem = "a suffix that the first model does not have; \
+                               allowed: the same suffix on all of them, or provider.sort";
+                return Err(fault("models", problem));
+            }
+            if !wished.iter().any(|before| before == name) {
+                wished.push(name.to_owned());
+            }
+        }
+        if let Some((text, sort)) = suffix {
+            if preferences.sort.is_some_and(|other| other != sort) {
+                let problem =
+                    format!("contradicts {text:?} behind the model's name; give one of them");
+                return Err(fault("provider.sort", problem));
+            }
+            preferences.sort = Some(sort);
+        }
+        Ok(Self {
+            models: wished,
+            preferences,
+        })
+    }
+}
+
+/// A name without its suffix, and what that means.
+fn plain(model: &str) -> (&str, Option<(&'static str, Sort)>) {
+    for (text, sort) in SUFFIXES {
+        if let Some(name) = model.strip_suffix(text).filter(|name| !name.is_empty()) {
+            return (name, Some((text, sort)));
+        }
+    }
+    (model, None)
+}
+
+fn named_models(models: Option<&str>) -> Read<Vec<String>> {
+    let value = models.map(|text| json("models", text)).transpose()?;
+    let names = match value {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(value) => texts("models", &value)?,
+    };
+    if names.len() > MODELS_MAX {
+        let problem = format!("{} names; at most {MODELS_MAX} are allowed", names.len());
+        return Err(fault("models", problem));
+    }
+    match names.iter().position(|name| name.trim().is_empty()) {
+        Some(n) => Err(fault(format!("models[{n}]"), "empty; give a model's name")),
+        None => Ok(names),
+    }
+}
+
+impl Preferences {
+    const FIELDS: [&'static str; 9] = [
+        "order",
+        "only",
+        "ignore",
+        "sort",
+        "allow_fallbacks",
+        "max_price",
+        "quantizations",
+        "data_collection",
+        "require_parameters",
+    ];
+
+    /// What `allow_collection` comes to: nobody reads along.
+    pub(crate) fn collection(&self) -> Demand {
+        Demand {
+            upstream: (!self.allow_collection).then_some(Upstream::OwnEngine),
+            ..Demand::default()
+        }
+    }
+
+    fn of(fields: &Map<String, Value>) -> Read<Self> {
+        if let Some(name) = fields
+            .keys()
+            .find(|name| !Self::FIELDS.contains(&name.as_str()))
+        {
+            let name: String = name.chars().take(40).collect();
+            let allowed = Self::FIELDS.join(", ");
+            let problem = format!("unknown field {name:?}; allowed: {allowed}");
+            return Err(fault("provider", problem));
+        }
+        let given = |name: &str| fields.get(name).filter(|value| !value.is_null());
+        let accounts = |name: &str| given(name).map(|value| accounts(name, value)).transpose();
+        let flag = |name: &str| given(name).map(|value| flag(name, value)).transpose();
+        let order = accounts("order")?;
+        let preferences = Self {
+            order: order.clone().unwrap_or_default(),
+            only: accounts("only")?,
+            ignore: accounts("ignore")?.unwrap_or_default(),
+            sort: given("sort")
+                .map(|value| one_of("provider.sort", value, &SORTS))
+                .transpose()?,
+            allow_fallbacks: flag("allow_fallbacks")?.unwrap_or(true),
+            max_price: given("max_price")
+                .map(max_price)
+                .transpose()?
+                .unwrap_or_default(),
+            quantizations: given("quantizations").map(quantizations).transpose()?,
+            allow_collection: given("data_collection")
+                .map(|value| {
+                    let allowed = [("allow", true), ("deny", false)];
+                    one_of("provider.data_collection", value, &allowed)
+                })
+                .transpose()?
+                .unwrap_or(true),
+            require_parameters: flag("require_parameters")?.unwrap_or(false),
+        };
+        preferences.agree(order.is_some())?;
+        Ok(preferences)
+    }
+
+    /// That they do not contradict each other.
+    fn agree(&self, has_order: bool) -> Read<()> {
+        let only = self.only.as_deref();
+        if only.is_some_and(<[_]>::is_empty) {
+            return Err(fault(
+                "provider.only",
+                "empty: nobody could answer; name one, or leave it out",
+            ));
+        }
+        let both = |list: &[Address]| list.iter().find(|one| self.ignore.contains(one)).copied();
+        for (name, list) in [("only", only.unwrap_or_default()), ("order", &self.order)] {
+            if let Some(account) = both(list) {
+                let problem =
+                    format!("provider.ignore names {account} too; name it in one of them");
+                return Err(fault(format!("provider.{name}"), problem));
+            }
+        }
+        let outside = |only: &[Address]| self.order.iter().find(|one| !only.contains(one)).copied();
+        if let Some(account) = only.and_then(outside) {
+            let problem = format!("{account} is not in provider.only; allowed: those that are");
+            return Err(fault("provider.order", problem));
+        }
+        if has_order && self.order.is_empty() && !self.allow_fallbacks {
+            let problem = "false, and provider.order is empty: nobody could answer; \
+                           name one in it, or allow fallbacks";
+            return Err(fault("provider.allow_fallbacks", problem));
+        }
+        if self.sort.is_some() && !self.order.is_empty() && !self.allow_fallbacks {
+            let problem =
+                "provider.order decides already, and no fallbacks are allowed; give one of them";
+            return Err(fault("provider.sort", problem));
+        }
+        Ok(())
+    }
+}
+
+fn fault(field: impl Into<String>, problem: impl Into<String>) -> PreferenceError {
+    PreferenceError {
+        field: field.into(),
+        problem: problem.into(),
+    }
+}
+
+fn json(field: &str, text: &str) -> Read<Value> {
+    serde_json::from_str(text).map_err(|error| fault(field, error.to_string()))
+}
+
+fn mismatch(field: impl Into<String>, value: &Value, allowed: &str) -> PreferenceError {
+    let shown: String = value.to_string().chars().take(60).collect();
+    fault(field, format!("{shown}; allowed: {allowed}"))
+}
+
+fn flag(name: &str, value: &Value) -> Read<bool> {
+    let field = || format!("provider.{name}");
+    value
+        .as_bool()
+        .ok_or_else(|| mismatch(field(), value, "true or false"))
+}
+
+fn texts(field: &str, value: &Value) -> Read<Vec<String>> {
+    let Value::Array(elements) = value else {
+        return Err(mismatch(field, value, "an array of strings"));
+    };
+    let text = |(n, element): (usize, &Value)| match element {
+        Value::String(text) => Ok(text.clone()),
+        other => Err(mismatch(format!("{field}[{n}]"), other, "a string")),
+    };
+    elements.iter().enumerate().map(text).collect()
+}
+
+fn accounts(name: &str, value: &Value) -> Read<Vec<Address>> {
+    let field = format!("provider.{name}");
+    let texts = texts(&field, value)?;
+    if texts.len() > NAMED_MAX {
+        let problem = format!("{} providers; at most {NAMED_MAX} are allowed", texts.len());
+        return Err(fault(field, problem));
+    }
+    let mut accounts: Vec<Address> = Vec::with_capacity(texts.len());
+    for (n, text) in texts.iter().enumerate() {
+        let account = text.parse().map_err(|_| {
+            let shown: String = text.chars().take(60).collect();
+            let problem = format!("{shown:?}; allowed: a provider's account, 0x and 40 hex digits");
+            fault(format!("{field}[{n}]"), problem)
+        })?;
+        if !accounts.contains(&account) {
+            accounts.push(account);
+        }
+    }
+    Ok(accounts)
+}
+
+fn one_of<T: Copy>(field: &str, value: &Value, allowed: &[(&str, T)]) -> Read<T> {
+    let found = value.as_str();
+    let known = allowed.iter().find(|(name, _)| Some(*name) == found);
+    known.map(|(_, meaning)| *meaning).ok_or_else(|| {
+        let names: Vec<_> = allowed.iter().map(|(name, _)| *name).collect();
+        mismatch(field, value, &format!("one of {}", names.join(", ")))
+    })
+}
+
+fn quantizations(value: &Value) -> Read<Vec<Quantization>> {
+    let field = "provider.quantizations";
+    let named = texts(field, value)?;
+    if named.is_empty() {
+        return Err(fault(
+            field,
+            "empty: nobody could answer; name one, or leave it out",
+        ));
+    }
+    let known = |(n, text): (usize, String)| {
+        one_of(
+            &format!("{field}[{n}]"),
+            &Value::String(text),
+            &Quantization::ALL,
+        )
+    };
+    named.into_iter().enumerate().map(known).collect()
+}
+
+fn max_price(value: &Value) -> Read<MaxPrice> {
+    let Value::Object(caps) = value else {
+        let allowed = "an object with prompt, completion, request";
+        return Err(mismatch("provider.max_price", value, allowed));
+    };
+    let mut most = MaxPrice::default();
+    for (name, value) in caps {
+        let cap = match name.as_str() {
+            "prompt" => &mut most.prompt,
+            "completion" => &mut most.completion,
+            "request" => &mut most.request,
+            _ => {
+                let name: String = name.chars().take(40).collect();
+                let problem =
+                    format!("unknown field {name:?}; allowed: prompt, completion, request");
+                return Err(fault("provider.max_price", problem));
+            }
+        };
+        let text = match value {
+            Value::Null => continue,
+            Value::Number(number) => number.to_string(),
+            Value::String(text) => text.clone(),
+            _ => String::new(),
+        };
+        *cap = Some(Amount::from_decimal(&text, DECIMALS).map_err(|_| {
+            let allowed =
+                "MOR (per million tokens; for request: in all) as a decimal number, like 1.5";
+            mismatch(format!("provider.max_price.{name}"), value, allowed)
+        })?);
+    }
+    Ok(most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "0x00000000000000000000000000000000000000aa";
+    const B: &str = "0x00000000000000000000000000000000000000bb";
+
+    fn read(provider: &str) -> Read<Preferences> {
+        Wishes::read("m", Some(provider), None).map(|wishes| wishes.preferences)
+    }
+
+    fn refused(provider: &str) -> String {
+        read(provider).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn all_of_it_is_read() {
+        let text = format!(
+            r#"{{"order":["{A}"],"only":["{A}","{B}"],"ignore":[],"sort":"latency","allow_fallbacks":true,
+                "max_price":{{"prompt":0.5,"completion":"2"}},"quantizations":["fp8","unknown"],
+                "data_collection":"deny","require_parameters":true}}"#
+        );
+        let (a, b): (Address, Address) = (A.parse().unwrap(), B.parse().unwrap());
+        let expected = Preferences {
+            order: vec![a],
+            only: Some(vec![a, b]),
+            ignore: vec![],
+            sort: Some(Sort::Latency),
+            allow_fallbacks: true,
+            max_price: MaxPrice {
+                prompt: Some(Amount::new(500_000_000_000_000_000)),
+                completion: Some(Amount::new(2_000_000_000_000_000_000)),
+                request: None,
+            },
+            quantizations: Some(vec![Quantization::Fp8, Quantization::Unknown]),
+            allow_collection: false,
+            require_parameters: true,
+        };
+        assert_eq!(read(&text).unwrap(), expected);
+        for nothing in ["null", "{}", r#"{"order":null,"sort":null}"#] {
+            assert_eq!(read(nothing).unwrap(), Preferences::default());
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_what_is_allowed() {
+        let cases = [
+            ("[]", "provider: []; allowed: an object"),
+            (
+                r#"{"sorted":1}"#,
+                "provider: unknown field \"sorted\"; allowed: order,",
+            ),
+            (
+                r#"{"sort":"speed"}"#,
+                "provider.sort: \"speed\"; allowed: one of price, throughput, latency",
+            ),
+            (
+                r#"{"order":"x"}"#,
+                "provider.order: \"x\"; allowed: an array",
+            ),
+            (
+                r#"{"order":["openai"]}"#,
+                "provider.order[0]: \"openai\"; allowed: a provider's account",
+            ),
+            (r#"{"only":[3]}"#, "provider.only[0]: 3; allowed: a string"),
+            (
+                r#"{"allow_fallbacks":"no"}"#,
+                "provider.allow_fallbacks: \"no\"; allowed: true or false",
+            ),
+            (
+                r#"{"max_price":1}"#,
+                "provider.max_price: 1; allowed: an object",
+            ),
+            (
+                r#"{"max_price":{"image":1}}"#,
+                "provider.max_price: unknown field \"image\"",
+            ),
+            (
+                r#"{"max_price":{"prompt":-1}}"#,
+                "provider.max_price.prompt: -1; allowed: MOR (per million",
+            ),
+            (
+                r#"{"quantizations":["q4"]}"#,
+                "provider.quantizations[0]: \"q4\"; allowed: one of int4",
+            ),
+            (
+                r#"{"data_collection":"no"}"#,
+                "provider.data_collection: \"no\"; allowed: one of allow, deny",
+            ),
+        ];
+        for (text, expected) in cases {
+            let told = refused(text);
+            assert!(told.starts_with(expected), "{text}: {told}");
+        }
+        let many = serde_json::to_string(&vec![A; NAMED_MAX + 1]).unwrap();
+        assert!(refused(&format!(r#"{{"order":{many}}}"#)).contains("at most 64"));
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused_and_both_sides_are_named() {
+        let cases = [
+            (
+                format!(r#"{{"only":["{A}"],"ignore":["{A}"]}}"#),
+                "provider.only",
+                "provider.ignore",
+            ),
+            (
+                format!(r#"{{"order":["{A}"],"ignore":["{A}"]}}"#),
+                "provider.order",
+                "provider.ignore",
+            ),
+            (
+                format!(r#"{{"order":["{A}"],"only":["{B}"]}}"#),
+                "provider.order",
+                "provider.only",
+            ),
+            (
+                r#"{"order":[],"allow_fallbacks":false}"#.to_owned(),
+                "provider.allow_fallbacks",
+                "provider.order",
+            ),
+            (
+                format!(r#"{{"order":["{A}"],"allow_fallbacks":false,"sort":"price"}}"#),
+                "provider.sort",
+                "provider.order",
+            ),
+            (
+                r#"{"only":[]}"#.to_owned(),
+                "provider.only",
+                "nobody could answer",
+            ),
+            (
+                r#"{"quantizations":[]}"#.to_owned(),
+                "provider.quantizations",
+                "nobody could answer",
+            ),
+        ];
+        for (text, field, other) in cases {
+            let error = read(&text).unwrap_err();
+            assert_eq!(error.field, field, "{text}");
+            assert!(error.problem.contains(other), "{text}: {error}");
+        }
+        let error = Wishes::read("m:floor", Some(r#"{"sort":"latency"}"#), None).unwrap_err();
+        assert_eq!(error.field, "provider.sort");
+        let error = Wishes::read("m:floor", None, Some(r#"["n:nitro"]"#)).unwrap_err();
+        assert_eq!(error.field, "models");
+    }
+
+    #[test]
+    fn models_come_in_order_and_a_suffix_is_a_way_to_sort() {
+        let wishes = Wishes::read("a:nitro", None, Some(r#"["b:nitro","a","c"]"#)).unwrap();
+        assert_eq!(wishes.models, ["a", "b", "c"]);
+        assert_eq!(wishes.preferences.sort, Some(Sort::Throughput));
+        let wishes = Wishes::read("qwen2.5:7b", None, Some("null")).unwrap();
+        assert_eq!(wishes.models, ["qwen2.5:7b"]);
+        for bad in [
+            r#""b""#,
+            r#"[""]"#,
+            "[1]",
+            r#"["1","2","3","4","5","6","7","8","9"]"#,
+        ] {
+            let error = Wishes::read("a", None, Some(bad)).unwrap_err();
+            assert!(error.field.starts_with("models"), "{bad}: {error}");
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! All offers of one model, arranged so that choosing does not look at each.
+//!
+//! Built anew when offers change, used for every request until then.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use market::{Address, Amount, Labels, Rates, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::chance::Chance;
+use crate::preferences::Quantization;
+
+/// What probably fails together: one hand, one data centre, one network.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Operator(pub u64);
+
+/// One offer, as far as choosing looks at it.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    /// Whose.
+    pub provider: Address,
+    /// What it probably fails together with.
+    pub operator: Operator,
+    /// What it staked, in MOR.
+    pub stake: Amount,
+    /// The price.
+    pub rates: Rates,
+    /// The quote is good before this moment.
+    pub expires_at: Timestamp,
+    /// Tokens of request and answer together that fit.
+    pub context_length: Option<u32>,
+    /// The longest answer sold.
+    pub output_tokens_max: Option<u32>,
+    /// What is proved about an answer's privacy.
+    pub labels: Labels,
+    /// The precision of the weights, if it is declared.
+    pub quantization: Option<Quantization>,
+    /// Fields of a request that it heeds, if it declares them.
+    pub parameters: Option<Vec<String>>,
+    /// Whether it can be asked: its address and key are known.
+    pub reachable: bool,
+}
+
+/// The offers of one model.
+#[derive(Debug, Default)]
+pub struct Shelf {
+    listings: Vec<Listing>,
+    places: HashMap<Address, usize>,
+    by_price: Vec<usize>,
+    /// Sums of weights up to and including each place.
+    weights: Vec<u64>,
+    pub(crate) by_blank_score: OnceLock<Vec<usize>>,
+}
+
+impl Shelf {
+    /// No operator is drawn more often than in one of so many cases, whatever it stakes.
+    pub const OPERATOR_ONE_IN: u64 = 5;
+    /// Stakes count in thousandths of MOR.
+    const STAKE_UNIT: u128 = 1_000_000_000_000_000;
+    /// The root of a stake counts up to this.
+    const ROOT_MAX: u64 = 1 << 32;
+
+    /// Arranges offers.
+    pub fn new(listings: Vec<Listing>) -> Self {
+        let mut by_price: Vec<usize> = (0..listings.len()).collect();
+        let price = |place: usize| {
+            let rates = listings[place].rates;
+            let sum = rates.input_per_million.plus(rates.output_per_million);
+            sum.unwrap_or(Amount::new(u128::MAX))
+        };
+        by_price.sort_by_cached_key(|place| (price(*place), listings[*place].provider));
+        let mut places = HashMap::with_capacity(listings.len());
+        for place in &by_price {
+            places.entry(listings[*place].provider).or_insert(*place);
+        }
+        let weights = weights(&listings);
+        Self {
+            listings,
+            places,
+            by_price,
+            weights,
+            by_blank_score: OnceLock::new(),
+        }
+    }
+
+    /// How many offers there are.
+    pub fn len(&self) -> usize {
+        self.listings.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.listings.is_empty()
+    }
+
+    /// The offer at a place.
+    pub fn at(&self, place: usize) -> Option<&Listing> {
+        self.listings.get(place)
+    }
+
+    /// Where a provider's cheapest offer is.
+    pub fn place(&self, provider: &Address) -> Option<usize> {
+        self.places.get(provider).copied()
+    }
+
+    /// All places, the cheapest offer first.
+    pub(crate) fn by_price(&self) -> &[usize] {
+        &self.by_price
+    }
+
+    pub(crate) fn listings(&self) -> &[Listing] {
+        &self.listings
+    }
+
+    /// A place, drawn by the square root of the stake.
+    pub(crate) fn draw(&self, chance: &mut Chance) -> Option<usize> {
+        let all = *self.weights.last()?;
+        let drawn = chance.below(all);
+        Some(self.weights.partition_point(|sum| *sum <= drawn))
+    }
+}
+
+/// Square roots of stakes, those of one operator together at most a share of all.
+fn weights(listings: &[Listing]) -> Vec<u64> {
+    let own = |listing: &Listing| {
+        let root = (listing.stake.base_units() / Shelf::STAKE_UNIT).isqrt();
+        let root = u64::try_from(root).unwrap_or(u64::MAX).min(Shelf::ROOT_MAX);
+        // Finer than whole numbers, so that a share of it can be taken.
+        (root + 1) * 1024
+    };
+    let mut operators: HashMap<Operator, u64> = HashMap::new();
+    for listing in listings {
+        let weight = own(listing);
+        let sum = operators.entry(listing.operator).or_default();
+        *sum = sum.saturating_add(weight);
+    }
+    let cap = operator_cap(operators.values().copied().collect());
+    let mut sum = 0_u64;
+    let capped = |listing: &Listing| {
+        let (weight, together) = (own(listing), operators[&listing.operator]);
+        let scaled = u128::from(weight) * u128::from(cap) / u128::from(together.max(1));
+        match together > cap {
+            true => u64::try_from(scaled).unwrap_or(u64::MAX).max(1),
+            false => weight,
+        }
+    };
+    listings
+        .iter()
+        .map(|listing| {
+            sum = sum.saturating_add(capped(listing));
+            sum
+        })
+        .collect()
+}
+
+/// The most that one operator may weigh so that it is at most a fifth of all,
+/// those that weigh too much cut down. With five and fewer: all weigh alike.
+fn operator_cap(mut operators: Vec<u64>) -> u64 {
+    operators.sort_unstable_by(|a, b| b.cmp(a));
+    let mut rest: u128 = operators.iter().copied().map(u128::from).sum();
+    for (cut, next) in operators.iter().enumerate() {
+        let shares = u64::try_from(cut).ok();
+        let Some(shares) = shares.and_then(|cut| Shelf::OPERATOR_ONE_IN.checked_sub(cut)) else {
+            break;
+        };
+        if shares == 0 {
+            break;
+        }
+        let cap = rest / u128::from(shares);
+        if u128::from(*next) <= cap {
+            return u64::try_from(cap).unwrap_or(u64::MAX);
+        }
+        rest -= u128::from(*next);
+    }
+    operators.last().copied().unwrap_or(1).max(1)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use market::{Network, Payer, Upstream};
+
+    use super::*;
+
+    pub(crate) const LABELS: Labels = Labels {
+        network: Network::Oblivious,
+        payer: Payer::Pseudonym,
+        upstream: Upstream::OwnEngine,
+    };
+
+    /// An offer at so much for a million tokens either way.
+    pub(crate) fn listing(n: u64, price: u128) -> Listing {
+        let mut account = [0; 20];
+        account[12..].copy_from_slice(&n.to_be_bytes());
+        Listing {
+            provider: account.into(),
+            operator: Operator(n),
+            stake: Amount::new(1_000_000_000_000_000_000),
+            rates: Rates {
+                input_per_million: Amount::new(price),
+                output_per_million: Amount::new(price),
+            },
+            expires_at: Timestamp(u64::MAX),
+            context_length: None,
+            output_tokens_max: None,
+            labels: LABELS,
+            quantization: None,
+            parameters: None,
+            reachable: true,
+        }
+    }
+
+    #[test]
+    fn the_stake_counts_by_its_root_and_an_operator_by_its_share_at_most() {
+        let drawn = |stakes: &[(u64, u128)]| {
+            let listings = stakes
+                .iter()
+                .enumerate()
+                .map(|(n, (operator, stake))| Listing {
+                    operator: Operator(*operator),
+                    stake: Amount::new(stake * 1_000_000_000_000_000_000),
+                    ..listing(n as u64, 1)
+                });
+            let shelf = Shelf::new(listings.collect());
+            let (mut chance, mut times) = (Chance::new(1), vec![0_u32; stakes.len()]);
+            for _ in 0..10_000 {
+                times[shelf.draw(&mut chance).unwrap()] += 1;
+            }
+            times
+        };
+        // 32 for each MOR, 64 for four of them; a fifth of 320 is not reached.
+        let times = drawn(&[
+            (0, 1),
+            (1, 4),
+            (2, 1),
+            (3, 1),
+            (4, 1),
+            (5, 1),
+            (6, 1),
+            (7, 1),
+            (8, 1),
+        ]);
+        assert!((1850..2150).contains(&times[1]), "{times:?}");
+        assert!((900..1100).contains(&times[0]), "{times:?}");
+        // Who stakes a million times as much is drawn once in five.
+        let mut whale: Vec<(u64, u128)> = (1..20).map(|n| (n, 1)).collect();
+        whale.push((0, 1_000_000));
+        assert!((1800..2200).contains(&drawn(&whale)[19]));
+        // So is who registers five hundred times.
+        let mut many = vec![(7, 1); 500];
+        many.extend((10..110).map(|n| (n, 1)));
+        let of_one: u32 = drawn(&many)[..500].iter().sum();
+        assert!((1800..2200).contains(&of_one), "{of_one}");
+        let times = drawn(&[(0, 1), (1, 1_000_000)]);
+        assert!((4800..5200).contains(&times[0]), "{times:?}");
+    }
+
+    #[test]
+    fn the_cheapest_is_first_and_a_provider_is_found_at_its_cheapest_offer() {
+        let listings = vec![listing(1, 30), listing(2, 10), listing(1, 20)];
+        let shelf = Shelf::new(listings);
+        assert_eq!(shelf.by_price(), [1, 2, 0]);
+        assert_eq!(shelf.place(&listing(1, 0).provider), Some(2));
+        assert_eq!(shelf.place(&listing(3, 0).provider), None);
+        assert_eq!(Shelf::default().draw(&mut Chance::new(1)), None);
+    }
+}
