@@ -69,7 +69,7 @@ impl std::str::FromStr for Failover {
 
 /// What a caller wants beside the answer.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Wishes {
+pub struct Conditions {
     /// The labels that it insists on; with less the request fails.
     pub demand: Demand,
     /// What to do when a provider is lost.
@@ -91,7 +91,7 @@ pub(crate) enum Next {
 pub(crate) struct Story {
     inner: Arc<Inner>,
     request: ChatRequest,
-    wishes: Wishes,
+    conditions: Conditions,
     started: Instant,
     ttft_ms: u64,
     /// What the caller was told, and the tokens of it: of parts that are over,
@@ -108,15 +108,15 @@ impl Story {
     pub(crate) fn new(
         inner: Arc<Inner>,
         request: ChatRequest,
-        wishes: Wishes,
+        conditions: Conditions,
         started: Instant,
     ) -> Self {
-        let holds_calls = request.has_tools() && wishes.failover == Failover::Continue;
+        let holds_calls = request.has_tools() && conditions.failover == Failover::Continue;
         Self {
             ttft_ms: since_ms(started),
             inner,
             request,
-            wishes,
+            conditions,
             started,
             partial: Partial::default(),
             tokens_before: 0,
@@ -144,7 +144,7 @@ impl Story {
     /// The caller has this, and with it so many tokens of the running part.
     pub(crate) fn told(&mut self, chunks: &[Bytes], tokens: u32) {
         self.tokens = tokens;
-        if self.wishes.failover == Failover::Continue {
+        if self.conditions.failover == Failover::Continue {
             chunks.iter().for_each(|json| self.partial.push(json));
         }
     }
@@ -152,7 +152,7 @@ impl Story {
     /// The running part is lost.
     pub(crate) fn goes_on(&mut self, part: &Part, broken: BrokenError) -> Next {
         self.part_over(part, broken.tokens, None);
-        if self.wishes.failover == Failover::Strict {
+        if self.conditions.failover == Failover::Strict {
             return Next::Broken(broken);
         }
         let problem = broken.problem;
@@ -192,8 +192,8 @@ impl Story {
     fn demand(&self) -> Demand {
         let upstream = self.labels.map(|labels| labels.upstream);
         Demand {
-            upstream: self.wishes.demand.upstream.or(upstream),
-            ..self.wishes.demand
+            upstream: self.conditions.demand.upstream.or(upstream),
+            ..self.conditions.demand
         }
     }
 

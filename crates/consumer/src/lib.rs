@@ -27,7 +27,7 @@ mod view;
 pub use answer::{Answer, PartSummary, Piece, Summary};
 pub use books::{PurseView, read_books};
 pub use error::{BrokenError, InferError, Shortage, StartError};
-pub use failover::{Failover, FailoverError, Wishes};
+pub use failover::{Conditions, Failover, FailoverError};
 pub use paths::PathError;
 pub use payer::{PayerKeys, Pseudonyms};
 pub use payment::PaymentError;

@@ -63,6 +63,15 @@ pub(crate) struct Route {
     conversation: Option<Conversation>,
 }
 
+impl Route {
+    /// Who is asked, one after the other.
+    pub(crate) fn in_order(&self) -> VecDeque<&Candidate> {
+        let each = self.candidates.iter();
+        each.flat_map(|ranked| ranked.iter().take(ATTEMPTS))
+            .collect()
+    }
+}
+
 /// Time spent on a provider by one request; ends when this is dropped.
 pub(crate) struct Asking {
     router: Arc<Router>,
@@ -96,6 +105,9 @@ pub(crate) struct Router {
     key: RandomState,
     state: Mutex<State>,
 }
+
+/// Providers asked for one request, of each model that it names.
+const ATTEMPTS: usize = 8;
 
 impl Router {
     pub(crate) fn new(network: Network, payer: Payer) -> Arc<Self> {
@@ -277,10 +289,6 @@ impl Router {
     }
 
     /// How long to wait for a provider.
-    #[expect(
-        dead_code,
-        reason = "the waits of an exchange are still those of the market's rules"
-    )]
     pub(crate) fn patience(&self, provider: Address) -> Patience {
         self.state().knowledge.patience(&provider)
     }
@@ -320,6 +328,12 @@ impl Router {
     pub(crate) fn failed(&self, provider: Address) {
         let now = self.now();
         self.state().knowledge.failed(provider, now);
+    }
+
+    /// Its first piece takes at least so long.
+    pub(crate) fn slow(&self, provider: Address, wait: Duration) {
+        let now = self.now();
+        self.state().knowledge.told(provider, wait, now);
     }
 
     /// It is busy for about so long.

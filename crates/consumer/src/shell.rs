@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use market::{
     Address, Amount, BoxFuture, ChannelId, Demand, FundingPolicy, Labels, Ledger, LedgerError,
     Network, Outcome, Payer, RequestId, Timestamp, WalletKey,
@@ -24,7 +26,7 @@ use crate::answer::{Answer, Part, Summary};
 use crate::catalog::{self, Seller, Snapshot};
 use crate::error::{InferError, Shortage, StartError};
 use crate::exchange::{Attempt, begin};
-use crate::failover::{Story, Wishes};
+use crate::failover::{Conditions, Story};
 use crate::paths::Paths;
 use crate::payer::{Payers, Pseudonyms};
 use crate::payment::{Channel, entry};
@@ -41,10 +43,13 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 const ANSWERS: &str = "consumer/answers";
 /// Past answers kept at hand.
 const ANSWERS_KEPT: usize = 200;
-/// Providers asked for one request, of each model that it names.
-const ATTEMPTS: usize = 8;
 /// Of those, the ones that may fail; a refusal because of load costs nobody work.
 const LOST_MAX: usize = 4;
+/// Of these, tries again that are made whatever the budget says: an answer is
+/// to be had even where a provider with many requests is lost.
+const LOST_FREE: usize = 2;
+/// Nobody is thought slow to begin sooner.
+const HEDGE_AFTER_MIN: Duration = Duration::from_secs(1);
 /// When a receipt is asked for again after an answer that ended without one.
 const MEND_AFTER: [Duration; 4] = [
     Duration::from_millis(200),
@@ -161,14 +166,18 @@ impl Consumer {
     }
 
     /// Buys one answer. Returns once its first piece is there.
-    pub async fn infer(&self, request: ChatRequest, wishes: Wishes) -> Result<Answer, InferError> {
+    pub async fn infer(
+        &self,
+        request: ChatRequest,
+        conditions: Conditions,
+    ) -> Result<Answer, InferError> {
         let inner = &self.inner;
         if inner.stop.is_cancelled() {
             return Err(InferError::Stopping);
         }
         let place = inner.place()?;
         let started = Instant::now();
-        let demand = &wishes.demand;
+        let demand = &conditions.demand;
         let routing = Router::wishes(&request)?;
         inner.router.requested();
         let part = match inner.ask_around(&request, &routing, demand, started).await {
@@ -180,7 +189,7 @@ impl Consumer {
             }
             answered => answered?,
         };
-        let story = Story::new(Arc::clone(inner), request, wishes, started);
+        let story = Story::new(Arc::clone(inner), request, conditions, started);
         Ok(Answer::new(part, story, place))
     }
 
@@ -311,6 +320,35 @@ async fn recent_answers(store: &Store) -> Result<VecDeque<AnswerView>, StartErro
     Ok(answers.into())
 }
 
+/// One try, and with whom.
+async fn tried<'a>(
+    inner: &'a Arc<Inner>,
+    candidate: &'a Candidate,
+    request: &'a ChatRequest,
+    started: Instant,
+) -> (&'a Candidate, Result<Part, Attempt>) {
+    (candidate, begin(inner, candidate, request, started).await)
+}
+
+/// Who is still to be asked for a request, and what came of those who were.
+struct Tries<'a> {
+    next: VecDeque<&'a Candidate>,
+    losses: usize,
+    best: Option<InferError>,
+}
+
+impl<'a> Tries<'a> {
+    /// The next one, unless too much work was lost already.
+    fn another(&mut self, router: &Router) -> Option<&'a Candidate> {
+        let spent = self.losses > LOST_FREE && !router.may_retry();
+        if self.losses == LOST_MAX || spent {
+            debug!(losses = self.losses, "no further try");
+            return None;
+        }
+        self.next.pop_front()
+    }
+}
+
 /// A place among the running requests; given back when dropped.
 pub(crate) struct Place(Arc<Inner>);
 
@@ -406,8 +444,8 @@ impl Inner {
         self.ask_each(request, &route, started).await
     }
 
-    /// The same of a route, in its order. Boxed, since the types of all that
-    /// it awaits are deep.
+    /// The same of a route, in its order; of one that is slow to begin the next
+    /// is asked beside it. Boxed, since the types of all that it awaits are deep.
     pub(crate) fn ask_each<'a>(
         self: &'a Arc<Self>,
         request: &'a ChatRequest,
@@ -415,17 +453,42 @@ impl Inner {
         started: Instant,
     ) -> BoxFuture<'a, Result<Part, InferError>> {
         Box::pin(async move {
-            let mut best: Option<InferError> = None;
-            let (mut lost, mut losses) = (false, 0);
-            let each = route.candidates.iter();
-            for candidate in each.flat_map(|ranked| ranked.iter().take(ATTEMPTS)) {
-                if losses == LOST_MAX || lost && !self.router.may_retry() {
-                    debug!(losses, "no further try");
-                    break;
+            let mut tries = Tries {
+                next: route.in_order(),
+                losses: 0,
+                best: None,
+            };
+            let ask = |candidate| tried(self, candidate, request, started);
+            let mut asking = FuturesUnordered::new();
+            let mut slow: Option<(Address, Instant)> = None;
+            loop {
+                if asking.is_empty() {
+                    let Some(candidate) = tries.another(&self.router) else {
+                        break;
+                    };
+                    let provider = candidate.seller.address;
+                    let patience = self.router.patience(provider).hedge_after;
+                    let until = Instant::now() + patience.max(HEDGE_AFTER_MIN);
+                    slow = Some((provider, until));
+                    asking.push(ask(candidate));
                 }
+                let slow_at = slow.map_or(started, |(_, until)| until);
+                let (candidate, begun) = tokio::select! {
+                    biased;
+                    Some(ended) = asking.next() => ended,
+                    () = tokio::time::sleep_until(slow_at), if slow.is_some() => {
+                        let Some((provider, _)) = slow.take() else { continue };
+                        if !tries.next.is_empty() && self.router.may_retry() {
+                            debug!(%provider, "slow to begin; another one is asked beside it");
+                            self.router.slow(provider, HEDGE_AFTER_MIN);
+                            asking.extend(tries.next.pop_front().map(ask));
+                        }
+                        continue;
+                    }
+                };
                 let provider = candidate.seller.address;
                 let asked = |ending| self.router.asked(route, provider, ending);
-                match begin(self, candidate, request, started).await {
+                match begun {
                     Ok(mut part) => {
                         asked(Ending::Answered);
                         part.route = Some(route.id);
@@ -441,14 +504,17 @@ impl Inner {
                             Some(retry_after) => self.router.busy(provider, retry_after),
                             None => self.router.failed(provider),
                         }
-                        lost = busy.is_none();
-                        losses += usize::from(lost);
-                        asked(if lost { Ending::Failed } else { Ending::Busy });
-                        best = Some(nearer(best, error));
+                        tries.losses += usize::from(busy.is_none());
+                        asked(if busy.is_none() {
+                            Ending::Failed
+                        } else {
+                            Ending::Busy
+                        });
+                        tries.best = Some(nearer(tries.best.take(), error));
                     }
                 }
             }
-            Err(best.unwrap_or_else(|| self.nobody(&route.models[0])))
+            Err(tries.best.unwrap_or_else(|| self.nobody(&route.models[0])))
         })
     }
 

@@ -6,7 +6,7 @@
 use std::future::Future;
 
 use consumer::{
-    Answer, BrokenError, Consumer, InferError, ModelView, Piece, RouteId, Shortage, Wishes,
+    Answer, BrokenError, Conditions, Consumer, InferError, ModelView, Piece, RouteId, Shortage,
 };
 use futures_util::Stream;
 use market::{Address, Labels, RequestId};
@@ -22,7 +22,7 @@ pub trait Market: Send + Sync + 'static {
     fn infer(
         &self,
         request: ChatRequest,
-        wishes: Wishes,
+        conditions: Conditions,
     ) -> impl Future<Output = Result<Self::Answer, InferError>> + Send;
 
     /// What is on offer.
@@ -50,8 +50,12 @@ pub trait Running: Stream<Item = Result<Piece, BrokenError>> + Send + Unpin + 's
 impl Market for Consumer {
     type Answer = Answer;
 
-    async fn infer(&self, request: ChatRequest, wishes: Wishes) -> Result<Answer, InferError> {
-        Self::infer(self, request, wishes).await
+    async fn infer(
+        &self,
+        request: ChatRequest,
+        conditions: Conditions,
+    ) -> Result<Answer, InferError> {
+        Self::infer(self, request, conditions).await
     }
 
     fn models(&self) -> Vec<ModelView> {

@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use bytes::Bytes;
-use consumer::{BrokenError, Failover, FailoverError, Piece, Summary, Wishes};
+use consumer::{BrokenError, Conditions, Failover, FailoverError, Piece, Summary};
 use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -48,7 +48,7 @@ pub(crate) async fn complete<M: Market>(
 ) -> Result<Response, Fault> {
     let front = &shop.front;
     let begun = Instant::now();
-    let wishes = Wishes {
+    let conditions = Conditions {
         demand: demand(request.headers())?,
         failover: failover(request.headers())?,
     };
@@ -63,7 +63,7 @@ pub(crate) async fn complete<M: Market>(
     let begin = async {
         let mut answer = shop
             .market
-            .infer(request, wishes)
+            .infer(request, conditions)
             .await
             .map_err(|error| Fault::from(&error))?;
         let first = answer.next().await.unwrap_or_else(|| Err(silent()));

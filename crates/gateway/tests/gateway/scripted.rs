@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use consumer::{
-    BrokenError, InferError, ModelView, OfferView, Piece, RouteId, Shortage, Summary, Wishes,
+    BrokenError, Conditions, InferError, ModelView, OfferView, Piece, RouteId, Shortage, Summary,
 };
 use futures_util::Stream;
 use gateway::{Gateway, Market, Running, Settings};
@@ -57,9 +57,13 @@ pub(crate) struct Scripted {
 impl Market for Scripted {
     type Answer = Play;
 
-    async fn infer(&self, request: ChatRequest, wishes: Wishes) -> Result<Play, InferError> {
+    async fn infer(
+        &self,
+        request: ChatRequest,
+        conditions: Conditions,
+    ) -> Result<Play, InferError> {
         self.asked.lock().unwrap().push(request);
-        self.demands.lock().unwrap().push(wishes.demand);
+        self.demands.lock().unwrap().push(conditions.demand);
         let plan = self.plans.lock().unwrap().pop_front();
         match plan.expect("a request that the test did not plan") {
             Plan::Fail(error) => Err(error),
