@@ -64,7 +64,7 @@ pub(crate) async fn run(asked: Asked, at_once: u32) -> io::Result<Value> {
         let (asked, place) = (asked.clone(), place.map_err(io::Error::other)?);
         streams.spawn(async move {
             let _place = place;
-            stream(asked).await
+            stream(asked, turn).await
         });
         while let Some(ended) = streams.try_join_next() {
             all.push(ended.map_err(io::Error::other)?);
@@ -113,7 +113,7 @@ fn told(all: &[Came], took: Duration) -> Value {
     })
 }
 
-async fn stream(asked: Asked) -> Came {
+async fn stream(asked: Asked, turn: u32) -> Came {
     let mut came = Came {
         ending: Ending::Hung,
         tokens: 0,
@@ -123,7 +123,7 @@ async fn stream(asked: Asked) -> Came {
         parts: 1,
         billed: 0,
     };
-    match timeout(STREAM_WITHIN, read(&asked, &mut came)).await {
+    match timeout(STREAM_WITHIN, read(&asked, turn, &mut came)).await {
         Err(_) => came.problem = "nothing more came".into(),
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
@@ -134,12 +134,13 @@ async fn stream(asked: Asked) -> Came {
     came
 }
 
-async fn read(asked: &Asked, came: &mut Came) -> io::Result<()> {
+async fn read(asked: &Asked, turn: u32, came: &mut Came) -> io::Result<()> {
     let began = Instant::now();
     let socket = TcpStream::connect(asked.target).await?;
     socket.set_nodelay(true)?;
     let (read, mut write) = socket.into_split();
-    let question = format!("{} {} numbered", asked.tokens, asked.per_second);
+    // Each is a conversation of its own.
+    let question = format!("{} {} numbered {turn}", asked.tokens, asked.per_second);
     write.write_all(&request(asked, &question)).await?;
     let mut read = BufReader::new(read);
     let head = http::read(&mut read).await?;
