@@ -122,7 +122,7 @@ pub struct Answer {
 }
 
 enum Now {
-    Reading(Part),
+    Reading(Box<Part>),
     Resuming(Resuming),
     Over,
 }
@@ -149,7 +149,7 @@ impl Answer {
             provider: part.provider,
             labels: part.labels,
             route: part.route,
-            now: Now::Reading(part),
+            now: Now::Reading(Box::new(part)),
             ready: VecDeque::new(),
             held: vec![],
             held_bytes: 0,
@@ -272,7 +272,7 @@ impl Stream for Answer {
                     self.hear(word);
                 }
                 Now::Resuming(resuming) => match ready!(resuming.as_mut().poll(cx)) {
-                    Ok(part) => self.now = Now::Reading(part),
+                    Ok(part) => self.now = Now::Reading(Box::new(part)),
                     Err(broken) => self.end_with(Err(broken)),
                 },
                 Now::Over => return Poll::Ready(None),

@@ -109,102 +109,118 @@ pub(super) fn draw(played: &[Played]) -> String {
     svg
 }
 
+/// Where things stand in a panel.
+struct Frame {
+    x: f64,
+    y: f64,
+    /// Decades, from the floor to the ceiling.
+    bottom: f64,
+    top: f64,
+    right: f64,
+}
+
+impl Frame {
+    fn across(&self, below: f64) -> f64 {
+        self.x + PLOT.0 + below / self.right * PLOT.2
+    }
+
+    /// What is nothing stands on the floor.
+    fn height(&self, value: f64) -> f64 {
+        let decades = match value > 0.0 {
+            true => value.log10().max(self.bottom),
+            false => self.bottom,
+        };
+        let share = (decades - self.bottom) / (self.top - self.bottom);
+        self.y + PLOT.1 + PLOT.3 - share * PLOT.3
+    }
+}
+
 impl Panel {
+    fn points(&self) -> impl Iterator<Item = (f64, f64)> {
+        self.lines.iter().flat_map(|(_, points)| points).copied()
+    }
+
     /// Decades up the side: failures and costs differ by factors.
     fn draw(&self, x: f64, y: f64) -> String {
-        let values = || self.lines.iter().flat_map(|(_, points)| points);
-        let most = values().map(|(_, value)| *value).fold(0.001, f64::max);
-        let least = values()
-            .map(|(_, value)| *value)
-            .filter(|value| *value > 0.0);
+        let values = || self.points().map(|(_, value)| value);
+        let most = values().fold(0.001, f64::max);
+        let least = values().filter(|value| *value > 0.0).fold(most, f64::min);
         let top = most.log10().ceil();
-        let bottom = least.fold(most, f64::min).log10().floor().min(top - 1.0);
-        let right = values()
-            .map(|(below, _)| *below)
-            .fold(0.0, f64::max)
-            .max(0.001);
-        let (left, up, wide, high) = PLOT;
-        let across = |below: f64| x + left + below / right * wide;
-        // What is nothing stands on the floor.
-        let height = |value: f64| {
-            let decades = if value > 0.0 {
-                value.log10().max(bottom)
-            } else {
-                bottom
-            };
-            y + up + high - (decades - bottom) / (top - bottom) * high
+        let frame = Frame {
+            x,
+            y,
+            bottom: least.log10().floor().min(top - 1.0),
+            top,
+            right: self.points().map(|(below, _)| below).fold(0.001, f64::max),
         };
         let mut svg = String::new();
-        put(
-            &mut svg,
-            format_args!(
-                "  <text x=\"{}\" y=\"{}\" font-weight=\"600\">{}</text>\n",
-                x + left,
-                y + 26.0,
-                self.title
-            ),
-        );
-        let mut decade = bottom;
-        while decade <= top {
-            let (line, label) = (height(10_f64.powf(decade)), 10_f64.powf(decade));
-            put(
-                &mut svg,
-                format_args!(
-                    "  <line x1=\"{}\" y1=\"{line:.1}\" x2=\"{}\" y2=\"{line:.1}\" stroke=\"#ddd\"/>\n  <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#444\">{label}</text>\n",
-                    x + left,
-                    x + left + wide,
-                    x + left - 6.0,
-                    line + 4.0
-                ),
-            );
-            decade += 1.0;
-        }
-        let mut marks: Vec<f64> = values().map(|(below, _)| *below).collect();
-        marks.sort_by(f64::total_cmp);
-        marks.dedup();
-        for mark in marks {
-            put(
-                &mut svg,
-                format_args!(
-                    "  <text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\" fill=\"#444\">{mark}</text>\n",
-                    across(mark),
-                    y + up + high + 18.0
-                ),
-            );
-        }
-        put(
-            &mut svg,
-            format_args!(
-                "  <text x=\"{}\" y=\"{}\" text-anchor=\"middle\" fill=\"#444\">{}</text>\n",
-                x + left + wide / 2.0,
-                y + up + high + 36.0,
-                self.below
-            ),
-        );
+        self.axes(&frame, &mut svg);
         for (policy, points) in &self.lines {
             let path: Vec<String> = points
                 .iter()
-                .map(|(below, value)| format!("{:.1},{:.1}", across(*below), height(*value)))
+                .map(|(below, value)| {
+                    format!("{:.1},{:.1}", frame.across(*below), frame.height(*value))
+                })
                 .collect();
-            let colour = colour(*policy);
+            let (colour, line) = (colour(*policy), path.join(" "));
             put(
                 &mut svg,
                 format_args!(
-                    "  <polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2.5\"/>\n",
-                    path.join(" ")
+                    "  <polyline points=\"{line}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2.5\"/>\n"
                 ),
             );
-            for point in path.iter().filter_map(|point| point.split_once(',')) {
+            for (x, y) in path.iter().filter_map(|point| point.split_once(',')) {
                 put(
                     &mut svg,
-                    format_args!(
-                        "  <circle cx=\"{}\" cy=\"{}\" r=\"3.5\" fill=\"{colour}\"/>\n",
-                        point.0, point.1
-                    ),
+                    format_args!("  <circle cx=\"{x}\" cy=\"{y}\" r=\"3.5\" fill=\"{colour}\"/>\n"),
                 );
             }
         }
         svg
+    }
+
+    /// The title, a line for each decade, and what stands below.
+    fn axes(&self, frame: &Frame, svg: &mut String) {
+        let (left, foot) = (frame.x + PLOT.0, frame.y + PLOT.1 + PLOT.3);
+        let (title, below) = (self.title, self.below);
+        let (up, right, middle) = (frame.y + 26.0, left + PLOT.2, left + PLOT.2 / 2.0);
+        put(
+            svg,
+            format_args!("  <text x=\"{left}\" y=\"{up}\" font-weight=\"600\">{title}</text>\n"),
+        );
+        let mut decade = frame.bottom;
+        while decade <= frame.top {
+            let label = 10_f64.powf(decade);
+            let (line, beside, lower) =
+                (frame.height(label), left - 6.0, frame.height(label) + 4.0);
+            put(
+                svg,
+                format_args!(
+                    "  <line x1=\"{left}\" y1=\"{line:.1}\" x2=\"{right}\" y2=\"{line:.1}\" stroke=\"#ddd\"/>\n  \
+                     <text x=\"{beside}\" y=\"{lower:.1}\" text-anchor=\"end\" fill=\"#444\">{label}</text>\n"
+                ),
+            );
+            decade += 1.0;
+        }
+        let mut marks: Vec<f64> = self.points().map(|(below, _)| below).collect();
+        marks.sort_by(f64::total_cmp);
+        marks.dedup();
+        let (first, second) = (foot + 18.0, foot + 36.0);
+        for mark in marks {
+            let at = frame.across(mark);
+            put(
+                svg,
+                format_args!(
+                    "  <text x=\"{at:.1}\" y=\"{first}\" text-anchor=\"middle\" fill=\"#444\">{mark}</text>\n"
+                ),
+            );
+        }
+        put(
+            svg,
+            format_args!(
+                "  <text x=\"{middle}\" y=\"{second}\" text-anchor=\"middle\" fill=\"#444\">{below}</text>\n"
+            ),
+        );
     }
 }
 
