@@ -79,6 +79,9 @@ enum Event {
     },
 }
 
+/// What came into channels, and what left the contract.
+type Told = (Vec<(ChannelId, Amount)>, Vec<Leaving>);
+
 /// Money that a transaction's events say left the contract.
 struct Leaving {
     from: Account,
@@ -176,12 +179,9 @@ impl Movements {
         })
     }
 
-    /// What one transaction moved.
-    fn transaction(
-        &self,
-        settlement: Address,
-        events: &[Event],
-    ) -> Result<Vec<Posting>, LedgerError> {
+    /// What events other than the token's own say of its movements: into
+    /// channels, and out of the contract.
+    fn told(&self, events: &[Event]) -> Result<Told, LedgerError> {
         let (mut coming, mut leaving) = (Vec::new(), Vec::new());
         for event in events {
             match *event {
@@ -212,7 +212,16 @@ impl Movements {
                 Event::Settled { .. } | Event::Claimed { .. } | Event::Transfer { .. } => {}
             }
         }
+        Ok((coming, leaving))
+    }
 
+    /// What one transaction moved.
+    fn transaction(
+        &self,
+        settlement: Address,
+        events: &[Event],
+    ) -> Result<Vec<Posting>, LedgerError> {
+        let (mut coming, mut leaving) = self.told(events)?;
         let mut postings = Vec::new();
         let mut post = |from, to, amount| {
             postings.push(Posting {

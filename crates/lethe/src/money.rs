@@ -139,18 +139,7 @@ impl Holders {
         }
         places.extend(self.registry(&mut findings).await?);
         places.push(self.settlement(&channels, &mut findings).await?);
-        let mut treasury = Amount::ZERO;
-        for account in &self.treasury {
-            treasury = treasury.plus(findings.wallet(ledger, *account).await?)?;
-        }
-        if !treasury.is_zero() {
-            places.push(place(
-                "treasury".into(),
-                "treasury",
-                treasury,
-                "of the demonstration",
-            ));
-        }
+        places.extend(self.treasury(&mut findings).await?);
         places.push(self.others(&books, &mut findings).await?);
         let places = told(places, &self.flags);
 
@@ -171,6 +160,17 @@ impl Holders {
             places,
             policies: self.policies(consumer),
         })
+    }
+
+    /// Where all MOR of a demonstration came from.
+    async fn treasury(&self, findings: &mut Findings) -> Result<Option<Place>, MoneyError> {
+        let mut treasury = Amount::ZERO;
+        for account in &self.treasury {
+            treasury = treasury.plus(findings.wallet(&self.ledger, *account).await?)?;
+        }
+        let words = "of the demonstration";
+        let told = place("treasury".into(), "treasury", treasury, words);
+        Ok((!treasury.is_zero()).then_some(told))
     }
 
     fn policies(&self, consumer: &Consumer) -> Vec<String> {

@@ -255,17 +255,13 @@ async fn begin(
     };
     failpoint::hit("provider.slot.taken");
     let meter = Meter::new(bound);
-    let paid = channel
-        .admit(
-            infer.request,
-            Sold {
-                model: infer.model,
-                rates: infer.rates,
-                upstream: Upstream::declared(sale.config.upstream.as_deref()),
-            },
-            meter.input_estimate(),
-        )
-        .await;
+    let sold = Sold {
+        model: infer.model,
+        rates: infer.rates,
+        upstream: Upstream::declared(sale.config.upstream.as_deref()),
+    };
+    let paid = channel.admit(infer.request, sold, meter.input_estimate());
+    let paid = paid.await;
     let durable = paid.map_err(|error| Some(admit::payment(&error)))?;
 
     failpoint::hit("provider.request.admitted");
