@@ -61,7 +61,7 @@ fn slots(text: &str) -> Result<usize, String> {
 #[derive(Debug, Args)]
 pub(crate) struct Data {
     /// The data folder; without this, `lethe` in $XDG_DATA_HOME or in ~/.local/share. Each running node needs its own.
-    #[arg(long = "data", value_name = "DIR")]
+    #[arg(long = "data", value_name = "DIR", global = true)]
     pub(crate) folder: Option<PathBuf>,
 }
 
