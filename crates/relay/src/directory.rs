@@ -2,27 +2,56 @@
 //! registry and endpoints, and told on word for word. Whoever asks checks the
 //! signatures; the relay checks them too, so that it dials nobody's victim.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use market::{Address, B256, Domain, Ledger, LedgerError, NodeId, Provider, Timestamp};
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+use tokio::time::sleep;
 use tracing::debug;
 use transport::NodeAddr;
 use transport::describe::{DescribeError, Described, fetch};
 use transport::message::Description;
 
 /// Descriptions fetched at a time.
-const FETCHES: usize = 16;
+const FETCHES: usize = 64;
 
 /// Nodes that are known at a time.
 const NODES_MAX: usize = 16_384;
 
+/// The longest that a look takes at those who answered last time; who has not
+/// answered by then has failed.
+const LOOK_WITHIN: Duration = Duration::from_secs(5);
+
+/// Of those who did not, so many are asked in one look, the most reliable
+/// first: whoever registers many endpoints that hang delays nobody else.
+const FAILED_AT_A_LOOK: usize = 64;
+
+/// What is known of one node.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    told: Option<Told>,
+    /// Fetches that failed, since the last one that did not.
+    failures: u32,
+}
+
+/// What a node told, checked.
+#[derive(Debug, Clone)]
+struct Told {
+    text: Bytes,
+    addr: NodeAddr,
+    expires_at: Timestamp,
+}
+
 /// All that is known at one moment.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Directory {
-    texts: BTreeMap<Address, Bytes>,
+    known: BTreeMap<Address, Known>,
     nodes: HashMap<NodeId, NodeAddr>,
     digest: B256,
 }
@@ -42,7 +71,7 @@ impl Directory {
     pub(crate) fn parts(&self, count: usize, bytes: usize) -> Vec<Vec<Description>> {
         let mut parts = Vec::new();
         let (mut part, mut size) = (Vec::new(), 0);
-        for (&account, text) in &self.texts {
+        for (account, text) in self.texts() {
             if !part.is_empty() && (part.len() == count || size + text.len() > bytes) {
                 parts.push(std::mem::take(&mut part));
                 size = 0;
@@ -57,37 +86,103 @@ impl Directory {
         parts
     }
 
-    fn of(found: BTreeMap<Address, (Bytes, NodeAddr)>) -> Self {
+    fn texts(&self) -> impl Iterator<Item = (Address, &Bytes)> {
+        self.known
+            .iter()
+            .filter_map(|(account, known)| Some((*account, &known.told.as_ref()?.text)))
+    }
+
+    /// Those registered now, in two lots: who answered last time or is new, and
+    /// of the others as many as are asked in one look.
+    fn lots(&self, registered: &[Provider]) -> [Vec<Provider>; 2] {
+        let failures = |provider: &Provider| {
+            let known = self.known.get(&provider.address);
+            known.map_or(0, |known| known.failures)
+        };
+        let (first, mut failed): (Vec<_>, Vec<_>) = registered
+            .iter()
+            .cloned()
+            .partition(|provider| failures(provider) == 0);
+        failed.sort_by_key(failures);
+        failed.truncate(FAILED_AT_A_LOOK);
+        [first, failed]
+    }
+
+    /// What it becomes with what was fetched: who is no longer registered goes, and
+    /// what could not be fetched stays, as long as it is good.
+    fn with(&self, registered: &[Provider], found: Vec<Fetched>, now: Timestamp) -> Self {
+        let mut found: HashMap<_, _> = found.into_iter().collect();
+        let mut after = Self::default();
         let mut hash = Sha256::new();
-        let mut directory = Self::default();
-        for (account, (text, addr)) in found {
-            hash.update(account);
-            hash.update(Sha256::digest(&text));
-            directory.nodes.insert(addr.id, addr);
-            directory.texts.insert(account, text);
+        for account in registered.iter().map(|provider| provider.address) {
+            let mut known = self.known.get(&account).cloned().unwrap_or_default();
+            match found.remove(&account) {
+                Some(Ok(told)) => {
+                    known.told = Some(told);
+                    known.failures = 0;
+                }
+                Some(Err(Failed)) => known.failures = known.failures.saturating_add(1),
+                None => {}
+            }
+            known.told = known.told.filter(|told| now < told.expires_at);
+            after.known.insert(account, known);
         }
-        directory.digest = B256::from_slice(&hash.finalize());
-        directory
+        for (account, known) in &after.known {
+            let Some(told) = &known.told else { continue };
+            hash.update(account);
+            hash.update(Sha256::digest(&told.text));
+            after.nodes.insert(told.addr.id, told.addr.clone());
+        }
+        after.digest = B256::from_slice(&hash.finalize());
+        after
     }
 }
 
-/// Reads registry and descriptions anew. What could not be fetched stays as
-/// it was, as long as it is good.
+/// Nothing, or nothing good, came in time.
+#[derive(Debug, Clone, Copy)]
+struct Failed;
+
+type Fetched = (Address, Result<Told, Failed>);
+
+/// Reads registry and descriptions anew, and tells twice what came of it:
+/// after those who answered last time, and after some of the others.
 pub(crate) async fn look(
     ledger: &dyn Ledger,
     http: &reqwest::Client,
-    before: &Directory,
+    directory: &watch::Sender<Arc<Directory>>,
     now: Timestamp,
-) -> Result<Directory, LedgerError> {
+) -> Result<(), LedgerError> {
     let domain = ledger.domain();
-    let providers = ledger.providers().await?;
-    let looked: BTreeMap<_, _> = stream::iter(providers.into_iter().take(NODES_MAX))
+    let mut registered = ledger.providers().await?;
+    registered.truncate(NODES_MAX);
+    let lots = directory.borrow().lots(&registered);
+    for lot in lots {
+        let before = Arc::clone(&directory.borrow());
+        let found = fetch_all(http, &before, lot, domain, now).await;
+        directory.send_replace(Arc::new(before.with(&registered, found, now)));
+    }
+    Ok(())
+}
+
+async fn fetch_all(
+    http: &reqwest::Client,
+    before: &Directory,
+    lot: Vec<Provider>,
+    domain: Domain,
+    now: Timestamp,
+) -> Vec<Fetched> {
+    let mut missing: BTreeSet<Address> = lot.iter().map(|provider| provider.address).collect();
+    let mut found = Vec::with_capacity(lot.len());
+    let fetches = stream::iter(lot)
         .map(|provider| one(http, before, provider, domain, now))
-        .buffer_unordered(FETCHES)
-        .filter_map(|found| async { found })
-        .collect()
-        .await;
-    Ok(Directory::of(looked))
+        .buffer_unordered(FETCHES);
+    let mut fetches = pin!(fetches.take_until(sleep(LOOK_WITHIN)));
+    while let Some((account, told)) = fetches.next().await {
+        missing.remove(&account);
+        found.push((account, told));
+    }
+    found.extend(missing.into_iter().map(|account| (account, Err(Failed))));
+    found
 }
 
 async fn one(
@@ -96,19 +191,29 @@ async fn one(
     provider: Provider,
     domain: Domain,
     now: Timestamp,
-) -> Option<(Address, (Bytes, NodeAddr))> {
+) -> Fetched {
     let account = provider.address;
-    let fetched = fetch(http, &provider.endpoint).await;
-    let checked = fetched.and_then(|text| checked(text.into(), account, &domain, now));
-    match checked {
-        Ok(found) => Some((account, found)),
-        Err(error) => {
-            debug!(%account, %error, "no description");
-            let last = before.texts.get(&account)?.clone();
-            let last = self::checked(last, account, &domain, now).ok()?;
-            Some((account, last))
+    let told = match fetch(http, &provider.endpoint).await {
+        Ok(text) => {
+            let last = before
+                .known
+                .get(&account)
+                .and_then(|known| known.told.as_ref());
+            match last.filter(|last| last.text == text && now < last.expires_at) {
+                // Its signatures were checked before.
+                Some(last) => Ok(last.clone()),
+                None => checked(text.into(), account, &domain, now),
+            }
         }
-    }
+        Err(error) => Err(error),
+    };
+    (
+        account,
+        told.map_err(|error| {
+            debug!(%account, %error, "no description");
+            Failed
+        }),
+    )
 }
 
 fn checked(
@@ -116,12 +221,96 @@ fn checked(
     account: Address,
     domain: &Domain,
     now: Timestamp,
-) -> Result<(Bytes, NodeAddr), DescribeError> {
+) -> Result<Told, DescribeError> {
     let opened = Described::parse(&text)?.open(account, domain, now)?;
     let addresses = opened.record.addresses.iter();
     let addr = NodeAddr {
         id: opened.record.node,
         addresses: addresses.filter_map(|text| text.parse().ok()).collect(),
     };
-    Ok((text, addr))
+    let expires_at = opened.record.expires_at;
+    Ok(Told {
+        text,
+        addr,
+        expires_at,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000);
+
+    fn provider(number: u32) -> Provider {
+        let mut address = [0; 20];
+        address[..4].copy_from_slice(&number.to_be_bytes());
+        Provider {
+            address: address.into(),
+            endpoint: format!("127.0.0.1:{number}"),
+            stake: market::Amount::ZERO,
+        }
+    }
+
+    fn told(number: u32, until: u64) -> Told {
+        let addr = NodeAddr {
+            id: NodeId(B256::from([u8::try_from(number).unwrap(); 32])),
+            addresses: vec![],
+        };
+        Told {
+            text: number.to_string().into(),
+            addr,
+            expires_at: Timestamp(until),
+        }
+    }
+
+    #[test]
+    fn who_hangs_delays_only_those_who_hang() {
+        let hanging = u32::try_from(FAILED_AT_A_LOOK).unwrap() + 10;
+        let all: Vec<_> = (0..hanging + 2).map(provider).collect();
+        let [first, failed] = Directory::default().lots(&all);
+        assert_eq!((first.len(), failed.len()), (all.len(), 0), "all are new");
+
+        let failing = |provider: &Provider| (provider.address, Err(Failed));
+        let found = all[2..].iter().map(failing);
+        let found = found.chain([
+            (all[0].address, Ok(told(0, 2_000))),
+            (all[1].address, Ok(told(1, 2_000))),
+        ]);
+        let mut directory = Directory::default().with(&all, found.collect(), NOW);
+        let [first, failed] = directory.lots(&all);
+        assert_eq!(first, all[..2]);
+        assert_eq!(failed.len(), FAILED_AT_A_LOOK);
+
+        // Who failed once comes before those who fail again and again.
+        let again = failed.iter().map(failing).chain([failing(&all[0])]);
+        directory = directory.with(&all, again.collect(), NOW);
+        let [first, failed] = directory.lots(&all);
+        assert_eq!(first, [all[1].clone()]);
+        assert!(failed[..12].contains(&all[0]), "{failed:?}");
+    }
+
+    #[test]
+    fn what_was_told_stays_while_it_is_good_and_registered() {
+        let all: Vec<_> = (0..2).map(provider).collect();
+        let found = |until| {
+            all.iter()
+                .map(move |p| (p.address, Ok(told(u32::from(p.address[3]), until))))
+                .collect()
+        };
+        let directory = Directory::default().with(&all, found(2_000), NOW);
+        let node = told(0, 0).addr.id;
+        assert!(directory.find(node).is_some());
+        let failed = || vec![(all[0].address, Err(Failed))];
+        let later = directory.with(&all, failed(), NOW);
+        assert!(later.find(node).is_some());
+        assert_eq!(later.digest(), directory.digest());
+        assert!(
+            directory
+                .with(&all, failed(), Timestamp(2_000))
+                .find(node)
+                .is_none()
+        );
+        assert!(directory.with(&all[1..], vec![], NOW).find(node).is_none());
+    }
 }

@@ -271,11 +271,8 @@ impl Inner {
     }
 
     async fn look(&self) -> Result<(), LedgerError> {
-        let before = Arc::clone(&self.directory.borrow());
         let now = (self.clock)();
-        let after = directory::look(&*self.ledger, &self.http, &before, now).await?;
-        self.directory.send_replace(Arc::new(after));
-        Ok(())
+        directory::look(&*self.ledger, &self.http, &self.directory, now).await
     }
 
     async fn sign_on(self: Arc<Self>) {
