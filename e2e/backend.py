@@ -1,68 +1,30 @@
 """Chain, provider and consumer as processes of their own; the provider sells what llama.cpp's server answers."""
 
-import atexit
 import json
 import pathlib
-import select
-import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 
 import openai
 
 from check import check, end, refusal
+from processes import END_S, role, start
 
 HERE = pathlib.Path(__file__).parent
-START_S = 60
-END_S = 15
 QUESTION = [{"role": "user", "content": "What is a glacier?"}]
 
 lethe, gguf = sys.argv[1:3]
-folder = tempfile.TemporaryDirectory(prefix="lethe-e2e-")
-running = []
-
-
-@atexit.register
-def _():
-    for process in reversed(running):
-        process.terminate()
-    for process in running:
-        try:
-            process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def start(name, *command):
-    """Starts a process; its first line."""
-    log = open(pathlib.Path(folder.name) / f"{name}.log", "w+")
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-    running.append(process)
-    ready, _, _ = select.select([process.stdout], [], [], START_S)
-    line = process.stdout.readline() if ready else ""
-    if not line:
-        log.seek(0)
-        raise RuntimeError(f"{name} did not start within {START_S} s: {log.read()[-500:]}")
-    return process, line.strip()
-
-
-def role(command, *flags):
-    data = pathlib.Path(folder.name) / command
-    process, line = start(command, lethe, command, "--data", str(data), "--json", *flags)
-    return process, json.loads(line)
-
 
 # Without these there is nothing to check; a failure ends it here.
 llama, backend = start("llama", sys.executable, str(HERE / "llama.py"), gguf, "tiny")
-_, chain = role("chain", "--rpc", "127.0.0.1:0")
+_, chain = role(lethe, "chain", "chain", "--rpc", "127.0.0.1:0")
 network = ("--rpc-url", chain["rpc_url"])
 _, provide = role(
-    "provide", *network, "--endpoint", "127.0.0.1:0",
+    lethe, "provide", "provide", *network, "--endpoint", "127.0.0.1:0",
     "--backend", f"{backend}/v1", "--model", "llama", "--backend-model", "tiny",
 )
-_, consume = role("consume", "--direct", *network, "--http", "127.0.0.1:0")
+_, consume = role(lethe, "consume", "consume", "--direct", *network, "--http", "127.0.0.1:0")
 client = openai.OpenAI(base_url=consume["base_url"], api_key=consume["api_key"], max_retries=0, timeout=30)
 
 

@@ -1,18 +1,13 @@
 """Two providers, each in front of a llama.cpp server; the one that answers is killed within the answer. What the client reads
 is what one server says that nobody kills, at temperature 0."""
 
-import atexit
-import contextlib
 import http.client
 import http.server
 import json
 import os
 import pathlib
-import select
 import signal
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 import urllib.request
@@ -20,10 +15,9 @@ import urllib.request
 import openai
 
 from check import check, end
+from processes import END_S, START_S, role, running, start
 
 HERE = pathlib.Path(__file__).parent
-START_S = 60
-END_S = 15
 # Between two tokens, so that there is time to be killed within an answer.
 GAP_S = 0.1
 MODEL = "llama"
@@ -32,29 +26,6 @@ QUESTIONS = ["What is a glacier?", "What is a river?", "What is a volcano?"]
 AFTER = 4
 
 lethe, gguf = sys.argv[1:3]
-folder = tempfile.TemporaryDirectory(prefix="lethe-e2e-")
-running = []
-
-
-@atexit.register
-def _():
-    for process in reversed(running):
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        process.wait(END_S)
-
-
-def start(name, *command):
-    """Starts a process; its first line."""
-    log = open(pathlib.Path(folder.name) / f"{name}.log", "a+")
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-    running.append(process)
-    ready, _, _ = select.select([process.stdout], [], [], START_S)
-    line = process.stdout.readline() if ready else ""
-    if not line:
-        log.seek(0)
-        raise RuntimeError(f"{name} did not start within {START_S} s: {log.read()[-500:]}")
-    return process, line.strip()
 
 
 class Slow(http.server.ThreadingHTTPServer):
@@ -116,20 +87,14 @@ class Pass(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def role(name, command, *flags):
-    data = pathlib.Path(folder.name) / name
-    process, line = start(name, lethe, command, "--data", str(data), "--json", *flags)
-    return process, json.loads(line)
-
-
 servers = [Slow("llama-one"), Slow("llama-two")]
-_, chain = role("chain", "chain", "--rpc", "127.0.0.1:0")
+_, chain = role(lethe, "chain", "chain", "--rpc", "127.0.0.1:0")
 network = ("--rpc-url", chain["rpc_url"])
 providers = []
 for number, server in enumerate(servers):
     backend = f"http://127.0.0.1:{server.server_port}/v1"
     flags = ("--endpoint", "127.0.0.1:0", "--backend", backend, "--model", MODEL)
-    _, provide = role(f"provider-{number}", "provide", *network, *flags)
+    _, provide = role(lethe, f"provider-{number}", "provide", *network, *flags)
     providers.append(provide)
 
 
@@ -146,7 +111,7 @@ def _():
         time.sleep(0.2)
 
 
-_, consume = role("consumer", "consume", "--direct", *network, "--http", "127.0.0.1:0")
+_, consume = role(lethe, "consumer", "consume", "--direct", *network, "--http", "127.0.0.1:0")
 client = openai.OpenAI(base_url=consume["base_url"], api_key=consume["api_key"], max_retries=0, timeout=60)
 
 
