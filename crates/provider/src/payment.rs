@@ -179,10 +179,14 @@ impl Channel {
         });
         // One of an earlier life is looked at once more.
         let before = Instant::now().checked_sub(YOUNG_FOR - YOUNG_LEFT);
-        let claimed = !lock(&books.earning).till().claimed().is_zero();
+        let (id, claimed) = {
+            let earning = lock(&books.earning);
+            let till = earning.till();
+            (till.channel(), !till.claimed().is_zero())
+        };
         let claimed_at = Mutex::new(before.filter(|_| claimed));
         Self {
-            id: config.id(&domain),
+            id,
             config,
             journal,
             domain,
