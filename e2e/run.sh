@@ -101,6 +101,7 @@ if start; then
   part 60 node x402.mjs
   part 90 .venv/bin/python backend.py "$lethe" "$MODEL"
   part 120 .venv/bin/python failover.py "$lethe" "$MODEL"
+  part 120 .venv/bin/python pool.py "$lethe" "$MODEL"
   part 90 ./cli.sh "$lethe" "$work/data"
   wait "$raw"
   stop

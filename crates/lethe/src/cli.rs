@@ -311,9 +311,10 @@ pub(crate) struct Provide {
     /// The model's name in the market.
     #[arg(long)]
     pub(crate) model: String,
-    /// An OpenAI-compatible server to sell the answers of, up to and including `/v1`.
+    /// An OpenAI-compatible server to sell the answers of, up to and including `/v1`. Given several times, for servers of
+    /// the same model: each request goes to the one with the least work, a conversation back to where it was.
     #[arg(long, value_name = "URL", conflicts_with = "gguf")]
-    pub(crate) backend: Option<String>,
+    pub(crate) backend: Vec<String>,
     /// The model's name at that server, if it has another there.
     #[arg(long, requires = "backend")]
     pub(crate) backend_model: Option<String>,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use chain::{Network, NetworkError};
 use gateway::{ApiKey, Gateway, Settings};
 use market::Rates;
-use provider::{BackendHandle, OpenAiBackend, OpenAiConfig, OpenAiConfigError};
+use provider::{BACKENDS_MAX, BackendHandle, OpenAiBackend, OpenAiConfig, OpenAiConfigError, Pool};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -64,6 +64,8 @@ pub(crate) enum RoleError {
         #[source]
         source: OpenAiConfigError,
     },
+    #[error("--backend is given {given} times, allowed is {BACKENDS_MAX} times at most")]
+    Backends { given: usize },
     #[error("the key in {path:?} cannot be used as an API key; remove the file to get a new one")]
     ApiKey {
         path: std::path::PathBuf,
@@ -177,7 +179,8 @@ async fn tell_money(
 }
 
 async fn backend(args: &cli::Provide) -> Result<(BackendHandle, &'static str), RoleError> {
-    if let Some(url) = &args.backend {
+    let mut backends = Vec::with_capacity(args.backend.len());
+    for url in &args.backend {
         let config = OpenAiConfig {
             first_chunk_within: Duration::from_secs(args.first_chunk_within),
             stall_after: Duration::from_secs(args.stall_after),
@@ -187,7 +190,15 @@ async fn backend(args: &cli::Provide) -> Result<(BackendHandle, &'static str), R
             url: url.clone(),
             source,
         })?;
-        return Ok((BackendHandle::new(backend), "third-party"));
+        backends.push(BackendHandle::new(backend));
+    }
+    match backends.len() {
+        0 => {}
+        1 => return Ok((backends.remove(0), "third-party")),
+        given => {
+            let pool = Pool::new(backends).ok_or(RoleError::Backends { given })?;
+            return Ok((BackendHandle::new(pool), "third-party"));
+        }
     }
     let engine = model::open(args.gguf.as_deref(), args.slots, args.queue).await?;
     Ok((engine_backend(&engine), "own-engine"))

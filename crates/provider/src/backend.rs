@@ -7,6 +7,7 @@
 mod engine;
 mod limit;
 mod openai;
+mod pool;
 mod probe;
 mod scripted;
 mod words;
@@ -24,6 +25,7 @@ use market::BoxFuture;
 pub use engine::EngineBackend;
 pub(crate) use limit::limited;
 pub use openai::{OpenAiBackend, OpenAiConfig, OpenAiConfigError};
+pub use pool::{BACKENDS_MAX, Pool};
 pub(crate) use probe::continues;
 pub use scripted::{Line, Script, ScriptedBackend};
 pub use words::Redacted;

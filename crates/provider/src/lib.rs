@@ -30,8 +30,9 @@ mod status;
 mod tasks;
 
 pub use backend::{
-    Backend, BackendChunk, BackendError, BackendFailure, BackendHandle, ChunkStream, EngineBackend,
-    Line, OpenAiBackend, OpenAiConfig, OpenAiConfigError, Redacted, Script, ScriptedBackend,
+    BACKENDS_MAX, Backend, BackendChunk, BackendError, BackendFailure, BackendHandle, ChunkStream,
+    EngineBackend, Line, OpenAiBackend, OpenAiConfig, OpenAiConfigError, Pool, Redacted, Script,
+    ScriptedBackend,
 };
 pub use books::{TillView, read_books};
 pub use claim::Claimed;
