@@ -52,8 +52,6 @@ pub(crate) struct Channel {
     refusals: AtomicU32,
     /// One deposit or reconciliation at a time.
     pub(crate) upkeep: tokio::sync::Mutex<Upkeep>,
-    /// Held while receipts are fetched: when that failed last.
-    pub(crate) reconciling: tokio::sync::Mutex<Option<tokio::time::Instant>>,
 }
 
 /// What must be seen to before a channel is used.
@@ -88,7 +86,6 @@ impl Channel {
             journal,
             raised: Notify::new(),
             refusals: AtomicU32::new(0),
-            reconciling: tokio::sync::Mutex::default(),
             upkeep: tokio::sync::Mutex::new(Upkeep {
                 funded: false,
                 unreconciled: used,

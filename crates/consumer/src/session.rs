@@ -39,10 +39,7 @@ pub(crate) const PURSES: &str = "consumer/purse/";
 const UNUSED_MAX: usize = 2;
 
 /// Time for a provider to send the receipts that we have not seen.
-const RECONCILE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// After it failed it is not tried again sooner.
-const RECONCILE_EVERY: Duration = Duration::from_secs(1);
+const RECONCILE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time for a provider to notice that answers were left by a process that is
 /// gone: it hears nothing for five seconds. A stream that was opened meanwhile
@@ -585,7 +582,7 @@ pub(crate) async fn reconcile_first(
     loop {
         match reconcile(paths, seller, channel, now).await {
             Ok(()) => return,
-            Err(ReconcileError::Running | ReconcileError::Tried)
+            Err(ReconcileError::Running)
                 if channel.purse(Purse::forgot) && Instant::now() < until =>
             {
                 tokio::time::sleep(FORGOTTEN_PAUSE).await;
@@ -603,38 +600,20 @@ pub(crate) async fn reconcile(
     channel: &Channel,
     now: Timestamp,
 ) -> Result<(), ReconcileError> {
-    // Nothing waits for it, neither other requests nor the money's upkeep: a
-    // provider that does not answer would hold up all that is asked of it.
-    let Ok(mut tried_at) = channel.reconciling.try_lock() else {
-        return Err(ReconcileError::Tried);
-    };
-    let soon = tried_at.is_some_and(|at| at.elapsed() < RECONCILE_EVERY);
-    if soon && !channel.purse(Purse::forgot) {
-        return Err(ReconcileError::Tried);
+    let mut upkeep = channel.upkeep.lock().await;
+    if !upkeep.unreconciled && !channel.purse(Purse::needs_reconciling) {
+        return Ok(());
     }
-    let before = {
-        let mut upkeep = channel.upkeep.lock().await;
-        if !upkeep.unreconciled && !channel.purse(Purse::needs_reconciling) {
-            return Ok(());
-        }
-        std::mem::take(&mut upkeep.unreconciled)
-    };
-    let fetched = tokio::time::timeout(RECONCILE_TIMEOUT, fetch(paths, seller, channel, now)).await;
-    let fetched = match fetched {
-        Err(_) => Err(ReconcileError::Timeout),
-        Ok(Err(error)) => Err(error),
-        // A provider may notice later than we do that the way to us broke.
-        Ok(Ok(_)) if channel.purse(Purse::needs_reconciling) => Err(ReconcileError::Running),
-        Ok(Ok(_)) => Ok(()),
-    };
-    *tried_at = Some(Instant::now());
-    if fetched.is_err() {
-        channel.upkeep.lock().await.unreconciled |= before;
-    } else {
-        *tried_at = None;
-        failpoint::hit("consumer.reconcile.ended");
+    tokio::time::timeout(RECONCILE_TIMEOUT, fetch(paths, seller, channel, now))
+        .await
+        .map_err(|_| ReconcileError::Timeout)??;
+    // A provider may notice later than we do that the way to us broke.
+    if channel.purse(|purse| purse.needs_reconciling()) {
+        return Err(ReconcileError::Running);
     }
-    fetched
+    failpoint::hit("consumer.reconcile.ended");
+    upkeep.unreconciled = false;
+    Ok(())
 }
 
 /// All receipts of a restored channel are here, and nothing runs on it.
@@ -668,8 +647,6 @@ pub(crate) enum ReconcileError {
     Unexpected,
     #[error("the provider still works on an answer that is lost here")]
     Running,
-    #[error("it is being tried, or was a moment ago")]
-    Tried,
     #[error("a receipt does not hold")]
     Receipt(#[from] market::ReceiptError),
     #[error("a receipt cannot be booked")]
