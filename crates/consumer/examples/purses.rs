@@ -39,10 +39,6 @@ const CUT_SHORT: u32 = 100;
 /// Journals written at a time.
 const AT_ONCE: u32 = 512;
 
-/// The one that the node has.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 type Outcomes<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 #[expect(
@@ -71,9 +67,9 @@ async fn main() -> Outcomes<()> {
     let before = resident_mb()?;
     let begun = now();
     let store = Store::open(&path)?;
-    println!("opened and checked after {:>6.1?}", begun.elapsed());
+    println!("opened and checked after {:>6.0?}", begun.elapsed());
     let consumer = start(store.clone(), by_wallet).await?;
-    println!("serves after             {:>6.1?}", begun.elapsed());
+    println!("serves after             {:>6.0?}", begun.elapsed());
     println!("memory: {} MB more", resident_mb()? - before);
     println!("{} channels known", consumer.channels().await?.len());
     consumer.stop().await;

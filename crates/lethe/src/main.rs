@@ -58,11 +58,6 @@ const INCOMPLETE: u8 = 3;
 /// `lethe exit` did what could be done, and some money has to wait.
 const NOT_ALL: u8 = 4;
 
-/// Whatever is read back at a start, and each token, is many small pieces that
-/// one thread makes and another one drops; the system's allocator takes longer for that.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     logging::start(&cli.command);

@@ -25,10 +25,6 @@ use store::{Entry, Store};
 use tokio::net::TcpListener;
 use transport::{MemoryNetwork, Node};
 
-/// The one that the node has.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const CHANNELS: usize = 100_000;
 const NOW: Timestamp = Timestamp(1_700_000_000);
 const MOR: Address = Address::repeat_byte(9);
@@ -73,10 +69,10 @@ async fn main() -> Outcomes<()> {
     let before = resident_mb()?;
     let begun = now();
     let store = Store::open(&path)?;
-    println!("opened and checked after {:>6.1?}", begun.elapsed());
+    println!("opened and checked after {:>6.0?}", begun.elapsed());
     let provider = start(store.clone(), wallet).await?;
     let status = provider.status();
-    println!("serves after             {:>6.1?}", begun.elapsed());
+    println!("serves after             {:>6.0?}", begun.elapsed());
     println!("memory: {} MB more", resident_mb()? - before);
     println!("{}", serde_json::to_string(&status)?);
     provider.kill().await;

@@ -179,14 +179,10 @@ impl Channel {
         });
         // One of an earlier life is looked at once more.
         let before = Instant::now().checked_sub(YOUNG_FOR - YOUNG_LEFT);
-        let (id, claimed) = {
-            let earning = lock(&books.earning);
-            let till = earning.till();
-            (till.channel(), !till.claimed().is_zero())
-        };
+        let claimed = !lock(&books.earning).till().claimed().is_zero();
         let claimed_at = Mutex::new(before.filter(|_| claimed));
         Self {
-            id,
+            id: config.id(&domain),
             config,
             journal,
             domain,
