@@ -38,10 +38,10 @@ pub(crate) enum ProbeError {
     #[error("it did not answer within {} s", ANSWER_WITHIN.as_secs())]
     Slow,
     /// It says too little to cut in two.
-    #[error("it answered {text:?}, which cannot be cut in two")]
+    #[error("it answered {bytes} bytes, which cannot be cut in two")]
     Short {
-        /// All of it.
-        text: String,
+        /// Of text, which is nobody's business.
+        bytes: usize,
     },
 }
 
@@ -57,7 +57,7 @@ pub(crate) async fn continues(backend: &BackendHandle, model: &str) -> Result<bo
     let question = ChatRequest::parse(body.to_string().into()).expect("a request by the rules");
     let whole = answer(backend, &question, model).await?;
     let Some(cut) = middle(&whole) else {
-        return Err(ProbeError::Short { text: whole });
+        return Err(ProbeError::Short { bytes: whole.len() });
     };
     let (first, second) = whole.split_at(cut);
     let mut begun = Partial::default();
