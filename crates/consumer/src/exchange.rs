@@ -29,9 +29,10 @@ use crate::answer::{Part, Summary, Word};
 use crate::catalog::Seller;
 use crate::error::{BrokenError, InferError};
 use crate::payment::{Channel, PaymentError, Reserved};
+use crate::reconcile::reconcile_first;
 use crate::restore::revive;
 use crate::router::{Asking, Candidate};
-use crate::session::{SessionError, reconcile_first};
+use crate::session::SessionError;
 use crate::shell::Inner;
 
 /// Time for the padding behind the last word.
@@ -104,7 +105,8 @@ pub(crate) async fn begin(
     let (channel, stream) = tokio::join!(inner.sessions.acquire(&terms), opening);
     let channel = channel.map_err(|error| Attempt::unpayable(provider, error))?;
     let stream = stream.map_err(|error| Attempt::lost(provider, &error))?;
-    reconcile_first(&inner.paths, seller, &channel, inner.now()).await;
+    let reconciled = reconcile_first(&inner.paths, seller, &channel, inner.now()).await;
+    reconciled.map_err(|error| Attempt::lost(provider, &error))?;
     let channel = match channel.is_out_of_use() {
         true => inner.sessions.acquire(&terms).await,
         false => Ok(channel),

@@ -16,6 +16,7 @@ mod guards;
 mod paths;
 mod payer;
 mod payment;
+mod reconcile;
 mod restore;
 mod router;
 mod routes;

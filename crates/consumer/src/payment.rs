@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tracing::debug;
 
 use crate::payer::PayerNumber;
+use crate::reconcile::Missing;
 
 /// So often in a row a provider may refuse a channel before another one is used.
 const REFUSALS_MAX: u32 = 3;
@@ -50,8 +51,10 @@ pub(crate) struct Channel {
     pub(crate) raised: Notify,
     /// Requests that the provider refused to be paid for, one after the other.
     refusals: AtomicU32,
-    /// One deposit or reconciliation at a time.
+    /// One deposit at a time.
     pub(crate) upkeep: tokio::sync::Mutex<Upkeep>,
+    /// Receipts that the provider may hold.
+    pub(crate) missing: Missing,
 }
 
 /// What must be seen to before a channel is used.
@@ -59,8 +62,6 @@ pub(crate) struct Channel {
 pub(crate) struct Upkeep {
     /// The escrow was read from the chain since the start.
     pub(crate) funded: bool,
-    /// The provider may hold receipts that we have not seen.
-    pub(crate) unreconciled: bool,
     /// When it was last tried to bring a restored channel back.
     pub(crate) tried_at: Option<tokio::time::Instant>,
 }
@@ -75,7 +76,10 @@ impl Channel {
         journal: Journal,
         spending: Spending,
     ) -> Self {
-        let used = !spending.durable().is_zero();
+        let missing = Missing::default();
+        if !spending.durable().is_zero() {
+            missing.some();
+        }
         Self {
             id: config.id(&domain),
             config,
@@ -86,11 +90,8 @@ impl Channel {
             journal,
             raised: Notify::new(),
             refusals: AtomicU32::new(0),
-            upkeep: tokio::sync::Mutex::new(Upkeep {
-                funded: false,
-                unreconciled: used,
-                tried_at: None,
-            }),
+            upkeep: tokio::sync::Mutex::default(),
+            missing,
         }
     }
 

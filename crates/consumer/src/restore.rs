@@ -16,10 +16,9 @@ use tracing::{info, warn};
 
 use crate::payer::PayerNumber;
 use crate::payment::{Channel, PaymentError, entry};
+use crate::reconcile::{ReconcileError, complete};
 use crate::router::Candidate;
-use crate::session::{
-    CHANNELS, Opened, PURSES, ReconcileError, SessionError, complete, journal_name,
-};
+use crate::session::{CHANNELS, Opened, PURSES, SessionError, journal_name};
 use crate::shell::Inner;
 
 /// Between two tries to bring a channel back.

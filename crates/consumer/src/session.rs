@@ -1,5 +1,4 @@
-//! Channels to providers: found or opened, funded by policy, reconciled with
-//! the provider after an answer that ended without a receipt.
+//! Channels to providers: found or opened, and funded by policy.
 //!
 //! A channel's configuration is in the journal before money goes into it, so
 //! no deposit is ever forgotten. How much is in it is read from the chain.
@@ -11,18 +10,13 @@ use std::time::Duration;
 
 use market::{
     Address, Amount, B256, ChannelConfig, ChannelState, ChannelTerms, Escrowed, FundingStep,
-    LedgerError, OverLimit, Payer, Purse, PurseError, PurseEvent, SignedReceipt, Spending,
-    Timestamp, U256,
+    LedgerError, OverLimit, Payer, PurseEvent, Spending, Timestamp, U256,
 };
 use serde::{Deserialize, Serialize};
 use store::{AppendError, Loaded, Store};
-use tokio::time::Instant;
-use tracing::{debug, warn};
-use transport::message::{Ask, FromProvider, MAX_RECEIPTS, ReceiptsAsk};
+use tracing::warn;
 
 use crate::StartError;
-use crate::catalog::Seller;
-use crate::paths::{PathError, Paths};
 use crate::payer::{PayerKeys, PayerNumber, Payers};
 use crate::payment::{Channel, PaymentError, entry};
 use crate::shell::Policy;
@@ -37,20 +31,6 @@ pub(crate) const PURSES: &str = "consumer/purse/";
 /// Channels to one provider that are out of use; with so many of them no new
 /// one is opened: a provider that makes them so gets no more of our money to hold.
 const UNUSED_MAX: usize = 2;
-
-/// Time for a provider to send the receipts that we have not seen.
-const RECONCILE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Time for a provider to notice that answers were left by a process that is
-/// gone: it hears nothing for five seconds. A stream that was opened meanwhile
-/// is good for ten.
-const FORGOTTEN_WITHIN: Duration = Duration::from_secs(7);
-
-/// Between two questions for it.
-const FORGOTTEN_PAUSE: Duration = Duration::from_millis(250);
-
-/// Rounds of receipts fetched at a time: a provider cannot keep us busy for ever.
-const RECONCILE_ROUNDS: usize = 64;
 
 /// Why a channel cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -271,7 +251,9 @@ impl Sessions {
                 self.read_escrow(&channel).await?;
                 upkeep.funded = true;
                 // If somebody paid into it that is not in the journal, the provider knows.
-                upkeep.unreconciled |= channel.purse(|purse| !purse.escrow().is_zero());
+                if channel.purse(|purse| !purse.escrow().is_zero()) {
+                    channel.missing.some();
+                }
             }
             drop(upkeep);
             // What the chain says may have put it out of use; each turn then has one less.
@@ -567,135 +549,4 @@ fn parsed<T: serde::de::DeserializeOwned>(
         journal: name.to_owned(),
         source: error.into(),
     })
-}
-
-/// Reconciles before a request; waits for a moment for the provider to close
-/// answers that a crash made us forget, because it counts them, and its vouchers
-/// would not reach.
-pub(crate) async fn reconcile_first(
-    paths: &Paths,
-    seller: &Seller,
-    channel: &Channel,
-    now: Timestamp,
-) {
-    let until = Instant::now() + FORGOTTEN_WITHIN;
-    loop {
-        match reconcile(paths, seller, channel, now).await {
-            Ok(()) => return,
-            Err(ReconcileError::Running)
-                if channel.purse(Purse::forgot) && Instant::now() < until =>
-            {
-                tokio::time::sleep(FORGOTTEN_PAUSE).await;
-            }
-            Err(error) => return debug!(%error, "not reconciled yet"),
-        }
-    }
-}
-
-/// Fetches the receipts that the provider holds and we do not. Once it says
-/// that nothing runs any more, nothing is reserved for lost answers.
-pub(crate) async fn reconcile(
-    paths: &Paths,
-    seller: &Seller,
-    channel: &Channel,
-    now: Timestamp,
-) -> Result<(), ReconcileError> {
-    let mut upkeep = channel.upkeep.lock().await;
-    if !upkeep.unreconciled && !channel.purse(Purse::needs_reconciling) {
-        return Ok(());
-    }
-    tokio::time::timeout(RECONCILE_TIMEOUT, fetch(paths, seller, channel, now))
-        .await
-        .map_err(|_| ReconcileError::Timeout)??;
-    // A provider may notice later than we do that the way to us broke.
-    if channel.purse(|purse| purse.needs_reconciling()) {
-        return Err(ReconcileError::Running);
-    }
-    failpoint::hit("consumer.reconcile.ended");
-    upkeep.unreconciled = false;
-    Ok(())
-}
-
-/// All receipts of a restored channel are here, and nothing runs on it.
-pub(crate) async fn complete(
-    paths: &Paths,
-    seller: &Seller,
-    channel: &Channel,
-    now: Timestamp,
-) -> Result<(), ReconcileError> {
-    let all = tokio::time::timeout(RECONCILE_TIMEOUT, fetch(paths, seller, channel, now))
-        .await
-        .map_err(|_| ReconcileError::Timeout)??;
-    match all {
-        true => Ok(()),
-        false => Err(ReconcileError::Running),
-    }
-}
-
-/// Why receipts could not be fetched. They are asked for again later.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ReconcileError {
-    #[error("the provider did not send its receipts in time")]
-    Timeout,
-    #[error("the provider cannot be reached")]
-    Open(#[from] PathError),
-    #[error("the stream broke")]
-    Send(#[from] transport::SendError),
-    #[error("the stream broke")]
-    Receive(#[from] transport::ReceiveError),
-    #[error("the provider answered with something else")]
-    Unexpected,
-    #[error("the provider still works on an answer that is lost here")]
-    Running,
-    #[error("a receipt does not hold")]
-    Receipt(#[from] market::ReceiptError),
-    #[error("a receipt cannot be booked")]
-    Payment(#[from] PaymentError),
-}
-
-/// Whether these were all, and none is to come.
-async fn fetch(
-    paths: &Paths,
-    seller: &Seller,
-    channel: &Channel,
-    now: Timestamp,
-) -> Result<bool, ReconcileError> {
-    for _ in 0..RECONCILE_ROUNDS {
-        let mut stream = paths.open(seller, now).await?;
-        let after = channel.purse(|purse| purse.sequence());
-        failpoint::hit("consumer.reconcile.wished");
-        let ask = ReceiptsAsk::sign(channel.id, after, channel.hot_key());
-        stream.send.send(&Ask::Receipts(ask)).await?;
-        failpoint::hit("consumer.reconcile.asked");
-        let Some(FromProvider::Receipts { receipts, running }) = stream.receive.receive().await?
-        else {
-            return Err(ReconcileError::Unexpected);
-        };
-        failpoint::hit("consumer.reconcile.served");
-        for receipt in &receipts {
-            receipt.verify(seller.node)?;
-            book(channel, receipt).await?;
-            failpoint::hit("consumer.reconcile.booked");
-        }
-        if receipts.len() < MAX_RECEIPTS {
-            if running == 0 && !channel.purse(|purse| purse.is_restored()) {
-                channel.spending(Spending::settled_up);
-            }
-            return Ok(running == 0);
-        }
-    }
-    Ok(false)
-}
-
-/// Books a late receipt. One for what this journal never asked says that it is
-/// an old copy: from then on nothing is signed on this channel.
-async fn book(channel: &Channel, receipt: &SignedReceipt) -> Result<(), PaymentError> {
-    match channel.reconciled(receipt).await {
-        Err(PaymentError::Purse(error @ PurseError::OldJournal { .. })) => {
-            warn!(channel = %channel.id, %error, "nothing is signed on this channel until the chain proves its receipts");
-            channel.restore().await?;
-            channel.reconciled(receipt).await
-        }
-        booked => booked,
-    }
 }

@@ -30,9 +30,10 @@ use crate::failover::{Conditions, Story};
 use crate::paths::Paths;
 use crate::payer::{Payers, Pseudonyms};
 use crate::payment::{Channel, entry};
+use crate::reconcile::reconcile;
 use crate::router::{Candidate, Listed, Route, Router};
 use crate::routes::{Ending, RouteId, RouteView};
-use crate::session::{MoneyError, Sessions, reconcile};
+use crate::session::{MoneyError, Sessions};
 use crate::upkeep::{self, Keeper};
 use crate::view::{AnswerView, ChannelView, ModelView, OfferView, PseudonymView};
 
@@ -622,7 +623,7 @@ impl Inner {
 
     /// Asks for a missing receipt until it comes, or the next request does it.
     pub(crate) async fn mend(&self, seller: &Seller, channel: &Channel) {
-        channel.upkeep.lock().await.unreconciled = true;
+        channel.missing.some();
         for wait in MEND_AFTER {
             tokio::select! {
                 () = self.stop.cancelled() => return,
