@@ -5,6 +5,7 @@ use std::time::Duration;
 use market::{Address, LedgerError};
 use openai::BadRequest;
 
+use crate::payer::KeysError;
 use crate::session::SessionError;
 
 /// Why a request was not served. Nothing was delivered; what was signed for
@@ -179,33 +180,9 @@ pub enum StartError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The keys of an account that has channels cannot be had.
-    #[error(
-        "the keys of account {payer} (number {number}), which has channels, cannot be had; \
-         restore them from a backup"
-    )]
-    Keys {
-        /// The account.
-        payer: Address,
-        /// Its number.
-        number: u32,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The keys here are not those of the channels in the journal.
-    #[error(
-        "channels of account {payer} (signer {signer}) are in the journal, and keys number {number} \
-         are others; restore the keys that belong to this data folder from a backup"
-    )]
-    OtherKeys {
-        /// The account that opened the channel.
-        payer: Address,
-        /// The signer of its vouchers.
-        signer: Address,
-        /// The number of the keys.
-        number: u32,
-    },
+    /// The keys here do not sign for the channels in the journal.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// The chain cannot be read.
     #[error("the chain cannot be read")]
     Ledger(#[from] LedgerError),

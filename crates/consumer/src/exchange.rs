@@ -126,9 +126,11 @@ pub(crate) async fn begin(
         reserved,
     };
     let signed = Infer::signed_text(id, channel.id);
+    let key = channel.hot_key();
+    let key = key.map_err(|error| Attempt::unpayable(provider, error.into()))?;
     let infer = Infer {
         request: id,
-        signature: channel.hot_key().sign_message(signed.as_bytes()),
+        signature: key.sign_message(signed.as_bytes()),
         channel: channel.config,
         voucher,
         model: candidate.offer.model,

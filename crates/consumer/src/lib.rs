@@ -30,7 +30,7 @@ pub use books::{PurseView, read_books};
 pub use error::{BrokenError, InferError, Shortage, StartError};
 pub use failover::{Conditions, Failover, FailoverError};
 pub use paths::PathError;
-pub use payer::{PayerKeys, Pseudonyms};
+pub use payer::{KeysError, PayerKeys, Pseudonyms};
 pub use payment::PaymentError;
 pub use restore::{Found, RestoreError, RestoredChannel, restore, restore_known};
 pub use routes::{AskedView, ChoiceView, Ending, RouteId, RouteIdError, RouteView};

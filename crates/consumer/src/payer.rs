@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use market::{Address, Amount, BoxFuture, Ledger, LedgerError, Payer, WalletKey};
+use market::{Address, Amount, BoxFuture, ChannelConfig, Ledger, LedgerError, Payer, WalletKey};
 use serde::{Deserialize, Serialize};
 
 /// What an account signs with.
@@ -48,6 +48,33 @@ impl PayerNumber {
     }
 }
 
+/// Why the keys of an account do not sign.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// They cannot be had.
+    #[error("the keys of account number {number} cannot be had; restore them from a backup")]
+    Missing {
+        /// Its number.
+        number: u32,
+        /// Why.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The keys here are not those of a channel in the journal.
+    #[error(
+        "channels of account {payer} (signer {signer}) are in the journal, and keys number {number} \
+         are others; restore the keys that belong to this data folder from a backup"
+    )]
+    Others {
+        /// The account that opened the channel.
+        payer: Address,
+        /// The signer of its vouchers.
+        signer: Address,
+        /// The number of the keys.
+        number: u32,
+    },
+}
+
 /// All accounts of this consumer.
 pub(crate) struct Payers {
     pub(crate) wallet: Arc<dyn Ledger>,
@@ -57,16 +84,34 @@ pub(crate) struct Payers {
 
 impl Payers {
     /// The keys of an account.
-    pub(crate) fn keys(
-        &self,
-        number: PayerNumber,
-    ) -> Result<PayerKeys, Box<dyn Error + Send + Sync>> {
+    pub(crate) fn keys(&self, number: PayerNumber) -> Result<PayerKeys, KeysError> {
         match number {
             PayerNumber::WALLET => Ok(PayerKeys {
                 account: self.wallet.account(),
                 hot_key: Arc::clone(&self.hot_key),
             }),
-            PayerNumber(number) => self.pseudonyms.keys(number),
+            PayerNumber(number) => {
+                let keys = self.pseudonyms.keys(number);
+                keys.map_err(|source| KeysError::Missing { number, source })
+            }
+        }
+    }
+
+    /// What signs the vouchers of a channel that the account opened.
+    pub(crate) fn hot_key(
+        &self,
+        number: PayerNumber,
+        config: &ChannelConfig,
+    ) -> Result<Arc<WalletKey>, KeysError> {
+        let keys = self.keys(number)?;
+        let (payer, signer) = (config.payer, config.payer_authorizer);
+        match keys.account == payer && keys.hot_key.address() == signer {
+            true => Ok(keys.hot_key),
+            false => Err(KeysError::Others {
+                payer,
+                signer,
+                number: number.0,
+            }),
         }
     }
 

@@ -5,18 +5,18 @@
 //! asks for, reports them, and signs what comes out.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use market::{
-    Amount, ChannelConfig, ChannelId, Domain, Durable, InputBound, Move, MoveId, OrderError, Pay,
-    Purse, PurseError, PurseEvent, Rates, RequestId, SignedReceipt, SignedVoucher, Spending,
-    Voucher, WalletKey, Written,
+    Amount, ChannelConfig, ChannelId, Domain, InputBound, Move, MoveId, OrderError, Pay, Purse,
+    PurseError, PurseEvent, Rates, RequestId, SignedReceipt, SignedVoucher, Spending, WalletKey,
+    Written,
 };
 use store::{AppendError, Entry, Journal};
 use tokio::sync::Notify;
 use tracing::debug;
 
-use crate::payer::PayerNumber;
+use crate::payer::{KeysError, PayerNumber, Payers};
 use crate::reconcile::Missing;
 
 /// So often in a row a provider may refuse a channel before another one is used.
@@ -28,6 +28,9 @@ pub enum PaymentError {
     /// The rules of the purse are against it.
     #[error(transparent)]
     Purse(#[from] PurseError),
+    /// The keys that would sign cannot be had.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// It could not be made durable, so it did not happen.
     #[error("the journal cannot be written")]
     Journal(#[from] AppendError),
@@ -43,7 +46,9 @@ pub(crate) struct Channel {
     /// Whose money is in it.
     pub(crate) payer: PayerNumber,
     domain: Domain,
-    hot_key: Arc<WalletKey>,
+    payers: Arc<Payers>,
+    /// Signs its vouchers; derived when it first does.
+    hot_key: OnceLock<Arc<WalletKey>>,
     spending: Mutex<Spending>,
     journal: Journal,
     /// A receipt raised the ceiling: whoever pays over this channel sends the
@@ -71,8 +76,7 @@ impl Channel {
     pub(crate) fn new(
         config: ChannelConfig,
         payer: PayerNumber,
-        domain: Domain,
-        hot_key: Arc<WalletKey>,
+        payers: Arc<Payers>,
         journal: Journal,
         spending: Spending,
     ) -> Self {
@@ -80,12 +84,14 @@ impl Channel {
         if !spending.durable().is_zero() {
             missing.some();
         }
+        let domain = payers.wallet.domain();
         Self {
             id: config.id(&domain),
             config,
             payer,
             domain,
-            hot_key,
+            payers,
+            hot_key: OnceLock::new(),
             spending: Mutex::new(spending),
             journal,
             raised: Notify::new(),
@@ -115,8 +121,12 @@ impl Channel {
     }
 
     /// Signs for this channel.
-    pub(crate) fn hot_key(&self) -> &WalletKey {
-        &self.hot_key
+    pub(crate) fn hot_key(&self) -> Result<&WalletKey, KeysError> {
+        if let Some(key) = self.hot_key.get() {
+            return Ok(key);
+        }
+        let key = self.payers.hot_key(self.payer, &self.config)?;
+        Ok(self.hot_key.get_or_init(|| key))
     }
 
     fn engine(&self) -> MutexGuard<'_, Spending> {
@@ -140,6 +150,7 @@ impl Channel {
         rates: Rates,
         bound: InputBound,
     ) -> Result<(Reserved, SignedVoucher), PaymentError> {
+        let key = self.hot_key()?;
         let asked = self.spending(|spending| spending.ask(request, rates, bound))?;
         let reserved = Reserved {
             channel: Arc::clone(self),
@@ -149,11 +160,12 @@ impl Channel {
         failpoint::hit("consumer.request.reserved");
         let voucher = self.write(&asked).await?.voucher;
         failpoint::hit("consumer.request.journalled");
-        Ok((reserved, self.sign(voucher)))
+        Ok((reserved, voucher.sign(&self.domain, key)))
     }
 
     /// A voucher for all that is read by now.
     pub(crate) async fn voucher(&self) -> Result<SignedVoucher, PaymentError> {
+        let key = self.hot_key()?;
         let pay = self.spending(Spending::pay)?;
         let voucher = match pay {
             Pay::Sign(voucher) => voucher,
@@ -164,11 +176,7 @@ impl Channel {
                 written.voucher
             }
         };
-        Ok(self.sign(voucher))
-    }
-
-    fn sign(&self, voucher: Durable<Voucher>) -> SignedVoucher {
-        voucher.sign(&self.domain, &self.hot_key)
+        Ok(voucher.sign(&self.domain, key))
     }
 
     /// Books a receipt that came later, durably.

@@ -11,6 +11,7 @@ use transport::message::{Ask, FromProvider, MAX_RECEIPTS, ReceiptsAsk};
 
 use crate::catalog::Seller;
 use crate::paths::{PathError, Paths};
+use crate::payer::KeysError;
 use crate::payment::{Channel, PaymentError};
 
 /// Time for a provider to notice that answers were left by a process that is
@@ -157,6 +158,8 @@ pub(crate) enum ReconcileError {
     Running,
     #[error("the provider was asked a moment ago, and did not answer")]
     Tried,
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     #[error("a receipt does not hold")]
     Receipt(#[from] market::ReceiptError),
     #[error("a receipt cannot be booked")]
@@ -170,7 +173,7 @@ impl ReconcileError {
                 Some(Vain::Silence)
             }
             Self::Running => Some(Vain::Running),
-            Self::Unexpected | Self::Receipt(_) | Self::Payment(_) => None,
+            Self::Unexpected | Self::Keys(_) | Self::Receipt(_) | Self::Payment(_) => None,
         }
     }
 }
@@ -191,7 +194,7 @@ async fn fetch(
         let mut stream = paths.open(seller, now).await?;
         let after = channel.purse(|purse| purse.sequence());
         failpoint::hit("consumer.reconcile.wished");
-        let ask = ReceiptsAsk::sign(channel.id, after, channel.hot_key());
+        let ask = ReceiptsAsk::sign(channel.id, after, channel.hot_key()?);
         stream.send.send(&Ask::Receipts(ask)).await?;
         failpoint::hit("consumer.reconcile.asked");
         let Some(FromProvider::Receipts { receipts, running }) = stream.receive.receive().await?

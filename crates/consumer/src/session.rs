@@ -4,7 +4,6 @@
 //! no deposit is ever forgotten. How much is in it is read from the chain.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use store::{AppendError, Loaded, Store};
 use tracing::warn;
 
 use crate::StartError;
-use crate::payer::{PayerKeys, PayerNumber, Payers};
+use crate::payer::{KeysError, PayerNumber, Payers};
 use crate::payment::{Channel, PaymentError, entry};
 use crate::shell::Policy;
 use crate::view::{ChannelView, PseudonymView};
@@ -42,14 +41,8 @@ pub enum SessionError {
     #[error("the journal cannot be written")]
     Journal(#[from] AppendError),
     /// The keys of the account that would pay cannot be had.
-    #[error("payer account {number} has no keys")]
-    Keys {
-        /// Its number.
-        number: u32,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// A voucher could not be made.
     #[error(transparent)]
     Payment(#[from] PaymentError),
@@ -100,28 +93,9 @@ pub(crate) struct Opened {
     pub(crate) payer: PayerNumber,
 }
 
-impl Opened {
-    /// Whether these are the keys of the account that it names.
-    fn is_by(&self, keys: &PayerKeys) -> Result<(), StartError> {
-        let ChannelConfig {
-            payer,
-            payer_authorizer: signer,
-            ..
-        } = self.config;
-        if keys.account == payer && keys.hot_key.address() == signer {
-            return Ok(());
-        }
-        Err(StartError::OtherKeys {
-            payer,
-            signer,
-            number: self.payer.0,
-        })
-    }
-}
-
 /// All channels of this consumer.
 pub(crate) struct Sessions {
-    payers: Payers,
+    payers: Arc<Payers>,
     store: Store,
     policy: Policy,
     channels: Mutex<Vec<Arc<Channel>>>,
@@ -139,7 +113,7 @@ impl Sessions {
         policy: Policy,
     ) -> Result<Self, StartError> {
         let mut sessions = Self {
-            payers,
+            payers: Arc::new(payers),
             store,
             policy,
             channels: Mutex::default(),
@@ -149,15 +123,9 @@ impl Sessions {
         failpoint::hit("consumer.replay.begun");
         let domain = sessions.payers.wallet.domain();
         let mut purses = purses(&sessions.store).await?;
-        let mut keys = BTreeMap::new();
         for opened in entries::<Opened>(&sessions.store, CHANNELS).await? {
             let id = opened.config.id(&domain);
             let name = journal_name(&id);
-            let keys = match keys.entry(opened.payer) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(place) => place.insert(sessions.keys_of(&opened)?),
-            };
-            opened.is_by(keys)?;
             // None: nothing was ever asked over it.
             let events = purses.remove(&name).unwrap_or_default();
             if let Some(used_at) = events.iter().rev().find_map(receipted_at) {
@@ -168,26 +136,31 @@ impl Sessions {
                 journal: name,
                 source: error.into(),
             })?;
-            let channel = sessions.channel(opened, keys.clone(), spending);
+            let channel = sessions.channel(&opened, spending);
             sessions.channels().push(channel);
             failpoint::hit("consumer.replay.channel");
         }
+        sessions.are_ours()?;
         failpoint::hit("consumer.replay.ended");
         Ok(sessions)
     }
 
-    /// The keys of the account that a journalled channel names.
-    fn keys_of(&self, opened: &Opened) -> Result<PayerKeys, StartError> {
-        let (number, payer) = (opened.payer, opened.config.payer);
-        let keys = self.payers.keys(number);
-        keys.map_err(|source| StartError::Keys {
-            payer,
-            number: number.0,
-            source,
-        })
+    /// Whether the keys here are those of the journal. Each pseudonym's are
+    /// derived when it first signs, which for a hundred thousand takes long; the
+    /// newest one tells whether they come from the same words.
+    fn are_ours(&self) -> Result<(), KeysError> {
+        let channels = self.channels();
+        let newest = channels.iter().max_by_key(|channel| channel.payer);
+        let by_wallet = channels
+            .iter()
+            .filter(|channel| channel.payer == PayerNumber::WALLET);
+        for channel in by_wallet.chain(newest) {
+            channel.hot_key()?;
+        }
+        Ok(())
     }
 
-    fn channel(&self, opened: Opened, keys: PayerKeys, spending: Spending) -> Arc<Channel> {
+    fn channel(&self, opened: &Opened, spending: Spending) -> Arc<Channel> {
         let domain = self.payers.wallet.domain();
         let journal = self
             .store
@@ -195,8 +168,7 @@ impl Sessions {
         Arc::new(Channel::new(
             opened.config,
             opened.payer,
-            domain,
-            keys.hot_key,
+            Arc::clone(&self.payers),
             journal,
             spending,
         ))
@@ -280,9 +252,7 @@ impl Sessions {
             return Err(SessionError::Unused { channels });
         }
         let payer = self.payer_for(terms.receiver);
-        let number = payer.0;
-        let keys = self.payers.keys(payer);
-        let keys = keys.map_err(|source| SessionError::Keys { number, source })?;
+        let keys = self.payers.keys(payer)?;
         failpoint::hit("consumer.channel.keyed");
         let config = ChannelConfig {
             payer: keys.account,
@@ -302,7 +272,7 @@ impl Sessions {
             .append(vec![entry("opened", key, payload)])
             .await?;
         failpoint::hit("consumer.channel.journalled");
-        let channel = self.channel(opened, keys, Spending::new(id));
+        let channel = self.channel(&opened, Spending::new(id));
         self.channels().push(Arc::clone(&channel));
         Ok(channel)
     }
