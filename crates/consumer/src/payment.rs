@@ -86,7 +86,7 @@ impl Channel {
         }
         let domain = payers.wallet.domain();
         Self {
-            id: config.id(&domain),
+            id: spending.channel(),
             config,
             payer,
             domain,

@@ -161,10 +161,7 @@ impl Sessions {
     }
 
     fn channel(&self, opened: &Opened, spending: Spending) -> Arc<Channel> {
-        let domain = self.payers.wallet.domain();
-        let journal = self
-            .store
-            .journal(&journal_name(&opened.config.id(&domain)));
+        let journal = self.store.journal(&journal_name(&spending.channel()));
         Arc::new(Channel::new(
             opened.config,
             opened.payer,

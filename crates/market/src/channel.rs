@@ -4,8 +4,10 @@
 //! The typed data here must stay byte for byte that of the public scheme;
 //! `contracts/oracle/vectors.json` holds vectors made by its JavaScript client.
 
-use alloy_primitives::{Address, B256, aliases::U40};
-use alloy_sol_types::{Eip712Domain, SolStruct, sol};
+use std::sync::LazyLock;
+
+use alloy_primitives::{Address, B256, U256, aliases::U40, keccak256};
+use alloy_sol_types::{SolStruct, sol};
 use serde::{Deserialize, Serialize};
 
 use crate::ChannelId;
@@ -45,14 +47,36 @@ pub struct Domain {
     pub settlement: Address,
 }
 
+/// What of the domain's hash is the same everywhere.
+static SAME_WORDS: LazyLock<[B256; 3]> = LazyLock::new(|| {
+    let fields =
+        "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)";
+    [fields, "x402 Batch Settlement", "1"].map(keccak256)
+});
+
 impl Domain {
-    pub(crate) fn eip712(&self) -> Eip712Domain {
-        Eip712Domain::new(
-            Some("x402 Batch Settlement".into()),
-            Some("1".into()),
-            Some(alloy_primitives::U256::from(self.chain_id)),
-            Some(self.settlement),
-            None,
+    /// What is signed for `data` here (EIP-712).
+    pub(crate) fn signing_hash(&self, data: &impl SolStruct) -> B256 {
+        let separator = self.separator();
+        let hash = data.eip712_hash_struct();
+        keccak256(
+            [
+                b"\x19\x01".as_slice(),
+                separator.as_slice(),
+                hash.as_slice(),
+            ]
+            .concat(),
+        )
+    }
+
+    fn separator(&self) -> B256 {
+        let [fields, name, version] = *SAME_WORDS;
+        let chain = B256::from(U256::from(self.chain_id));
+        let contract = self.settlement.into_word();
+        keccak256(
+            [fields, name, version, chain, contract]
+                .map(|word| word.0)
+                .as_flattened(),
         )
     }
 }
@@ -92,7 +116,7 @@ pub struct ChannelTerms {
 impl ChannelConfig {
     /// The channel's id: the EIP-712 hash of the configuration.
     pub fn id(&self, domain: &Domain) -> ChannelId {
-        ChannelId(self.typed().eip712_signing_hash(&domain.eip712()))
+        ChannelId(domain.signing_hash(&self.typed()))
     }
 
     /// Who must have signed a voucher.

@@ -4,7 +4,7 @@
 //! The typed data is that of x402 `batch-settlement`, byte for byte.
 
 use alloy_primitives::{B256, Signature};
-use alloy_sol_types::{SolStruct, sol};
+use alloy_sol_types::sol;
 use serde::{Deserialize, Serialize};
 
 use crate::{Amount, Claim, Domain, VoucherError, WalletKey};
@@ -33,7 +33,7 @@ pub fn batch_digest(claims: &[Claim], domain: &Domain) -> B256 {
         totalClaimed: claim.total.base_units(),
     };
     let claims = claims.iter().map(entry).collect();
-    typed::ClaimBatch { claims }.eip712_signing_hash(&domain.eip712())
+    domain.signing_hash(&typed::ClaimBatch { claims })
 }
 
 /// One row with the word of the receiver's authorizer: enough to claim it from

@@ -77,6 +77,11 @@ impl Spending {
         }
     }
 
+    /// The channel.
+    pub fn channel(&self) -> ChannelId {
+        self.channel
+    }
+
     /// A look at the purse.
     pub fn purse(&self) -> &Purse {
         &self.purse

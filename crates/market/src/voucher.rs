@@ -6,7 +6,6 @@
 //! run ahead of what was delivered lives in [`crate::Purse`] and [`crate::Till`].
 
 use alloy_primitives::{B256, Signature};
-use alloy_sol_types::SolStruct;
 use serde::{Deserialize, Serialize};
 
 use crate::channel::typed;
@@ -24,11 +23,10 @@ pub struct Voucher {
 impl Voucher {
     /// The EIP-712 digest.
     pub fn digest(&self, domain: &Domain) -> B256 {
-        typed::Voucher {
+        domain.signing_hash(&typed::Voucher {
             channelId: self.channel.0,
             maxClaimableAmount: self.ceiling.base_units(),
-        }
-        .eip712_signing_hash(&domain.eip712())
+        })
     }
 }
 

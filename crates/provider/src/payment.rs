@@ -173,6 +173,7 @@ impl Channel {
         earning: Earning,
         tasks: Tasks,
     ) -> Self {
+        let id = earning.till().channel();
         let books = Arc::new(Books {
             earning: Mutex::new(earning),
             moved: watch::Sender::new(()),
@@ -182,7 +183,7 @@ impl Channel {
         let claimed = !lock(&books.earning).till().claimed().is_zero();
         let claimed_at = Mutex::new(before.filter(|_| claimed));
         Self {
-            id: config.id(&domain),
+            id,
             config,
             journal,
             domain,
