@@ -118,6 +118,28 @@ pub enum InferError {
     Stopping,
 }
 
+impl InferError {
+    /// What it is, in words of ours alone: nothing that a provider said.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "the request is at fault",
+            Self::UnknownModel { .. } => "nobody offers the model",
+            Self::NobodyThere { .. } => "nobody can be reached",
+            Self::Busy { .. } => "busy",
+            Self::Refused { .. } => "the model refused the request",
+            Self::Payment { .. } => "it could not be paid",
+            Self::Journal { .. } => "nothing could be signed",
+            Self::ChainGone { .. } => "its channel has to be funded, and the chain does not answer",
+            Self::Provider { .. } => "it failed before the first piece",
+            Self::Path { .. } => "the path to it failed",
+            Self::Demand { .. } => "it does not meet the demand",
+            Self::NobodyFits { .. } => "it does not fit",
+            Self::Overloaded { .. } => "too many requests are running here",
+            Self::Stopping => "the node is stopping",
+        }
+    }
+}
+
 /// Too few relays for a request to go out: one carries, another one confirms
 /// the provider's key (`docs/decisions/006-two-relays-and-no-bids.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

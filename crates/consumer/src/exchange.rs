@@ -32,6 +32,7 @@ use crate::payment::{Channel, PaymentError, Reserved};
 use crate::reconcile::reconcile_first;
 use crate::restore::revive;
 use crate::router::{Asking, Candidate};
+use crate::routes::RouteId;
 use crate::session::SessionError;
 use crate::shell::Inner;
 
@@ -89,13 +90,26 @@ impl Attempt {
     }
 }
 
+/// A request on its way around.
+#[derive(Clone, Copy)]
+pub(crate) struct Errand<'a> {
+    pub(crate) request: &'a ChatRequest,
+    pub(crate) route: RouteId,
+    /// When it was begun; others may have been asked since.
+    pub(crate) started: Instant,
+}
+
 /// Asks one provider. Returns once the first piece is there.
 pub(crate) async fn begin(
     inner: &Arc<Inner>,
     candidate: &Candidate,
-    request: &ChatRequest,
-    started: Instant,
+    errand: Errand<'_>,
 ) -> Result<Part, Attempt> {
+    let Errand {
+        request,
+        route,
+        started,
+    } = errand;
     let provider = candidate.seller.address;
     let asking = inner.router.asking(candidate);
     let seller = &candidate.seller;
@@ -145,6 +159,7 @@ pub(crate) async fn begin(
 
     let exchange = Exchange {
         inner: Arc::clone(inner),
+        route,
         labels: inner.labels(candidate),
         candidate: candidate.clone(),
         channel,
@@ -235,6 +250,7 @@ impl Drop for Debt {
 
 struct Exchange {
     inner: Arc<Inner>,
+    route: RouteId,
     labels: Labels,
     candidate: Candidate,
     channel: Arc<Channel>,
@@ -320,6 +336,7 @@ impl Exchange {
             Err(problem) => return Err(failed(problem.problem)),
         };
         let (labels, token) = (self.labels, self.candidate.offer.quote.token);
+        let route = self.route;
         let model = self.candidate.offer.name.clone();
         let ended = !matches!(first, Ok(Word::Chunk { .. }));
         let ttft = self.started.elapsed();
@@ -345,7 +362,7 @@ impl Exchange {
             token,
             labels,
             model,
-            route: None,
+            route: Some(route),
             first: Some(first),
             rest,
             _guard: guard,
@@ -392,7 +409,7 @@ impl Exchange {
         };
         let failed = matches!(last, Some(Err(_)));
         if failed {
-            inner.router.failed(provider);
+            inner.router.lost(self.route, provider);
         }
         let complete = matches!(last, Some(Ok(_)));
         if let Some(last) = last {
@@ -588,7 +605,9 @@ impl Exchange {
             },
             parts: vec![],
         };
-        self.inner.remember(&summary, &self.candidate).await;
+        self.inner
+            .remember(&summary, &self.candidate, self.route)
+            .await;
         failpoint::hit("consumer.answer.kept");
         Ok(summary)
     }

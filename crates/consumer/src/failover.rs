@@ -24,6 +24,7 @@ use tracing::{debug, info};
 use crate::answer::{Part, PartSummary, Summary, since_ms};
 use crate::error::{BrokenError, InferError};
 use crate::router::Router;
+use crate::routes::RouteId;
 use crate::shell::Inner;
 
 /// Providers in one answer.
@@ -177,6 +178,7 @@ impl Story {
                     request: *request,
                     demand: self.demand(),
                     model: part.model.clone(),
+                    route: part.route,
                     begun: seam.is_within(),
                     lost: self.parts.iter().map(|part| part.provider).collect(),
                     tokens: self.tokens_before,
@@ -283,6 +285,8 @@ struct Resume {
     demand: Demand,
     /// The model that began; another one does not go on.
     model: String,
+    /// Of the part that is lost.
+    route: Option<RouteId>,
     /// The caller has a beginning that the next one must go on from.
     begun: bool,
     /// Who was lost; asked last.
@@ -312,6 +316,7 @@ impl Resume {
         let mut wishes = Router::wishes(&self.request).map_err(InferError::from)?;
         wishes.models = vec![self.model.clone()];
         let mut route = self.inner.route(&self.request, &wishes, &self.demand)?;
+        self.inner.router.resumes(&route, self.route);
         for candidates in &mut route.candidates {
             candidates.retain(|candidate| !self.begun || candidate.offer.continues);
             candidates.sort_by_key(|candidate| self.lost.contains(&candidate.seller.address));

@@ -33,7 +33,7 @@ pub use paths::PathError;
 pub use payer::{KeysError, PayerKeys, Pseudonyms};
 pub use payment::PaymentError;
 pub use restore::{Found, RestoreError, RestoredChannel, restore, restore_known};
-pub use routes::{AskedView, ChoiceView, Ending, RouteId, RouteIdError, RouteView};
+pub use routes::{AskedView, ChoiceView, Ending, RouteId, RouteIdError, RouteView, Turn};
 pub use seal::Pacing;
 pub use session::{MoneyError, SessionError};
 pub use shell::{Clock, Consumer, Deps, Policy};

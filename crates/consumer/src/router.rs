@@ -190,6 +190,7 @@ impl Router {
         state.routes.keep(RouteView {
             id: Some(route.id),
             at: wall,
+            resumes: None,
             choices,
             asked: Vec::new(),
         });
@@ -229,6 +230,7 @@ impl Router {
         RouteView {
             id: None,
             at: wall,
+            resumes: None,
             choices: vec![view(model, choice)],
             asked: Vec::new(),
         }
@@ -342,12 +344,23 @@ impl Router {
         self.state().knowledge.busy(provider, wait, now);
     }
 
+    /// Who began to answer is lost within the answer.
+    pub(crate) fn lost(&self, route: RouteId, provider: Address) {
+        self.failed(provider);
+        self.state().routes.lost(route, provider);
+    }
+
+    /// This route looks for somebody who goes on with the answer of that one.
+    pub(crate) fn resumes(&self, route: &Route, lost: Option<RouteId>) {
+        self.state().routes.resumes(route.id, lost);
+    }
+
     /// How asking one of a route's candidates ended.
-    pub(crate) fn asked(&self, route: &Route, provider: Address, ending: Ending) {
+    pub(crate) fn asked(&self, route: &Route, asked: AskedView) {
         let mut state = self.state();
-        state.routes.asked(route.id, AskedView { provider, ending });
-        if let (Some(conversation), Ending::Answered) = (route.conversation, ending) {
-            let before = state.conversations.insert(conversation, provider);
+        state.routes.asked(route.id, asked);
+        if let (Some(conversation), Ending::Answered) = (route.conversation, asked.ending) {
+            let before = state.conversations.insert(conversation, asked.provider);
             if before.is_none() {
                 state.begun.push_back(conversation);
             }
@@ -500,6 +513,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::routes::Turn;
 
     const NOW: Timestamp = Timestamp(1000);
 
@@ -620,7 +634,14 @@ mod tests {
         let router = router();
         let dear = Address::repeat_byte(3);
         let route = routed(&router, "", "", NOW);
-        router.asked(&route, dear, Ending::Answered);
+        let answered = AskedView {
+            provider: dear,
+            turn: Turn::First,
+            after_ms: 1,
+            ending: Ending::Answered,
+            problem: None,
+        };
+        router.asked(&route, answered);
         let found = router.found(route.id).unwrap();
         assert_eq!(found.asked[0].provider, dear);
         assert_eq!(found.choices[0].choice.ranked.len(), 3);

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use market::{Address, Timestamp};
 use routing::Choice;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Routes that are kept.
 const KEPT: usize = 256;
@@ -36,6 +36,13 @@ impl Serialize for RouteId {
     }
 }
 
+impl<'de> Deserialize<'de> for RouteId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// A text that names no route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a route's id has 32 hex digits, as the header x-lethe-route has it")]
@@ -57,6 +64,10 @@ impl FromStr for RouteId {
 pub enum Ending {
     /// It began to answer.
     Answered,
+    /// Another one that was asked beside it began sooner; it was stopped.
+    Overtaken,
+    /// It began to answer and was lost before the end.
+    Lost,
     /// It is busy.
     Busy,
     /// It, or the way to it, failed.
@@ -65,13 +76,32 @@ pub enum Ending {
     Refused,
 }
 
+/// Why a provider was asked when it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Turn {
+    /// It is the first.
+    First,
+    /// Those before it brought nothing.
+    Next,
+    /// The one before it was slow to begin.
+    Beside,
+}
+
 /// A provider that was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct AskedView {
     /// Who.
     pub provider: Address,
+    /// Why then.
+    pub turn: Turn,
+    /// From the request to its being asked, in milliseconds.
+    pub after_ms: u64,
     /// What came of it.
     pub ending: Ending,
+    /// What went wrong, in our words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<&'static str>,
 }
 
 /// The choice among the offers of one model.
@@ -93,6 +123,9 @@ pub struct RouteView {
     pub id: Option<RouteId>,
     /// When.
     pub at: Timestamp,
+    /// The route of the answer that was lost, where this one looks for
+    /// somebody who goes on with it.
+    pub resumes: Option<RouteId>,
     /// A choice for each model that the request names, in the order of the names.
     pub choices: Vec<ChoiceView>,
     /// Who was asked, in order.
@@ -119,10 +152,30 @@ impl Routes {
 
     /// Adds who was asked.
     pub(crate) fn asked(&mut self, id: RouteId, asked: AskedView) {
-        let route = self.0.iter_mut().rev().find(|route| route.id == Some(id));
-        if let Some(route) = route {
+        if let Some(route) = self.find_mut(id) {
             route.asked.push(asked);
         }
+    }
+
+    /// Who began to answer did not come to the end.
+    pub(crate) fn lost(&mut self, id: RouteId, provider: Address) {
+        let asked = self.find_mut(id).map(|route| route.asked.iter_mut());
+        let answered =
+            |asked: &&mut AskedView| asked.provider == provider && asked.ending == Ending::Answered;
+        if let Some(asked) = asked.and_then(|mut asked| asked.find(answered)) {
+            asked.ending = Ending::Lost;
+        }
+    }
+
+    /// It goes on with the answer of another one.
+    pub(crate) fn resumes(&mut self, id: RouteId, lost: Option<RouteId>) {
+        if let Some(route) = self.find_mut(id) {
+            route.resumes = lost;
+        }
+    }
+
+    fn find_mut(&mut self, id: RouteId) -> Option<&mut RouteView> {
+        self.0.iter_mut().rev().find(|route| route.id == Some(id))
     }
 }
 
@@ -134,6 +187,9 @@ mod tests {
     fn an_id_is_read_as_it_is_written_and_nothing_else() {
         let id = RouteId::new(0xab);
         assert_eq!(id.to_string().parse(), Ok(id));
+        let json = serde_json::to_string(&id).unwrap();
+        assert_eq!(serde_json::from_str::<RouteId>(&json).unwrap(), id);
+        assert!(serde_json::from_str::<RouteId>("\"ab\"").is_err());
         for bad in [
             "",
             "ab",
@@ -154,6 +210,7 @@ mod tests {
         let route = |n| RouteView {
             id: Some(RouteId::new(n)),
             at: Timestamp(0),
+            resumes: None,
             choices: vec![],
             asked: vec![],
         };
@@ -163,9 +220,17 @@ mod tests {
         assert_eq!(routes.find(RouteId::new(0)), None);
         let asked = AskedView {
             provider: Address::ZERO,
+            turn: Turn::First,
+            after_ms: 0,
             ending: Ending::Answered,
+            problem: None,
         };
         routes.asked(RouteId::new(1), asked);
         assert_eq!(routes.find(RouteId::new(1)).unwrap().asked, [asked]);
+        routes.lost(RouteId::new(1), Address::repeat_byte(1));
+        assert_eq!(routes.find(RouteId::new(1)).unwrap().asked, [asked]);
+        routes.lost(RouteId::new(1), Address::ZERO);
+        let ending = routes.find(RouteId::new(1)).unwrap().asked[0].ending;
+        assert_eq!(ending, Ending::Lost);
     }
 }

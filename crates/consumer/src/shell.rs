@@ -22,17 +22,17 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 use transport::Endpoints;
 
-use crate::answer::{Answer, Part, Summary};
+use crate::answer::{Answer, Part, Summary, since_ms};
 use crate::catalog::{self, Seller, Snapshot};
 use crate::error::{InferError, Shortage, StartError};
-use crate::exchange::{Attempt, begin};
+use crate::exchange::{Attempt, Errand, begin};
 use crate::failover::{Conditions, Story};
 use crate::paths::Paths;
 use crate::payer::{Payers, Pseudonyms};
 use crate::payment::{Channel, entry};
 use crate::reconcile::reconcile;
 use crate::router::{Candidate, Listed, Route, Router};
-use crate::routes::{Ending, RouteId, RouteView};
+use crate::routes::{AskedView, Ending, RouteId, RouteView, Turn};
 use crate::session::{MoneyError, Sessions};
 use crate::upkeep::{self, Keeper};
 use crate::view::{AnswerView, ChannelView, ModelView, OfferView, PseudonymView};
@@ -325,28 +325,99 @@ async fn recent_answers(store: &Store) -> Result<VecDeque<AnswerView>, StartErro
 async fn tried<'a>(
     inner: &'a Arc<Inner>,
     candidate: &'a Candidate,
-    request: &'a ChatRequest,
-    started: Instant,
+    errand: Errand<'a>,
 ) -> (&'a Candidate, Result<Part, Attempt>) {
-    (candidate, begin(inner, candidate, request, started).await)
+    (candidate, begin(inner, candidate, errand).await)
 }
 
 /// Who is still to be asked for a request, and what came of those who were.
 struct Tries<'a> {
+    router: &'a Router,
+    route: &'a Route,
+    started: Instant,
     next: VecDeque<&'a Candidate>,
+    /// Who is being asked; what is to come of it is not known yet.
+    asked: Vec<AskedView>,
     losses: usize,
     best: Option<InferError>,
 }
 
 impl<'a> Tries<'a> {
+    fn of(router: &'a Router, route: &'a Route, started: Instant) -> Self {
+        Self {
+            router,
+            route,
+            started,
+            next: route.in_order(),
+            asked: vec![],
+            losses: 0,
+            best: None,
+        }
+    }
+
     /// The next one, unless too much work was lost already.
-    fn another(&mut self, router: &Router) -> Option<&'a Candidate> {
-        let spent = self.losses > LOST_FREE && !router.may_retry();
+    fn another(&mut self) -> Option<&'a Candidate> {
+        let spent = self.losses > LOST_FREE && !self.router.may_retry();
         if self.losses == LOST_MAX || spent {
             debug!(losses = self.losses, "no further try");
             return None;
         }
-        self.next.pop_front()
+        let turn = match self.best {
+            None => Turn::First,
+            Some(_) => Turn::Next,
+        };
+        self.begins(turn)
+    }
+
+    /// The next one, beside one that is slow to begin.
+    fn beside(&mut self) -> Option<&'a Candidate> {
+        self.begins(Turn::Beside)
+    }
+
+    fn begins(&mut self, turn: Turn) -> Option<&'a Candidate> {
+        let candidate = self.next.pop_front()?;
+        self.asked.push(AskedView {
+            provider: candidate.seller.address,
+            turn,
+            after_ms: since_ms(self.started),
+            ending: Ending::Overtaken,
+            problem: None,
+        });
+        Some(candidate)
+    }
+
+    /// What came of asking one; when it answers the others are stopped.
+    fn ended(&mut self, provider: Address, ending: Ending, problem: Option<&'static str>) {
+        let found = self.asked.iter().position(|it| it.provider == provider);
+        let Some(mut asked) = found.map(|n| self.asked.remove(n)) else {
+            return;
+        };
+        (asked.ending, asked.problem) = (ending, problem);
+        self.router.asked(self.route, asked);
+        if ending == Ending::Answered {
+            for overtaken in self.asked.drain(..) {
+                self.router.asked(self.route, overtaken);
+            }
+        }
+    }
+
+    /// One brought nothing, and another one may do better.
+    fn brought_nothing(&mut self, provider: Address, error: InferError, busy: Option<Duration>) {
+        debug!(%provider, %error, "no answer from here");
+        let ending = match busy {
+            Some(retry_after) => {
+                self.router.busy(provider, retry_after);
+                Ending::Busy
+            }
+            None => {
+                self.router.failed(provider);
+                self.losses += 1;
+                Ending::Failed
+            }
+        };
+        let problem = busy.is_none().then(|| error.kind());
+        self.ended(provider, ending, problem);
+        self.best = Some(nearer(self.best.take(), error));
     }
 }
 
@@ -454,17 +525,18 @@ impl Inner {
         started: Instant,
     ) -> BoxFuture<'a, Result<Part, InferError>> {
         Box::pin(async move {
-            let mut tries = Tries {
-                next: route.in_order(),
-                losses: 0,
-                best: None,
+            let mut tries = Tries::of(&self.router, route, started);
+            let errand = Errand {
+                request,
+                route: route.id,
+                started,
             };
-            let ask = |candidate| tried(self, candidate, request, started);
+            let ask = |candidate| tried(self, candidate, errand);
             let mut asking = FuturesUnordered::new();
             let mut slow: Option<(Address, Instant)> = None;
             loop {
                 if asking.is_empty() {
-                    let Some(candidate) = tries.another(&self.router) else {
+                    let Some(candidate) = tries.another() else {
                         break;
                     };
                     let provider = candidate.seller.address;
@@ -482,36 +554,23 @@ impl Inner {
                         if !tries.next.is_empty() && self.router.may_retry() {
                             debug!(%provider, "slow to begin; another one is asked beside it");
                             self.router.slow(provider, HEDGE_AFTER_MIN);
-                            asking.extend(tries.next.pop_front().map(ask));
+                            asking.extend(tries.beside().map(ask));
                         }
                         continue;
                     }
                 };
                 let provider = candidate.seller.address;
-                let asked = |ending| self.router.asked(route, provider, ending);
                 match begun {
-                    Ok(mut part) => {
-                        asked(Ending::Answered);
-                        part.route = Some(route.id);
+                    Ok(part) => {
+                        tries.ended(provider, Ending::Answered, None);
                         return Ok(part);
                     }
                     Err(Attempt::Final(error)) => {
-                        asked(Ending::Refused);
+                        tries.ended(provider, Ending::Refused, Some(error.kind()));
                         return Err(error);
                     }
                     Err(Attempt::Elsewhere { error, busy }) => {
-                        debug!(%provider, %error, "no answer from here");
-                        match busy {
-                            Some(retry_after) => self.router.busy(provider, retry_after),
-                            None => self.router.failed(provider),
-                        }
-                        tries.losses += usize::from(busy.is_none());
-                        asked(if busy.is_none() {
-                            Ending::Failed
-                        } else {
-                            Ending::Busy
-                        });
-                        tries.best = Some(nearer(tries.best.take(), error));
+                        tries.brought_nothing(provider, error, busy);
                     }
                 }
             }
@@ -586,7 +645,7 @@ impl Inner {
     }
 
     /// Keeps the figures of an answer.
-    pub(crate) async fn remember(&self, summary: &Summary, candidate: &Candidate) {
+    pub(crate) async fn remember(&self, summary: &Summary, candidate: &Candidate, route: RouteId) {
         if summary.outcome != Outcome::Failed {
             let speaking = summary.duration_ms.saturating_sub(summary.ttft_ms);
             let (tokens, within) = (summary.output_tokens, Duration::from_millis(speaking));
@@ -606,6 +665,7 @@ impl Inner {
             ttft_ms: summary.ttft_ms,
             duration_ms: summary.duration_ms,
             labels: Some(summary.labels),
+            route: Some(route),
         };
         let payload = serde_json::to_vec(&view).expect("a view has only string keys");
         {

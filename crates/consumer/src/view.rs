@@ -6,6 +6,8 @@ use market::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::routes::RouteId;
+
 /// A model and who sells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ModelView {
@@ -81,6 +83,10 @@ pub struct AnswerView {
     /// What is proved about its privacy; none in records of before there were labels.
     #[serde(default)]
     pub labels: Option<Labels>,
+    /// Why it came from there: [`Consumer::found`](crate::Consumer::found), as
+    /// long as that is kept; none in records of before there were routes.
+    #[serde(default)]
+    pub route: Option<RouteId>,
 }
 
 /// An account beside the wallet.

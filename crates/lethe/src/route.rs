@@ -122,11 +122,21 @@ fn table(told: &Value) -> String {
         }
     }
     for asked in list(&told["asked"]) {
+        let problem = match asked["problem"].is_null() {
+            true => String::new(),
+            false => format!(": {}", said(&asked["problem"])),
+        };
         text.push_str(&format!(
-            "asked {}: {}\n",
+            "asked {} ({}, after {} ms): {}{problem}\n",
             said(&asked["provider"]),
-            said(&asked["ending"])
+            said(&asked["turn"]),
+            asked["after_ms"],
+            said(&asked["ending"]),
         ));
+    }
+    if !told["resumes"].is_null() {
+        let lost = said(&told["resumes"]);
+        text.push_str(&format!("goes on with the answer of route {lost}\n"));
     }
     if text.is_empty() {
         text.push_str("nothing is known of it\n");
@@ -217,7 +227,11 @@ mod tests {
                 ],
                 "unfit": [{ "provider": "0xcc", "reason": "price", "price": "3", "cap": "2" }],
             }],
-            "asked": [{ "provider": "0xaa", "ending": "answered" }],
+            "asked": [
+                { "provider": "0xaa", "turn": "first", "after_ms": 0, "ending": "failed", "problem": "no way" },
+                { "provider": "0xbb", "turn": "next", "after_ms": 12, "ending": "answered" },
+            ],
+            "resumes": "0f",
         });
         let text = table(&told);
         for part in [
@@ -229,7 +243,9 @@ mod tests {
             "last resort: busy, wait_ms 12",
             "not asked: price, price 3, cap 2",
             "and 2 more",
-            "asked 0xaa: answered",
+            "asked 0xaa (first, after 0 ms): failed: no way\n",
+            "asked 0xbb (next, after 12 ms): answered\n",
+            "the answer of route 0f",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }

@@ -140,6 +140,9 @@ async fn why_an_answer_came_from_where_it_came_can_be_looked_up() {
     let route = client.api("GET", &format!("/api/routes/{id}")).await;
     assert_eq!(route["asked"][0]["provider"], provider.as_str());
     assert_eq!(route["asked"][0]["ending"], "answered");
+    assert_eq!(route["asked"][0]["turn"], "first");
+    let figures = client.api("GET", "/api/state").await;
+    assert_eq!(figures["answers"][0]["route"], id.as_str());
     let choice = &route["choices"][0];
     assert_eq!(choice["model"], "lethe-demo");
     let ranked = choice["ranked"].as_array().unwrap();
