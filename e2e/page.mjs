@@ -88,6 +88,31 @@ await check("page: an answer shows three words on its privacy, each explained", 
   for (const word of await words.all()) assert.match(await word.getAttribute("title"), /\w+ .*\.$/);
 });
 
+await check("page: an answer opens to its route, by keyboard", async () => {
+  const answers = section(page, "Last answers");
+  const button = answers.getByRole("button", { name: /: route$/ }).first();
+  await button.focus();
+  await page.keyboard.press("Enter");
+  const route = answers.locator(".opened .route");
+  await route.getByText("asked first").getByText("it answered").waitFor();
+  const ranked = route.locator(".ranked > li");
+  assert.ok((await ranked.count()) >= 2, "fewer than two candidates");
+  for (const candidate of await ranked.all()) {
+    assert.match(await candidate.textContent(), /wait [\d.]+ ms .* way\s+[\d.]+ ms .*price \d[\d.]* MOR .*quality of \d/s);
+    const drawn = await candidate.locator(".bar > span").evaluateAll((parts) => parts.map((part) => part.getBoundingClientRect().width));
+    assert.equal(drawn.length, 6);
+    assert.ok(drawn.reduce((sum, width) => sum + width) > 5, "nothing is drawn");
+  }
+  assert.equal(await button.getAttribute("aria-expanded"), "true");
+});
+
+await check("page: a model opens to whom a request would go to now", async () => {
+  const market = section(page, "On offer");
+  await market.getByRole("button", { name: "route now" }).first().click();
+  await market.locator(".opened .ranked > li").first().waitFor();
+  await market.locator(".opened").getByText("first because").waitFor();
+});
+
 await check("page: relays are among what runs", async () => {
   await section(page, "What runs").getByText("relay", { exact: true }).first().waitFor();
 });

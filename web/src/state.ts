@@ -47,6 +47,8 @@ export interface Answer {
   duration_ms: number;
   /** Null for answers of versions that had none. */
   labels: Labels | null;
+  /** Under which id the node says why it came from there; null for answers of versions that had none. */
+  route: string | null;
 }
 
 export interface Place {

@@ -1,0 +1,154 @@
+// Why a request went, or would go, where it does: what the node tells of it, and the words for that.
+
+import { WrongKey, type Amount } from "./state";
+
+export interface Terms {
+  wait_us: number;
+  running: number;
+  told_us: number;
+  trip_us: number;
+  token_us: number;
+  output_tokens: number;
+  time: Amount;
+  price: Amount;
+  quality_permille: number;
+  risk: Amount;
+  sticky: boolean;
+  total: Amount;
+}
+
+/** Why an offer does not fit; further fields have the figures. */
+export interface Misfit {
+  reason: string;
+  [figure: string]: string | number;
+}
+
+export interface Ranked {
+  provider: string;
+  drawn: string;
+  standing: "fits" | { "last-resort": Misfit };
+  terms: Terms;
+}
+
+export interface Choice {
+  model: string;
+  reason: string;
+  offers: number;
+  ranked: Ranked[];
+  unfit: (Misfit & { provider: string })[];
+  more_unfit: number;
+}
+
+export interface Asked {
+  provider: string;
+  turn: string;
+  after_ms: number;
+  ending: string;
+  problem?: string;
+}
+
+export interface Route {
+  id: string | null;
+  resumes: string | null;
+  choices: Choice[];
+  asked: Asked[];
+}
+
+/** Null: the node no longer keeps it. */
+export async function ask(key: string, path: string): Promise<Route | null> {
+  const response = await fetch(path, { headers: { authorization: `Bearer ${key}` } });
+  if (response.status === 401) throw new WrongKey();
+  if (response.status === 404) return null;
+  if (!response.ok) throw new Error(`the node answered with status ${response.status}`);
+  return (await response.json()) as Route;
+}
+
+/** The parts of a cost, in the order in which they are drawn. */
+export const PARTS = ["wait", "told", "way", "tokens", "price", "failure"] as const;
+
+export type Part = (typeof PARTS)[number];
+
+/** What each part comes to in base units: good enough for drawing, not for reckoning. */
+export function parts(terms: Terms): Record<Part, number> {
+  const times = {
+    wait: terms.wait_us * (terms.running + 1),
+    told: terms.told_us,
+    way: terms.trip_us,
+    tokens: terms.token_us * terms.output_tokens,
+  };
+  const all = Object.values(times).reduce((sum, part) => sum + part, 0);
+  const counts = terms.sticky ? 0.3 : 1;
+  const share = (part: number) => (all === 0 ? 0 : (counts * Number(terms.time) * part) / all);
+  return {
+    wait: share(times.wait),
+    told: share(times.told),
+    way: share(times.way),
+    tokens: share(times.tokens),
+    price: counts * Number(terms.price),
+    failure: counts * Number(terms.risk),
+  };
+}
+
+export const DRAWN: Record<string, string> = {
+  named: "the request names it",
+  conversation: "it answered before in this conversation",
+  good: "it answered lately",
+  chance: "chance drew it",
+  explored: "it is new",
+  listed: "all were weighed",
+};
+
+/** What came of asking one, in words. */
+export function ending(asked: Asked, before: string | null): string {
+  const at = `after ${asked.after_ms} ms`;
+  const turns: Record<string, string> = {
+    first: before === null ? "asked first" : "asked to go on",
+    next: `asked next, ${at}`,
+    beside: `asked beside one that was slow to begin, ${at}`,
+  };
+  const ends: Record<string, string> = {
+    answered: { first: "it answered", next: "it took over", beside: "it was sooner and answered" }[asked.turn] ?? "it answered",
+    overtaken: "another one was sooner; it was stopped",
+    lost: "it began to answer and was lost",
+    busy: "busy",
+    failed: "failed",
+    refused: "refused",
+  };
+  const problem = asked.problem ? `: ${asked.problem}` : "";
+  return `${turns[asked.turn] ?? asked.turn}; ${ends[asked.ending] ?? asked.ending}${problem}`;
+}
+
+/** Why an offer does not fit, in words. */
+export function misfit(why: Misfit, amount: (units: Amount) => string): string {
+  const seconds = (ms: unknown) => `${(Number(ms) / 1000).toFixed(1)} s`;
+  switch (why.reason) {
+    case "unreachable":
+      return "its address or key is not known";
+    case "quote-expired":
+      return "its quote has expired";
+    case "not-sold":
+      return "it does not sell this model";
+    case "ignored":
+      return "provider.ignore names it";
+    case "not-among-only":
+      return "it is not among those that are allowed by name";
+    case "label":
+      return `${why.demanded} is demanded, it has ${why.offered}`;
+    case "price":
+      return `its price ${amount(String(why.price))} is above the cap ${amount(String(why.cap))}`;
+    case "quantization":
+      return `its precision is ${why.offered}, which is not allowed`;
+    case "parameter":
+      return `it does not declare that it heeds ${why.parameter}`;
+    case "answer-too-long":
+      return `an answer of ${why.asked} tokens is asked for, it sells ${why.limit}`;
+    case "request-too-long":
+      return `about ${why.estimate} tokens are asked, ${why.limit} fit`;
+    case "failed":
+      return `it failed ${why.times} times in a row; tried again in ${seconds(why.wait_ms)}`;
+    case "busy":
+      return `it is busy for ${seconds(why.wait_ms)} more`;
+    default:
+      return why.reason;
+  }
+}
