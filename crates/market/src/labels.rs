@@ -80,6 +80,23 @@ pub struct DemandError {
 }
 
 impl Demand {
+    /// Both at once: of each label the better one that either demands.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        fn better<T: PartialEq>(best: T, one: Option<T>, other: Option<T>) -> Option<T> {
+            let best = Some(best);
+            if one == best || other == best {
+                return best;
+            }
+            one.or(other)
+        }
+        Self {
+            network: better(Network::Oblivious, self.network, other.network),
+            payer: better(Payer::Pseudonym, self.payer, other.payer),
+            upstream: better(Upstream::OwnEngine, self.upstream, other.upstream),
+        }
+    }
+
     /// The first label that falls short: what is demanded, and what there is.
     /// The better label also meets a demand for the lesser one.
     pub fn unmet(&self, labels: &Labels) -> Option<(&'static str, &'static str)> {
@@ -145,6 +162,29 @@ impl core::fmt::Display for Labels {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_demands_the_better_label_counts() {
+        let demand = |text: &str| text.parse::<Demand>().unwrap();
+        for (one, other, both) in [
+            ("network=direct", "network=oblivious", "network=oblivious"),
+            ("upstream=own-engine", "", "upstream=own-engine"),
+            ("payer=wallet", "", "payer=wallet"),
+            (
+                "payer=pseudonym",
+                "network=oblivious",
+                "payer=pseudonym,network=oblivious",
+            ),
+            (
+                "upstream=own-engine",
+                "upstream=third-party",
+                "upstream=own-engine",
+            ),
+        ] {
+            assert_eq!(demand(one).and(demand(other)), demand(both));
+            assert_eq!(demand(other).and(demand(one)), demand(both));
+        }
+    }
 
     const BEST: Labels = Labels {
         network: Network::Oblivious,
