@@ -95,6 +95,7 @@ impl Attempt {
 pub(crate) struct Errand<'a> {
     pub(crate) request: &'a ChatRequest,
     pub(crate) route: RouteId,
+    pub(crate) pacing: Pacing,
     /// When it was begun; others may have been asked since.
     pub(crate) started: Instant,
 }
@@ -108,6 +109,7 @@ pub(crate) async fn begin(
     let Errand {
         request,
         route,
+        pacing,
         started,
     } = errand;
     let provider = candidate.seller.address;
@@ -115,7 +117,7 @@ pub(crate) async fn begin(
     let seller = &candidate.seller;
     let terms = seller.terms(&candidate.offer);
     Box::pin(revive(inner, candidate)).await;
-    let opening = inner.paths.open(seller, inner.now());
+    let opening = inner.paths.open_at(seller, pacing, inner.now());
     let (channel, stream) = tokio::join!(inner.sessions.acquire(&terms), opening);
     let channel = channel.map_err(|error| Attempt::unpayable(provider, error))?;
     let stream = stream.map_err(|error| Attempt::lost(provider, &error))?;
@@ -160,6 +162,7 @@ pub(crate) async fn begin(
     let exchange = Exchange {
         inner: Arc::clone(inner),
         route,
+        pacing,
         labels: inner.labels(candidate),
         candidate: candidate.clone(),
         channel,
@@ -251,6 +254,7 @@ impl Drop for Debt {
 struct Exchange {
     inner: Arc<Inner>,
     route: RouteId,
+    pacing: Pacing,
     labels: Labels,
     candidate: Candidate,
     channel: Arc<Channel>,
@@ -372,7 +376,7 @@ impl Exchange {
     /// Stays on a paced stream until its padding ended, so that an answer of one
     /// word looks like any other.
     fn linger(self, send: SendHalf) {
-        if self.inner.pacing() == Pacing::Fast {
+        if self.pacing == Pacing::Fast {
             return;
         }
         let inner = Arc::clone(&self.inner);

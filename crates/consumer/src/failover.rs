@@ -18,6 +18,8 @@ use bytes::Bytes;
 use market::{Address, Amount, Demand, Labels, Outcome};
 use memchr::memmem;
 use openai::{ChatRequest, Partial, Resumed, Seam};
+use routing::Defaults;
+use seal::Pacing;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info};
 
@@ -69,12 +71,16 @@ impl std::str::FromStr for Failover {
 }
 
 /// What a caller wants beside the answer.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Conditions {
     /// The labels that it insists on; with less the request fails.
     pub demand: Demand,
     /// What to do when a provider is lost.
     pub failover: Failover,
+    /// What it prefers where the request's body says nothing.
+    pub preferences: Arc<Defaults>,
+    /// At what pace it is to travel; as all of the node's, if it is none.
+    pub pacing: Option<Pacing>,
 }
 
 /// On the way to the next provider.
@@ -176,7 +182,10 @@ impl Story {
                 let going_on = Resume {
                     inner: Arc::clone(&self.inner),
                     request: *request,
-                    demand: self.demand(),
+                    conditions: Conditions {
+                        demand: self.demand(),
+                        ..self.conditions.clone()
+                    },
                     model: part.model.clone(),
                     route: part.route,
                     begun: seam.is_within(),
@@ -282,7 +291,7 @@ impl ResumeError {
 struct Resume {
     inner: Arc<Inner>,
     request: ChatRequest,
-    demand: Demand,
+    conditions: Conditions,
     /// The model that began; another one does not go on.
     model: String,
     /// Of the part that is lost.
@@ -313,9 +322,12 @@ impl Resume {
     }
 
     async fn round(&self) -> Result<Part, ResumeError> {
-        let mut wishes = Router::wishes(&self.request).map_err(InferError::from)?;
+        let wishes = Router::wishes(&self.request, &self.conditions.preferences);
+        let mut wishes = wishes.map_err(InferError::from)?;
         wishes.models = vec![self.model.clone()];
-        let mut route = self.inner.route(&self.request, &wishes, &self.demand)?;
+        let mut route = self
+            .inner
+            .route(&self.request, &wishes, &self.conditions.demand)?;
         self.inner.router.resumes(&route, self.route);
         for candidates in &mut route.candidates {
             candidates.retain(|candidate| !self.begun || candidate.offer.continues);
@@ -325,7 +337,8 @@ impl Resume {
             return Err(ResumeError::Nobody);
         }
         let started = Instant::now();
-        let asked = self.inner.ask_each(&self.request, &route, started);
+        let pacing = self.inner.pacing(&self.conditions);
+        let asked = self.inner.ask_each(&self.request, &route, pacing, started);
         Ok(asked.await?)
     }
 

@@ -34,6 +34,7 @@ pub use payer::{KeysError, PayerKeys, Pseudonyms};
 pub use payment::PaymentError;
 pub use restore::{Found, RestoreError, RestoredChannel, restore, restore_known};
 pub use routes::{AskedView, ChoiceView, Ending, RouteId, RouteIdError, RouteView, Turn};
+pub use routing::{Defaults, PreferenceError};
 pub use seal::Pacing;
 pub use session::{MoneyError, SessionError};
 pub use shell::{Clock, Consumer, Deps, Policy};

@@ -211,6 +211,16 @@ impl Paths {
 
     /// A stream to a seller, sealed to its key; nothing went out yet.
     pub(crate) async fn open(&self, seller: &Seller, now: Timestamp) -> Result<Stream, PathError> {
+        self.open_at(seller, self.pacing, now).await
+    }
+
+    /// The same, at this pace.
+    pub(crate) async fn open_at(
+        &self,
+        seller: &Seller,
+        pacing: Pacing,
+        now: Timestamp,
+    ) -> Result<Stream, PathError> {
         let key = seller.key.as_deref().ok_or_else(|| PathError::Key {
             problem: seller
                 .problem
@@ -221,7 +231,7 @@ impl Paths {
             Network::Direct => self.direct().await?.open(&seller.node_addr()).await?,
             Network::Oblivious => self.through_guard(seller.node).await?,
         };
-        let sealed = seal::ask(key, key.strongest(), self.pacing, now)?;
+        let sealed = seal::ask(key, key.strongest(), pacing, now)?;
         stream.seal(self.token(seller.address), sealed)?;
         Ok(stream)
     }

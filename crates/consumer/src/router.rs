@@ -16,8 +16,8 @@ use market::{
 };
 use openai::{BadRequest, ChatRequest};
 use routing::{
-    Choice, Knowledge, Listing, Misfit, Operator, Patience, Preferences, Rule, Shelf, Wanted,
-    Wishes, Worth, choose,
+    Choice, Defaults, Knowledge, Listing, Misfit, Operator, Patience, Preferences, Rule, Shelf,
+    Wanted, Wishes, Worth, choose,
 };
 use tokio::time::Instant;
 
@@ -122,9 +122,9 @@ impl Router {
     }
 
     /// What a request says of routing.
-    pub(crate) fn wishes(request: &ChatRequest) -> Result<Wishes, BadRequest> {
+    pub(crate) fn wishes(request: &ChatRequest, defaults: &Defaults) -> Result<Wishes, BadRequest> {
         let (provider, models) = (request.field("provider"), request.field("models"));
-        Wishes::read(request.model(), provider, models).map_err(|error| BadRequest {
+        Wishes::read(request.model(), provider, models, defaults).map_err(|error| BadRequest {
             field: error.field,
             problem: error.problem,
         })
@@ -586,7 +586,7 @@ mod tests {
 
     fn routed(router: &Router, fields: &str, demand: &str, wall: Timestamp) -> Route {
         let request = question(fields);
-        let wishes = Router::wishes(&request).unwrap();
+        let wishes = Router::wishes(&request, &Defaults::default()).unwrap();
         router.route(
             &snapshot(),
             &request,
@@ -681,7 +681,8 @@ mod tests {
         assert!(told.contains("above the cap"), "{told}");
         let deny = r#","provider":{"data_collection":"deny"}"#;
         assert!(routed(&router(), deny, "", NOW).unmet.is_some());
-        let error = Router::wishes(&question(r#","provider":{"sort":"best"}"#)).unwrap_err();
+        let best = question(r#","provider":{"sort":"best"}"#);
+        let error = Router::wishes(&best, &Defaults::default()).unwrap_err();
         assert_eq!(error.field, "provider.sort");
     }
 

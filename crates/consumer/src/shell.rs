@@ -178,14 +178,16 @@ impl Consumer {
         }
         let place = inner.place()?;
         let started = Instant::now();
-        let demand = &conditions.demand;
-        let routing = Router::wishes(&request)?;
+        let routing = Router::wishes(&request, &conditions.preferences)?;
         inner.router.requested();
-        let part = match inner.ask_around(&request, &routing, demand, started).await {
+        let part = match inner
+            .ask_around(&request, &routing, &conditions, started)
+            .await
+        {
             // Somebody may have new keys or another address since the last look.
             Err(InferError::Path { .. }) if inner.refresh().await.is_ok() => {
                 inner
-                    .ask_around(&request, &routing, demand, started)
+                    .ask_around(&request, &routing, &conditions, started)
                     .await?
             }
             answered => answered?,
@@ -509,11 +511,12 @@ impl Inner {
         self: &Arc<Self>,
         request: &ChatRequest,
         wishes: &routing::Wishes,
-        demand: &Demand,
+        conditions: &Conditions,
         started: Instant,
     ) -> Result<Part, InferError> {
-        let route = self.route(request, wishes, demand)?;
-        self.ask_each(request, &route, started).await
+        let route = self.route(request, wishes, &conditions.demand)?;
+        let pacing = self.pacing(conditions);
+        self.ask_each(request, &route, pacing, started).await
     }
 
     /// The same of a route, in its order; of one that is slow to begin the next
@@ -522,6 +525,7 @@ impl Inner {
         self: &'a Arc<Self>,
         request: &'a ChatRequest,
         route: &'a Route,
+        pacing: Pacing,
         started: Instant,
     ) -> BoxFuture<'a, Result<Part, InferError>> {
         Box::pin(async move {
@@ -529,6 +533,7 @@ impl Inner {
             let errand = Errand {
                 request,
                 route: route.id,
+                pacing,
                 started,
             };
             let ask = |candidate| tried(self, candidate, errand);
@@ -628,8 +633,9 @@ impl Inner {
         }
     }
 
-    pub(crate) fn pacing(&self) -> Pacing {
-        self.policy.pacing
+    /// At what pace a request travels.
+    pub(crate) fn pacing(&self, conditions: &Conditions) -> Pacing {
+        conditions.pacing.unwrap_or(self.policy.pacing)
     }
 
     pub(crate) fn now(&self) -> Timestamp {

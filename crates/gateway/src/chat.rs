@@ -48,10 +48,7 @@ pub(crate) async fn complete<M: Market>(
 ) -> Result<Response, Fault> {
     let front = &shop.front;
     let begun = Instant::now();
-    let conditions = Conditions {
-        demand: demand(request.headers())?,
-        failover: failover(request.headers())?,
-    };
+    let conditions = conditions(&request)?;
     let (body, place) =
         body::read(request.into_body(), &front.room, &front.settings.limits).await?;
     let request = parse(body).await?;
@@ -115,6 +112,19 @@ async fn parse(body: Bytes) -> Result<ChatRequest, Fault> {
     parsed.map_err(|bad| Fault::from(&bad))
 }
 
+/// What the headers say, over what holds for the key.
+fn conditions(request: &Request) -> Result<Conditions, Fault> {
+    let defaults = request.extensions().get::<Arc<Conditions>>();
+    let defaults = defaults.map(|known| Conditions::clone(known));
+    let defaults = defaults.unwrap_or_default();
+    let headers = request.headers();
+    Ok(Conditions {
+        demand: demand(headers)?.and(defaults.demand),
+        failover: failover(headers)?.unwrap_or(defaults.failover),
+        ..defaults
+    })
+}
+
 /// What the client insists on; several headers count together.
 fn demand(headers: &HeaderMap) -> Result<Demand, Fault> {
     let bad = |problem: String| {
@@ -132,12 +142,12 @@ fn demand(headers: &HeaderMap) -> Result<Demand, Fault> {
 }
 
 /// What is to happen when a provider is lost within the answer.
-fn failover(headers: &HeaderMap) -> Result<Failover, Fault> {
+fn failover(headers: &HeaderMap) -> Result<Option<Failover>, Fault> {
     let Some(value) = headers.get(&FAILOVER) else {
-        return Ok(Failover::default());
+        return Ok(None);
     };
     let text = value.to_str().unwrap_or_default();
-    text.parse().map_err(|error: FailoverError| {
+    text.parse().map(Some).map_err(|error: FailoverError| {
         let message = format!("header {FAILOVER}: {error}");
         Fault::new(StatusCode::BAD_REQUEST, "invalid_request", message)
     })

@@ -154,15 +154,25 @@ fn preflight(asked: &HeaderMap) -> Response {
 }
 
 /// Lets through who shows a key, if keys are asked for.
-pub(crate) async fn key(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
+pub(crate) async fn key(
+    State(front): State<Arc<Front>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let settings = &front.settings;
     if settings.keys.is_empty() {
         return next.run(request).await;
     }
     let problem = match shown_key(request.headers()) {
-        Some(shown) if settings.accepts(shown) => return next.run(request).await,
-        Some(_) => "the key is not one of this node's",
         None => "no key",
+        Some(shown) => match settings.key(shown) {
+            None => "the key is not one of this node's",
+            Some(key) => {
+                let defaults = Arc::clone(key.defaults());
+                request.extensions_mut().insert(defaults);
+                return next.run(request).await;
+            }
+        },
     };
     let message = format!("{problem}; send one as Authorization: Bearer KEY, or as x-api-key: KEY");
     let fault = Fault::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message);

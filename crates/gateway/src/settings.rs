@@ -1,9 +1,12 @@
 //! What the gateway runs with: who may ask, from where, and how much.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use consumer::Conditions;
 use http::HeaderValue;
-use subtle::{Choice, ConstantTimeEq};
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 /// Who may ask, from where, and how much.
 #[derive(Default)]
@@ -65,8 +68,12 @@ impl Default for Limits {
     }
 }
 
-/// A key that clients show. It cannot be printed.
-pub struct ApiKey(String);
+/// A key that clients show: its SHA-256, and what holds for its requests. Keys
+/// are random, so that nobody finds one to a hash.
+pub struct ApiKey {
+    hash: [u8; 32],
+    defaults: Arc<Conditions>,
+}
 
 /// Why a text cannot be a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -98,23 +105,43 @@ impl ApiKey {
         if text.len() < Self::MIN_LENGTH {
             return Err(ApiKeyError::Short { length: text.len() });
         }
-        Ok(Self(text))
+        Ok(Self::of_hash(Sha256::digest(text).into()))
     }
 
-    /// Compares in a time that tells nothing but the length.
-    fn equals(&self, shown: &[u8]) -> Choice {
-        self.0.as_bytes().ct_eq(shown)
+    /// The key with this SHA-256.
+    pub fn of_hash(hash: [u8; 32]) -> Self {
+        Self {
+            hash,
+            defaults: Arc::default(),
+        }
+    }
+
+    /// What holds for requests with this key that say nothing of it. They may
+    /// not demand less than it does.
+    #[must_use]
+    pub fn with_defaults(mut self, defaults: Conditions) -> Self {
+        self.defaults = Arc::new(defaults);
+        self
+    }
+
+    pub(crate) fn defaults(&self) -> &Arc<Conditions> {
+        &self.defaults
     }
 }
 
 impl Settings {
-    /// Whether what a client shows is one of the keys. All keys are looked at.
-    pub(crate) fn accepts(&self, shown: &[u8]) -> bool {
-        let found = self
-            .keys
-            .iter()
-            .fold(Choice::from(0), |found, key| found | key.equals(shown));
-        found.into()
+    /// Which of the keys a client shows. All are looked at, each in the same
+    /// time, whatever is shown.
+    pub(crate) fn key(&self, shown: &[u8]) -> Option<&ApiKey> {
+        let shown: [u8; 32] = Sha256::digest(shown).into();
+        let (mut any, mut place) = (Choice::from(0), 0_u64);
+        for (n, key) in (0..).zip(&self.keys) {
+            let same = key.hash.ct_eq(&shown);
+            place.conditional_assign(&n, same);
+            any |= same;
+        }
+        let place = usize::try_from(place).ok()?;
+        self.keys.get(place).filter(|_| any.into())
     }
 
     /// Whether the gateway may be called by this name. A page elsewhere that
@@ -223,15 +250,16 @@ mod tests {
             keys: vec![key("0123456789abcdef"), key("fedcba9876543210")],
             ..Settings::default()
         };
-        assert!(settings.accepts(b"0123456789abcdef"));
-        assert!(settings.accepts(b"fedcba9876543210"));
+        let found = |shown: &[u8]| settings.key(shown).map(|key| key.hash);
+        assert_eq!(found(b"0123456789abcdef"), Some(settings.keys[0].hash));
+        assert_eq!(found(b"fedcba9876543210"), Some(settings.keys[1].hash));
         for wrong in [
             &b""[..],
             b"0123456789abcde",
             b"0123456789abcdef0",
             b"0123456789abcdeF",
         ] {
-            assert!(!settings.accepts(wrong));
+            assert_eq!(found(wrong), None);
         }
     }
 

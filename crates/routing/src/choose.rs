@@ -474,7 +474,7 @@ mod tests {
 
     use super::*;
     use crate::cost::Worth;
-    use crate::preferences::{Preferences, Wishes};
+    use crate::preferences::{Defaults, Preferences, Wishes};
     use crate::shelf::tests::{LABELS, listing};
     use crate::shelf::{Listing, Operator};
 
@@ -521,7 +521,7 @@ mod tests {
     }
 
     fn preferring(provider: &str) -> Asked {
-        let wishes = Wishes::read("m", Some(provider), None).unwrap();
+        let wishes = Wishes::read("m", Some(provider), None, &Defaults::default()).unwrap();
         Asked {
             preferences: wishes.preferences,
             ..asked()

@@ -29,7 +29,9 @@ pub use choose::{Choice, Drawn, Ranked, Rule, Standing, Unfit, choose};
 pub use cost::{Terms, Worth};
 pub use knowledge::{Knowledge, Patience};
 pub use peak::Peak;
-pub use preferences::{MaxPrice, PreferenceError, Preferences, Quantization, Sort, Wishes};
+pub use preferences::{
+    Defaults, MaxPrice, PreferenceError, Preferences, Quantization, Sort, Wishes,
+};
 pub use seen::Seen;
 pub use shelf::{Listing, Operator, Shelf};
 pub use wanted::{Misfit, Wanted};

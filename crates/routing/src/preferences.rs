@@ -141,6 +141,54 @@ pub struct PreferenceError {
 
 type Read<T> = Result<T, PreferenceError>;
 
+/// What holds where a request says nothing of it: a `provider` object that
+/// is right by itself.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Defaults(Map<String, Value>);
+
+impl Defaults {
+    /// Checks them as a request's are.
+    pub fn read(provider: &Value) -> Read<Self> {
+        match provider {
+            Value::Null => Ok(Self::default()),
+            Value::Object(fields) => Preferences::of(fields).map(|_| Self(fields.clone())),
+            other => Err(mismatch("provider", other, "an object")),
+        }
+    }
+
+    /// The object.
+    pub fn fields(&self) -> &Map<String, Value> {
+        &self.0
+    }
+
+    /// What a request says over these: it wins field by field, within
+    /// `max_price` too. A null says nothing.
+    fn under(&self, said: Map<String, Value>, suffix: bool) -> Map<String, Value> {
+        let says = |name: &str| said.get(name).is_some_and(|value| !value.is_null());
+        let sorts = says("sort");
+        let mut merged = self.0.clone();
+        for (name, value) in said {
+            match (merged.get_mut(&name), value) {
+                (Some(_), Value::Null) => {}
+                (Some(Value::Object(below)), Value::Object(above)) => {
+                    below.extend(above.into_iter().filter(|(_, value)| !value.is_null()));
+                }
+                (_, value) => {
+                    merged.insert(name, value);
+                }
+            }
+        }
+        // Where the request orders in another way, a default does not stand against it.
+        let named = merged.get("order").and_then(Value::as_array);
+        let decided = named.is_some_and(|order| !order.is_empty())
+            && merged.get("allow_fallbacks") == Some(&Value::Bool(false));
+        if !sorts && (suffix || decided) {
+            merged.remove("sort");
+        }
+        merged
+    }
+}
+
 /// Providers that may be named in one list.
 const NAMED_MAX: usize = 64;
 /// Models that may be named behind the first.
@@ -156,14 +204,29 @@ const SUFFIXES: [(&str, Sort); 2] = [(":nitro", Sort::Throughput), (":floor", So
 
 impl Wishes {
     /// Reads a request's `model`, and its `provider` and `models` as JSON text
-    /// where they are there.
-    pub fn read(model: &str, provider: Option<&str>, models: Option<&str>) -> Read<Self> {
-        let mut preferences = match provider.map(|text| json("provider", text)).transpose()? {
-            None | Some(Value::Null) => Preferences::default(),
-            Some(Value::Object(fields)) => Preferences::of(&fields)?,
+    /// where they are there, over what holds by default.
+    pub fn read(
+        model: &str,
+        provider: Option<&str>,
+        models: Option<&str>,
+        defaults: &Defaults,
+    ) -> Read<Self> {
+        let (name, suffix) = plain(model);
+        let said = match provider.map(|text| json("provider", text)).transpose()? {
+            None | Some(Value::Null) => Map::new(),
+            Some(Value::Object(fields)) => fields,
             Some(other) => return Err(mismatch("provider", &other, "an object")),
         };
-        let (name, suffix) = plain(model);
+        let mut preferences = match defaults.0.is_empty() {
+            true => Preferences::of(&said)?,
+            false => {
+                let merged = defaults.under(said, suffix.is_some());
+                Preferences::of(&merged).map_err(|error| PreferenceError {
+                    problem: format!("{}; the key's defaults count, too", error.problem),
+                    ..error
+                })?
+            }
+        };
         let mut wished = vec![name.to_owned()];
         for name in named_models(models)? {
             let (name, other) = plain(&name);
@@ -438,7 +501,58 @@ mod tests {
     const B: &str = "0x00000000000000000000000000000000000000bb";
 
     fn read(provider: &str) -> Read<Preferences> {
-        Wishes::read("m", Some(provider), None).map(|wishes| wishes.preferences)
+        over("null", "m", provider).map(|wishes| wishes.preferences)
+    }
+
+    /// A request for this model, with a key of these defaults.
+    fn over(defaults: &str, model: &str, provider: &str) -> Read<Wishes> {
+        let defaults = Defaults::read(&serde_json::from_str(defaults).unwrap())?;
+        Wishes::read(model, Some(provider), None, &defaults)
+    }
+
+    #[test]
+    fn a_request_wins_over_defaults_field_by_field() {
+        let defaults = format!(
+            r#"{{"only":["{A}"],"sort":"price","max_price":{{"prompt":1,"completion":2}},"data_collection":"deny"}}"#
+        );
+        let said =
+            r#"{"max_price":{"completion":3,"prompt":null},"sort":null,"data_collection":"allow"}"#;
+        let preferences = over(&defaults, "m", said).unwrap().preferences;
+        let mor = |n: u128| Some(Amount::new(n * 1_000_000_000_000_000_000));
+        assert_eq!(preferences.only, Some(vec![A.parse().unwrap()]));
+        assert_eq!(preferences.sort, Some(Sort::Price));
+        assert_eq!(
+            (
+                preferences.max_price.prompt,
+                preferences.max_price.completion
+            ),
+            (mor(1), mor(3))
+        );
+        assert!(preferences.allow_collection);
+        let sorted =
+            |model: &str, said: &str| over(&defaults, model, said).unwrap().preferences.sort;
+        assert_eq!(sorted("m", r#"{"sort":"latency"}"#), Some(Sort::Latency));
+        assert_eq!(sorted("m:nitro", "{}"), Some(Sort::Throughput));
+        let order = format!(r#"{{"order":["{A}"],"allow_fallbacks":false}}"#);
+        assert_eq!(sorted("m", &order), None);
+        let error = over(&defaults, "m", &format!(r#"{{"ignore":["{A}"]}}"#)).unwrap_err();
+        assert_eq!(error.field, "provider.only");
+        assert!(
+            error.problem.contains("the key's defaults count"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn defaults_are_checked_by_themselves() {
+        for (bad, field) in [
+            ("[]", "provider"),
+            (r#"{"sorted":1}"#, "provider"),
+            (r#"{"sort":"speed"}"#, "provider.sort"),
+            (r#"{"only":[]}"#, "provider.only"),
+        ] {
+            assert_eq!(over(bad, "m", "{}").unwrap_err().field, field);
+        }
     }
 
     fn refused(provider: &str) -> String {
@@ -572,18 +686,36 @@ mod tests {
             assert_eq!(error.field, field, "{text}");
             assert!(error.problem.contains(other), "{text}: {error}");
         }
-        let error = Wishes::read("m:floor", Some(r#"{"sort":"latency"}"#), None).unwrap_err();
+        let error = Wishes::read(
+            "m:floor",
+            Some(r#"{"sort":"latency"}"#),
+            None,
+            &Defaults::default(),
+        )
+        .unwrap_err();
         assert_eq!(error.field, "provider.sort");
-        let error = Wishes::read("m:floor", None, Some(r#"["n:nitro"]"#)).unwrap_err();
+        let error = Wishes::read(
+            "m:floor",
+            None,
+            Some(r#"["n:nitro"]"#),
+            &Defaults::default(),
+        )
+        .unwrap_err();
         assert_eq!(error.field, "models");
     }
 
     #[test]
     fn models_come_in_order_and_a_suffix_is_a_way_to_sort() {
-        let wishes = Wishes::read("a:nitro", None, Some(r#"["b:nitro","a","c"]"#)).unwrap();
+        let wishes = Wishes::read(
+            "a:nitro",
+            None,
+            Some(r#"["b:nitro","a","c"]"#),
+            &Defaults::default(),
+        )
+        .unwrap();
         assert_eq!(wishes.models, ["a", "b", "c"]);
         assert_eq!(wishes.preferences.sort, Some(Sort::Throughput));
-        let wishes = Wishes::read("qwen2.5:7b", None, Some("null")).unwrap();
+        let wishes = Wishes::read("qwen2.5:7b", None, Some("null"), &Defaults::default()).unwrap();
         assert_eq!(wishes.models, ["qwen2.5:7b"]);
         for bad in [
             r#""b""#,
@@ -591,7 +723,7 @@ mod tests {
             "[1]",
             r#"["1","2","3","4","5","6","7","8","9"]"#,
         ] {
-            let error = Wishes::read("a", None, Some(bad)).unwrap_err();
+            let error = Wishes::read("a", None, Some(bad), &Defaults::default()).unwrap_err();
             assert!(error.field.starts_with("models"), "{bad}: {error}");
         }
     }

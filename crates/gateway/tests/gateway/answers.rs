@@ -549,7 +549,8 @@ async fn what_is_proved_is_told_and_what_is_demanded_is_passed_on() {
         "network=oblivious,payer=wallet,upstream=own-engine"
     );
     let demand = "network=oblivious,upstream=own-engine".parse().unwrap();
-    assert_eq!(*town.market.demands.lock().unwrap(), [demand]);
+    let asked = town.market.conditions.lock().unwrap().pop().unwrap();
+    assert_eq!(asked.demand, demand);
 
     let mut wire = town.connect().await;
     wire.post_with(ASK, "x-lethe-demand: network=tor\r\n").await;

@@ -1,5 +1,6 @@
 //! Who gets in: keys, names, pages; and what happens to those who talk nonsense.
 
+use consumer::{Conditions, Failover, Pacing};
 use gateway::{ApiKey, Settings};
 
 use crate::scripted::{ASK, Town};
@@ -60,6 +61,59 @@ async fn only_a_right_key_opens() {
     )
     .await;
     assert_eq!(status, 401);
+}
+
+/// What holds for a key holds for its requests, and its demand cannot be taken back.
+#[tokio::test]
+async fn each_key_brings_its_defaults() {
+    const OTHER: &str = "lethe-fedcba9876";
+    let defaults = Conditions {
+        demand: "network=oblivious".parse().unwrap(),
+        failover: Failover::Strict,
+        pacing: Some(Pacing::Paced),
+        ..Conditions::default()
+    };
+    let town = Town::with(Settings {
+        keys: vec![
+            ApiKey::new(OTHER).unwrap(),
+            ApiKey::new(KEY).unwrap().with_defaults(defaults),
+        ],
+        ..Settings::default()
+    })
+    .await;
+    let both = "network=oblivious,upstream=own-engine";
+    for (key, said, demand, failover, pacing) in [
+        (OTHER, "", "", Failover::Continue, None),
+        (
+            KEY,
+            "",
+            "network=oblivious",
+            Failover::Strict,
+            Some(Pacing::Paced),
+        ),
+        (
+            KEY,
+            "x-lethe-demand: network=direct,upstream=own-engine\r\nx-lethe-failover: continue\r\n",
+            both,
+            Failover::Continue,
+            Some(Pacing::Paced),
+        ),
+    ] {
+        let hand = town.plan();
+        let mut wire = town.connect().await;
+        let headers = format!("x-api-key: {key}\r\n{said}");
+        wire.post_with(ASK, &headers).await;
+        hand.say("a").await;
+        hand.end().await;
+        assert_eq!(wire.head().await.status, 200);
+        let asked = town.market.conditions.lock().unwrap().pop().unwrap();
+        assert_eq!(asked.demand, demand.parse().unwrap(), "{headers}");
+        assert_eq!(
+            (asked.failover, asked.pacing),
+            (failover, pacing),
+            "{headers}"
+        );
+    }
 }
 
 #[tokio::test]

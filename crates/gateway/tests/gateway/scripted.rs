@@ -14,7 +14,7 @@ use consumer::{
 use futures_util::Stream;
 use gateway::{Gateway, Market, Running, Settings};
 use market::{
-    Address, Amount, Demand, Labels, ModelId, Network, Outcome, Payer, Rates, RequestId, Timestamp,
+    Address, Amount, Labels, ModelId, Network, Outcome, Payer, Rates, RequestId, Timestamp,
     Upstream,
 };
 use openai::ChatRequest;
@@ -49,7 +49,7 @@ enum Plan {
 pub(crate) struct Scripted {
     plans: Mutex<VecDeque<Plan>>,
     pub(crate) asked: Mutex<Vec<ChatRequest>>,
-    pub(crate) demands: Mutex<Vec<Demand>>,
+    pub(crate) conditions: Mutex<Vec<Conditions>>,
     pub(crate) models: Mutex<Vec<ModelView>>,
     pub(crate) shortage: Mutex<Option<Shortage>>,
 }
@@ -63,7 +63,7 @@ impl Market for Scripted {
         conditions: Conditions,
     ) -> Result<Play, InferError> {
         self.asked.lock().unwrap().push(request);
-        self.demands.lock().unwrap().push(conditions.demand);
+        self.conditions.lock().unwrap().push(conditions);
         let plan = self.plans.lock().unwrap().pop_front();
         match plan.expect("a request that the test did not plan") {
             Plan::Fail(error) => Err(error),
