@@ -113,8 +113,12 @@ async fn an_answer_goes_on_when_its_provider_is_killed_and_again_when_one_falls_
     client.answered(MODEL, "3").await;
 
     let response = client.ask_with(&[], &question(TO)).await;
+    let route = response.headers()["x-lethe-route"].to_str().unwrap();
+    let route = format!("/api/routes/{route}");
     let answer = read(response, 50, move || cheaper.kill()).await;
     is_whole(&answer);
+    let route = client.api("GET", &route).await;
+    assert_eq!(route["asked"][0]["ending"], "lost", "{route}");
 
     // It is stopped, so that nothing is heard of it, and nothing closed.
     let again = provider(&town, "cheaper", &town.backend, CHEAPER).await;

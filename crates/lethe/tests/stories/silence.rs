@@ -104,15 +104,18 @@ async fn who_is_slow_to_begin_is_overtaken_and_stopped() {
     });
     let answer = async {
         let response = client.ask_with(&[], &body).await;
-        let by = response.headers()["x-lethe-provider"]
-            .to_str()
-            .unwrap()
-            .to_owned();
-        (by, Answer::read(response).await)
+        let said = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
+        let (by, route) = (said("x-lethe-provider"), said("x-lethe-route"));
+        (by, route, Answer::read(response).await)
     };
     let worked = until("the slow one works on it", async || silent.running() > 0);
-    let ((by, answer), ()) = tokio::join!(answer, worked);
+    let ((by, route, answer), ()) = tokio::join!(answer, worked);
     assert!(by.eq_ignore_ascii_case(&other), "answered by {by}");
     assert!(answer.done && answer.text == "0 1 2 ", "{}", answer.raw);
     until("the slow one is stopped", async || silent.running() == 0).await;
+
+    let route = client.api("GET", &format!("/api/routes/{route}")).await;
+    let asked = |n: usize| ["turn", "ending"].map(|field| route["asked"][n][field].clone());
+    assert_eq!(asked(0), ["beside", "answered"], "{route}");
+    assert_eq!(asked(1), ["first", "overtaken"], "{route}");
 }
