@@ -1,5 +1,6 @@
 //! The commands and their flags.
 
+pub(crate) mod key;
 pub(crate) mod wallet;
 
 use std::net::SocketAddr;
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     Relay(Relay),
     /// Say why requests go where they go: candidates, what each would cost, term by term.
     Route(Route),
+    /// Further keys of the gateway, each with what holds for its requests: make, list, remove them.
+    Key(key::Key),
     /// The keys: show them, make, restore, import or export them.
     Wallet(wallet::Wallet),
 }

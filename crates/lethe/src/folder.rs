@@ -104,6 +104,14 @@ impl Folder {
         })
     }
 
+    /// Makes it, if it is not there.
+    pub(crate) fn make(&self) -> Result<(), FolderError> {
+        fs::create_dir_all(&self.path).map_err(|source| FolderError::Unusable {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
     /// Only to look.
     pub(crate) fn look(said: Option<PathBuf>) -> Result<Self, FolderError> {
         Ok(Self {

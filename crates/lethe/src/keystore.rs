@@ -370,7 +370,7 @@ fn fresh(entropy_bytes: usize) -> Result<Phrase, KeystoreError> {
 
 /// Whether the file is there. A link that leads nowhere is not a missing file:
 /// its target may be on a disk that is not mounted.
-fn is_there(path: &Path) -> Result<bool, KeystoreError> {
+pub(crate) fn is_there(path: &Path) -> Result<bool, KeystoreError> {
     if path.try_exists().map_err(at(path))? {
         return Ok(true);
     }
@@ -448,11 +448,16 @@ pub(crate) fn private_text(path: &Path) -> Result<Zeroizing<String>, KeystoreErr
 /// The bearer key in the file; a random one if there was none.
 pub(crate) fn bearer(path: &Path) -> Result<String, KeystoreError> {
     if !is_there(path)? {
-        let fresh = format!("lethe-{}", hex::encode(rand::random::<[u8; 24]>()));
+        let fresh = fresh_bearer();
         write_private(path, fresh.as_bytes()).map_err(at(path))?;
         return Ok(fresh);
     }
     Ok(private_text(path)?.trim().to_owned())
+}
+
+/// A random bearer key.
+pub(crate) fn fresh_bearer() -> String {
+    format!("lethe-{}", hex::encode(rand::random::<[u8; 24]>()))
 }
 
 /// Writes a file that only its owner can read; whole or not at all.

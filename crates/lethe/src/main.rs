@@ -2,6 +2,7 @@
 //! command, and turns its error into text and an exit code.
 
 mod admin;
+mod api_keys;
 mod bookkeeping;
 mod buying;
 mod chain_watch;
@@ -99,6 +100,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             }
         }
         Command::Route(args) => route::route(args).await?,
+        Command::Key(args) => api_keys::key(args)?,
         Command::Wallet(args) => wallet::wallet(args).await?,
         Command::Where(args) => {
             if !Box::pin(whereabouts::whereabouts(args)).await? {

@@ -8,6 +8,11 @@ pub(crate) fn line(text: impl AsRef<str>) {
     let _ = writeln!(out, "{}", text.as_ref());
 }
 
+/// Tells a person something beside what the command prints, on standard error.
+pub(crate) fn aside(text: impl AsRef<str>) {
+    let _ = writeln!(io::stderr(), "{}", text.as_ref());
+}
+
 /// Prints text without a line end, at once.
 pub(crate) fn text(text: impl AsRef<str>) {
     let mut out = io::stdout().lock();

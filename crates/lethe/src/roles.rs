@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::api_keys::{self, ApiKeysError};
 use crate::buying::{BuyError, Way, buy};
 use crate::chain_watch;
 use crate::cli;
@@ -66,6 +67,8 @@ pub(crate) enum RoleError {
     },
     #[error("--backend is given {given} times, allowed is {BACKENDS_MAX} times at most")]
     Backends { given: usize },
+    #[error(transparent)]
+    ApiKeys(#[from] ApiKeysError),
     #[error("the key in {path:?} cannot be used as an API key; remove the file to get a new one")]
     ApiKey {
         path: std::path::PathBuf,
@@ -234,6 +237,8 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         path: key_path.clone(),
         source,
     })?;
+    let mut keys = vec![api_key];
+    keys.extend(api_keys::further(&folder)?);
     let place = Place::new(folder, network, args.network.rpc_url)?;
     let way = Way {
         network: match args.direct {
@@ -245,7 +250,7 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
     };
     let buying = buy(&place, way, funding(&args.funding)?).await?;
     let settings = Settings {
-        keys: vec![api_key],
+        keys,
         ..Settings::default()
     };
     let own = Own {

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Dashboard;
+use crate::api_keys::{self, ApiKeysError};
 use crate::bookkeeping::Bookkeeping;
 use crate::buying::{BuyError, Buying, Way, buy};
 use crate::chain_watch;
@@ -62,6 +63,8 @@ pub(crate) enum UpError {
     Relay(#[from] RelayError),
     #[error("the chain does not answer")]
     Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    ApiKeys(#[from] ApiKeysError),
     #[error("the key in {path:?} cannot be used as an API key; remove the file to get a new one")]
     ApiKey {
         path: std::path::PathBuf,
@@ -135,8 +138,10 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
         path: key_path.clone(),
         source,
     };
+    let mut keys = vec![ApiKey::new(key.clone()).map_err(api_key)?];
+    keys.extend(api_keys::further(&folder)?);
     let settings = Settings {
-        keys: vec![ApiKey::new(key.clone()).map_err(api_key)?],
+        keys,
         ..Settings::default()
     };
 

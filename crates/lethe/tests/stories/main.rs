@@ -11,6 +11,7 @@ mod crash;
 mod exits;
 mod failover;
 mod history;
+mod keys;
 mod matrix;
 mod outage;
 mod paced;

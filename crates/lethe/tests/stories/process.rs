@@ -155,6 +155,15 @@ impl Client {
         }
     }
 
+    /// The same gateway, with another of its keys.
+    pub(crate) fn with_key(&self, key: &str) -> Self {
+        Self {
+            http: self.http.clone(),
+            base_url: self.base_url.clone(),
+            key: key.to_owned(),
+        }
+    }
+
     pub(crate) async fn get(&self, path: &str) -> reqwest::Response {
         let url = format!("{}{path}", self.base_url);
         self.http

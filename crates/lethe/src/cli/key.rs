@@ -1,0 +1,47 @@
+//! `lethe key` and its flags.
+
+use clap::{Args, Subcommand};
+
+use super::Data;
+
+#[derive(Debug, Args)]
+pub(crate) struct Key {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) act: Act,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Act {
+    /// Make a key and print it, once: only its hash is kept.
+    Add(Add),
+    /// List the keys and what holds for them. Shows no secret.
+    List,
+    /// Remove a key.
+    Remove {
+        /// Its name.
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Add {
+    /// Its name: 1 to 64 letters, digits, `-`, `_` and `.`.
+    pub(crate) name: String,
+    /// What its requests prefer where they say nothing of it: JSON as in a request's `provider`.
+    #[arg(long, value_name = "JSON")]
+    pub(crate) prefer: Option<String>,
+    /// Labels that its requests demand, as in the header x-lethe-demand. A request may demand more, never less.
+    #[arg(long, value_name = "LABELS")]
+    pub(crate) demand: Option<String>,
+    /// What happens when a provider is lost within an answer: `continue` or `strict`.
+    #[arg(long, value_name = "MODE")]
+    pub(crate) failover: Option<String>,
+    /// At what pace its requests travel, whatever the node's --paced says: `fast` or `paced`.
+    #[arg(long, value_name = "PACE")]
+    pub(crate) pacing: Option<String>,
+}
