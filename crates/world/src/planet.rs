@@ -55,6 +55,9 @@ pub(crate) struct Planet {
     /// The figures as JSON.
     #[arg(long)]
     json: bool,
+    /// Fail if at some load the rule fails more than half as often as taking turns.
+    #[arg(long)]
+    check: bool,
 }
 
 /// One run and what came of it.
@@ -72,14 +75,48 @@ pub(crate) fn planet(args: &Planet) -> ExitCode {
         true => writeln!(out, "{}", as_json(&played)),
         false => out.write_all(as_text(args, &played).as_bytes()),
     };
-    match written {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let path = args.svg.display();
-            let _ = writeln!(std::io::stderr(), "{path} was not written: {error}");
-            ExitCode::FAILURE
-        }
+    let mut problems = match args.check {
+        true => unhalved(&played),
+        false => vec![],
+    };
+    if let Err(error) = written {
+        problems.push(format!("{} was not written: {error}", args.svg.display()));
     }
+    for problem in &problems {
+        let _ = writeln!(std::io::stderr(), "{problem}");
+    }
+    match problems.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// At which loads the rule fails more than half as often as taking turns, or
+/// where that says nothing.
+fn unhalved(played: &[Played]) -> Vec<String> {
+    let failed = |policy, load| {
+        let run = played.iter().find(|run| {
+            let Settings { share, liars, .. } = run.settings;
+            (run.settings.policy, run.settings.load) == (policy, load) && share == SHARE && liars
+        });
+        run.map_or(0, |run| run.figures.failed)
+    };
+    let problem = |load| {
+        let (ours, turns) = (failed(Policy::Cost, load), failed(Policy::RoundRobin, load));
+        let at = tally::ratio(load, 1000);
+        if turns == 0 {
+            return Some(format!(
+                "check: at load {at} taking turns never failed, so that nothing is compared; give more --requests"
+            ));
+        }
+        let more = ours.saturating_mul(2) > turns;
+        more.then(|| {
+            format!(
+                "check: at load {at} the rule failed {ours} times, taking turns {turns} times; allowed is half of that"
+            )
+        })
+    };
+    LOADS.into_iter().filter_map(problem).collect()
 }
 
 fn play_all(args: &Planet) -> Vec<Played> {
@@ -283,6 +320,43 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_that_fails_more_than_half_as_often_does_not_pass() {
+        let played = |ours: u64, turns: u64| -> Vec<Played> {
+            let run = |(load, policy, failed)| Played {
+                settings: Settings {
+                    policy,
+                    load,
+                    share: SHARE,
+                    requests: 1,
+                    seed: 0,
+                    providers: 10,
+                    consumers: 1,
+                    liars: true,
+                },
+                figures: Figures {
+                    failed,
+                    ..Figures::default()
+                },
+            };
+            let both = |load| {
+                [
+                    (load, Policy::Cost, ours),
+                    (load, Policy::RoundRobin, turns),
+                ]
+            };
+            LOADS.into_iter().flat_map(both).map(run).collect()
+        };
+        assert_eq!(unhalved(&played(5, 10)), Vec::<String>::new());
+        let told = unhalved(&played(6, 10));
+        assert_eq!(told.len(), LOADS.len());
+        assert!(
+            told[0].contains("load 0.3 the rule failed 6 times"),
+            "{told:?}"
+        );
+        assert!(unhalved(&played(0, 0))[0].contains("nothing is compared"));
+    }
+
+    #[test]
     fn the_picture_and_the_table_have_every_run() {
         let args = Planet {
             requests: 300,
@@ -292,6 +366,7 @@ mod tests {
             jobs: 2,
             svg: "unused".into(),
             json: false,
+            check: false,
         };
         let played = play_all(&args);
         assert_eq!(
