@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
+use consumer::Conditions;
 use http::{Method, StatusCode, Uri};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -14,7 +15,7 @@ use crate::behind::Market;
 use crate::body::Room;
 use crate::fault::Fault;
 use crate::metrics::Metrics;
-use crate::settings::Settings;
+use crate::settings::{ApiKey, Settings};
 use crate::{chat, guard, models, server};
 
 /// What all requests share, whoever answers them.
@@ -26,6 +27,23 @@ pub(crate) struct Front {
     /// Cancelled when answers that still run must end.
     pub(crate) cut: CancellationToken,
     pub(crate) notices: OnceLock<watch::Receiver<Vec<Notice>>>,
+    /// In place of the settings' keys.
+    keys: OnceLock<watch::Receiver<Vec<ApiKey>>>,
+}
+
+impl Front {
+    /// Whether no key is asked for.
+    pub(crate) fn is_open(&self) -> bool {
+        self.settings.keys.is_empty() && self.keys.get().is_none()
+    }
+
+    /// What holds for the key that a client shows, if it is one.
+    pub(crate) fn known(&self, shown: &[u8]) -> Option<Arc<Conditions>> {
+        match self.keys.get() {
+            Some(keys) => ApiKey::find(&keys.borrow(), shown),
+            None => ApiKey::find(&self.settings.keys, shown),
+        }
+    }
 }
 
 /// Something that is wrong with the node's surroundings, told at `/readyz`.
@@ -67,6 +85,7 @@ impl Gateway {
             answers: Arc::new(Semaphore::new(settings.limits.answers)),
             cut: CancellationToken::new(),
             notices: OnceLock::new(),
+            keys: OnceLock::new(),
             settings,
         });
         let shop = Shop {
@@ -91,6 +110,14 @@ impl Gateway {
     #[must_use]
     pub fn with_routes(mut self, routes: Router) -> Self {
         self.routes = self.routes.merge(routes);
+        self
+    }
+
+    /// Accepts these keys in place of the settings', as they are at the time.
+    /// The first counts.
+    #[must_use]
+    pub fn with_keys(self, keys: watch::Receiver<Vec<ApiKey>>) -> Self {
+        let _ = self.front.keys.set(keys);
         self
     }
 

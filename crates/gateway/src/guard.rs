@@ -159,16 +159,14 @@ pub(crate) async fn key(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let settings = &front.settings;
-    if settings.keys.is_empty() {
+    if front.is_open() {
         return next.run(request).await;
     }
     let problem = match shown_key(request.headers()) {
         None => "no key",
-        Some(shown) => match settings.key(shown) {
+        Some(shown) => match front.known(shown) {
             None => "the key is not one of this node's",
-            Some(key) => {
-                let defaults = Arc::clone(key.defaults());
+            Some(defaults) => {
                 request.extensions_mut().insert(defaults);
                 return next.run(request).await;
             }

@@ -70,6 +70,7 @@ impl Default for Limits {
 
 /// A key that clients show: its SHA-256, and what holds for its requests. Keys
 /// are random, so that nobody finds one to a hash.
+#[derive(Clone)]
 pub struct ApiKey {
     hash: [u8; 32],
     defaults: Arc<Conditions>,
@@ -124,26 +125,23 @@ impl ApiKey {
         self
     }
 
-    pub(crate) fn defaults(&self) -> &Arc<Conditions> {
-        &self.defaults
-    }
-}
-
-impl Settings {
-    /// Which of the keys a client shows. All are looked at, each in the same
-    /// time, whatever is shown.
-    pub(crate) fn key(&self, shown: &[u8]) -> Option<&ApiKey> {
+    /// Which of the keys a client shows: what holds for it. All are looked at,
+    /// each in the same time, whatever is shown.
+    pub(crate) fn find(keys: &[Self], shown: &[u8]) -> Option<Arc<Conditions>> {
         let shown: [u8; 32] = Sha256::digest(shown).into();
         let (mut any, mut place) = (Choice::from(0), 0_u64);
-        for (n, key) in (0..).zip(&self.keys) {
+        for (n, key) in (0..).zip(keys) {
             let same = key.hash.ct_eq(&shown);
             place.conditional_assign(&n, same);
             any |= same;
         }
         let place = usize::try_from(place).ok()?;
-        self.keys.get(place).filter(|_| any.into())
+        let found = keys.get(place).filter(|_| any.into())?;
+        Some(Arc::clone(&found.defaults))
     }
+}
 
+impl Settings {
     /// Whether the gateway may be called by this name. A page elsewhere that
     /// points its own name at this machine does not get through; a plain
     /// address cannot be pointed anywhere.
@@ -184,6 +182,8 @@ fn without_port(authority: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use consumer::Failover;
+
     use super::*;
 
     #[test]
@@ -245,14 +245,20 @@ mod tests {
 
     #[test]
     fn a_key_is_compared_whole() {
-        let key = |text: &str| ApiKey::new(text).unwrap();
-        let settings = Settings {
-            keys: vec![key("0123456789abcdef"), key("fedcba9876543210")],
-            ..Settings::default()
+        let key = |text: &str, failover| {
+            let defaults = Conditions {
+                failover,
+                ..Conditions::default()
+            };
+            ApiKey::new(text).unwrap().with_defaults(defaults)
         };
-        let found = |shown: &[u8]| settings.key(shown).map(|key| key.hash);
-        assert_eq!(found(b"0123456789abcdef"), Some(settings.keys[0].hash));
-        assert_eq!(found(b"fedcba9876543210"), Some(settings.keys[1].hash));
+        let keys = [
+            key("0123456789abcdef", Failover::Strict),
+            key("fedcba9876543210", Failover::Continue),
+        ];
+        let found = |shown: &[u8]| ApiKey::find(&keys, shown).map(|found| found.failover);
+        assert_eq!(found(b"0123456789abcdef"), Some(Failover::Strict));
+        assert_eq!(found(b"fedcba9876543210"), Some(Failover::Continue));
         for wrong in [
             &b""[..],
             b"0123456789abcde",
@@ -261,6 +267,7 @@ mod tests {
         ] {
             assert_eq!(found(wrong), None);
         }
+        assert!(ApiKey::find(&[], b"0123456789abcdef").is_none());
     }
 
     #[test]

@@ -5,8 +5,10 @@
 //! nothing with it. The node's own key is not among them; that one alone
 //! opens the dashboard.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use consumer::{Conditions, Defaults, Failover, Pacing};
 use gateway::ApiKey;
@@ -14,6 +16,9 @@ use market::Demand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::cli::key::{Act, Add, Key};
 use crate::folder::{Folder, FolderError, flag_of};
@@ -152,8 +157,7 @@ struct Keys {
 }
 
 impl Keys {
-    fn read(folder: &Folder) -> Result<Self, ApiKeysError> {
-        let path = folder.join(FILE);
+    fn read(path: PathBuf) -> Result<Self, ApiKeysError> {
         if !keystore::is_there(&path)? {
             let entries = Vec::new();
             return Ok(Self { path, entries });
@@ -237,19 +241,72 @@ impl Keys {
     }
 }
 
-/// The keys that are in the data folder beside the node's own.
-pub(crate) fn further(folder: &Folder) -> Result<Vec<ApiKey>, ApiKeysError> {
-    Keys::read(folder)?.keys()
+/// The keys of a running node: its own, and those of the file as it is at the time.
+pub(crate) struct ApiKeys {
+    path: PathBuf,
+    own: ApiKey,
+    told: watch::Sender<Vec<ApiKey>>,
+}
+
+impl ApiKeys {
+    /// Between two looks at the file.
+    const EVERY: Duration = Duration::from_secs(1);
+
+    /// Reads the file for the first time.
+    pub(crate) fn load(folder: &Folder, own: ApiKey) -> Result<Self, ApiKeysError> {
+        let path = folder.join(FILE);
+        let all = Self::all(&path, &own)?;
+        let told = watch::Sender::new(all);
+        Ok(Self { path, own, told })
+    }
+
+    /// For the gateway.
+    pub(crate) fn receiver(&self) -> watch::Receiver<Vec<ApiKey>> {
+        self.told.subscribe()
+    }
+
+    /// Heeds what is changed, until it is told to stop. While the file is
+    /// wrong the keys stay as they were.
+    pub(crate) async fn keep(self, stop: CancellationToken) {
+        let mut seen = None;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(Self::EVERY) => {}
+            }
+            let now = stamp(&self.path);
+            if seen == Some(now) {
+                continue;
+            }
+            seen = Some(now);
+            match Self::all(&self.path, &self.own) {
+                Ok(all) => drop(self.told.send_replace(all)),
+                Err(error) => {
+                    let error = output::with_causes(&error);
+                    warn!(%error, "the gateway's keys stay as they were");
+                }
+            }
+        }
+    }
+
+    fn all(path: &Path, own: &ApiKey) -> Result<Vec<ApiKey>, ApiKeysError> {
+        let mut all = vec![own.clone()];
+        all.extend(Keys::read(path.to_owned())?.keys()?);
+        Ok(all)
+    }
+}
+
+/// What is another one when a file was written; none if it is not there.
+fn stamp(path: &Path) -> Option<(u64, i64, i64, u32)> {
+    let metadata = std::fs::symlink_metadata(path).ok()?;
+    let (changed, nanos) = (metadata.ctime(), metadata.ctime_nsec());
+    Some((metadata.ino(), changed, nanos, metadata.mode()))
 }
 
 /// Makes, lists or removes keys.
 pub(crate) fn key(args: Key) -> Result<(), ApiKeysError> {
     let folder = Folder::look(args.data.folder)?;
-    let mut keys = Keys::read(&folder)?;
-    let again = match folder.running() {
-        Ok(_) => "; the node that runs here heeds it when it is started again",
-        Err(_) => "",
-    };
+    let mut keys = Keys::read(folder.join(FILE))?;
     match args.act {
         Act::Add(add) => {
             folder.make()?;
@@ -258,7 +315,7 @@ pub(crate) fn key(args: Key) -> Result<(), ApiKeysError> {
                 true => output::json(&json!({ "name": add.name, "api_key": key })),
                 false => {
                     output::line(&key);
-                    output::aside(format!("Shown this once, its hash is kept{again}."));
+                    output::aside("Shown this once; its hash is kept.");
                 }
             }
         }
@@ -281,7 +338,7 @@ pub(crate) fn key(args: Key) -> Result<(), ApiKeysError> {
             keys.remove(&name)?;
             match args.json {
                 true => output::json(&json!({ "removed": name })),
-                false => output::line(format!("{name} is removed{again}.")),
+                false => output::line(format!("{name} is removed.")),
             }
         }
     }
@@ -291,6 +348,14 @@ pub(crate) fn key(args: Key) -> Result<(), ApiKeysError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(folder: &Folder) -> Keys {
+        Keys::read(folder.join(FILE)).unwrap()
+    }
+
+    fn further(folder: &Folder) -> Result<Vec<ApiKey>, ApiKeysError> {
+        Keys::read(folder.join(FILE))?.keys()
+    }
 
     fn folder() -> (tempfile::TempDir, Folder) {
         let dir = tempfile::tempdir().unwrap();
@@ -312,13 +377,13 @@ mod tests {
     fn a_key_is_kept_by_its_hash_and_can_be_removed() {
         let (_dir, folder) = folder();
         assert!(further(&folder).unwrap().is_empty());
-        let key = Keys::read(&folder).unwrap().add(&add("alice")).unwrap();
+        let key = read(&folder).add(&add("alice")).unwrap();
         let text = private_text(&folder.join(FILE)).unwrap();
         assert!(
             !text.contains(&key) && !text.contains(&key[6..]),
             "{text:?}"
         );
-        let mut keys = Keys::read(&folder).unwrap();
+        let mut keys = read(&folder);
         let conditions = keys.entries[0].conditions().unwrap();
         assert_eq!(conditions.failover, Failover::Strict);
         assert_eq!(conditions.pacing, Some(Pacing::Paced));
@@ -327,7 +392,7 @@ mod tests {
         assert!(!keys.entries[0].shown().to_string().contains("sha256"));
         let again = keys.add(&add("alice")).unwrap_err().to_string();
         assert!(again.contains("there twice"), "{again}");
-        let mut keys = Keys::read(&folder).unwrap();
+        let mut keys = read(&folder);
         assert!(keys.remove("bob").is_err());
         keys.remove("alice").unwrap();
         assert!(further(&folder).unwrap().is_empty());
@@ -382,7 +447,7 @@ mod tests {
     fn a_file_that_others_can_read_is_refused() {
         use std::os::unix::fs::PermissionsExt;
         let (_dir, folder) = folder();
-        Keys::read(&folder).unwrap().add(&add("alice")).unwrap();
+        read(&folder).add(&add("alice")).unwrap();
         let open = std::fs::Permissions::from_mode(0o644);
         std::fs::set_permissions(folder.join(FILE), open).unwrap();
         let refused = further(&folder).err().unwrap();

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api_keys::{self, ApiKeysError};
+use crate::api_keys::{ApiKeys, ApiKeysError};
 use crate::buying::{BuyError, Way, buy};
 use crate::chain_watch;
 use crate::cli;
@@ -237,8 +237,7 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         path: key_path.clone(),
         source,
     })?;
-    let mut keys = vec![api_key];
-    keys.extend(api_keys::further(&folder)?);
+    let keys = ApiKeys::load(&folder, api_key)?;
     let place = Place::new(folder, network, args.network.rpc_url)?;
     let way = Way {
         network: match args.direct {
@@ -249,10 +248,6 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         payer: args.payer.into(),
     };
     let buying = buy(&place, way, funding(&args.funding)?).await?;
-    let settings = Settings {
-        keys,
-        ..Settings::default()
-    };
     let own = Own {
         whose: Whose::Consumer(buying.consumer.clone()),
         ledger: buying.ledger.clone(),
@@ -261,10 +256,12 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let (told, notices) = watch::channel(Vec::new());
     tasks.spawn(chain_watch::keep(buying.ledger.clone(), told, stop.clone()));
-    let gateway = Gateway::new(Arc::new(buying.consumer.clone()), settings)
+    let gateway = Gateway::new(Arc::new(buying.consumer.clone()), Settings::default())
+        .with_keys(keys.receiver())
         .with_routes(own.routes(&key))
         .with_routes(route::routes(buying.consumer.clone(), &key))
         .with_notices(notices);
+    tasks.spawn(keys.keep(stop.clone()));
     tasks.spawn(gateway.serve(listener, stop.clone()));
     let running = Running {
         base_url: format!("http://{http}/v1"),

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Dashboard;
-use crate::api_keys::{self, ApiKeysError};
+use crate::api_keys::{ApiKeys, ApiKeysError};
 use crate::bookkeeping::Bookkeeping;
 use crate::buying::{BuyError, Buying, Way, buy};
 use crate::chain_watch;
@@ -138,12 +138,8 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
         path: key_path.clone(),
         source,
     };
-    let mut keys = vec![ApiKey::new(key.clone()).map_err(api_key)?];
-    keys.extend(api_keys::further(&folder)?);
-    let settings = Settings {
-        keys,
-        ..Settings::default()
-    };
+    let own = ApiKey::new(key.clone()).map_err(api_key)?;
+    let keys = ApiKeys::load(&folder, own)?;
 
     let way = Way {
         network: market::Network::Oblivious,
@@ -162,9 +158,12 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
     let (told, notices) = watch::channel(Vec::new());
     let ledger = market.buying.ledger.clone();
     tasks.spawn(chain_watch::keep(ledger, told, stop.clone()));
-    let gateway = Gateway::new(Arc::new(market.buying.consumer.clone()), settings)
+    let consumer = Arc::new(market.buying.consumer.clone());
+    let gateway = Gateway::new(consumer, Settings::default())
+        .with_keys(keys.receiver())
         .with_routes(dashboard.routes())
         .with_notices(notices);
+    tasks.spawn(keys.keep(stop.clone()));
     tasks.spawn(gateway.serve(listener, stop.clone()));
     tasks.spawn(Arc::clone(&dashboard).watch());
     market.place.folder.announce(&running)?;

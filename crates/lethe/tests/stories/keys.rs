@@ -1,8 +1,11 @@
 //! Keys of one gateway, each with what holds for its requests.
 
-use serde_json::{Value, json};
+use std::time::Duration;
 
-use crate::process::{Client, ended, lethe};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::process::{Client, PATIENCE, ended, lethe};
 use crate::town::{MODEL, Town};
 
 /// Makes a key.
@@ -67,13 +70,16 @@ async fn what_holds_for_a_key_holds_where_its_requests_say_nothing() {
         "{listed}"
     );
 
-    let removed = ended(&data, &["key", "remove", "sealed"]);
-    let removed = String::from_utf8(removed.stdout).unwrap();
-    assert!(removed.contains("started again"), "{removed}");
-    consumer.stop();
-    let consumer = town.consumer();
-    let client = Client::of(&consumer).with_key(&sealed);
-    assert_eq!(client.get("/models").await.status(), 401);
+    // The running node heeds what is changed.
+    assert!(ended(&data, &["key", "remove", "sealed"]).status.success());
+    let later = own.with_key(&added(&data, &["later"]));
+    let deadline = Instant::now() + PATIENCE;
+    while client.get("/models").await.status() != 401 || later.get("/models").await.status() != 200
+    {
+        assert!(Instant::now() < deadline, "the keys stay as they were");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(own.get("/models").await.status(), 200);
 }
 
 #[test]
