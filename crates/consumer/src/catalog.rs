@@ -140,7 +140,7 @@ impl Snapshot {
 /// Reads the registry.
 pub(crate) async fn read(ledger: &dyn Ledger) -> Result<Registry, LedgerError> {
     let models = ledger.models().await?.into_iter();
-    let models = models.filter(|model| Model::is_plain_name(&model.name));
+    let models = models.filter(|model| Model::name_fault(&model.name).is_none());
     let names = models.map(|model| (model.id, model.name)).collect();
     let providers = ledger.providers().await?;
     let bids = |address: Address| async move {

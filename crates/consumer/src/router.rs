@@ -416,6 +416,7 @@ impl Router {
             // No descriptor declares these two as yet: unknown, and what insists on them fits nobody.
             quantization: None,
             parameters: None,
+            card: None,
             reachable: seller.key.is_some(),
         }
     }
@@ -549,6 +550,8 @@ mod tests {
             output_tokens_max: None,
             upstream: None,
             continues: false,
+            card: None,
+            parameters: vec![],
         };
         let seller = Seller {
             address,

@@ -162,6 +162,8 @@ async fn config(shop: Shop, bound: SocketAddr, ledger: &EvmLedger) -> Result<Con
         slots: shop.slots,
         queue: shop.queue,
         probe: shop.probe,
+        card: None,
+        parameters: vec![],
     };
     Ok(Config {
         endpoint: bound.to_string(),

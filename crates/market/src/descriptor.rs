@@ -11,10 +11,16 @@
 use alloy_primitives::{Address, B512, Signature};
 use serde::{Deserialize, Serialize};
 
-use crate::{ModelId, NodeId, NodeKey, Quote, Timestamp, WalletKey};
+use crate::{Card, CardId, ModelId, NodeId, NodeKey, Quote, Timestamp, WalletKey};
 
 /// Nobody describes a node in more than this.
 pub const MAX_RECORD_BYTES: usize = 256 * 1024;
+
+/// Fields of a request that one offer may declare to heed.
+pub const PARAMETERS_MAX: usize = 64;
+
+/// The longest name of such a field.
+pub const PARAMETER_BYTES_MAX: usize = 64;
 
 /// One model on offer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +44,28 @@ pub struct Offer {
     /// Goes on with an answer that the request's last message begins (`continue_final_message`), as the provider has tried.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub continues: bool,
+    /// What exactly the model is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub card: Option<Card>,
+    /// Fields of a request that are heeded, beyond those that everybody knows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<String>,
+}
+
+impl Offer {
+    /// What tells its card from others, if it has one.
+    pub fn card_id(&self) -> Option<CardId> {
+        self.card.as_ref().map(Card::id)
+    }
+
+    /// Whether names of heeded fields are few, short and plain.
+    pub fn are_parameters(names: &[String]) -> bool {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        let is_name = |name: &String| {
+            (1..=PARAMETER_BYTES_MAX).contains(&name.len()) && name.bytes().all(plain)
+        };
+        names.len() <= PARAMETERS_MAX && names.iter().all(is_name)
+    }
 }
 
 /// What a node says of itself.
@@ -129,6 +157,15 @@ pub enum DescriptorError {
         /// What it should say.
         expected: String,
     },
+    /// Heeded fields that are too many, or none that a request can have.
+    #[error(
+        "record's offer of model {model} declares heeded fields that are not \
+         up to {PARAMETERS_MAX} names of up to {PARAMETER_BYTES_MAX} letters, digits and underscores"
+    )]
+    Parameters {
+        /// Of which model.
+        model: ModelId,
+    },
     /// No longer, or not yet, good.
     #[error("record is good from {issued_at} to {expires_at}, it is {now} now", issued_at = .issued_at.0, expires_at = .expires_at.0, now = .now.0)]
     Stale {
@@ -211,6 +248,10 @@ impl SignedRecord {
         if got_s > Record::GOOD_S_MAX {
             return Err(DescriptorError::TooLong { got_s });
         }
+        let odd = |offer: &&Offer| !Offer::are_parameters(&offer.parameters);
+        if let Some(Offer { model, .. }) = record.offers.iter().find(odd) {
+            return Err(DescriptorError::Parameters { model: *model });
+        }
         let node = record.node;
         if !node.verifies(&Record::signing_bytes(&self.record), &self.node_signature.0) {
             return Err(DescriptorError::NotTheNode { node });
@@ -240,7 +281,7 @@ mod tests {
     use alloy_primitives::B256;
 
     use super::*;
-    use crate::Domain;
+    use crate::{Amount, Domain, Rates};
 
     const NOW: Timestamp = Timestamp(1000);
     const DOMAIN: Domain = Domain {
@@ -282,6 +323,86 @@ mod tests {
     #[test]
     fn a_fresh_record_of_its_provider_is_believed() {
         assert_eq!(opened(&record(), NOW).unwrap(), record());
+    }
+
+    fn offer() -> Offer {
+        Offer {
+            model: ModelId(B256::ZERO),
+            name: "m".into(),
+            quote: Quote {
+                token: Address::ZERO,
+                rates: Rates {
+                    input_per_million: Amount::new(1),
+                    output_per_million: Amount::new(2),
+                },
+                expires_at: NOW,
+            },
+            context_length: None,
+            output_tokens_max: None,
+            upstream: None,
+            continues: false,
+            card: None,
+            parameters: vec![],
+        }
+    }
+
+    #[test]
+    fn a_card_and_heeded_fields_travel_and_an_older_record_has_none() {
+        let plain = Record {
+            offers: vec![offer()],
+            ..record()
+        };
+        let text = plain.sign(&wallet(), &node()).record;
+        assert!(!text.contains("card") && !text.contains("parameters"));
+        assert_eq!(opened(&plain, NOW).unwrap(), plain);
+        let full = Offer {
+            card: Some(Card::new(crate::card::tests::fields()).unwrap()),
+            parameters: vec!["top_p".into()],
+            ..offer()
+        };
+        let full = Record {
+            offers: vec![full],
+            ..record()
+        };
+        assert_eq!(opened(&full, NOW).unwrap(), full);
+    }
+
+    #[test]
+    fn a_record_with_an_odd_card_or_odd_fields_is_not_believed() {
+        let odd = Offer {
+            parameters: vec!["top p".into()],
+            ..offer()
+        };
+        let odd = Record {
+            offers: vec![odd],
+            ..record()
+        };
+        let odd = opened(&odd, NOW);
+        assert!(
+            matches!(odd, Err(DescriptorError::Parameters { .. })),
+            "{odd:?}"
+        );
+
+        let carded = Offer {
+            card: Some(Card::read(r#"{"repo":"plain"}"#).unwrap()),
+            ..offer()
+        };
+        let carded = Record {
+            offers: vec![carded],
+            ..record()
+        };
+        let text = serde_json::to_string(&carded).unwrap();
+        let text = text.replace("plain", "pl ain");
+        let signed = SignedRecord {
+            signature: wallet().sign_message(text.as_bytes()),
+            node_signature: B512::from(node().sign(&Record::signing_bytes(&text))),
+            record: text,
+        };
+        let opened = signed.open(wallet().address(), &DOMAIN, NOW);
+        assert!(
+            matches!(opened, Err(DescriptorError::Malformed(_))),
+            "{opened:?}"
+        );
     }
 
     #[test]

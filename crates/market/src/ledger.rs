@@ -45,19 +45,6 @@ pub struct Model {
     pub tags: Vec<String>,
 }
 
-impl Model {
-    /// Whether a name is one that people can read and type: not empty, no
-    /// control characters, and none that turn the direction of writing.
-    /// Anybody can register any name; the others are not shown.
-    pub fn is_plain_name(name: &str) -> bool {
-        let odd = |character: char| {
-            character.is_control()
-                || matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-        };
-        !name.trim().is_empty() && !name.chars().any(odd)
-    }
-}
-
 /// A provider's standing bid for a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bid {

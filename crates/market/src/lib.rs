@@ -9,6 +9,7 @@
 mod amount;
 mod books;
 mod buying;
+mod card;
 mod channel;
 mod claim_batch;
 mod claiming;
@@ -23,6 +24,7 @@ mod labels;
 mod leaving;
 mod ledger;
 mod memory;
+mod naming;
 mod purse;
 mod quote;
 mod receipt;
@@ -38,6 +40,7 @@ pub use buying::{
     BEGIN_WITHIN, Buying, BuyingError, LAST_VOUCHER_WITHIN, LEAVE_WITHIN, PAUSE_MAX,
     SIGN_OF_LIFE_WITHIN, SILENCE_MAX, Said, Silence, Turn,
 };
+pub use card::{CARD_TEXT_BYTES_MAX, Card, CardError, CardFields, CardId};
 pub use channel::{
     ChannelConfig, ChannelTerms, Domain, WITHDRAW_DELAY_MAX_S, WITHDRAW_DELAY_MIN_S,
 };
@@ -46,7 +49,10 @@ pub use claiming::{
     CLAIM_GAS, CLAIM_ROW_GAS, ClaimPlan, ClaimPolicy, Departure, Earned, GAS_LOOK, GasPolicy,
     SETTLE_GAS, is_settlement_due, plan_claims,
 };
-pub use descriptor::{DescriptorError, MAX_RECORD_BYTES, Offer, Record, SignedRecord};
+pub use descriptor::{
+    DescriptorError, MAX_RECORD_BYTES, Offer, PARAMETER_BYTES_MAX, PARAMETERS_MAX, Record,
+    SignedRecord,
+};
 pub use durable::{Durable, Move, MoveId, OrderError};
 pub use earning::{Closing, Earning};
 pub use event::LedgerEvent;
@@ -60,6 +66,7 @@ pub use ledger::{
     TxHash, Withdrawal, register_endpoint,
 };
 pub use memory::MemoryLedger;
+pub use naming::{Asked, NAME_BYTES_MAX, NameFault, Which};
 pub use purse::{Purse, PurseError, PurseEvent};
 pub use quote::{InputBound, Quote, Rates, STEP_TOKENS};
 pub use receipt::{Outcome, Receipt, ReceiptError, SignedReceipt, Sold};

@@ -199,6 +199,8 @@ fn config() -> Config {
         slots: 4,
         queue: 4,
         probe: false,
+        card: None,
+        parameters: vec![],
     };
     Config {
         endpoint: "127.0.0.1:3333".into(),

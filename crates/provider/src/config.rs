@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use market::{
-    Address, Amount, B256, ClaimPolicy, Model, Rates, Stakes, WITHDRAW_DELAY_MAX_S,
-    WITHDRAW_DELAY_MIN_S,
+    Address, Amount, B256, Card, ClaimPolicy, Model, Offer, PARAMETER_BYTES_MAX, PARAMETERS_MAX,
+    Rates, Stakes, WITHDRAW_DELAY_MAX_S, WITHDRAW_DELAY_MIN_S,
 };
 
 use crate::backend::BackendHandle;
@@ -15,8 +15,8 @@ use crate::backend::BackendHandle;
 /// The most offers of one provider: its descriptor must stay readable.
 pub const OFFERS_MAX: usize = 256;
 
-/// The longest name of a model.
-pub const NAME_BYTES_MAX: usize = 128;
+/// Cards and heeded fields of all offers together: the rest of a descriptor needs its room.
+pub const DECLARED_BYTES_MAX: usize = 64 * 1024;
 
 /// The shortest time that a quote may be good for: a consumer looks at
 /// descriptors about twice a minute.
@@ -57,6 +57,10 @@ pub struct OfferConfig {
     /// Whether the backend is asked, by two short requests of our own, if it
     /// goes on with a begun answer. Only then the offer says so.
     pub probe: bool,
+    /// What exactly the model is.
+    pub card: Option<Card>,
+    /// Fields of a request that are heeded, beyond those that everybody knows.
+    pub parameters: Vec<String>,
 }
 
 /// What a provider is told.
@@ -147,17 +151,28 @@ impl Config {
             }
             offer.check(at, stakes)?;
         }
+        let each = self.offers.iter().map(OfferConfig::declared_bytes);
+        let declared = each.fold(0, usize::saturating_add);
+        if declared > DECLARED_BYTES_MAX {
+            let allowed = format!("up to {DECLARED_BYTES_MAX} bytes of cards and parameters");
+            return ConfigError::new("offers", format!("{declared} bytes of them"), allowed);
+        }
         Ok(())
     }
 }
 
 impl OfferConfig {
+    /// What its card and its heeded fields take of the descriptor.
+    fn declared_bytes(&self) -> usize {
+        let text = serde_json::to_vec(&(&self.card, &self.parameters));
+        text.map_or(usize::MAX, |text| text.len())
+    }
+
     fn check(&self, at: usize, stakes: &Stakes) -> Result<(), ConfigError> {
         let field = |name: &str| format!("offers[{at}].{name}");
         let name = &self.name;
-        if !Model::is_plain_name(name) || name.len() > NAME_BYTES_MAX {
-            let allowed =
-                format!("a name of 1 to {NAME_BYTES_MAX} bytes, without control characters");
+        if let Some(fault) = Model::name_fault(name) {
+            let allowed = format!("a name that people can read and type ({fault})");
             return ConfigError::new(field("name"), format!("{name:?}"), allowed);
         }
         let prices = stakes.price_per_second_min..=stakes.price_per_second_max;
@@ -174,6 +189,12 @@ impl OfferConfig {
         }
         if self.output_tokens_max == Some(0) {
             return ConfigError::new(field("output_tokens_max"), 0, "1 and more, or nothing");
+        }
+        if !Offer::are_parameters(&self.parameters) {
+            let allowed = format!(
+                "up to {PARAMETERS_MAX} names of up to {PARAMETER_BYTES_MAX} letters, digits and underscores"
+            );
+            return ConfigError::new(field("parameters"), self.parameters.join(","), allowed);
         }
         Ok(())
     }

@@ -160,6 +160,8 @@ fn offered(listed: &Listed) -> RecordOffer {
         context_length,
         output_tokens_max,
         upstream,
+        card,
+        parameters,
         ..
     } = &listed.config;
     RecordOffer {
@@ -170,5 +172,7 @@ fn offered(listed: &Listed) -> RecordOffer {
         output_tokens_max: *output_tokens_max,
         upstream: upstream.clone(),
         continues: listed.continues,
+        card: card.clone(),
+        parameters: parameters.clone(),
     }
 }

@@ -37,7 +37,8 @@ pub use backend::{
 pub use books::{TillView, read_books};
 pub use claim::Claimed;
 pub use config::{
-    Config, ConfigError, NAME_BYTES_MAX, OFFERS_MAX, OfferConfig, PLACES_MAX, QUOTE_VALIDITY_MIN_S,
+    Config, ConfigError, DECLARED_BYTES_MAX, OFFERS_MAX, OfferConfig, PLACES_MAX,
+    QUOTE_VALIDITY_MIN_S,
 };
 pub use counters::Counted;
 pub use detect::{Found, detect, detect_at};

@@ -164,6 +164,8 @@ mod tests {
             slots: 1,
             queue: 0,
             probe: false,
+            card: None,
+            parameters: vec![],
         };
         Config {
             endpoint: endpoint.into(),

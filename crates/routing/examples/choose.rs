@@ -102,6 +102,7 @@ fn shelf(offers: u64) -> Shelf {
             },
             quantization: None,
             parameters: None,
+            card: None,
             reachable: chance.below(100) > 2,
         }
     };

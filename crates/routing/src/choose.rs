@@ -7,7 +7,7 @@
 //! weighed, so that the rest of the list is in the order of its cost; where
 //! there are many, only a handful is.
 
-use market::{Address, Amount, Moment};
+use market::{Address, Amount, CardId, Moment};
 use serde::Serialize;
 
 use crate::chance::Chance;
@@ -72,6 +72,8 @@ pub struct Ranked {
     pub place: usize,
     /// Whose.
     pub provider: Address,
+    /// What exactly it offers; none if it is cardless.
+    pub card: Option<CardId>,
     /// How it came to be looked at.
     pub drawn: Drawn,
     /// Whether it fits.
@@ -215,7 +217,8 @@ impl Table<'_> {
             return None;
         }
         let seen = self.knowledge.seen(&listing.provider);
-        let drawback = self.wanted.drawback(listing, seen, self.now);
+        let spare = self.shelf.is_spare(place).then_some(Misfit::Cardless);
+        let drawback = self.wanted.drawback(listing, seen, self.now).or(spare);
         let tokens = Tokens {
             input: self.wanted.input_tokens,
             output: self.wanted.output_tokens(),
@@ -238,6 +241,7 @@ impl Table<'_> {
         self.seats.push(Ranked {
             place,
             provider: listing.provider,
+            card: listing.card,
             drawn,
             standing: drawback.map_or(Standing::Fits, Standing::LastResort),
             terms,
@@ -254,6 +258,10 @@ impl Table<'_> {
 
     fn fits(&self, seat: usize) -> bool {
         self.seats[seat].standing == Standing::Fits
+    }
+
+    fn is_spare(&self, seat: &Ranked) -> bool {
+        self.shelf.is_spare(seat.place)
     }
 
     /// The places of a rule that ranks by itself.
@@ -280,7 +288,8 @@ impl Table<'_> {
         self.arrange(&mut rest, chance);
         // Who is named is asked in the order of the names, but while it is out it waits.
         ranked.append(&mut rest);
-        ranked.sort_by_key(|seat| seat.standing != Standing::Fits);
+        // Who has no card stands behind all who have one, named or not.
+        ranked.sort_by_key(|seat| (self.is_spare(seat), seat.standing != Standing::Fits));
         if !preferences.allow_fallbacks && preferences.order.is_empty() {
             ranked.truncate(1);
         }
@@ -379,6 +388,7 @@ impl Table<'_> {
         seats.sort_by_cached_key(|seat| {
             let out = seat.standing != Standing::Fits;
             (
+                self.is_spare(seat),
                 out,
                 sorted_by(sort, &seat.terms),
                 seat.terms.total,
@@ -676,6 +686,35 @@ mod tests {
         let choice = asked().choose(&shelf, &knowledge, Rule::Cost, 1);
         assert_eq!(choice.ranked.len(), 3);
         assert_eq!(choice.reason(), "nobody better is left");
+    }
+
+    #[test]
+    fn who_has_no_card_is_asked_when_nobody_is_left_who_has_it() {
+        let mut listings: Vec<_> = (0..4).map(|n| listing(n, (n as u128 + 1) * MOR)).collect();
+        let card = Some(market::CardId(market::B256::ZERO));
+        (listings[2].card, listings[3].card) = (card, card);
+        let shelf = Shelf::new(listings);
+        let mut knowledge = Knowledge::default();
+        knowledge.failed(id(2), at(99));
+        for asked in [
+            asked(),
+            preferring(r#"{"sort":"price"}"#),
+            preferring(&format!(r#"{{"order":["{}"]}}"#, id(0))),
+            Asked {
+                stick_to: Some(id(0)),
+                ..asked()
+            },
+        ] {
+            let choice = asked.choose(&shelf, &knowledge, Rule::Cost, 1);
+            let ranked: Vec<_> = choice.ranked.iter().map(|seat| seat.place).collect();
+            assert_eq!(ranked, [3, 2, 0, 1], "{:?}", asked.preferences);
+            let last = &choice.ranked[3];
+            assert_eq!(last.standing, Standing::LastResort(Misfit::Cardless));
+            assert_eq!((last.card, choice.ranked[0].card), (None, card));
+        }
+        // Where nobody has a card that is no drawback.
+        let plain = asked().choose(&self::shelf(&[1]), &Knowledge::default(), Rule::Cost, 1);
+        assert_eq!(plain.ranked[0].standing, Standing::Fits);
     }
 
     #[test]

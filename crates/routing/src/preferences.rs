@@ -60,6 +60,32 @@ impl Quantization {
         ("fp32", Self::Fp32),
         ("unknown", Self::Unknown),
     ];
+
+    /// From what a card says: one of the words above, or a storage type of
+    /// GGUF. What lies between two words is neither: unknown.
+    pub fn declared(text: &str) -> Self {
+        let text = text.to_ascii_lowercase();
+        let known = Self::ALL.iter().find(|(word, _)| *word == text);
+        if let Some((_, known)) = known {
+            return *known;
+        }
+        match text.as_str() {
+            "f32" => Self::Fp32,
+            "f16" => Self::Fp16,
+            text if is_gguf(text, "8") => Self::Int8,
+            text if is_gguf(text, "4") => Self::Int4,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// Whether it is a storage type of so many bits: `q4_0`, `q4_k_m`, `iq4_xs`.
+fn is_gguf(text: &str, bits: &str) -> bool {
+    let text = text.strip_prefix('i').unwrap_or(text);
+    let rest = text
+        .strip_prefix('q')
+        .and_then(|text| text.strip_prefix(bits));
+    rest.is_some_and(|rest| rest.starts_with('_'))
 }
 
 impl fmt::Display for Quantization {
@@ -557,6 +583,26 @@ mod tests {
 
     fn refused(provider: &str) -> String {
         read(provider).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_cards_precision_is_one_of_the_words_or_unknown() {
+        for (text, expected) in [
+            ("int8", Quantization::Int8),
+            ("FP8", Quantization::Fp8),
+            ("Q8_0", Quantization::Int8),
+            ("Q4_K_M", Quantization::Int4),
+            ("IQ4_XS", Quantization::Int4),
+            ("F16", Quantization::Fp16),
+            ("BF16", Quantization::Bf16),
+            ("F32", Quantization::Fp32),
+            ("Q6_K", Quantization::Unknown),
+            ("Q40", Quantization::Unknown),
+            ("awq", Quantization::Unknown),
+            ("", Quantization::Unknown),
+        ] {
+            assert_eq!(Quantization::declared(text), expected, "{text}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use market::{Address, Amount, Labels, Rates, Timestamp};
+use market::{Address, Amount, CardId, Labels, Rates, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::chance::Chance;
@@ -41,6 +41,8 @@ pub struct Listing {
     pub quantization: Option<Quantization>,
     /// Fields of a request that it heeds, if it declares them.
     pub parameters: Option<Vec<String>>,
+    /// What exactly it is, if that is declared. All cards on one shelf are the same.
+    pub card: Option<CardId>,
     /// Whether it can be asked: its address and key are known.
     pub reachable: bool,
 }
@@ -51,6 +53,7 @@ pub struct Shelf {
     listings: Vec<Listing>,
     places: HashMap<Address, usize>,
     by_price: Vec<usize>,
+    has_card: bool,
     /// Sums of weights up to and including each place.
     weights: Vec<u64>,
     pub(crate) by_blank_score: OnceLock<Vec<usize>>,
@@ -72,16 +75,22 @@ impl Shelf {
             let sum = rates.input_per_million.plus(rates.output_per_million);
             sum.unwrap_or(Amount::new(u128::MAX))
         };
-        by_price.sort_by_cached_key(|place| (price(*place), listings[*place].provider));
+        let has_card = listings.iter().any(|listing| listing.card.is_some());
+        by_price.sort_by_cached_key(|place| {
+            let listing = &listings[*place];
+            let is_spare = has_card && listing.card.is_none();
+            (is_spare, price(*place), listing.provider)
+        });
         let mut places = HashMap::with_capacity(listings.len());
         for place in &by_price {
             places.entry(listings[*place].provider).or_insert(*place);
         }
-        let weights = weights(&listings);
+        let weights = weights(&listings, has_card);
         Self {
             listings,
             places,
             by_price,
+            has_card,
             weights,
             by_blank_score: OnceLock::new(),
         }
@@ -107,7 +116,12 @@ impl Shelf {
         self.places.get(provider).copied()
     }
 
-    /// All places, the cheapest offer first.
+    /// Whether it has no card where others have one: nobody knows that it is the same.
+    pub fn is_spare(&self, place: usize) -> bool {
+        self.has_card && self.at(place).is_some_and(|listing| listing.card.is_none())
+    }
+
+    /// All places, the cheapest offer first; those that are spare behind all others.
     pub(crate) fn by_price(&self) -> &[usize] {
         &self.by_price
     }
@@ -124,9 +138,13 @@ impl Shelf {
     }
 }
 
-/// Square roots of stakes, those of one operator together at most a share of all.
-fn weights(listings: &[Listing]) -> Vec<u64> {
+/// Square roots of stakes, those of one operator together at most a share of
+/// all. Where there is a card, who has none is not drawn.
+fn weights(listings: &[Listing], has_card: bool) -> Vec<u64> {
     let own = |listing: &Listing| {
+        if has_card && listing.card.is_none() {
+            return 0;
+        }
         let root = (listing.stake.base_units() / Shelf::STAKE_UNIT).isqrt();
         let root = u64::try_from(root).unwrap_or(u64::MAX).min(Shelf::ROOT_MAX);
         // Finer than whole numbers, so that a share of it can be taken.
@@ -144,7 +162,7 @@ fn weights(listings: &[Listing]) -> Vec<u64> {
         let (weight, together) = (own(listing), operators[&listing.operator]);
         let scaled = u128::from(weight) * u128::from(cap) / u128::from(together.max(1));
         match together > cap {
-            true => u64::try_from(scaled).unwrap_or(u64::MAX).max(1),
+            true => u64::try_from(scaled).unwrap_or(u64::MAX).max(weight.min(1)),
             false => weight,
         }
     };
@@ -209,6 +227,7 @@ pub(crate) mod tests {
             labels: LABELS,
             quantization: None,
             parameters: None,
+            card: None,
             reachable: true,
         }
     }
@@ -256,6 +275,19 @@ pub(crate) mod tests {
         assert!((1800..2200).contains(&of_one), "{of_one}");
         let times = drawn(&[(0, 1), (1, 1_000_000)]);
         assert!((4800..5200).contains(&times[0]), "{times:?}");
+    }
+
+    #[test]
+    fn where_one_has_a_card_those_without_stand_behind_it_and_are_not_drawn() {
+        let mut listings = vec![listing(1, 10), listing(2, 30), listing(1, 20)];
+        listings[1].card = Some(CardId(market::B256::ZERO));
+        let shelf = Shelf::new(listings);
+        assert_eq!(shelf.by_price(), [1, 0, 2]);
+        assert_eq!([0, 1, 2].map(|at| shelf.is_spare(at)), [true, false, true]);
+        let mut chance = Chance::new(1);
+        assert!((0..1000).all(|_| shelf.draw(&mut chance) == Some(1)));
+        let none = Shelf::new(vec![listing(1, 10)]);
+        assert!(!none.is_spare(0));
     }
 
     #[test]

@@ -210,6 +210,9 @@ pub enum Misfit {
         /// Until it is tried again.
         wait_ms: u64,
     },
+    /// Others have the card of the model.
+    #[error("it declares no card, others do")]
+    Cardless,
     /// It said that it is busy.
     #[error("it is busy for {wait_ms} ms more")]
     Busy {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use market::{Amount, Ledger, Rates, Record, SignedRecord};
+use market::{Amount, Card, Ledger, Rates, Record, SignedRecord};
 use provider::{RatesError, Script};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use transport::door::DESCRIPTOR_PATH;
 
-use crate::world::{NOW, RATES, STEP, Selling, World, input};
+use crate::world::{CARD, NOW, RATES, STEP, Selling, World, input};
 
 async fn described(world: &World, selling: &Selling) -> Record {
     let mut stream = TcpStream::connect(selling.provider.addr()).await.unwrap();
@@ -34,6 +34,8 @@ async fn the_record_is_signed_and_names_what_is_sold() {
     assert_eq!((offer.model, offer.name.as_str()), (selling.model, "m"));
     assert_eq!(offer.quote.rates, RATES);
     assert_eq!(offer.upstream.as_deref(), Some("own-engine"));
+    assert_eq!(offer.card, Some(Card::read(CARD).unwrap()));
+    assert_eq!(offer.parameters, ["top_p"]);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use market::{
-    Address, Amount, B256, ChannelConfig, ChannelId, Domain, Durable, InputBound, Ledger,
+    Address, Amount, B256, Card, ChannelConfig, ChannelId, Domain, Durable, InputBound, Ledger,
     MemoryLedger, ModelId, NodeKey, Rates, RequestId, STEP_TOKENS, SignedReceipt, SignedVoucher,
     Timestamp, Voucher, WalletKey,
 };
@@ -25,6 +25,9 @@ use transport::{MemoryNetwork, Node, NodeAddr, Stream};
 
 pub(crate) const MOR: Address = Address::repeat_byte(9);
 pub(crate) const NOW: Timestamp = Timestamp(1_700_000_000);
+/// What it says that its model is.
+pub(crate) const CARD: &str = r#"{"repo":"owner/name","quantization":"int8"}"#;
+
 /// One base unit a token, both ways: amounts are tokens.
 pub(crate) const RATES: Rates = Rates {
     input_per_million: Amount::new(1_000_000),
@@ -230,6 +233,8 @@ fn config(backend: BackendHandle) -> Config {
         slots: 4,
         queue: 4,
         probe: false,
+        card: Some(Card::read(CARD).unwrap()),
+        parameters: vec!["top_p".into()],
     };
     Config {
         endpoint: "127.0.0.1:3333".into(),

@@ -200,6 +200,7 @@ fn listing(n: usize, provider: &Provider) -> Listing {
         },
         quantization: None,
         parameters: None,
+        card: None,
         reachable: true,
     }
 }
