@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use market::{Address, Amount, Labels, Outcome, RequestId};
+use market::{Address, Amount, CardId, Labels, Outcome, RequestId};
 use openai::Seam;
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -95,6 +95,8 @@ pub(crate) struct Part {
     pub(crate) labels: Labels,
     /// By this name it is sold.
     pub(crate) model: String,
+    /// With this card.
+    pub(crate) card: Option<CardId>,
     /// Why it comes from where it comes.
     pub(crate) route: Option<RouteId>,
     pub(crate) first: Option<Result<Word, BrokenError>>,

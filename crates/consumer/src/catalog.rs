@@ -4,23 +4,27 @@
 //! A provider whose description cannot be had keeps its last offers until they
 //! expire, marked with the problem, and is asked for again at the next refresh.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use market::{
-    Address, Amount, ChannelTerms, Domain, Ledger, LedgerError, Model, ModelId, NodeId, Offer,
-    Provider, Timestamp, Upstream,
+    Address, Amount, Asked, Card, CardId, ChannelTerms, Domain, Ledger, LedgerError, Model,
+    ModelId, NAME_BYTES_MAX, NameFault, NodeId, Offer, Provider, Timestamp, Upstream,
 };
 use seal::EpochKey;
-use tracing::debug;
+use serde::Serialize;
+use tracing::{debug, info};
 use transport::NodeAddr;
 
+use crate::look_alikes::{LookAlikes, is_alike, look_alikes};
 use crate::paths::{Known, Paths};
 
 /// Bids read at a time.
 const READS: usize = 16;
+/// Registered names that cannot be offered and are remembered as such.
+const FAULTY_MAX: usize = 256;
 
 /// A provider that can be asked: registered, described, checked.
 #[derive(Debug, Clone)]
@@ -75,6 +79,8 @@ pub(crate) fn upstream(offer: &Offer) -> Upstream {
 pub(crate) struct Registry {
     /// Names of models.
     names: BTreeMap<ModelId, String>,
+    /// Some of the names that are offered to nobody, and why.
+    faulty: BTreeMap<String, NameFault>,
     /// Everybody, those who only relay included.
     providers: Vec<Provider>,
     /// The models that each has a bid on.
@@ -101,30 +107,118 @@ pub(crate) struct Snapshot {
     pub(crate) seen_at: BTreeMap<ModelId, Timestamp>,
     /// Those who sell.
     pub(crate) sellers: BTreeMap<Address, Arc<Seller>>,
+    /// Names on offer that look like others on offer.
+    pub(crate) look_alikes: LookAlikes,
+}
+
+/// A card on offer under a name that has several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CardChoice {
+    /// What a request's `model` says to mean it: `name@3f9a0c41d2e7`.
+    pub model: String,
+    /// The card.
+    pub card: Card,
+    /// Who has it.
+    pub providers: Vec<Address>,
+}
+
+/// What a request's `model` comes to.
+#[derive(Debug)]
+pub(crate) enum Resolved {
+    /// Offers of one card, and of none.
+    Offers(Vec<(Arc<Seller>, Offer)>),
+    /// Offers of several cards: which ones are meant is not said.
+    Several(Several),
+}
+
+/// The cards of one name.
+#[derive(Debug, Clone)]
+pub(crate) struct Several {
+    pub(crate) cards: Vec<CardChoice>,
+    /// What a request's `model` says to mean the offers without a card, if there are some.
+    pub(crate) cardless: Option<String>,
+}
+
+impl Several {
+    /// Every text that means some of the offers and no others.
+    pub(crate) fn entries(&self) -> Vec<String> {
+        let cards = self.cards.iter().map(|choice| choice.model.clone());
+        cards.chain(self.cardless.clone()).collect()
+    }
 }
 
 impl Snapshot {
     /// Every name that somebody offers now.
     pub(crate) fn names_on_offer(&self) -> Vec<String> {
-        let offered = self.sellers.values().flat_map(|seller| &seller.offers);
-        let mut names: Vec<_> = offered
-            .filter_map(|offer| self.names.get(&offer.model))
-            .cloned()
-            .collect();
-        names.sort();
-        names.dedup();
-        names
+        let names = on_offer(&self.sellers, &self.names).into_iter();
+        names.map(str::to_owned).collect()
     }
 
-    /// Offers for a model by name, or by id in hex.
-    pub(crate) fn offers(&self, model: &str) -> Vec<(Arc<Seller>, Offer)> {
-        let by_id = model.parse::<ModelId>().ok();
+    /// Whether a model of this name is registered, with whatever card.
+    pub(crate) fn is_registered(&self, model: &str) -> bool {
+        let name = Asked::read(model).name;
+        self.names.values().any(|known| known == name)
+    }
+
+    /// What is offered under a name, or a model's id in hex.
+    pub(crate) fn resolve(&self, model: &str) -> Resolved {
+        let asked = Asked::read(model);
+        let offers = self.offers(asked);
+        let mut cards: BTreeMap<CardId, (Card, Vec<Address>)> = BTreeMap::new();
+        for (seller, offer) in &offers {
+            let Some(card) = &offer.card else { continue };
+            let (_, providers) = cards
+                .entry(card.id())
+                .or_insert_with(|| (card.clone(), vec![]));
+            providers.push(seller.address);
+        }
+        if cards.len() < 2 {
+            return Resolved::Offers(offers);
+        }
+        let digits = digits_apart(cards.keys());
+        let choice = |(id, (card, mut providers)): (CardId, (Card, Vec<Address>))| {
+            providers.dedup();
+            CardChoice {
+                model: format!("{}@{}", asked.name, id.first(digits)),
+                card,
+                providers,
+            }
+        };
+        let rest = offers.iter().any(|(_, offer)| offer.card.is_none());
+        Resolved::Several(Several {
+            cards: cards.into_iter().map(choice).collect(),
+            cardless: rest.then(|| Asked::qualified(asked.name, None)),
+        })
+    }
+
+    /// What has to be said of a name beside who offers it.
+    pub(crate) fn notes(&self, model: &str) -> Vec<String> {
+        const TOLD: usize = 8;
+        let name = Asked::read(model).name;
+        let mut notes = Vec::new();
+        if let Resolved::Several(several) = self.resolve(model) {
+            let count = several.cards.len();
+            notes.push(format!(
+                "{count} cards are on offer under this name: it is refused without one of them behind it"
+            ));
+        }
+        for other in self.look_alikes.get(name).into_iter().flatten() {
+            notes.push(format!("it looks like {other:?}, which is another model"));
+        }
+        let faulty = self.registry.faulty.iter();
+        let alike = faulty.filter(|(other, _)| *other == name || is_alike(&visible(other), name));
+        for (other, fault) in alike.take(TOLD) {
+            notes.push(format!("{other:?} is registered and not offered: {fault}"));
+        }
+        notes
+    }
+
+    fn offers(&self, asked: Asked<'_>) -> Vec<(Arc<Seller>, Offer)> {
+        let by_id = asked.name.parse::<ModelId>().ok();
+        let named = |id: &ModelId| self.names.get(id).is_some_and(|name| name == asked.name);
         let matches = |offer: &&Offer| {
-            by_id == Some(offer.model)
-                || self
-                    .names
-                    .get(&offer.model)
-                    .is_some_and(|name| name == model)
+            let is_model = by_id == Some(offer.model) || named(&offer.model);
+            is_model && asked.means(offer.card_id())
         };
         let of = |seller: &Arc<Seller>| {
             let found: Vec<_> = seller.offers.iter().filter(matches).cloned().collect();
@@ -137,11 +231,49 @@ impl Snapshot {
     }
 }
 
+/// The names that somebody offers.
+fn on_offer<'a>(
+    sellers: &BTreeMap<Address, Arc<Seller>>,
+    names: &'a BTreeMap<ModelId, String>,
+) -> BTreeSet<&'a str> {
+    let offers = sellers.values().flat_map(|seller| &seller.offers);
+    let names = offers.filter_map(|offer| names.get(&offer.model));
+    names.map(String::as_str).collect()
+}
+
+/// How many digits tell these ids apart.
+fn digits_apart<'a>(ids: impl Iterator<Item = &'a CardId> + Clone) -> usize {
+    const ALL: usize = 64;
+    let apart = |digits: &usize| {
+        let mut firsts: Vec<_> = ids.clone().map(|id| id.first(*digits)).collect();
+        let count = firsts.len();
+        firsts.dedup();
+        firsts.len() == count
+    };
+    let mut enough = (CardId::SHOWN..ALL).step_by(4);
+    enough.find(apart).unwrap_or(ALL)
+}
+
+/// What is seen of a name that has more in it.
+fn visible(name: &str) -> String {
+    let is_seen = |character: &char| Model::name_fault(&character.to_string()).is_none();
+    name.chars().filter(is_seen).collect()
+}
+
 /// Reads the registry.
 pub(crate) async fn read(ledger: &dyn Ledger) -> Result<Registry, LedgerError> {
-    let models = ledger.models().await?.into_iter();
-    let models = models.filter(|model| Model::name_fault(&model.name).is_none());
-    let names = models.map(|model| (model.id, model.name)).collect();
+    let models = ledger.models().await?;
+    let (mut names, mut faulty) = (BTreeMap::new(), BTreeMap::new());
+    for Model { id, name, .. } in models {
+        match Model::name_fault(&name) {
+            None => drop(names.insert(id, name)),
+            Some(fault) if faulty.len() < FAULTY_MAX => {
+                let name = name.chars().take(NAME_BYTES_MAX).collect();
+                faulty.insert(name, fault);
+            }
+            Some(_) => {}
+        }
+    }
     let providers = ledger.providers().await?;
     let bids = |address: Address| async move {
         let bids = ledger.bids(address).await?;
@@ -156,6 +288,7 @@ pub(crate) async fn read(ledger: &dyn Ledger) -> Result<Registry, LedgerError> {
         .await?;
     Ok(Registry {
         names,
+        faulty,
         providers,
         bids,
     })
@@ -171,9 +304,15 @@ pub(crate) async fn look(
 ) -> Snapshot {
     let Registry {
         names,
+        faulty,
         providers,
         bids,
     } = &*registry;
+    for (name, fault) in faulty {
+        if !before.registry.faulty.contains_key(name) {
+            info!(?name, %fault, "a registered model is not offered");
+        }
+    }
     // Who has no bid sells nothing: to be seen dialling it tells nothing.
     let sells = |provider: &&Provider| bids.get(&provider.address).is_some_and(|b| !b.is_empty());
     let relays = providers.iter().filter(|provider| !sells(provider));
@@ -194,11 +333,16 @@ pub(crate) async fn look(
         let last = before.sellers.get(&address);
         let mut seller = seller(provider, found, last.map(Arc::as_ref));
         seller.offers.retain(on_offer);
+        for offer in &mut seller.offers {
+            // Its name is what the registry says, whatever the descriptor calls it.
+            offer.name.clone_from(&names[&offer.model]);
+        }
         sellers.insert(address, Arc::new(seller));
     }
     let seen = |id: &ModelId| (*id, before.seen_at.get(id).copied().unwrap_or(now));
     let (names, seen_at) = (names.clone(), names.keys().map(seen).collect());
     Snapshot {
+        look_alikes: look_alikes(&on_offer(&sellers, &names)),
         registry,
         names,
         seen_at,
@@ -251,5 +395,48 @@ fn seller(provider: &Provider, found: Result<Known, String>, last: Option<&Selle
             seller.problem = Some(problem);
             seller
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use market::B256;
+
+    use super::*;
+
+    #[test]
+    fn ids_are_shown_with_as_many_digits_as_tell_them_apart() {
+        let id = |last: u8| {
+            let mut bytes = [7; 32];
+            bytes[31] = last;
+            CardId(bytes.into())
+        };
+        let apart = |ids: &[CardId]| digits_apart(ids.iter());
+        assert_eq!(apart(&[id(1)]), 12);
+        assert_eq!(apart(&[id(1), CardId(B256::ZERO)]), 12);
+        assert_eq!(apart(&[id(1), id(2)]), 64);
+        let mut late = id(1);
+        late.0.0[6] = 0;
+        assert_eq!(apart(&[late, id(1)]), 16);
+    }
+
+    #[test]
+    fn a_name_that_is_not_offered_is_told_of_the_one_it_looks_like() {
+        let faulty = "m\u{200b}odel".to_owned();
+        let fault = Model::name_fault(&faulty).unwrap();
+        let registry = Registry {
+            faulty: [(faulty, fault), ("other ".to_owned(), NameFault::Spaces)].into(),
+            ..Registry::default()
+        };
+        let snapshot = Snapshot {
+            registry: Arc::new(registry),
+            look_alikes: [("model".to_owned(), vec!["Model".to_owned()])].into(),
+            ..Snapshot::default()
+        };
+        let notes = snapshot.notes("model");
+        assert_eq!(notes.len(), 2, "{notes:?}");
+        assert!(notes[0].contains("\"Model\""), "{notes:?}");
+        assert!(notes[1].contains("U+200B"), "{notes:?}");
+        assert!(snapshot.notes("m\u{200b}odel")[0].contains("not offered"));
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use market::{Address, LedgerError};
 use openai::BadRequest;
 
+use crate::catalog::CardChoice;
 use crate::payer::KeysError;
 use crate::session::SessionError;
 
@@ -22,6 +23,14 @@ pub enum InferError {
         model: String,
         /// What there is.
         known: Vec<String>,
+    },
+    /// Several cards are on offer under its name.
+    #[error("model {model:?} is sold with {} cards: {}", .choices.len(), listed(.choices))]
+    Ambiguous {
+        /// What was asked for.
+        model: String,
+        /// What can be asked for instead.
+        choices: Vec<CardChoice>,
     },
     /// It is sold, but nobody who sells it can be reached.
     #[error("no provider of model {model:?} can be reached at the moment{}", because(.shortage))]
@@ -158,6 +167,28 @@ pub struct Shortage {
 
 fn because(shortage: &Option<Shortage>) -> String {
     shortage.map_or_else(String::new, |shortage| format!(": {shortage}"))
+}
+
+fn listed(choices: &[CardChoice]) -> String {
+    const SHOWN: usize = 20;
+    let one = |choice: &CardChoice| {
+        let CardChoice {
+            model,
+            card,
+            providers,
+        } = choice;
+        let quantization = card.quantization.as_deref().unwrap_or("unknown");
+        let count = providers.len();
+        format!(
+            "{model} (repo {}, quantization {quantization}, {count} providers)",
+            card.repo
+        )
+    };
+    let mut text: Vec<_> = choices.iter().take(SHOWN).map(one).collect();
+    if choices.len() > SHOWN {
+        text.push("…".to_owned());
+    }
+    text.join(", ")
 }
 
 fn on_offer(known: &[String]) -> String {

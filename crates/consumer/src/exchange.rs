@@ -163,7 +163,7 @@ pub(crate) async fn begin(
         inner: Arc::clone(inner),
         route,
         pacing,
-        labels: inner.labels(candidate),
+        labels: inner.labels(&candidate.offer),
         candidate: candidate.clone(),
         channel,
         debt,
@@ -342,6 +342,7 @@ impl Exchange {
         let (labels, token) = (self.labels, self.candidate.offer.quote.token);
         let route = self.route;
         let model = self.candidate.offer.name.clone();
+        let card = self.candidate.offer.card_id();
         let ended = !matches!(first, Ok(Word::Chunk { .. }));
         let ttft = self.started.elapsed();
         self.ttft = Some(ttft);
@@ -366,6 +367,7 @@ impl Exchange {
             token,
             labels,
             model,
+            card,
             route: Some(route),
             first: Some(first),
             rest,

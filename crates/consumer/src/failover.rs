@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use market::{Address, Amount, Demand, Labels, Outcome};
+use market::{Address, Amount, Asked, Demand, Labels, Outcome};
 use memchr::memmem;
 use openai::{ChatRequest, Partial, Resumed, Seam};
 use routing::Defaults;
@@ -186,7 +186,7 @@ impl Story {
                         demand: self.demand(),
                         ..self.conditions.clone()
                     },
-                    model: part.model.clone(),
+                    model: Asked::qualified(&part.model, part.card),
                     route: part.route,
                     begun: seam.is_within(),
                     lost: self.parts.iter().map(|part| part.provider).collect(),
@@ -268,7 +268,7 @@ impl Story {
 /// Why nobody goes on.
 #[derive(Debug, thiserror::Error)]
 enum ResumeError {
-    #[error("no other offer says that it goes on with a begun answer")]
+    #[error("no other offer of the same card says that it goes on with a begun answer")]
     Nobody,
     #[error(transparent)]
     Infer(#[from] InferError),
@@ -292,7 +292,7 @@ struct Resume {
     inner: Arc<Inner>,
     request: ChatRequest,
     conditions: Conditions,
-    /// The model that began; another one does not go on.
+    /// The model that began, with its card or with none; another one does not go on.
     model: String,
     /// Of the part that is lost.
     route: Option<RouteId>,

@@ -13,6 +13,7 @@ mod error;
 mod exchange;
 mod failover;
 mod guards;
+mod look_alikes;
 mod paths;
 mod payer;
 mod payment;
@@ -27,6 +28,7 @@ mod view;
 
 pub use answer::{Answer, PartSummary, Piece, Summary};
 pub use books::{PurseView, read_books};
+pub use catalog::CardChoice;
 pub use error::{BrokenError, InferError, Shortage, StartError};
 pub use failover::{Conditions, Failover, FailoverError};
 pub use paths::PathError;

@@ -12,16 +12,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use market::{
-    Address, Amount, Demand, InputBound, Labels, Moment, Network, Offer, Payer, Timestamp,
+    Address, Amount, Asked, Demand, InputBound, Labels, Moment, Network, Offer, Payer, Timestamp,
 };
 use openai::{BadRequest, ChatRequest};
 use routing::{
-    Choice, Defaults, Knowledge, Listing, Misfit, Operator, Patience, Preferences, Rule, Shelf,
-    Wanted, Wishes, Worth, choose,
+    Choice, Defaults, Knowledge, Listing, Misfit, Operator, Patience, Preferences, Quantization,
+    Rule, Shelf, Wanted, Wishes, Worth, choose,
 };
 use tokio::time::Instant;
 
-use crate::catalog::{self, Seller, Snapshot};
+use crate::catalog::{self, CardChoice, Resolved, Seller, Several, Snapshot};
 use crate::routes::{AskedView, ChoiceView, Ending, RouteId, RouteView, Routes};
 
 /// Models whose offers are kept arranged.
@@ -42,6 +42,8 @@ struct Stand {
     shelf: Shelf,
     /// In the order of the shelf.
     offers: Vec<(Arc<Seller>, Offer)>,
+    /// The cards among which nobody chose; the shelf is empty then.
+    several: Option<Several>,
 }
 
 /// A conversation as this node knows it: a hash with a key of this run.
@@ -56,6 +58,8 @@ pub(crate) struct Route {
     pub(crate) models: Vec<String>,
     /// Those to ask of each model that is on offer.
     pub(crate) candidates: Vec<Vec<Candidate>>,
+    /// A model of which it is not said which card is meant, and the cards.
+    pub(crate) ambiguous: Option<(String, Vec<CardChoice>)>,
     /// Labels that fall short, where that is why nobody is left.
     pub(crate) unmet: Option<(&'static str, &'static str)>,
     /// Why nobody is left, if other wishes are why.
@@ -147,6 +151,7 @@ impl Router {
             id: RouteId::new(rand::random()),
             models: wishes.models.clone(),
             candidates: Vec::new(),
+            ambiguous: None,
             unmet: None,
             unfit: None,
             conversation,
@@ -154,8 +159,12 @@ impl Router {
         let mut choices = Vec::new();
         for model in &wishes.models {
             let stand = self.stand(&mut state, snapshot, model);
+            if let Some(several) = &stand.several {
+                route.ambiguous = Some((model.clone(), several.cards.clone()));
+                return route;
+            }
             let wanted = Wanted {
-                model,
+                model: Asked::read(model).name,
                 input_tokens: InputBound::of_body(request.body().len()).estimate,
                 output_tokens_max: request.max_output_tokens(),
                 demand,
@@ -193,6 +202,7 @@ impl Router {
             resumes: None,
             choices,
             asked: Vec::new(),
+            notes: Vec::new(),
         });
         route
     }
@@ -206,33 +216,32 @@ impl Router {
         wall: Timestamp,
     ) -> RouteView {
         let mut state = self.state();
-        let stand = self.stand(&mut state, snapshot, model);
-        let wanted = Wanted {
-            model,
-            input_tokens: InputBound::of_body(0).estimate,
-            output_tokens_max: None,
-            demand,
-            preferences: &Preferences::default(),
-            parameters: &[],
-            stick_to: None,
-            worth: self.worth,
-            wall,
-        };
-        let (seed, now) = (rand::random(), self.now());
-        let choice = choose(
-            &stand.shelf,
-            &state.knowledge,
-            &wanted,
-            Rule::Cost,
-            seed,
-            now,
-        );
+        let mut choices = Vec::new();
+        for model in self.entries_of(&mut state, snapshot, model) {
+            let stand = self.stand(&mut state, snapshot, &model);
+            let wanted = Wanted {
+                model: Asked::read(&model).name,
+                input_tokens: InputBound::of_body(0).estimate,
+                output_tokens_max: None,
+                demand,
+                preferences: &Preferences::default(),
+                parameters: &[],
+                stick_to: None,
+                worth: self.worth,
+                wall,
+            };
+            let (seed, now) = (rand::random(), self.now());
+            let knowledge = &state.knowledge;
+            let choice = choose(&stand.shelf, knowledge, &wanted, Rule::Cost, seed, now);
+            choices.push(view(&model, choice));
+        }
         RouteView {
             id: None,
             at: wall,
             resumes: None,
-            choices: vec![view(model, choice)],
+            choices,
             asked: Vec::new(),
+            notes: snapshot.notes(model),
         }
     }
 
@@ -241,7 +250,8 @@ impl Router {
         self.state().routes.find(id).cloned()
     }
 
-    /// The offers of one model: those that can be asked first, then by price.
+    /// The offers of one model: those with its card first, of them those that
+    /// can be asked, then by price.
     pub(crate) fn offers(
         &self,
         snapshot: &Arc<Snapshot>,
@@ -255,8 +265,9 @@ impl Router {
         let mut listed: Vec<_> = stand
             .offers
             .iter()
-            .filter(|(seller, offer)| seller.key.is_some() && wall < offer.quote.expires_at)
-            .filter_map(|(seller, offer)| {
+            .enumerate()
+            .filter(|(_, (seller, offer))| seller.key.is_some() && wall < offer.quote.expires_at)
+            .filter_map(|(place, (seller, offer))| {
                 let output = Wanted::TYPICAL_OUTPUT_TOKENS;
                 let price = offer.quote.rates.cost(input, output).ok()?;
                 let seen = state.knowledge.seen(&seller.address);
@@ -270,13 +281,27 @@ impl Router {
                     ttft_ms: seen.and_then(routing::Seen::first_median_ms),
                     running: seen.map_or(0, routing::Seen::running),
                 };
-                Some((price, listed))
+                Some((stand.shelf.is_spare(place), price, listed))
             })
             .collect();
-        listed.sort_by_key(|(price, listed): &(Amount, Listed)| {
-            (!listed.live, *price, listed.running, listed.seller.address)
+        listed.sort_by_key(|(spare, price, listed): &(bool, Amount, Listed)| {
+            let Listed { seller, .. } = listed;
+            (*spare, !listed.live, *price, listed.running, seller.address)
         });
-        listed.into_iter().map(|(_, listed)| listed).collect()
+        listed.into_iter().map(|(_, _, listed)| listed).collect()
+    }
+
+    /// Every text that means offers of this name which are taken for one
+    /// another: the name itself, or one for each card.
+    pub(crate) fn entries(&self, snapshot: &Arc<Snapshot>, model: &str) -> Vec<String> {
+        self.entries_of(&mut self.state(), snapshot, model)
+    }
+
+    fn entries_of(&self, state: &mut State, snapshot: &Arc<Snapshot>, model: &str) -> Vec<String> {
+        match &self.stand(state, snapshot, model).several {
+            Some(several) => several.entries(),
+            None => vec![model.to_owned()],
+        }
     }
 
     /// A request came.
@@ -386,20 +411,32 @@ impl Router {
         if let Some(stand) = state.stands.get(model) {
             return Arc::clone(stand);
         }
-        let offers = snapshot.offers(model);
+        let (offers, several) = match snapshot.resolve(model) {
+            Resolved::Offers(offers) => (offers, None),
+            Resolved::Several(several) => (vec![], Some(several)),
+        };
         let listings = offers.iter().map(|offer| self.listing(snapshot, offer));
         let stand = Arc::new(Stand {
             shelf: Shelf::new(listings.collect()),
             offers,
+            several,
         });
         // What nobody sells is not worth a place.
-        if !stand.offers.is_empty() {
+        if !stand.offers.is_empty() || stand.several.is_some() {
             state.stands.insert(model.to_owned(), Arc::clone(&stand));
         }
         stand
     }
 
     fn listing(&self, snapshot: &Snapshot, (seller, offer): &(Arc<Seller>, Offer)) -> Listing {
+        let mut parameters = offer.parameters.clone();
+        if offer.continues {
+            // That is what it has tried: both together.
+            let going_on = ["continue_final_message", "add_generation_prompt"];
+            parameters.extend(going_on.map(str::to_owned));
+        }
+        let card = offer.card.as_ref();
+        let quantization = card.and_then(|card| card.quantization.as_deref());
         Listing {
             provider: seller.address,
             operator: operator(seller),
@@ -413,10 +450,9 @@ impl Router {
                 payer: self.payer,
                 upstream: catalog::upstream(offer),
             },
-            // No descriptor declares these two as yet: unknown, and what insists on them fits nobody.
-            quantization: None,
-            parameters: None,
-            card: None,
+            quantization: quantization.map(Quantization::declared),
+            parameters: Some(parameters),
+            card: offer.card_id(),
             reachable: seller.key.is_some(),
         }
     }
@@ -573,6 +609,7 @@ mod tests {
             names: [(ModelId(B256::ZERO), "m".to_owned())].into(),
             seen_at: BTreeMap::new(),
             sellers: [seller(1, 90), seller(2, 10), seller(3, 40)].into(),
+            look_alikes: BTreeMap::new(),
         })
     }
 
@@ -630,6 +667,135 @@ mod tests {
             .map(|it| (it.seller.address[0], it.live))
             .collect();
         assert_eq!(shown, [(1, true), (2, false), (3, false)]);
+    }
+
+    /// The usual offers, of these names and with these cards.
+    fn carded(offers: &[(u8, &str, Option<&str>)]) -> Arc<Snapshot> {
+        let (mut names, mut sellers) = (BTreeMap::new(), BTreeMap::new());
+        for (n, name, quantization) in offers {
+            let (address, seller) = seller(*n, u128::from(*n));
+            let mut seller = Seller::clone(&seller);
+            let model = ModelId(B256::repeat_byte(*n));
+            names.insert(model, (*name).to_owned());
+            let card = quantization.map(|quantization| {
+                let text = format!(r#"{{"repo":"a/b","quantization":"{quantization}"}}"#);
+                market::Card::read(&text).unwrap()
+            });
+            seller.offers[0] = Offer {
+                model,
+                name: (*name).to_owned(),
+                card,
+                parameters: vec!["top_p".into()],
+                ..seller.offers[0].clone()
+            };
+            sellers.insert(address, Arc::new(seller));
+        }
+        Arc::new(Snapshot {
+            names,
+            sellers,
+            ..Snapshot::default()
+        })
+    }
+
+    /// Who is asked for a model, in order; or by which names they could be.
+    fn meant(snapshot: &Arc<Snapshot>, model: &str, fields: &str) -> Result<Vec<u8>, Vec<String>> {
+        let body = format!(
+            r#"{{"model":"{model}","messages":[{{"role":"user","content":"q"}}]{fields}}}"#
+        );
+        let request = ChatRequest::parse(Bytes::from(body)).unwrap();
+        let wishes = Router::wishes(&request).unwrap();
+        let route = router().route(snapshot, &request, &wishes, &Demand::default(), NOW);
+        if let Some((_, choices)) = route.ambiguous {
+            return Err(choices.into_iter().map(|choice| choice.model).collect());
+        }
+        let candidates = route.candidates.iter().flatten();
+        Ok(candidates.map(|it| it.seller.address[0]).collect())
+    }
+
+    const BY_PRICE: &str = r#","provider":{"sort":"price"}"#;
+
+    #[test]
+    fn one_card_goes_before_none_and_of_several_one_must_be_named() {
+        let one = carded(&[
+            (1, "m", None),
+            (2, "m", Some("int8")),
+            (3, "m", Some("int8")),
+        ]);
+        assert_eq!(meant(&one, "m", BY_PRICE), Ok(vec![2, 3, 1]));
+        let none = carded(&[(2, "m", None), (1, "m", None)]);
+        assert_eq!(meant(&none, "m", BY_PRICE), Ok(vec![1, 2]));
+
+        let several = [
+            (1, "m", None),
+            (2, "m", Some("int8")),
+            (3, "m", Some("fp8")),
+            (4, "n", None),
+        ];
+        let several = carded(&several);
+        let names = meant(&several, "m", BY_PRICE).unwrap_err();
+        assert_eq!(names.len(), 2);
+        let mut asked = Vec::new();
+        for name in &names {
+            let digits = name.strip_prefix("m@").unwrap();
+            assert_eq!(digits.len(), 12);
+            asked.extend(meant(&several, name, BY_PRICE).unwrap());
+            let short = format!("m@{}:floor", digits[..8].to_uppercase());
+            assert_eq!(meant(&several, &short, ""), meant(&several, name, BY_PRICE));
+        }
+        asked.sort_unstable();
+        assert_eq!(asked, [2, 3]);
+        assert_eq!(meant(&several, "m@cardless", ""), Ok(vec![1]));
+        assert_eq!(meant(&several, "m@0123456789ab", ""), Ok(vec![]));
+        let second = r#","models":["m"]"#;
+        assert_eq!(meant(&several, "n", second), Err(names));
+        // By the registry's id it is one model, and one offer.
+        let id = ModelId(B256::repeat_byte(3)).to_string();
+        assert_eq!(meant(&several, &id, ""), Ok(vec![3]));
+    }
+
+    #[test]
+    fn what_a_card_declares_is_what_preferences_find() {
+        let offers = carded(&[(1, "m", None), (2, "m", Some("Q8_0"))]);
+        let fields = r#","provider":{"quantizations":["int8"]}"#;
+        assert_eq!(meant(&offers, "m", fields), Ok(vec![2]));
+        let fields = r#","provider":{"quantizations":["unknown"]}"#;
+        assert_eq!(meant(&offers, "m", fields), Ok(vec![1]));
+        let heeded = r#","top_p":1,"provider":{"require_parameters":true}"#;
+        assert_eq!(meant(&offers, "m", heeded), Ok(vec![2, 1]));
+        for other in [r#","top_k":1"#, r#","continue_final_message":true"#] {
+            let fields = format!(r#"{other},"provider":{{"require_parameters":true}}"#);
+            assert_eq!(meant(&offers, "m", &fields), Ok(vec![]), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_look_alike_is_never_answered_for_a_name() {
+        let alike = ["LLAMA", "llam\u{430}", "1lama", "Ilama", "lla\u{200b}ma"];
+        let offers: Vec<_> = (2..).zip(alike).map(|(n, name)| (n, name, None)).collect();
+        let offers = carded(&offers);
+        assert_eq!(meant(&offers, "llama", ""), Ok(vec![]));
+        for (n, name) in (2..).zip(alike) {
+            assert_eq!(meant(&offers, name, ""), Ok(vec![n]), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn an_explanation_has_each_card_and_says_who_has_none() {
+        let several = [
+            (1, "m", None),
+            (2, "m", Some("int8")),
+            (3, "m", Some("fp8")),
+        ];
+        let told = router().explain(&carded(&several), "m", &Demand::default(), NOW);
+        assert_eq!(told.choices.len(), 3);
+        assert_eq!(told.choices[2].model, "m@cardless");
+        assert_eq!(told.choices[2].choice.ranked[0].card, None);
+        assert!(
+            told.choices[..2]
+                .iter()
+                .all(|choice| choice.choice.ranked[0].card.is_some())
+        );
+        assert!(told.notes[0].contains("2 cards"), "{:?}", told.notes);
     }
 
     #[test]

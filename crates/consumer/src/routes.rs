@@ -130,6 +130,9 @@ pub struct RouteView {
     pub choices: Vec<ChoiceView>,
     /// Who was asked, in order.
     pub asked: Vec<AskedView>,
+    /// What has to be said of the name beside that: several cards, look-alikes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// The last routes.
@@ -213,6 +216,7 @@ mod tests {
             resumes: None,
             choices: vec![],
             asked: vec![],
+            notes: vec![],
         };
         for n in 0..=KEPT as u128 {
             routes.keep(route(n));

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use market::{
     Address, Amount, BoxFuture, ChannelId, Demand, FundingPolicy, Labels, Ledger, LedgerError,
-    Network, Outcome, Payer, RequestId, Timestamp, WalletKey,
+    Network, Offer, Outcome, Payer, RequestId, Timestamp, WalletKey,
 };
 use openai::ChatRequest;
 use seal::Pacing;
@@ -538,7 +538,7 @@ impl Inner {
             };
             let ask = |candidate| tried(self, candidate, errand);
             let mut asking = FuturesUnordered::new();
-            let mut slow: Option<(Address, Instant)> = None;
+            let mut slow: Option<(&Candidate, Instant)> = None;
             loop {
                 if asking.is_empty() {
                     let Some(candidate) = tries.another() else {
@@ -547,7 +547,7 @@ impl Inner {
                     let provider = candidate.seller.address;
                     let patience = self.router.patience(provider).hedge_after;
                     let until = Instant::now() + patience.max(HEDGE_AFTER_MIN);
-                    slow = Some((provider, until));
+                    slow = Some((candidate, until));
                     asking.push(ask(candidate));
                 }
                 let slow_at = slow.map_or(started, |(_, until)| until);
@@ -555,8 +555,13 @@ impl Inner {
                     biased;
                     Some(ended) = asking.next() => ended,
                     () = tokio::time::sleep_until(slow_at), if slow.is_some() => {
-                        let Some((provider, _)) = slow.take() else { continue };
-                        if !tries.next.is_empty() && self.router.may_retry() {
+                        let Some((candidate, _)) = slow.take() else { continue };
+                        let provider = candidate.seller.address;
+                        // Who has no card waits until those who have one cannot answer.
+                        let card = |candidate: &Candidate| candidate.offer.card_id();
+                        let same = |next: &&&Candidate| card(next) == card(candidate);
+                        let next = tries.next.front().filter(same);
+                        if next.is_some() && self.router.may_retry() {
                             debug!(%provider, "slow to begin; another one is asked beside it");
                             self.router.slow(provider, HEDGE_AFTER_MIN);
                             asking.extend(tries.beside().map(ask));
@@ -592,7 +597,10 @@ impl Inner {
     ) -> Result<Route, InferError> {
         let snapshot = Arc::clone(&self.snapshot.borrow());
         let now = self.now();
-        let route = self.router.route(&snapshot, request, wishes, demand, now);
+        let mut route = self.router.route(&snapshot, request, wishes, demand, now);
+        if let Some((model, choices)) = route.ambiguous.take() {
+            return Err(InferError::Ambiguous { model, choices });
+        }
         if !route.candidates.is_empty() {
             return Ok(route);
         }
@@ -607,7 +615,7 @@ impl Inner {
         if let Some(reasons) = route.unfit {
             return Err(InferError::NobodyFits { model, reasons });
         }
-        let known = |model: &String| snapshot.names.values().any(|name| name == model);
+        let known = |model: &String| snapshot.is_registered(model);
         Err(match route.models.iter().any(known) {
             true => self.nobody(&model),
             false => InferError::UnknownModel {
@@ -625,11 +633,11 @@ impl Inner {
     }
 
     /// What is proved about an answer by this offer.
-    pub(crate) fn labels(&self, candidate: &Candidate) -> Labels {
+    pub(crate) fn labels(&self, offer: &Offer) -> Labels {
         Labels {
             network: self.paths.network(),
             payer: self.policy.payer,
-            upstream: catalog::upstream(&candidate.offer),
+            upstream: catalog::upstream(offer),
         }
     }
 
@@ -705,7 +713,8 @@ impl Inner {
     fn models(&self) -> Vec<ModelView> {
         let snapshot = Arc::clone(&self.snapshot.borrow());
         let now = self.now();
-        let view = |name: String| {
+        let mut views = Vec::new();
+        for name in snapshot.names_on_offer() {
             let named = snapshot.names.iter().filter(|(_, other)| **other == name);
             let ids: Vec<_> = named.map(|(id, _)| *id).collect();
             let seen_at = ids
@@ -713,32 +722,41 @@ impl Inner {
                 .filter_map(|id| snapshot.seen_at.get(id))
                 .min()
                 .copied();
-            let offers = self.router.offers(&snapshot, &name, now);
-            let offers = offers.into_iter().map(offer_view).collect();
-            ModelView {
-                name,
-                ids,
-                seen_at: seen_at.unwrap_or(now),
-                offers,
+            let look_alikes = snapshot.look_alikes.get(&name);
+            for entry in self.router.entries(&snapshot, &name) {
+                let listed = self.router.offers(&snapshot, &entry, now);
+                let card = listed.iter().find_map(|listed| listed.offer.card.clone());
+                let offers = listed.into_iter().map(|listed| self.offer_view(listed));
+                views.push(ModelView {
+                    name: entry,
+                    ids: ids.clone(),
+                    seen_at: seen_at.unwrap_or(now),
+                    card,
+                    look_alike_of: look_alikes.cloned().unwrap_or_default(),
+                    offers: offers.collect(),
+                });
             }
-        };
-        snapshot.names_on_offer().into_iter().map(view).collect()
+        }
+        views
     }
-}
 
-fn offer_view(listed: Listed) -> OfferView {
-    let Listed { seller, offer, .. } = listed;
-    OfferView {
-        provider: seller.address,
-        endpoint: seller.endpoint.clone(),
-        token: offer.quote.token,
-        rates: offer.quote.rates,
-        context_length: offer.context_length,
-        output_tokens_max: offer.output_tokens_max,
-        upstream: offer.upstream,
-        live: listed.live,
-        ttft_ms: listed.ttft_ms,
-        running: listed.running,
-        problem: seller.problem.clone(),
+    fn offer_view(&self, listed: Listed) -> OfferView {
+        let Listed { seller, offer, .. } = listed;
+        OfferView {
+            provider: seller.address,
+            endpoint: seller.endpoint.clone(),
+            token: offer.quote.token,
+            rates: offer.quote.rates,
+            context_length: offer.context_length,
+            output_tokens_max: offer.output_tokens_max,
+            labels: self.labels(&offer),
+            card: offer.card_id(),
+            parameters: offer.parameters,
+            upstream: offer.upstream,
+            live: listed.live,
+            ttft_ms: listed.ttft_ms,
+            running: listed.running,
+            problem: seller.problem.clone(),
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! What the market looks like from here, for people and for `/v1/models`.
 
 use market::{
-    Address, Amount, ChannelConfig, ChannelId, Labels, ModelId, Outcome, Rates, RequestId,
-    Timestamp, Withdrawal,
+    Address, Amount, Asked, Card, CardId, ChannelConfig, ChannelId, Labels, ModelId, Outcome,
+    Rates, RequestId, Timestamp, Withdrawal,
 };
 use serde::{Deserialize, Serialize};
 
@@ -11,17 +11,29 @@ use crate::routes::RouteId;
 /// A model and who sells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ModelView {
-    /// Its name in the registry: what a request's `model` says.
+    /// What a request's `model` says: its name in the registry, with a card
+    /// behind it where the name has several.
     pub name: String,
     /// Its registered ids; more than one if the name was registered twice.
     pub ids: Vec<ModelId>,
     /// When the first offer was seen.
     pub seen_at: Timestamp,
-    /// Offers, cheapest first.
+    /// What exactly it is, if somebody says so.
+    pub card: Option<Card>,
+    /// Other names on offer that it looks like.
+    pub look_alike_of: Vec<String>,
+    /// Offers, those with the card first, of them the live ones, cheapest first.
     pub offers: Vec<OfferView>,
 }
 
 impl ModelView {
+    /// Whether a request's `model` means it, or it and others.
+    pub fn is_meant_by(&self, model: &str) -> bool {
+        let (own, asked) = (Asked::read(&self.name), Asked::read(model));
+        let card = self.card.as_ref().map(Card::id);
+        own.name == asked.name && asked.means(card)
+    }
+
     /// Whether somebody who sells it can be reached.
     pub fn is_live(&self) -> bool {
         self.offers.iter().any(|offer| offer.live)
@@ -43,6 +55,12 @@ pub struct OfferView {
     pub context_length: Option<u32>,
     /// The longest answer sold.
     pub output_tokens_max: Option<u32>,
+    /// What would be proved about the privacy of an answer.
+    pub labels: Labels,
+    /// What tells its card from others; none if it is cardless.
+    pub card: Option<CardId>,
+    /// Fields of a request that it declares to heed.
+    pub parameters: Vec<String>,
     /// `own-engine` or `third-party`.
     pub upstream: Option<String>,
     /// Whether its descriptor is fresh and it did not fail lately.

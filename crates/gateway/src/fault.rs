@@ -11,6 +11,9 @@ use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use openai::{BadRequest, ErrorBody, ErrorKind};
 
+/// The code where a name has several cards.
+pub(crate) const AMBIGUOUS: &str = "model_ambiguous";
+
 /// When to come again, where nobody knows better.
 const RETRY_SOON: Duration = Duration::from_secs(1);
 
@@ -27,6 +30,7 @@ pub(crate) fn answer(error: &InferError) -> (StatusCode, &'static str) {
     match error {
         InferError::BadRequest(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
         InferError::UnknownModel { .. } => (StatusCode::NOT_FOUND, "model_not_found"),
+        InferError::Ambiguous { .. } => (StatusCode::BAD_REQUEST, AMBIGUOUS),
         InferError::NobodyThere { .. } => (StatusCode::SERVICE_UNAVAILABLE, "no_provider"),
         InferError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "providers_busy"),
         InferError::Refused { .. } => (StatusCode::BAD_REQUEST, "model_refused"),
@@ -47,6 +51,7 @@ fn advice(error: &InferError) -> &'static str {
     match error {
         InferError::BadRequest(_) => "correct the field and send the request again",
         InferError::UnknownModel { .. } => "GET /v1/models lists the names",
+        InferError::Ambiguous { .. } => "ask for one of them, by that name",
         InferError::NobodyThere { .. } => {
             "try again shortly, or choose another model of GET /v1/models"
         }
@@ -86,6 +91,7 @@ fn retry_after(error: &InferError) -> Option<Duration> {
         | InferError::Stopping => Some(RETRY_SOON),
         InferError::BadRequest(_)
         | InferError::UnknownModel { .. }
+        | InferError::Ambiguous { .. }
         | InferError::Refused { .. }
         | InferError::Payment { .. }
         | InferError::Demand { .. }
@@ -145,7 +151,7 @@ impl From<&InferError> for Fault {
             ..Self::new(status, code, message)
         };
         match error {
-            InferError::UnknownModel { .. } => Self {
+            InferError::UnknownModel { .. } | InferError::Ambiguous { .. } => Self {
                 body: fault.body.with_param("model"),
                 ..fault
             },
@@ -231,6 +237,10 @@ mod tests {
             InferError::UnknownModel {
                 model: model(),
                 known: vec!["other".into()],
+            },
+            InferError::Ambiguous {
+                model: model(),
+                choices: vec![],
             },
             InferError::NobodyThere {
                 model: model(),

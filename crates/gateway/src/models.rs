@@ -4,18 +4,24 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use consumer::ModelView;
+use consumer::{ModelView, OfferView};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use openai::{ModelCard, ModelList};
 use serde_json::{Value, json};
 
 use crate::behind::Market;
-use crate::fault::Fault;
+use crate::fault::{AMBIGUOUS, Fault};
 use crate::gate::Shop;
 
 /// The most problems that `/readyz` tells.
 const MAX_PROBLEMS: usize = 5;
+
+/// Characters of a name that nobody sells that are said back.
+const MAX_NAME: usize = 100;
+
+/// The most names that are told where one means several.
+const MAX_CHOICES: usize = 20;
 
 /// `GET /v1/models`
 pub(crate) async fn list<M: Market>(State(shop): State<Shop<M>>) -> Json<ModelList> {
@@ -24,16 +30,20 @@ pub(crate) async fn list<M: Market>(State(shop): State<Shop<M>>) -> Json<ModelLi
     ))
 }
 
-/// `GET /v1/models/{name}`; names may hold slashes.
+/// `GET /v1/models/{name}`; names may hold slashes, and a card behind an `@`.
 pub(crate) async fn one<M: Market>(
     State(shop): State<Shop<M>>,
     Path(name): Path<String>,
 ) -> Result<Json<ModelCard>, Fault> {
     let models = shop.market.models();
-    match models.iter().find(|model| model.name == name) {
-        Some(model) => Ok(Json(card(model))),
-        None => {
-            let name: String = name.chars().take(100).collect();
+    if let Some(model) = models.iter().find(|model| model.name == name) {
+        return Ok(Json(card(model)));
+    }
+    let meant = models.iter().filter(|model| model.is_meant_by(&name));
+    let meant: Vec<_> = meant.collect();
+    let name: String = name.chars().take(MAX_NAME).collect();
+    match meant.as_slice() {
+        [] => {
             let message = format!("no model {name:?}; GET /v1/models lists the names");
             Err(Fault::new(
                 StatusCode::NOT_FOUND,
@@ -41,17 +51,40 @@ pub(crate) async fn one<M: Market>(
                 message,
             ))
         }
+        [model] => Ok(Json(card(model))),
+        several => {
+            let names = several.iter().take(MAX_CHOICES);
+            let names: Vec<_> = names.map(|model| model.name.as_str()).collect();
+            let names = names.join(", ");
+            let message = format!("model {name:?} has several cards; ask for one of: {names}");
+            Err(Fault::new(StatusCode::BAD_REQUEST, AMBIGUOUS, message))
+        }
     }
 }
 
-/// The standard fields, and what a buyer wants to know of the cheapest offer.
+/// The standard fields, and what a buyer wants to know of the model and of the
+/// cheapest offer.
 fn card(model: &ModelView) -> ModelCard {
-    let live = model.offers.iter().filter(|offer| offer.live);
-    let providers = live.clone().count();
-    let card = ModelCard::new(model.name.as_str(), model.seen_at.0, "lethe")
+    let (with_card, rest): (Vec<_>, Vec<_>) = model
+        .offers
+        .iter()
+        .partition(|offer| offer.card.is_some() == model.card.is_some());
+    let live = |offers: &[&OfferView]| offers.iter().filter(|offer| offer.live).count();
+    let mut card = ModelCard::new(model.name.as_str(), model.seen_at.0, "lethe")
         .with("live", model.is_live())
-        .with("providers", providers);
-    let Some(best) = live.clone().next().or(model.offers.first()) else {
+        .with("providers", live(&with_card));
+    if let Some(of_model) = &model.card {
+        card = card
+            .with("card_id", of_model.id().to_string())
+            .with("card", json!(of_model))
+            .with("quantization", of_model.quantization.clone())
+            .with("providers_without_card", live(&rest));
+    }
+    if !model.look_alike_of.is_empty() {
+        card = card.with("look_alike_of", model.look_alike_of.clone());
+    }
+    // Offers with the card come first, the live and cheap ones before others.
+    let Some(best) = model.offers.first() else {
         return card;
     };
     let pricing = json!({
@@ -59,7 +92,11 @@ fn card(model: &ModelView) -> ModelCard {
         "input_per_million": best.rates.input_per_million,
         "output_per_million": best.rates.output_per_million,
     });
+    if !best.parameters.is_empty() {
+        card = card.with("supported_parameters", best.parameters.clone());
+    }
     card.with("pricing", pricing)
+        .with("labels", json!(best.labels))
         .with("context_length", best.context_length)
         .with("max_output_tokens", best.output_tokens_max)
 }

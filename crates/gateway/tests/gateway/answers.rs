@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use consumer::{InferError, SessionError};
 use gateway::{Limits, Settings};
-use market::{Address, Amount, LedgerError};
+use market::{Address, Amount, Card, LedgerError};
 use openai::BadRequest;
 use serde_json::{Value, json};
 
@@ -463,6 +463,7 @@ async fn models_are_listed_with_what_a_buyer_wants_to_know() {
         json!({
             "id": "meta/llama", "object": "model", "created": 1_700_000_000, "owned_by": "lethe",
             "live": true, "providers": 1, "context_length": 4096, "max_output_tokens": 512,
+            "labels": { "network": "oblivious", "payer": "wallet", "upstream": "own-engine" },
             "pricing": {
                 "token": format!("0x{}", "09".repeat(20)),
                 "input_per_million": "5", "output_per_million": "6",
@@ -479,6 +480,59 @@ async fn models_are_listed_with_what_a_buyer_wants_to_know() {
     }
     let (status, body) = town.get("/v1/models/no/such").await;
     assert_eq!((status, code(&body).as_str()), (404, "model_not_found"));
+}
+
+#[tokio::test]
+async fn each_card_of_a_name_is_listed_and_the_bare_name_means_several() {
+    let town = Town::open().await;
+    let mut models = Vec::new();
+    for quantization in ["Q8_0", "Q4_K"] {
+        let text = json!({ "repo": "meta/llama", "quantization": quantization });
+        let card = Card::read(&text.to_string()).unwrap();
+        let id = card.id();
+        let mut model = model(&format!("meta/llama@{}", id.prefix()), true);
+        model.look_alike_of = vec!["meta/LLaMA".into()];
+        model.offers[0].card = Some(id);
+        model.offers[0].parameters = vec!["top_p".into()];
+        let mut without = model.offers[0].clone();
+        without.card = None;
+        model.offers.push(without);
+        model.card = Some(card);
+        models.push(model);
+    }
+    let ids = [0, 1].map(|at: usize| models[at].card.as_ref().unwrap().id());
+    *town.market.models.lock().unwrap() = models;
+
+    let (_, body) = town.get("/v1/models").await;
+    let list: Value = serde_json::from_str(&body).unwrap();
+    let first = &list["data"][0];
+    assert_eq!(first["id"], format!("meta/llama@{}", ids[0].prefix()));
+    assert_eq!(first["card_id"], ids[0].to_string());
+    assert_eq!(
+        first["card"],
+        json!({ "repo": "meta/llama", "quantization": "Q8_0" })
+    );
+    assert_eq!(first["quantization"], "Q8_0");
+    assert_eq!(
+        (&first["providers"], &first["providers_without_card"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(first["supported_parameters"], json!(["top_p"]));
+    assert_eq!(first["look_alike_of"], json!(["meta/LLaMA"]));
+
+    let (status, body) = town.get("/v1/models/meta/llama").await;
+    assert_eq!((status, code(&body).as_str()), (400, "model_ambiguous"));
+    for id in ids {
+        assert!(
+            body.contains(&format!("meta/llama@{}", id.prefix())),
+            "{body}"
+        );
+    }
+    let (status, body) = town.get(&format!("/v1/models/meta/llama@{}", ids[1])).await;
+    let one: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &one), (200, &list["data"][1]));
+    let (status, _) = town.get("/v1/models/meta/llama@00000000").await;
+    assert_eq!(status, 404);
 }
 
 #[tokio::test]

@@ -196,6 +196,8 @@ pub(crate) fn model(name: &str, live: bool) -> ModelView {
         name: name.into(),
         ids: vec![ModelId([1; 32].into())],
         seen_at: Timestamp(1_700_000_000),
+        card: None,
+        look_alike_of: vec![],
         offers: vec![OfferView {
             provider: Address::repeat_byte(8),
             endpoint: "http://127.0.0.1:1".into(),
@@ -206,6 +208,9 @@ pub(crate) fn model(name: &str, live: bool) -> ModelView {
             },
             context_length: Some(4096),
             output_tokens_max: Some(512),
+            labels: LABELS,
+            card: None,
+            parameters: vec![],
             upstream: None,
             live,
             ttft_ms: None,
