@@ -1,5 +1,7 @@
 //! What a model says about itself, and what its file shows.
 
+use sha2::{Digest, Sha256};
+
 use crate::gguf::{Contents, Value};
 use crate::model::Model;
 
@@ -21,8 +23,14 @@ pub struct Card {
     pub context_length: usize,
     /// How many tokens the vocabulary has.
     pub vocabulary: usize,
+    /// How many tokens the model was made for; what is granted may be less.
+    pub context_length_max: usize,
+    /// Where the file says that it is published.
+    pub repo: Option<String>,
     /// SHA-256 of the file.
     pub sha256: [u8; 32],
+    /// SHA-256 of its chat template, if it has one.
+    pub template_sha256: Option<[u8; 32]>,
 }
 
 impl Card {
@@ -45,10 +53,32 @@ impl Card {
             parameters: model.parameters(),
             quantization: quantization(contents),
             context_length: context,
+            context_length_max: model.config().context,
+            repo: repo(contents),
+            template_sha256: template(contents).map(|text| Sha256::digest(text).into()),
             vocabulary: model.vocabulary(),
             sha256,
         }
     }
+}
+
+/// The chat template as the file has it.
+pub(crate) fn template<'a>(contents: &Contents<'a>) -> Option<&'a str> {
+    let template = contents.metadata.get("tokenizer.chat_template");
+    template.and_then(Value::as_str)
+}
+
+/// `owner/name`, from one of the keys that converters write it to.
+fn repo(contents: &Contents<'_>) -> Option<String> {
+    const KEYS: [&str; 3] = [
+        "general.repo_url",
+        "general.source.repo_url",
+        "general.source.huggingface.repository",
+    ];
+    let mut found = KEYS.iter().filter_map(|key| contents.metadata.get(key));
+    let repo = found.find_map(Value::as_str)?;
+    let repo = repo.trim_start_matches("https://huggingface.co/");
+    Some(repo.chars().take(NAME_CHARACTERS_MAX).collect())
 }
 
 /// The storage type that holds the most numbers.

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::answer::Answer;
-use crate::card::Card;
+use crate::card::{self, Card};
 use crate::gguf::{Contents, FormatError, Value};
 use crate::guard::Guards;
 use crate::kernel::Level;
@@ -232,10 +232,7 @@ impl Engine {
         let tokenizer = Tokenizer::load(&contents, config.architecture.name())
             .map_err(|source| LoadError::Tokenizer { source })?;
         let context = config.context.min(options.context_max);
-        let source = contents
-            .metadata
-            .get("tokenizer.chat_template")
-            .and_then(Value::as_str);
+        let source = card::template(&contents);
         let chatml = tokenizer.has_control("<|im_start|>") && tokenizer.has_control("<|im_end|>");
         let edges = (tokenizer.bos_text(), tokenizer.eos_text());
         let template = Template::new(source, chatml, edges, options.clock)

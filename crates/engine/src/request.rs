@@ -27,6 +27,28 @@ pub(crate) struct Problem {
     pub(crate) problem: String,
 }
 
+/// Fields of a request that are heeded, beyond model, messages and how the
+/// answer is sent.
+pub const PARAMETERS: [&str; 17] = [
+    "chat_template_kwargs",
+    "continue_final_message",
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "max_completion_tokens",
+    "max_tokens",
+    "min_p",
+    "presence_penalty",
+    "seed",
+    "stop",
+    "temperature",
+    "tool_choice",
+    "tools",
+    "top_k",
+    "top_logprobs",
+    "top_p",
+];
+
 /// A request that has been checked.
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -470,6 +492,14 @@ mod tests {
         let mut body = json!({"messages": [{"role": "user", "content": "hi"}]});
         body[field] = value;
         Request::read(&body)
+    }
+
+    #[test]
+    fn what_is_said_to_be_heeded_is_read() {
+        for field in PARAMETERS {
+            let error = with(field, json!([[1]])).unwrap_err();
+            assert!(error.field.starts_with(field), "{field}: {}", error.field);
+        }
     }
 
     #[test]

@@ -333,6 +333,18 @@ pub(crate) struct Provide {
     /// A GGUF file to serve with the embedded engine; the demonstration model if neither is given.
     #[arg(long, value_name = "FILE")]
     pub(crate) gguf: Option<PathBuf>,
+    /// A JSON file that says what exactly the model is: repo, and if known revision, weights, quantization, context_length,
+    /// modality, template. Of the embedded engine's file most is known without it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) card: Option<PathBuf>,
+    /// Fields of a request that the backend heeds, such as `temperature,top_p,tools`; the embedded engine's are known.
+    #[arg(
+        long,
+        value_name = "FIELDS",
+        value_delimiter = ',',
+        requires = "backend"
+    )]
+    pub(crate) heeds: Vec<String>,
     /// Where the descriptor is served; registered on chain as the provider's endpoint.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3333")]
     pub(crate) endpoint: SocketAddr,

@@ -5,6 +5,7 @@ mod admin;
 mod api_keys;
 mod bookkeeping;
 mod buying;
+mod card;
 mod chain_watch;
 mod chat;
 mod chats;

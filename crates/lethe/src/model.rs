@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use engine::{Engine, LoadError, Options};
+use tokio::time::Instant;
+use tracing::info;
 
 /// The demonstration model's name in the market.
 const DEMO_MODEL: &str = "lethe-demo";
@@ -34,6 +36,11 @@ pub(crate) async fn open(
         queue,
         ..Options::default()
     };
+    let begun = Instant::now();
+    if let Some(path) = &path {
+        // All of it is read and hashed, which takes about a second for each GiB.
+        info!(?path, "the model is being loaded and its digest computed");
+    }
     let opened = tokio::task::spawn_blocking(move || match path {
         Some(path) => Engine::open(&path, options).map_err(|source| ModelError::File {
             path: path.clone(),
@@ -41,7 +48,10 @@ pub(crate) async fn open(
         }),
         None => Engine::from_static(engine::demo_model(), options).map_err(ModelError::Demo),
     });
-    opened.await.map_err(|_| ModelError::Interrupted)?
+    let engine = opened.await.map_err(|_| ModelError::Interrupted)??;
+    let seconds = begun.elapsed().as_secs();
+    info!(seconds, "the model is ready");
+    Ok(engine)
 }
 
 /// What it is called in the market.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chain::{Network, NetworkError};
 use gateway::{ApiKey, Gateway, Settings};
-use market::Rates;
+use market::{Card, Rates};
 use provider::{BACKENDS_MAX, BackendHandle, OpenAiBackend, OpenAiConfig, OpenAiConfigError, Pool};
 use serde_json::json;
 use tokio::sync::watch;
@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api_keys::{ApiKeys, ApiKeysError};
 use crate::buying::{BuyError, Way, buy};
+use crate::card::{self, CardFileError};
 use crate::chain_watch;
 use crate::cli;
 use crate::folder::{Folder, FolderError, Running};
@@ -51,6 +52,8 @@ pub(crate) enum RoleError {
     Chain(#[from] LocalError),
     #[error(transparent)]
     Model(#[from] ModelError),
+    #[error(transparent)]
+    Card(#[from] CardFileError),
     #[error(transparent)]
     Sell(#[from] SellError),
     #[error(transparent)]
@@ -103,7 +106,7 @@ pub(crate) async fn provide(args: cli::Provide) -> Result<(), RoleError> {
         output_per_million: mor("--output-price", &args.output_price)?,
     };
     let claims = claiming(&args, network.mor)?;
-    let (backend, upstream) = backend(&args).await?;
+    let source = source(&args).await?;
     let folder = Folder::take(args.data.folder)?;
     let place = Place::new(folder, network, args.network.rpc_url)?;
     let shop = Shop {
@@ -114,11 +117,13 @@ pub(crate) async fn provide(args: cli::Provide) -> Result<(), RoleError> {
         slots: args.slots,
         queue: args.queue,
         output_tokens_max: Some(args.answer_max),
-        context_length: None,
-        backend,
-        upstream,
+        context_length: source.context_length,
+        backend: source.backend,
+        upstream: source.upstream,
         claims,
         probe: !args.no_probe,
+        card: source.card,
+        parameters: source.parameters,
     };
     let selling = sell(&place, shop, Some(args.endpoint), args.listen).await?;
     let (address, endpoint) = (selling.address, selling.provider.addr());
@@ -181,7 +186,38 @@ async fn tell_money(
     Ok(())
 }
 
-async fn backend(args: &cli::Provide) -> Result<(BackendHandle, &'static str), RoleError> {
+/// Where a provider's answers come from, and what is said of them.
+struct Source {
+    backend: BackendHandle,
+    upstream: &'static str,
+    card: Option<Card>,
+    context_length: Option<u32>,
+    parameters: Vec<String>,
+}
+
+async fn source(args: &cli::Provide) -> Result<Source, RoleError> {
+    let card = args.card.as_deref().map(card::read).transpose()?;
+    if let Some(backend) = backend(args)? {
+        return Ok(Source {
+            backend,
+            upstream: "third-party",
+            context_length: card.as_ref().and_then(|card| card.context_length),
+            card,
+            parameters: args.heeds.clone(),
+        });
+    }
+    let engine = model::open(args.gguf.as_deref(), args.slots, args.queue).await?;
+    Ok(Source {
+        backend: engine_backend(&engine),
+        upstream: "own-engine",
+        context_length: u32::try_from(engine.card().context_length).ok(),
+        card: Some(card::of_model(engine.card(), card)?),
+        parameters: engine::PARAMETERS.map(str::to_owned).into(),
+    })
+}
+
+/// The servers that are named, as one backend; none if none is.
+fn backend(args: &cli::Provide) -> Result<Option<BackendHandle>, RoleError> {
     let mut backends = Vec::with_capacity(args.backend.len());
     for url in &args.backend {
         let config = OpenAiConfig {
@@ -196,15 +232,12 @@ async fn backend(args: &cli::Provide) -> Result<(BackendHandle, &'static str), R
         backends.push(BackendHandle::new(backend));
     }
     match backends.len() {
-        0 => {}
-        1 => return Ok((backends.remove(0), "third-party")),
+        0 | 1 => Ok(backends.pop()),
         given => {
             let pool = Pool::new(backends).ok_or(RoleError::Backends { given })?;
-            return Ok((BackendHandle::new(pool), "third-party"));
+            Ok(Some(BackendHandle::new(pool)))
         }
     }
-    let engine = model::open(args.gguf.as_deref(), args.slots, args.queue).await?;
-    Ok((engine_backend(&engine), "own-engine"))
 }
 
 /// `lethe relay`.

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use consumer::{Consumer, RouteId};
-use market::{Amount, Demand};
+use market::{Amount, CardId, Demand};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -97,6 +97,9 @@ pub(crate) fn id(text: &str) -> Result<String, String> {
 
 fn table(told: &Value) -> String {
     let mut text = String::new();
+    for note in list(&told["notes"]) {
+        text.push_str(&format!("note: {}\n", said(note)));
+    }
     for choice in list(&told["choices"]) {
         let (model, reason) = (said(&choice["model"]), said(&choice["reason"]));
         text.push_str(&format!(
@@ -104,8 +107,8 @@ fn table(told: &Value) -> String {
             choice["offers"]
         ));
         text.push_str(&format!(
-            "  {:<42}  {:>12}  {:>9}  {:>9}  {:>8}  {:>7}  {:>8}  {:>7}  {}\n",
-            "provider", "cost", "price", "time", "wait", "running", "way", "quality", "how"
+            "  {:<42}  {:<12}  {:>12}  {:>9}  {:>9}  {:>8}  {:>7}  {:>8}  {:>7}  {}\n",
+            "provider", "card", "cost", "price", "time", "wait", "running", "way", "quality", "how"
         ));
         for ranked in list(&choice["ranked"]) {
             text.push_str(&row(ranked));
@@ -153,12 +156,16 @@ fn row(ranked: &Value) -> String {
         true => said(&ranked["drawn"]),
         false => format!("last resort: {}", reason_of(last)),
     };
+    let card = match ranked["card"].as_str() {
+        Some(card) => output::plain(&card.chars().take(CardId::SHOWN).collect::<String>()),
+        None => "cardless".to_owned(),
+    };
     let sticky = match terms["sticky"].as_bool() {
         Some(true) => " (x 0.3)",
         _ => "",
     };
     format!(
-        "  {:<42}  {:>12}  {:>9}  {:>9}  {:>8}  {:>7}  {:>8}  {:>5}.{} %  {how}{sticky}\n",
+        "  {:<42}  {card:<12}  {:>12}  {:>9}  {:>9}  {:>8}  {:>7}  {:>8}  {:>5}.{} %  {how}{sticky}\n",
         said(&ranked["provider"]),
         milli(&terms["total"]),
         milli(&terms["price"]),
@@ -221,7 +228,7 @@ mod tests {
             "choices": [{
                 "model": "m", "reason": "it is new", "offers": 3, "more_unfit": 2,
                 "ranked": [
-                    { "provider": "0xaa", "drawn": "chance", "standing": "fits", "terms": terms },
+                    { "provider": "0xaa", "card": "0123456789abcdef", "drawn": "chance", "standing": "fits", "terms": terms },
                     { "provider": "0xbb", "drawn": "listed", "terms": terms,
                       "standing": { "last-resort": { "reason": "busy", "wait_ms": 12 } } },
                 ],
@@ -232,10 +239,14 @@ mod tests {
                 { "provider": "0xbb", "turn": "next", "after_ms": 12, "ending": "answered" },
             ],
             "resumes": "0f",
+            "notes": ["it looks like \"n\""],
         });
         let text = table(&told);
         for part in [
             "m: 3 offers; first because it is new",
+            "note: it looks like \"n\"",
+            "0xaa                                        0123456789ab  ",
+            "0xbb                                        cardless      ",
             "1.23456  ",
             "250 ms",
             "95.1 %",

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chain::EvmLedger;
 use engine::Engine;
-use market::{Address, Amount, B256, Ledger, LedgerError, Rates};
+use market::{Address, Amount, B256, Card, Ledger, LedgerError, Rates};
 use provider::{
     BackendHandle, ClaimPolicy, Config, EngineBackend, OfferConfig, Provider, StartError,
 };
@@ -58,6 +58,10 @@ pub(crate) struct Shop {
     pub(crate) upstream: &'static str,
     /// Whether it is tried if the backend goes on with a begun answer.
     pub(crate) probe: bool,
+    /// What exactly the model is.
+    pub(crate) card: Option<Card>,
+    /// Fields of a request that are heeded.
+    pub(crate) parameters: Vec<String>,
     /// When it claims.
     pub(crate) claims: ClaimPolicy,
 }
@@ -162,8 +166,8 @@ async fn config(shop: Shop, bound: SocketAddr, ledger: &EvmLedger) -> Result<Con
         slots: shop.slots,
         queue: shop.queue,
         probe: shop.probe,
-        card: None,
-        parameters: vec![],
+        card: shop.card,
+        parameters: shop.parameters,
     };
     Ok(Config {
         endpoint: bound.to_string(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chain::{DEPLOYER, DEVELOPMENT_ACCOUNTS, Network};
 use engine::Engine;
 use gateway::{ApiKey, Gateway, Settings};
-use market::{Amount, ClaimPolicy, LedgerError, Rates};
+use market::{Amount, Card, ClaimPolicy, LedgerError, Rates};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,6 +17,7 @@ use crate::admin::Dashboard;
 use crate::api_keys::{ApiKeys, ApiKeysError};
 use crate::bookkeeping::Bookkeeping;
 use crate::buying::{BuyError, Buying, Way, buy};
+use crate::card::{self, CardFileError};
 use crate::chain_watch;
 use crate::cli;
 use crate::folder::{Folder, FolderError, Running};
@@ -55,6 +56,8 @@ pub(crate) enum UpError {
     Chain(#[from] LocalError),
     #[error(transparent)]
     Model(#[from] ModelError),
+    #[error(transparent)]
+    Card(#[from] CardFileError),
     #[error(transparent)]
     Sell(#[from] SellError),
     #[error(transparent)]
@@ -203,11 +206,12 @@ impl Market {
         progress.step("the model");
         let engine = model::open(model, ENGINE_SLOTS, ENGINE_QUEUE).await?;
         let name = model::market_name(model);
+        let card = card::of_model(engine.card(), None)?;
 
         let mut selling = Vec::new();
         for spec in &SPECS {
             progress.step(&format!("provider {}", spec.name));
-            let shop = spec.shop(&name, &engine);
+            let shop = spec.shop(&name, &engine, card.clone());
             let bind = SocketAddr::from(([127, 0, 0, 1], 0));
             selling.push(sell(&place, shop, None, bind).await?);
         }
@@ -286,7 +290,7 @@ impl Market {
 }
 
 impl Spec {
-    fn shop(&self, model: &str, engine: &Engine) -> Shop {
+    fn shop(&self, model: &str, engine: &Engine, card: Card) -> Shop {
         Shop {
             name: self.name.to_owned(),
             model: model.to_owned(),
@@ -302,6 +306,8 @@ impl Spec {
             upstream_model: model.to_owned(),
             upstream: "own-engine",
             probe: true,
+            card: Some(card),
+            parameters: engine::PARAMETERS.map(str::to_owned).into(),
             claims: ClaimPolicy {
                 interval: CLAIM_EVERY,
                 ..ClaimPolicy::default()

@@ -16,18 +16,27 @@ const PRICE: &str = "0.000000000001";
 /// The client counts to here.
 const TO: u32 = 400;
 
-fn counted(to: u32) -> String {
+pub(crate) fn counted(to: u32) -> String {
     (0..to).map(|n| format!("{n} ")).collect()
 }
 
 /// A provider whose offer says that it goes on with a begun answer.
 async fn provider(town: &Town, folder: &str, backend: &Counting, price: &str) -> Running {
+    provider_with(town, folder, backend, price, &[]).await
+}
+
+/// The same, with more flags.
+pub(crate) async fn provider_with(
+    town: &Town,
+    folder: &str,
+    backend: &Counting,
+    price: &str,
+    flags: &[&str],
+) -> Running {
     let args = town.provider_args(backend, price);
-    let args: Vec<_> = args.iter().map(String::as_str).collect();
-    let args: Vec<_> = args
-        .into_iter()
-        .filter(|arg| *arg != "--no-probe")
-        .collect();
+    let args = args.iter().map(String::as_str);
+    let args = args.filter(|arg| *arg != "--no-probe");
+    let args: Vec<_> = args.chain(flags.iter().copied()).collect();
     let running = Running::start(&town.folder().join(folder), &args);
     let descriptor = format!("http://{}/.well-known/lethe", running.said("endpoint"));
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -61,7 +70,11 @@ fn question(to: u32) -> Value {
 }
 
 /// Reads an answer; once so many tokens came, something happens.
-async fn read(mut response: reqwest::Response, tokens: usize, then: impl FnOnce()) -> Answer {
+pub(crate) async fn read(
+    mut response: reqwest::Response,
+    tokens: usize,
+    then: impl FnOnce(),
+) -> Answer {
     let (mut raw, mut then) = (Vec::new(), Some(then));
     while let Ok(Some(piece)) = response.chunk().await {
         raw.extend_from_slice(&piece);

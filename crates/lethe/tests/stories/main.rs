@@ -6,6 +6,7 @@
 mod accounts;
 mod anvil;
 mod backend;
+mod cards;
 mod copies;
 mod crash;
 mod exits;
