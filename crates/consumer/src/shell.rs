@@ -371,8 +371,18 @@ impl<'a> Tries<'a> {
         self.begins(turn)
     }
 
-    /// The next one, beside one that is slow to begin.
-    fn beside(&mut self) -> Option<&'a Candidate> {
+    /// The next one, to be asked beside one that is slow to begin. Only with the
+    /// same card: who has none waits until those who have one cannot answer.
+    fn beside(&mut self, slow: &Candidate) -> Option<&'a Candidate> {
+        let card = slow.offer.card_id();
+        let is_same = |next: &&&Candidate| next.offer.card_id() == card;
+        self.next.front().filter(is_same)?;
+        if !self.router.may_retry() {
+            return None;
+        }
+        let provider = slow.seller.address;
+        debug!(%provider, "slow to begin; another one is asked beside it");
+        self.router.slow(provider, HEDGE_AFTER_MIN);
         self.begins(Turn::Beside)
     }
 
@@ -556,16 +566,7 @@ impl Inner {
                     Some(ended) = asking.next() => ended,
                     () = tokio::time::sleep_until(slow_at), if slow.is_some() => {
                         let Some((candidate, _)) = slow.take() else { continue };
-                        let provider = candidate.seller.address;
-                        // Who has no card waits until those who have one cannot answer.
-                        let card = |candidate: &Candidate| candidate.offer.card_id();
-                        let same = |next: &&&Candidate| card(next) == card(candidate);
-                        let next = tries.next.front().filter(same);
-                        if next.is_some() && self.router.may_retry() {
-                            debug!(%provider, "slow to begin; another one is asked beside it");
-                            self.router.slow(provider, HEDGE_AFTER_MIN);
-                            asking.extend(tries.beside().map(ask));
-                        }
+                        asking.extend(tries.beside(candidate).map(ask));
                         continue;
                     }
                 };
