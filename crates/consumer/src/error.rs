@@ -133,6 +133,7 @@ impl InferError {
         match self {
             Self::BadRequest(_) => "the request is at fault",
             Self::UnknownModel { .. } => "nobody offers the model",
+            Self::Ambiguous { .. } => "the name has several cards",
             Self::NobodyThere { .. } => "nobody can be reached",
             Self::Busy { .. } => "busy",
             Self::Refused { .. } => "the model refused the request",

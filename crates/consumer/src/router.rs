@@ -703,7 +703,7 @@ mod tests {
             r#"{{"model":"{model}","messages":[{{"role":"user","content":"q"}}]{fields}}}"#
         );
         let request = ChatRequest::parse(Bytes::from(body)).unwrap();
-        let wishes = Router::wishes(&request).unwrap();
+        let wishes = Router::wishes(&request, &Defaults::default()).unwrap();
         let route = router().route(snapshot, &request, &wishes, &Demand::default(), NOW);
         if let Some((_, choices)) = route.ambiguous {
             return Err(choices.into_iter().map(|choice| choice.model).collect());

@@ -59,7 +59,7 @@ pub(crate) enum RoleError {
     #[error(transparent)]
     Buy(#[from] BuyError),
     #[error(transparent)]
-    Relay(#[from] RelayError),
+    Relay(#[from] Box<RelayError>),
     #[error(transparent)]
     Policy(#[from] PolicyError),
     #[error("--backend {url:?} cannot be used")]
@@ -245,7 +245,8 @@ pub(crate) async fn relay(args: cli::Relay) -> Result<(), RoleError> {
     let network = Network::by_name(&args.network.network, args.network.unaudited)?;
     let folder = Folder::take(args.data.folder)?;
     let place = Place::new(folder, network, args.network.rpc_url)?;
-    let relaying = carry(&place, "relay", Some(args.endpoint), args.listen).await?;
+    let relaying = carry(&place, "relay", Some(args.endpoint), args.listen).await;
+    let relaying = relaying.map_err(Box::new)?;
     let (address, endpoint) = (relaying.address, relaying.endpoint);
     match args.json {
         true => output::json(&json!({ "relay": address, "endpoint": endpoint.to_string() })),

@@ -262,6 +262,10 @@ fn again(error: &InferError) -> InferError {
             model: model.clone(),
             known: known.clone(),
         },
+        InferError::Ambiguous { model, choices } => InferError::Ambiguous {
+            model: model.clone(),
+            choices: choices.clone(),
+        },
         InferError::NobodyThere { model, shortage } => InferError::NobodyThere {
             model: model.clone(),
             shortage: *shortage,
