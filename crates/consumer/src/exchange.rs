@@ -106,18 +106,13 @@ pub(crate) async fn begin(
     candidate: &Candidate,
     errand: Errand<'_>,
 ) -> Result<Part, Attempt> {
-    let Errand {
-        request,
-        route,
-        pacing,
-        started,
-    } = errand;
+    let request = errand.request;
     let provider = candidate.seller.address;
     let asking = inner.router.asking(candidate);
     let seller = &candidate.seller;
     let terms = seller.terms(&candidate.offer);
     Box::pin(revive(inner, candidate)).await;
-    let opening = inner.paths.open_at(seller, pacing, inner.now());
+    let opening = inner.paths.open_at(seller, errand.pacing, inner.now());
     let (channel, stream) = tokio::join!(inner.sessions.acquire(&terms), opening);
     let channel = channel.map_err(|error| Attempt::unpayable(provider, error))?;
     let stream = stream.map_err(|error| Attempt::lost(provider, &error))?;
@@ -154,6 +149,8 @@ pub(crate) async fn begin(
         body,
     };
     let Stream { mut send, receive } = stream;
+    let longest = longest(candidate, request);
+    let buying = Buying::new(id, longest, Moment::new(errand.started.elapsed()));
     let asked_at = Instant::now();
     let asked = send.send(&Ask::Infer(Box::new(infer))).await;
     asked.map_err(|error| Attempt::lost(provider, &error))?;
@@ -161,18 +158,14 @@ pub(crate) async fn begin(
 
     let exchange = Exchange {
         inner: Arc::clone(inner),
-        route,
-        pacing,
+        route: errand.route,
+        pacing: errand.pacing,
         labels: inner.labels(&candidate.offer),
         candidate: candidate.clone(),
         channel,
         debt,
-        buying: Buying::new(
-            id,
-            longest(candidate, request),
-            Moment::new(started.elapsed()),
-        ),
-        started,
+        buying,
+        started: errand.started,
         asked_at,
         _asking: asking,
         ttft: None,
