@@ -138,9 +138,10 @@ async fn why_an_answer_came_from_where_it_came_can_be_looked_up() {
         .to_lowercase();
     asked.text().await.unwrap();
     let route = client.api("GET", &format!("/api/routes/{id}")).await;
-    assert_eq!(route["asked"][0]["provider"], provider.as_str());
-    assert_eq!(route["asked"][0]["ending"], "answered");
-    assert_eq!(route["asked"][0]["turn"], "first");
+    // On a busy machine another one may have been asked before it, or beside it.
+    let asked = route["asked"].as_array().unwrap();
+    let answered = asked.iter().find(|one| one["ending"] == "answered");
+    assert_eq!(answered.unwrap()["provider"], provider.as_str(), "{route}");
     let figures = client.api("GET", "/api/state").await;
     assert_eq!(figures["answers"][0]["route"], id.as_str());
     let choice = &route["choices"][0];
