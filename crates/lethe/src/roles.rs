@@ -59,25 +59,32 @@ pub(crate) enum RoleError {
     #[error(transparent)]
     Buy(#[from] BuyError),
     #[error(transparent)]
-    Relay(#[from] Box<RelayError>),
+    Relay(#[from] RelayError),
     #[error(transparent)]
     Policy(#[from] PolicyError),
-    #[error("--backend {url:?} cannot be used")]
-    Backend {
-        url: String,
-        #[source]
-        source: OpenAiConfigError,
-    },
-    #[error("--backend is given {given} times, allowed is {BACKENDS_MAX} times at most")]
-    Backends { given: usize },
     #[error(transparent)]
     ApiKeys(#[from] ApiKeysError),
+    #[error(transparent)]
+    Backend(#[from] BackendFlagError),
     #[error("the key in {path:?} cannot be used as an API key; remove the file to get a new one")]
     ApiKey {
         path: std::path::PathBuf,
         #[source]
         source: gateway::ApiKeyError,
     },
+}
+
+/// Why there is no backend.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BackendFlagError {
+    #[error("--backend {url:?} cannot be used")]
+    One {
+        url: String,
+        #[source]
+        source: OpenAiConfigError,
+    },
+    #[error("--backend is given {given} times, allowed is {BACKENDS_MAX} times at most")]
+    Many { given: usize },
 }
 
 /// `lethe chain`.
@@ -217,7 +224,7 @@ async fn source(args: &cli::Provide) -> Result<Source, RoleError> {
 }
 
 /// The servers that are named, as one backend; none if none is.
-fn backend(args: &cli::Provide) -> Result<Option<BackendHandle>, RoleError> {
+fn backend(args: &cli::Provide) -> Result<Option<BackendHandle>, BackendFlagError> {
     let mut backends = Vec::with_capacity(args.backend.len());
     for url in &args.backend {
         let config = OpenAiConfig {
@@ -225,7 +232,7 @@ fn backend(args: &cli::Provide) -> Result<Option<BackendHandle>, RoleError> {
             stall_after: Duration::from_secs(args.stall_after),
             ..OpenAiConfig::new(url.clone())
         };
-        let backend = OpenAiBackend::new(config).map_err(|source| RoleError::Backend {
+        let backend = OpenAiBackend::new(config).map_err(|source| BackendFlagError::One {
             url: url.clone(),
             source,
         })?;
@@ -234,7 +241,7 @@ fn backend(args: &cli::Provide) -> Result<Option<BackendHandle>, RoleError> {
     match backends.len() {
         0 | 1 => Ok(backends.pop()),
         given => {
-            let pool = Pool::new(backends).ok_or(RoleError::Backends { given })?;
+            let pool = Pool::new(backends).ok_or(BackendFlagError::Many { given })?;
             Ok(Some(BackendHandle::new(pool)))
         }
     }
@@ -245,8 +252,7 @@ pub(crate) async fn relay(args: cli::Relay) -> Result<(), RoleError> {
     let network = Network::by_name(&args.network.network, args.network.unaudited)?;
     let folder = Folder::take(args.data.folder)?;
     let place = Place::new(folder, network, args.network.rpc_url)?;
-    let relaying = carry(&place, "relay", Some(args.endpoint), args.listen).await;
-    let relaying = relaying.map_err(Box::new)?;
+    let relaying = carry(&place, "relay", Some(args.endpoint), args.listen).await?;
     let (address, endpoint) = (relaying.address, relaying.endpoint);
     match args.json {
         true => output::json(&json!({ "relay": address, "endpoint": endpoint.to_string() })),
