@@ -181,7 +181,7 @@ fn listed(choices: &[CardChoice]) -> String {
         let quantization = card.quantization.as_deref().unwrap_or("unknown");
         let count = providers.len();
         format!(
-            "{model} (repo {}, quantization {quantization}, {count} providers)",
+            "{model} (repo {}, quantization {quantization}, providers: {count})",
             card.repo
         )
     };

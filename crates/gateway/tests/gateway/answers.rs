@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use consumer::{InferError, SessionError};
+use consumer::{CardChoice, InferError, SessionError};
 use gateway::{Limits, Settings};
 use market::{Address, Amount, Card, LedgerError};
 use openai::BadRequest;
@@ -129,6 +129,19 @@ async fn what_fails_before_the_first_chunk_has_a_status() {
     };
     let cases = [
         (InferError::BadRequest(bad), 400, "invalid_request", ""),
+        (
+            InferError::Ambiguous {
+                model: model(),
+                choices: vec![CardChoice {
+                    model: "m@0011aaff".into(),
+                    card: Card::read(r#"{"repo":"a/m"}"#).unwrap(),
+                    providers: vec![Address::ZERO],
+                }],
+            },
+            400,
+            "model_ambiguous",
+            "",
+        ),
         (
             InferError::UnknownModel {
                 model: model(),
