@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use market::{
-    Address, BEGIN_WITHIN, Buying, BuyingError, InputBound, LAST_VOUCHER_WITHIN, Labels,
-    LedgerError, Moment, PurseError, RequestId, SIGN_OF_LIFE_WITHIN, Said, SignedReceipt,
+    Address, BEGIN_WITHIN, Buying, BuyingError, ChannelTerms, InputBound, LAST_VOUCHER_WITHIN,
+    Labels, LedgerError, Moment, PurseError, RequestId, SIGN_OF_LIFE_WITHIN, Said, SignedReceipt,
     SignedVoucher, Turn,
 };
 use openai::ChatRequest;
@@ -116,13 +116,7 @@ pub(crate) async fn begin(
     let (channel, stream) = tokio::join!(inner.sessions.acquire(&terms), opening);
     let channel = channel.map_err(|error| Attempt::unpayable(provider, error))?;
     let stream = stream.map_err(|error| Attempt::lost(provider, &error))?;
-    let reconciled = reconcile_first(&inner.paths, seller, &channel, inner.now()).await;
-    reconciled.map_err(|error| Attempt::lost(provider, &error))?;
-    let channel = match channel.is_out_of_use() {
-        true => inner.sessions.acquire(&terms).await,
-        false => Ok(channel),
-    };
-    let channel = channel.map_err(|error| Attempt::unpayable(provider, error))?;
+    let channel = reconciled(inner, seller, &terms, channel).await?;
 
     let body = request.upstream_body(&candidate.offer.name);
     let bound = InputBound::of_body(body.len());
@@ -173,6 +167,23 @@ pub(crate) async fn begin(
         dues: Arc::default(),
     };
     exchange.begun(send).await
+}
+
+/// The channel once its receipts are here; another one, if they put it out of use.
+async fn reconciled(
+    inner: &Inner,
+    seller: &Seller,
+    terms: &ChannelTerms,
+    channel: Arc<Channel>,
+) -> Result<Arc<Channel>, Attempt> {
+    let provider = seller.address;
+    let reconciled = reconcile_first(&inner.paths, seller, &channel, inner.now()).await;
+    reconciled.map_err(|error| Attempt::lost(provider, &error))?;
+    if !channel.is_out_of_use() {
+        return Ok(channel);
+    }
+    let other = inner.sessions.acquire(terms).await;
+    other.map_err(|error| Attempt::unpayable(provider, error))
 }
 
 /// How many tokens the answer may have: what was asked for, or what is sold.
