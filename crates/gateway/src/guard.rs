@@ -90,7 +90,9 @@ pub(crate) async fn page(
     headers.append(VARY, HeaderValue::from_static("origin"));
     headers.insert(
         ACCESS_CONTROL_EXPOSE_HEADERS,
-        HeaderValue::from_static("x-request-id, x-lethe-request, x-lethe-provider, retry-after"),
+        HeaderValue::from_static(
+            "x-request-id, x-lethe-request, x-lethe-provider, x-lethe-labels, x-lethe-route, retry-after",
+        ),
     );
     response
 }
