@@ -67,9 +67,15 @@ async fn main() -> Outcomes<()> {
     let before = resident_mb()?;
     let begun = now();
     let store = Store::open(&path)?;
-    println!("opened and checked after {:>6.0?}", begun.elapsed());
+    println!(
+        "opened and checked after {:>6} ms",
+        begun.elapsed().as_millis()
+    );
     let consumer = start(store.clone(), by_wallet).await?;
-    println!("serves after             {:>6.0?}", begun.elapsed());
+    println!(
+        "serves after             {:>6} ms",
+        begun.elapsed().as_millis()
+    );
     println!("memory: {} MB more", resident_mb()? - before);
     println!("{} channels known", consumer.channels().await?.len());
     consumer.stop().await;

@@ -3,10 +3,12 @@
 //! A channel's configuration is in the journal before money goes into it, so
 //! no deposit is ever forgotten. How much is in it is read from the chain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use market::{
     Address, Amount, B256, ChannelConfig, ChannelState, ChannelTerms, Escrowed, FundingStep,
     LedgerError, OverLimit, Payer, PurseEvent, Spending, Timestamp, U256,
@@ -26,6 +28,9 @@ pub(crate) const CHANNELS: &str = "consumer/channels";
 
 /// The journals of channels are named after them.
 pub(crate) const PURSES: &str = "consumer/purse/";
+
+/// Pages of journals replayed at a time.
+const REPLAYS: usize = 4;
 
 /// Channels to one provider that are out of use; with so many of them no new
 /// one is opened: a provider that makes them so gets no more of our money to hold.
@@ -123,19 +128,15 @@ impl Sessions {
         failpoint::hit("consumer.replay.begun");
         let domain = sessions.payers.wallet.domain();
         let mut purses = purses(&sessions.store).await?;
-        for opened in entries::<Opened>(&sessions.store, CHANNELS).await? {
+        let opened = entries::<Opened>(&sessions.store, CHANNELS).await?;
+        for opened in opened {
             let id = opened.config.id(&domain);
-            let name = journal_name(&id);
             // None: nothing was ever asked over it.
-            let events = purses.remove(&name).unwrap_or_default();
-            if let Some(used_at) = events.iter().rev().find_map(receipted_at) {
+            let replayed = purses.remove(&id);
+            if let Some(used_at) = replayed.as_ref().and_then(|replayed| replayed.used_at) {
                 sessions.last_used.insert(id, used_at);
             }
-            let spending = Spending::replay(id, &events);
-            let spending = spending.map_err(|error| StartError::Entry {
-                journal: name,
-                source: error.into(),
-            })?;
+            let spending = replayed.map_or_else(|| Spending::new(id), |replayed| replayed.spending);
             let channel = sessions.channel(&opened, spending);
             sessions.channels().push(channel);
             failpoint::hit("consumer.replay.channel");
@@ -477,21 +478,54 @@ pub(crate) fn journal_name(id: &market::ChannelId) -> String {
     format!("{PURSES}{id}")
 }
 
-/// The events of every channel, by the names of their journals.
-async fn purses(store: &Store) -> Result<BTreeMap<String, Vec<PurseEvent>>, StartError> {
-    let mut scan = store.scan(PURSES);
-    let mut purses = BTreeMap::new();
-    loop {
-        let page = scan.next().await;
-        let page = page.map_err(|error| StartError::Journal(error.into()))?;
-        if page.is_empty() {
-            return Ok(purses);
-        }
-        for Loaded { name, entries, .. } in page {
-            let events = parsed(&name, entries)?;
-            purses.insert(name, events);
+/// What a channel's journal says.
+struct Replayed {
+    spending: Spending,
+    /// When the last answer ended.
+    used_at: Option<Timestamp>,
+}
+
+impl Replayed {
+    /// None: it is not the journal of a channel.
+    fn of(loaded: Loaded) -> Result<Option<(market::ChannelId, Self)>, StartError> {
+        let Some(Ok(id)) = loaded.name.strip_prefix(PURSES).map(str::parse) else {
+            return Ok(None);
+        };
+        let events: Vec<PurseEvent> = parsed(&loaded.name, loaded.lines())?;
+        let used_at = events.iter().rev().find_map(receipted_at);
+        match Spending::replay(id, &events) {
+            Ok(spending) => Ok(Some((id, Self { spending, used_at }))),
+            Err(error) => Err(StartError::Entry {
+                journal: loaded.name,
+                source: error.into(),
+            }),
         }
     }
+}
+
+/// Every channel's journal, read by one thread and replayed by others.
+async fn purses(store: &Store) -> Result<HashMap<market::ChannelId, Replayed>, StartError> {
+    let pages = stream::try_unfold(store.scan(PURSES), |mut scan| async move {
+        let page = scan.next().await;
+        let page = page.map_err(|error| StartError::Journal(error.into()))?;
+        Ok::<_, StartError>((!page.is_empty()).then_some((page, scan)))
+    });
+    let replayed = pages.map(|page| async move {
+        let page = page?;
+        let replay = move || {
+            page.into_iter()
+                .map(Replayed::of)
+                .collect::<Result<Vec<_>, _>>()
+        };
+        let replayed = tokio::task::spawn_blocking(replay).await;
+        replayed.unwrap_or_else(|broken| std::panic::resume_unwind(broken.into_panic()))
+    });
+    let mut replayed = pin!(replayed.buffered(REPLAYS));
+    let mut purses = HashMap::new();
+    while let Some(page) = replayed.next().await {
+        purses.extend(page?.into_iter().flatten());
+    }
+    Ok(purses)
 }
 
 pub(crate) async fn entries<T: serde::de::DeserializeOwned>(
@@ -503,15 +537,15 @@ pub(crate) async fn entries<T: serde::de::DeserializeOwned>(
         .load()
         .await
         .map_err(|error| StartError::Journal(error.into()))?;
-    parsed(name, loaded)
+    parsed(name, loaded.iter().map(store::Entry::line))
 }
 
-fn parsed<T: serde::de::DeserializeOwned>(
+fn parsed<'a, T: serde::de::DeserializeOwned>(
     name: &str,
-    entries: Vec<store::Entry>,
+    lines: impl Iterator<Item = store::Line<'a>>,
 ) -> Result<Vec<T>, StartError> {
-    let parse = |entry: store::Entry| serde_json::from_slice(&entry.payload);
-    let parsed: Result<_, serde_json::Error> = entries.into_iter().map(parse).collect();
+    let parsed = lines.map(|line| serde_json::from_slice(line.payload));
+    let parsed: Result<_, serde_json::Error> = parsed.collect();
     parsed.map_err(|error| StartError::Entry {
         journal: name.to_owned(),
         source: error.into(),

@@ -69,10 +69,16 @@ async fn main() -> Outcomes<()> {
     let before = resident_mb()?;
     let begun = now();
     let store = Store::open(&path)?;
-    println!("opened and checked after {:>6.0?}", begun.elapsed());
+    println!(
+        "opened and checked after {:>6} ms",
+        begun.elapsed().as_millis()
+    );
     let provider = start(store.clone(), wallet).await?;
     let status = provider.status();
-    println!("serves after             {:>6.0?}", begun.elapsed());
+    println!(
+        "serves after             {:>6} ms",
+        begun.elapsed().as_millis()
+    );
     println!("memory: {} MB more", resident_mb()? - before);
     println!("{}", serde_json::to_string(&status)?);
     provider.kill().await;

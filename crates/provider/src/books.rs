@@ -4,7 +4,7 @@
 use market::Timestamp;
 use market::{Amount, ChannelConfig, ChannelId, ChannelState, Claim, Domain, SignedVoucher, Till};
 use serde::Serialize;
-use store::Store;
+use store::{Entry, Store};
 
 use crate::session::{PREFIX, ReplayError, Replayed, replay};
 
@@ -66,7 +66,7 @@ pub async fn read_books(
     let mut views = Vec::new();
     for name in store.journals(PREFIX).await? {
         let entries = store.journal(&name).load().await?;
-        let Replayed { config, earning } = replay(&name, &entries, domain)?;
+        let Replayed { config, earning } = replay(&name, entries.iter().map(Entry::line), domain)?;
         let mut till = earning.till().clone();
         till.interrupted(now).map_err(|source| ReplayError::Till {
             journal: name.clone(),

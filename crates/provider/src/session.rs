@@ -12,7 +12,7 @@ use market::{
     ChannelConfig, ChannelId, ChannelState, Domain, Durable, Earning, Ledger, LedgerError, Move,
     Receipt, TillEvent, Timestamp,
 };
-use store::{Entry, Journal, LoadError, Loaded, Store};
+use store::{Journal, Line, LoadError, Loaded, Store};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::warn;
@@ -400,9 +400,9 @@ pub(crate) struct Replayed {
     pub(crate) earning: Earning,
 }
 
-pub(crate) fn replay(
+pub(crate) fn replay<'a>(
     name: &str,
-    entries: &[Entry],
+    mut lines: impl Iterator<Item = Line<'a>>,
     domain: &Domain,
 ) -> Result<Replayed, ReplayError> {
     let odd = |source| ReplayError::Entry {
@@ -412,18 +412,16 @@ pub(crate) fn replay(
     let headless = || ReplayError::Headless {
         journal: name.to_owned(),
     };
-    let (head, rest) = entries.split_first().ok_or_else(headless)?;
+    let head = lines.next().ok_or_else(headless)?;
     if head.kind != CHANNEL {
         return Err(headless());
     }
-    let Opened { config } = serde_json::from_slice(&head.payload).map_err(odd)?;
+    let Opened { config } = serde_json::from_slice(head.payload).map_err(odd)?;
     let id = config.id(domain);
     if name != format!("{PREFIX}{id}") {
         return Err(headless());
     }
-    let events = rest
-        .iter()
-        .map(|entry| serde_json::from_slice::<TillEvent>(&entry.payload));
+    let events = lines.map(|line| serde_json::from_slice::<TillEvent>(line.payload));
     let events: Vec<_> = events.collect::<Result<_, _>>().map_err(odd)?;
     Ok(Replayed {
         config,
@@ -447,11 +445,11 @@ impl Revived {
     }
 
     fn of(loaded: Loaded, domain: &Domain, now: Timestamp) -> Result<Self, ReplayError> {
-        let Loaded { name, entries, .. } = loaded;
         let Replayed {
             config,
             mut earning,
-        } = replay(&name, &entries, domain)?;
+        } = replay(&loaded.name, loaded.lines(), domain)?;
+        let name = loaded.name;
         match earning.interrupted(now) {
             Ok(closed) => Ok(Self {
                 name,
@@ -506,6 +504,7 @@ mod tests {
     }
 
     use market::Till;
+    use store::Entry;
 
     const DOMAIN: market::Domain = market::Domain {
         chain_id: 1,
@@ -560,7 +559,7 @@ mod tests {
 
     /// As the provider's start does it; an error has a text that names the journal.
     fn loaded(name: &str, lines: &[Entry]) -> Result<u64, String> {
-        let replayed = replay(name, lines, &DOMAIN);
+        let replayed = replay(name, lines.iter().map(Entry::line), &DOMAIN);
         let mut earning = replayed.map_err(|error| error.to_string())?.earning;
         let closed = earning.interrupted(Timestamp(2));
         let _to_write = closed.map_err(|error| format!("journal {name}: {error}"))?;

@@ -249,12 +249,11 @@ impl Database {
                 if count >= entries {
                     break;
                 }
-                let (name, entries) = (row.get(3)?, Vec::new());
-                page.push(Loaded { name, entries, id });
+                page.push(Loaded::new(id, row.get(3)?));
             }
             count += 1;
             let last = page.last_mut().expect("one was pushed if there was none");
-            last.entries.push(entry(row)?);
+            last.push(row.get_ref(0)?.as_str()?, row.get_ref(2)?.as_blob()?);
         }
         Ok(page)
     }

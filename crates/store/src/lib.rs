@@ -38,14 +38,54 @@ pub const MAX_PAYLOAD_BYTES: usize = 4 * 1024 * 1024;
 /// Entries of [`Scan::next`], about; a journal is never cut.
 const PAGE_ENTRIES: usize = 4096;
 
-/// A journal with all its entries.
+/// A journal with all its entries, in few pieces of memory: a scan passes
+/// hundreds of thousands of entries from one thread to others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
     /// Its name.
     pub name: String,
-    /// In order.
-    pub entries: Vec<Entry>,
+    kinds: String,
+    payloads: Vec<u8>,
+    /// Where each entry's kind and payload end.
+    ends: Vec<(usize, usize)>,
     id: i64,
+}
+
+impl Loaded {
+    fn new(id: i64, name: String) -> Self {
+        Self {
+            name,
+            kinds: String::new(),
+            payloads: Vec::new(),
+            ends: Vec::new(),
+            id,
+        }
+    }
+
+    fn push(&mut self, kind: &str, payload: &[u8]) {
+        self.kinds.push_str(kind);
+        self.payloads.extend_from_slice(payload);
+        self.ends.push((self.kinds.len(), self.payloads.len()));
+    }
+
+    /// Its entries, in order.
+    pub fn lines(&self) -> impl Iterator<Item = Line<'_>> {
+        let starts = [(0, 0)].into_iter().chain(self.ends.iter().copied());
+        let bounds = starts.zip(&self.ends);
+        bounds.map(|((kind, payload), (kind_end, payload_end))| Line {
+            kind: &self.kinds[kind..*kind_end],
+            payload: &self.payloads[payload..*payload_end],
+        })
+    }
+}
+
+/// An [`Entry`] as it is read: what happened, and the owner's text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line<'a> {
+    /// What happened, in a word.
+    pub kind: &'a str,
+    /// The owner's text.
+    pub payload: &'a [u8],
 }
 
 /// One line of a journal.
@@ -57,6 +97,16 @@ pub struct Entry {
     pub key: Option<String>,
     /// The owner's text, JSON by custom.
     pub payload: Vec<u8>,
+}
+
+impl Entry {
+    /// What is read of it.
+    pub fn line(&self) -> Line<'_> {
+        Line {
+            kind: &self.kind,
+            payload: &self.payload,
+        }
+    }
 }
 
 /// Why entries were not written.
