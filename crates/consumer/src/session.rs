@@ -127,8 +127,8 @@ impl Sessions {
         };
         failpoint::hit("consumer.replay.begun");
         let domain = sessions.payers.wallet.domain();
-        let mut purses = purses(&sessions.store).await?;
-        let opened = entries::<Opened>(&sessions.store, CHANNELS).await?;
+        let opened = entries::<Opened>(&sessions.store, CHANNELS);
+        let (mut purses, opened) = tokio::try_join!(purses(&sessions.store), opened)?;
         for opened in opened {
             let id = opened.config.id(&domain);
             // None: nothing was ever asked over it.
