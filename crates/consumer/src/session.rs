@@ -146,16 +146,15 @@ impl Sessions {
         Ok(sessions)
     }
 
-    /// Whether the keys here are those of the journal. Each pseudonym's are
-    /// derived when it first signs, which for a hundred thousand takes long; the
-    /// newest one tells whether they come from the same words.
+    /// Whether the keys here are those of the journal. A pseudonym's are derived
+    /// when it first signs, which for a hundred thousand takes long; the newest
+    /// channels tell whether they come from the same words.
     fn are_ours(&self) -> Result<(), KeysError> {
         let channels = self.channels();
         let newest = channels.iter().max_by_key(|channel| channel.payer);
-        let by_wallet = channels
-            .iter()
-            .filter(|channel| channel.payer == PayerNumber::WALLET);
-        for channel in by_wallet.chain(newest) {
+        let is_wallets = |channel: &&Arc<Channel>| channel.payer == PayerNumber::WALLET;
+        let by_wallet = channels.iter().rev().find(is_wallets);
+        for channel in newest.into_iter().chain(by_wallet) {
             channel.hot_key()?;
         }
         Ok(())
