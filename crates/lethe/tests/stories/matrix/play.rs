@@ -40,6 +40,9 @@ const DELAY_S: u64 = 1_000;
 const HOME_WITHIN: Duration = Duration::from_secs(3);
 /// The shortest time after which a policy empties a channel.
 const IDLE_S: &str = "60";
+/// Who is killed closes its sockets before it is gone; by then it is.
+const DYING: Duration = Duration::from_secs(5);
+
 /// Of what a life said, when its case failed.
 const SAID_LINES: usize = 6;
 
@@ -346,10 +349,13 @@ impl Stage {
 
     async fn refused(&mut self) {
         let client = self.client();
-        let asking = async { client.try_ask(MODEL, REFUSED).await };
-        if let Some(Ok(response)) = self.unless_over(asking).await {
-            assert!(!response.status().is_success(), "{response:?}");
-        }
+        let asking = async {
+            match client.try_ask(MODEL, REFUSED).await {
+                Ok(response) => assert!(!response.status().is_success(), "{response:?}"),
+                Err(_) => sleep(DYING).await,
+            }
+        };
+        self.unless_over(asking).await;
     }
 
     async fn left(&mut self) {
