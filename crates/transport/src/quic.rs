@@ -66,6 +66,9 @@ const DIALLED_WINDOW: u32 = STREAM_WINDOW * STREAMS_PER_CONNECTION;
 /// What all requests of one accepted connection may: strangers get less.
 const ACCEPTED_WINDOW: u32 = 8 * 1024 * 1024;
 
+/// The same, where many are connected: room for a small request on each stream.
+const CROWDED_WINDOW: u32 = 512 * 1024;
+
 /// Codes on the wire: why a connection or a half was given up.
 const CODE_DONE: VarInt = VarInt::from_u32(0);
 const CODE_LEFT: VarInt = VarInt::from_u32(1);

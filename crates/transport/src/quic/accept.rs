@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use iroh::endpoint::Connection;
+use iroh::endpoint::{Connection, ServerConfig};
 use market::NodeId;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    ACCEPTED_CONNECTIONS, CODE_DONE, CODE_UNUSED, DIAL_WITHIN, KEEP_UNUSED_ACCEPTED, Link,
+    ACCEPTED_CONNECTIONS, ALPN, CODE_DONE, CODE_UNUSED, CROWDED_WINDOW, DIAL_WITHIN,
+    KEEP_UNUSED_ACCEPTED, Link, STREAMS_PER_CONNECTION, transport_config,
 };
 use crate::Incoming;
 use crate::queue::Queue;
@@ -28,6 +29,10 @@ const UNPROVEN_PER_SECOND: f64 = 32.0;
 /// As many may come at once after a quiet time.
 const UNPROVEN_AT_ONCE: f64 = 64.0;
 
+/// Connections that get a wide window. Those beyond them get a narrow one: what
+/// all of them may have on the way stays under a gigabyte.
+pub(super) const WIDE: usize = 64;
+
 /// How long a connection without streams keeps its place in a crowd.
 const KEEP_UNUSED_CROWDED: Duration = Duration::from_secs(10);
 
@@ -40,6 +45,7 @@ pub(super) async fn run(
 ) {
     let places = Arc::new(Semaphore::new(ACCEPTED_CONNECTIONS));
     let mut unproven = Allowance::new(Instant::now());
+    let narrow = Arc::new(narrow(&endpoint));
     loop {
         let dialled = tokio::select! {
             () = stop.cancelled() => return,
@@ -60,6 +66,8 @@ pub(super) async fn run(
             dialled.refuse();
             continue;
         };
+        let taken = ACCEPTED_CONNECTIONS - places.available_permits();
+        let config = (taken > WIDE).then(|| Arc::clone(&narrow));
         let incoming = Arc::clone(&incoming);
         let places = Arc::clone(&places);
         let stop = stop.clone();
@@ -67,7 +75,7 @@ pub(super) async fn run(
             let _place = place;
             let link = tokio::select! {
                 () = stop.cancelled() => return,
-                link = greet(dialled) => link,
+                link = greet(dialled, config) => link,
             };
             if let Some(link) = link {
                 serve(link, &incoming, &places, &stop).await;
@@ -103,9 +111,24 @@ impl Allowance {
     }
 }
 
+/// What connections in a crowd are told.
+fn narrow(endpoint: &iroh::Endpoint) -> ServerConfig {
+    endpoint
+        .create_server_config_builder(vec![ALPN.to_vec()])
+        .set_transport_config(transport_config(STREAMS_PER_CONNECTION, CROWDED_WINDOW))
+        .build()
+}
+
 /// The handshake, within its time.
-async fn greet(dialled: iroh::endpoint::Incoming) -> Option<Link> {
-    let accepting = dialled.accept().ok()?;
+async fn greet(
+    dialled: iroh::endpoint::Incoming,
+    config: Option<Arc<ServerConfig>>,
+) -> Option<Link> {
+    let accepting = match config {
+        Some(config) => dialled.accept_with(config),
+        None => dialled.accept(),
+    };
+    let accepting = accepting.ok()?;
     match tokio::time::timeout(DIAL_WITHIN, accepting).await {
         Ok(Ok(connection)) => Some(Link::new(connection)),
         Ok(Err(error)) => {

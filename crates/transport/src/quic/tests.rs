@@ -11,8 +11,11 @@ use market::NodeKey;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use super::accept::crowded_out;
-use super::{ACCEPTED_CONNECTIONS, DIAL_WITHIN, Endpoint, IDLE_TIMEOUT, STREAMS_PER_CONNECTION};
+use super::accept::{WIDE, crowded_out};
+use super::{
+    ACCEPTED_CONNECTIONS, CROWDED_WINDOW, DIAL_WITHIN, Endpoint, IDLE_TIMEOUT,
+    STREAMS_PER_CONNECTION,
+};
 use crate::{NodeAddr, OpenError, ReceiveError, STREAM_WITHIN, Stream};
 
 fn key(seed: u8) -> NodeKey {
@@ -218,6 +221,43 @@ async fn streams_on_a_connection_are_limited() {
         opened = near.open(&to) => drop(opened.expect("a place is free again")),
         () = accept_all => panic!("the node was closed"),
     }
+}
+
+/// Bytes of several streams' first message that the far side takes unread.
+async fn taken_unread(near: &Endpoint, far: &Endpoint) -> usize {
+    const PIECE: usize = 32 * 1024;
+    let mut taken = 0;
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        let mut stream = near.open(&address(far)).await.unwrap();
+        for _ in 0..7 {
+            let written = stream.send.write(Bytes::from(vec![0; PIECE]));
+            if timeout(Duration::from_millis(300), written).await.is_err() {
+                return taken;
+            }
+            taken += PIECE;
+        }
+        streams.push(stream);
+    }
+    taken
+}
+
+#[tokio::test]
+async fn in_a_crowd_a_connection_has_less_on_the_way() {
+    let (far, quiet) = (node(1).await, node(0xfe).await);
+    let near = node(2).await;
+    assert_eq!(taken_unread(&near, &quiet).await, 8 * 7 * 32 * 1024);
+
+    let mut crowd = Vec::new();
+    for seed in 3..3 + u8::try_from(WIDE).unwrap() {
+        let one = node(seed).await;
+        let carried = stream(&one, &far).await;
+        crowd.push((one, carried));
+    }
+    let late = node(0xff).await;
+    let taken = taken_unread(&late, &far).await;
+    let window = usize::try_from(CROWDED_WINDOW).unwrap();
+    assert!((window / 2..=window).contains(&taken), "{taken}");
 }
 
 #[tokio::test]
