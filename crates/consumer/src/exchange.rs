@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::paths::{Carrier, Way};
 use bytes::Bytes;
 use market::{
     Address, BEGIN_WITHIN, Buying, BuyingError, ChannelTerms, InputBound, LAST_VOUCHER_WITHIN,
@@ -113,9 +114,9 @@ pub(crate) async fn begin(
     let terms = seller.terms(&candidate.offer);
     Box::pin(revive(inner, candidate)).await;
     let opening = inner.paths.open_at(seller, errand.pacing, inner.now());
-    let (channel, stream) = tokio::join!(inner.sessions.acquire(&terms), opening);
+    let (channel, way) = tokio::join!(inner.sessions.acquire(&terms), opening);
     let channel = channel.map_err(|error| Attempt::unpayable(provider, error))?;
-    let stream = stream.map_err(|error| Attempt::lost(provider, &error))?;
+    let Way { stream, guard } = way.map_err(|error| Attempt::lost(provider, &error))?;
     let channel = reconciled(inner, seller, &terms, channel).await?;
 
     let body = request.upstream_body(&candidate.offer.name);
@@ -156,6 +157,7 @@ pub(crate) async fn begin(
         pacing: errand.pacing,
         labels: inner.labels(&candidate.offer),
         candidate: candidate.clone(),
+        guard,
         channel,
         debt,
         buying,
@@ -261,6 +263,7 @@ struct Exchange {
     pacing: Pacing,
     labels: Labels,
     candidate: Candidate,
+    guard: Option<Carrier>,
     channel: Arc<Channel>,
     debt: Debt,
     buying: Buying,
@@ -310,7 +313,7 @@ impl Exchange {
             }
             Ok(Ok(_)) => Err(failed("it spoke out of turn".into())),
             Ok(Err(error)) => {
-                self.inner.paths.broke().await;
+                self.inner.paths.broke(self.guard.as_ref(), &error).await;
                 Err(Attempt::lost(provider, &error))
             }
             Err(_) => {
@@ -510,8 +513,8 @@ impl Exchange {
             Ok(Ok(None)) => {
                 return Err(self.broken("the provider closed the stream without a receipt".into()));
             }
-            Ok(Err(ReceiveError::Late { .. })) => {
-                self.inner.paths.broke().await;
+            Ok(Err(error @ ReceiveError::Late { .. })) => {
+                self.inner.paths.broke(self.guard.as_ref(), &error).await;
                 return Err(self.broken("the path failed: nothing is heard any more".into()));
             }
             Ok(Err(error)) => {

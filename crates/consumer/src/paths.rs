@@ -18,7 +18,7 @@ use store::Store;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
 use transport::describe::{DescribeError, Described, Opened, fetch};
-use transport::message::{FromRelay, Hello};
+use transport::message::{FromRelay, Hello, RelayRefusal};
 use transport::{Counters, Endpoints, Node, NodeAddr, OpenError, ReceiveError, SendError, Stream};
 
 use crate::catalog::Seller;
@@ -45,6 +45,9 @@ const TOLD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A guard that failed is not used for so long, if there is another.
 const SHUN: Duration = Duration::from_secs(20);
 
+/// A guard that is busy is not used for so long, if there is another.
+const BUSY: Duration = Duration::from_secs(5);
+
 /// Time for a guard that is suspected to say something.
 const SUSPECT_WITHIN: Duration = Duration::from_secs(2);
 
@@ -53,6 +56,20 @@ const SUSPECT_EVERY: Duration = Duration::from_secs(1);
 
 /// Tokens kept for one provider.
 const TOKENS_KEPT: usize = 64;
+
+/// A stream to a provider, and who carries it.
+pub(crate) struct Way {
+    pub(crate) stream: Stream,
+    /// None: nobody, it goes there directly.
+    pub(crate) guard: Option<Carrier>,
+}
+
+/// The guard of a stream, kept as long as that: what it carries is not cut
+/// when another takes its place.
+pub(crate) struct Carrier {
+    account: Address,
+    _node: Node,
+}
 
 /// Why a provider was not reached. Nobody signed for any of this: it says
 /// nothing about the provider.
@@ -103,7 +120,25 @@ struct Guard {
     addr: NodeAddr,
     told: Arc<Told>,
     digest: Option<B256>,
+    /// It did not answer.
     shunned_until: Option<Instant>,
+    /// It said that it is busy. It stays a guard: another would see more of us.
+    busy_until: Option<Instant>,
+}
+
+impl Guard {
+    /// How gladly it is used now: less is better.
+    fn rank(&self, now: Instant) -> (bool, bool) {
+        let is_ahead = |until: Option<Instant>| until.is_some_and(|until| now < until);
+        (is_ahead(self.shunned_until), is_ahead(self.busy_until))
+    }
+
+    fn failed(&mut self, is_busy: bool) {
+        match is_busy {
+            true => self.busy_until = Some(Instant::now() + BUSY),
+            false => self.shunned_until = Some(Instant::now() + SHUN),
+        }
+    }
 }
 
 struct State {
@@ -209,8 +244,8 @@ impl Paths {
         })
     }
 
-    /// A stream to a seller, sealed to its key; nothing went out yet.
-    pub(crate) async fn open(&self, seller: &Seller, now: Timestamp) -> Result<Stream, PathError> {
+    /// A way to a seller, sealed to its key; nothing went out yet.
+    pub(crate) async fn open(&self, seller: &Seller, now: Timestamp) -> Result<Way, PathError> {
         self.open_at(seller, self.pacing, now).await
     }
 
@@ -220,37 +255,46 @@ impl Paths {
         seller: &Seller,
         pacing: Pacing,
         now: Timestamp,
-    ) -> Result<Stream, PathError> {
+    ) -> Result<Way, PathError> {
         let key = seller.key.as_deref().ok_or_else(|| PathError::Key {
             problem: seller
                 .problem
                 .clone()
                 .unwrap_or_else(|| "it has none".into()),
         })?;
-        let mut stream = match self.network {
-            Network::Direct => self.direct().await?.open(&seller.node_addr()).await?,
+        let mut way = match self.network {
+            Network::Direct => Way {
+                stream: self.direct().await?.open(&seller.node_addr()).await?,
+                guard: None,
+            },
             Network::Oblivious => self.through_guard(seller.node).await?,
         };
         let sealed = seal::ask(key, key.strongest(), pacing, now)?;
-        stream.seal(self.token(seller.address), sealed)?;
-        Ok(stream)
+        way.stream.seal(self.token(seller.address), sealed)?;
+        Ok(way)
     }
 
     async fn direct(&self) -> Result<&Node, transport::BindError> {
         self.direct.get_or_try_init(|| self.endpoints.fresh()).await
     }
 
-    async fn through_guard(&self, to: NodeId) -> Result<Stream, PathError> {
+    async fn through_guard(&self, to: NodeId) -> Result<Way, PathError> {
         let mut failed = PathError::NoGuard;
         for guard in self.usable() {
             match guard.node.open(&guard.addr).await {
                 Ok(mut stream) => {
                     stream.through(to)?;
-                    return Ok(stream);
+                    return Ok(Way {
+                        stream,
+                        guard: Some(Carrier {
+                            account: guard.account,
+                            _node: guard.node,
+                        }),
+                    });
                 }
                 Err(error) => {
                     debug!(%error, "a guard does not answer");
-                    self.shun(guard.account);
+                    self.failed(guard.account, false);
                     failed = error.into();
                 }
             }
@@ -262,15 +306,14 @@ impl Paths {
     fn usable(&self) -> Vec<Guard> {
         let mut guards = self.state().guards.clone();
         let now = Instant::now();
-        guards.sort_by_key(|guard| guard.shunned_until.is_some_and(|until| now < until));
+        guards.sort_by_key(|guard| guard.rank(now));
         guards
     }
 
-    fn shun(&self, account: Address) {
-        let until = Instant::now() + SHUN;
+    fn failed(&self, account: Address, is_busy: bool) {
         for guard in &mut self.state().guards {
             if guard.account == account {
-                guard.shunned_until = Some(until);
+                guard.failed(is_busy);
             }
         }
     }
@@ -278,9 +321,11 @@ impl Paths {
     /// The way to a provider broke. Its end may be silent, or what carried: the
     /// guards are asked for a word, and who has none is not the first choice
     /// for a while. Without that question any provider could drive a consumer
-    /// from its guards.
-    pub(crate) async fn broke(&self) {
-        if self.network == Network::Direct {
+    /// from its guards. A guard that says that it is busy needs no question.
+    pub(crate) async fn broke(&self, guard: Option<&Carrier>, error: &ReceiveError) {
+        let Some(guard) = guard else { return };
+        if is_busy(error) {
+            self.failed(guard.account, true);
             return;
         }
         let mut asked_at = self.suspecting.lock().await;
@@ -290,7 +335,8 @@ impl Paths {
         let asked = self.usable().into_iter().map(|guard| async move {
             match timeout(SUSPECT_WITHIN, ask(&guard)).await {
                 Ok(Ok(_)) => {}
-                Ok(Err(_)) | Err(_) => self.shun(guard.account),
+                Ok(Err(error)) => self.failed(guard.account, error.is_busy()),
+                Err(_) => self.failed(guard.account, false),
             }
         });
         futures_util::future::join_all(asked).await;
@@ -412,7 +458,7 @@ impl Paths {
                 Ok(None) => {}
                 Err(error) => {
                     debug!(%error, "a guard tells nothing");
-                    guard.shunned_until = Some(Instant::now() + SHUN);
+                    guard.failed(error.is_busy());
                 }
             }
         }
@@ -547,6 +593,7 @@ impl Paths {
             told: Arc::default(),
             digest: None,
             shunned_until: None,
+            busy_until: None,
         };
         // Once for the handshake, once for the time.
         if let Some((told, digest)) = ask(&guard).await? {
@@ -600,6 +647,16 @@ enum TellError {
     Receive(#[from] ReceiveError),
 }
 
+impl TellError {
+    fn is_busy(&self) -> bool {
+        matches!(self, Self::Receive(error) if is_busy(error))
+    }
+}
+
+fn is_busy(error: &ReceiveError) -> bool {
+    matches!(error, ReceiveError::Relay(RelayRefusal::Busy))
+}
+
 /// Asks a guard for what it knows; none: what it told before still stands.
 async fn ask(guard: &Guard) -> Result<Option<(Told, B256)>, TellError> {
     let mut stream = guard.node.open(&guard.addr).await?;
@@ -618,6 +675,7 @@ async fn ask(guard: &Guard) -> Result<Option<(Told, B256)>, TellError> {
             }
             Some(FromRelay::Complete { digest }) => return Ok(Some((told, digest))),
             Some(FromRelay::Unchanged) if known.is_some() => return Ok(None),
+            Some(FromRelay::Refused(refusal)) => return Err(ReceiveError::Relay(refusal).into()),
             _ => return Err(TellError::OutOfTurn),
         }
     }

@@ -191,7 +191,7 @@ async fn fetch(
     now: Timestamp,
 ) -> Result<bool, ReconcileError> {
     for _ in 0..RECONCILE_ROUNDS {
-        let mut stream = paths.open(seller, now).await?;
+        let mut stream = paths.open(seller, now).await?.stream;
         let after = channel.purse(|purse| purse.sequence());
         failpoint::hit("consumer.reconcile.wished");
         let ask = ReceiptsAsk::sign(channel.id, after, channel.hot_key()?);
