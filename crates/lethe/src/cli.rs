@@ -400,6 +400,9 @@ pub(crate) struct Relay {
     /// Where the node listens (QUIC, UDP).
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     pub(crate) listen: SocketAddr,
+    /// Streams that begin in a second before each peer has only its share of as many.
+    #[arg(long, value_name = "N", default_value_t = relay::STREAMS_PER_SECOND)]
+    pub(crate) streams_per_second: usize,
     /// Print one line of JSON when ready, and nothing else.
     #[arg(long)]
     pub(crate) json: bool,

@@ -47,11 +47,13 @@ pub(crate) enum RelayError {
 
 /// Opens a relay's keys, registers it, and carries. `endpoint`: where its
 /// description is to be served; none: where it was before, if that is free.
+/// `per_second`: streams that begin in a second before each peer has its share.
 pub(crate) async fn carry(
     place: &Place,
     name: &str,
     endpoint: Option<SocketAddr>,
     bind: SocketAddr,
+    per_second: usize,
 ) -> Result<Relaying, RelayError> {
     let wallet = Arc::new(place.keys.wallet(name).map_err(PlaceError::from)?);
     let node_key = Arc::new(place.keys.node(name).map_err(PlaceError::from)?);
@@ -72,7 +74,10 @@ pub(crate) async fn carry(
         node: node.clone(),
         wallet,
         node_key,
-        config: Config::at(bound.to_string(), refresh),
+        config: Config {
+            streams_per_second: per_second,
+            ..Config::at(bound.to_string(), refresh)
+        },
         listener,
         clock: clock::wall(),
     };

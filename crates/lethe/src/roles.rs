@@ -252,7 +252,9 @@ pub(crate) async fn relay(args: cli::Relay) -> Result<(), RoleError> {
     let network = Network::by_name(&args.network.network, args.network.unaudited)?;
     let folder = Folder::take(args.data.folder)?;
     let place = Place::new(folder, network, args.network.rpc_url)?;
-    let relaying = carry(&place, "relay", Some(args.endpoint), args.listen).await?;
+    let endpoint = Some(args.endpoint);
+    let per_second = args.streams_per_second;
+    let relaying = carry(&place, "relay", endpoint, args.listen, per_second).await?;
     let (address, endpoint) = (relaying.address, relaying.endpoint);
     match args.json {
         true => output::json(&json!({ "relay": address, "endpoint": endpoint.to_string() })),

@@ -219,7 +219,7 @@ impl Market {
         for name in RELAYS {
             progress.step(&format!("relay {name}"));
             let bind = SocketAddr::from(([127, 0, 0, 1], 0));
-            let relay = carry(&place, name, None, bind).await?;
+            let relay = carry(&place, name, None, bind, relay::STREAMS_PER_SECOND).await?;
             relay.relay.refresh().await?;
             relaying.push(relay);
         }

@@ -8,8 +8,9 @@
 
 mod counters;
 mod directory;
+mod shares;
 mod shell;
 mod stream;
 
 pub use counters::Counts;
-pub use shell::{CAPABILITY, Clock, Config, Deps, Relay, StartError, Watch};
+pub use shell::{CAPABILITY, Clock, Config, Deps, Relay, STREAMS_PER_SECOND, StartError, Watch};

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use market::{Ledger, LedgerError, NodeKey, Record, Timestamp, WalletKey};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
@@ -15,10 +16,15 @@ use transport::{Node, door};
 
 use crate::counters::{Counters, Counts};
 use crate::directory::{self, Directory};
-use crate::stream::{Peers, serve};
+use crate::shares::Shares;
+use crate::stream::{Peers, serve, turn_away};
 
 /// What a relay's record names among its capabilities.
 pub const CAPABILITY: &str = "relay";
+
+/// Streams that begin in a second before each peer has only its share, if
+/// nothing else is said.
+pub const STREAMS_PER_SECOND: usize = 2000;
 
 /// For how long its own record is good.
 const RECORD_GOOD_S: u64 = 600;
@@ -40,6 +46,8 @@ pub struct Config {
     pub streams: usize,
     /// Of those, by one peer.
     pub streams_per_peer: usize,
+    /// Streams that begin in a second before each peer has only its share.
+    pub streams_per_second: usize,
     /// Bytes each way in one stream.
     pub bytes_per_stream: u64,
     /// A stream on which nothing moves for so long is given up.
@@ -56,6 +64,7 @@ impl Config {
             addresses: vec![],
             streams: 4096,
             streams_per_peer: 256,
+            streams_per_second: STREAMS_PER_SECOND,
             bytes_per_stream: 256 * 1024 * 1024,
             idle: Duration::from_secs(60),
             refresh,
@@ -237,10 +246,15 @@ fn spawn(
 
 async fn accept(inner: Arc<Inner>, tasks: TaskTracker, stop: CancellationToken) {
     let turns = Arc::new(Semaphore::new(inner.config.streams));
+    let mut shares = Shares::new(inner.config.streams_per_second, Instant::now());
     while let Ok(turn) = Arc::clone(&turns).acquire_owned().await {
         let Some(incoming) = inner.node.accept().await else {
             return;
         };
+        if !shares.take(incoming.peer, Instant::now()) {
+            turn_away(&inner, incoming);
+            continue;
+        }
         let inner = Arc::clone(&inner);
         spawn(&tasks, &stop, async move {
             serve(&inner, incoming, turn).await;

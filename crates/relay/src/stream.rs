@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use market::NodeId;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
@@ -66,6 +67,19 @@ pub(crate) async fn serve(inner: &Inner, incoming: Incoming, _turn: OwnedSemapho
         // Nothing is sealed to a relay.
         Ok(Some(Hello::Sealed { .. }) | None) | Err(_) => inner.counters.malformed(),
     }
+}
+
+/// Refuses a stream before it says what it is for, at once or not at all: who
+/// does not take a word now is told by the stream's end.
+pub(crate) fn turn_away(inner: &Inner, incoming: Incoming) {
+    // Kept until then: who is told to stop sending might not read why.
+    let Stream {
+        mut send,
+        receive: _unread,
+    } = incoming.stream;
+    inner.counters.refused(RelayRefusal::Busy);
+    let refused = FromRelay::Refused(RelayRefusal::Busy);
+    let _ = last(&mut send, &refused).now_or_never();
 }
 
 async fn relay(inner: &Inner, peer: NodeId, to: NodeId, mut near: Stream) {

@@ -20,6 +20,7 @@ mod paying;
 mod process;
 mod pseudonyms;
 mod refusals;
+mod relays;
 mod secrets;
 mod silence;
 mod surroundings;
