@@ -32,6 +32,8 @@ from cpu_per_token import MODEL, SETTLE_S, Town, cpu_s
 PAID = (8, 1000, 50)
 KEYS = 1000
 JUNK_PER_SECOND = 20_000
+# The smallest size of a sealed request, and less than one.
+JUNK_BYTES = (2048, 64)
 HALF_OPEN = 50_000
 ATTACK_S = 20
 SMALL_MB_MAX = 300
@@ -128,7 +130,7 @@ def small(town, carrier, flood):
     relay_at = town.relays_at[carrier]
     print("               p50      p99      max    relay  provider   the attackers say")
     peaks = [row(town, carrier, "in peace", [], 0, paid)]
-    junk = attack([flood, "junk", relay_at, town.provider_at, KEYS // 10, JUNK_PER_SECOND // 10, ATTACK_S])
+    junk = attack([flood, "junk", relay_at, town.provider_at, KEYS // 10, JUNK_PER_SECOND // 10, ATTACK_S, JUNK_BYTES[0]])
     peaks.append(row(town, carrier, "junk", [junk], 5, paid))
     half = attack([flood, "half-open", relay_at, HALF_OPEN // 10 // ATTACK_S, ATTACK_S])
     peaks.append(row(town, carrier, "half-open", [half], 0, paid))
@@ -154,9 +156,10 @@ def main():
         row(town, carrier, "in peace", [], 0)
         row(town, carrier, "control", [burner() for _ in range(cores)], 0)
         # Dialling with a thousand keys takes its time; the streams begin when it is over.
-        junk = attack([flood, "junk", relay_at, town.provider_at, KEYS, JUNK_PER_SECOND, 2 * ATTACK_S])
-        row(town, carrier, "junk", [junk], 25)
-        row(town, carrier, "after it", [], 1)
+        for size in JUNK_BYTES:
+            junk = attack([flood, "junk", relay_at, town.provider_at, KEYS, JUNK_PER_SECOND, 2 * ATTACK_S, size])
+            row(town, carrier, f"junk, {size} B", [junk], 25)
+            row(town, carrier, "after it", [], 1)
         half = attack([flood, "half-open", relay_at, HALF_OPEN // ATTACK_S, ATTACK_S])
         row(town, carrier, "half-open", [half], 0)
         row(town, carrier, "after it", [], 1)

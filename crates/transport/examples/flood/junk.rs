@@ -23,15 +23,14 @@ const DIAL_AT_ONCE: usize = 32;
 /// Between two bursts of a node; a burst is all that is due by then.
 const BURST_EVERY: Duration = Duration::from_millis(200);
 
-/// The lowest rung of the ladder of requests.
-const REQUEST_BYTES: usize = 2048;
-
 pub(crate) struct Attack {
     pub(crate) relay: NodeAddr,
     pub(crate) to: NodeId,
     pub(crate) keys: u32,
     pub(crate) per_second: u32,
     pub(crate) lasts: Duration,
+    /// Of noise in each.
+    pub(crate) bytes: usize,
 }
 
 #[derive(Default)]
@@ -105,7 +104,7 @@ async fn junk(node: &Node, attack: &Attack) -> Result<(), Failure> {
     let mut stream = node.open(&attack.relay).await?;
     stream.through(attack.to)?;
     stream.send.send(&Hello::Sealed { token: None }).await?;
-    let mut noise = vec![0; REQUEST_BYTES];
+    let mut noise = vec![0; attack.bytes];
     rand::rng().fill_bytes(&mut noise);
     stream.send.write(Bytes::from(noise)).await?;
     stream.send.finish().await?;

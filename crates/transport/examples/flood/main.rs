@@ -1,8 +1,9 @@
 //! Attacks a relay on this machine, for `bench/flood.py`. For one's own relay only.
 //!
-//! * `flood junk RELAY PROVIDER KEYS PER_SECOND SECONDS`: as many nodes, each
-//!   with a key of its own, open streams through the relay to the provider and
-//!   send what looks like a sealed request and is noise;
+//! * `flood junk RELAY PROVIDER KEYS PER_SECOND SECONDS BYTES`: as many nodes,
+//!   each with a key of its own, open streams through the relay to the provider
+//!   and send noise of so many bytes in place of a sealed request (2048: its
+//!   smallest size);
 //! * `flood half-open RELAY PER_SECOND SECONDS`: first packets of handshakes,
 //!   from many ports, that never go on.
 //!
@@ -37,13 +38,14 @@ async fn main() -> Result<(), Failure> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let said = match args[..] {
-        ["junk", relay, provider, keys, per_second, seconds] => {
+        ["junk", relay, provider, keys, per_second, seconds, bytes] => {
             let attack = junk::Attack {
                 relay: described(relay).await?,
                 to: described(provider).await?.id,
                 keys: keys.parse()?,
                 per_second: per_second.parse()?,
                 lasts: Duration::from_secs(seconds.parse()?),
+                bytes: bytes.parse()?,
             };
             junk::run(attack).await?
         }
@@ -53,7 +55,7 @@ async fn main() -> Result<(), Failure> {
         }
         _ => {
             return Err(
-                "usage: flood junk RELAY PROVIDER KEYS PER_SECOND SECONDS | \
+                "usage: flood junk RELAY PROVIDER KEYS PER_SECOND SECONDS BYTES | \
                         half-open RELAY PER_SECOND SECONDS"
                     .into(),
             );
