@@ -12,7 +12,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::json::{self, Elements, Fields};
+use crate::json::{Elements, Fields};
+use crate::object::Object;
 
 /// The longest body that is read.
 pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
@@ -53,19 +54,12 @@ pub struct ChatRequest {
 impl ChatRequest {
     /// Reads a request, or says what is wrong with it.
     pub fn parse(body: Bytes) -> Result<Self, BadRequest> {
-        if body.len() > MAX_BODY_BYTES {
-            let problem = format!("{} bytes; at most {MAX_BODY_BYTES} are allowed", body.len());
-            return Err(BadRequest::new(BadRequest::BODY, problem));
-        }
-        let whole = |problem: String| BadRequest::new(BadRequest::BODY, problem);
-        let text = json::check(&body).map_err(|error| whole(error.to_string()))?;
-        let fields: Fields<'_> = serde_json::from_str(text)
-            .map_err(|error| whole(format!("not a JSON object: {error}")))?;
-        let known = rules::check(&fields)?;
+        let request = Object::whole(&body)?;
+        let known = rules::check(&request)?;
         let slice = |(name, value): (String, &serde_json::value::RawValue)| {
             (name, body.slice_ref(value.get().as_bytes()))
         };
-        let fields = fields.0.into_iter().map(slice).collect();
+        let fields = request.into_fields().into_iter().map(slice).collect();
         Ok(Self {
             body,
             fields,
@@ -240,14 +234,14 @@ impl ChatRequest {
 }
 
 /// Adds a field to an object that is being written; the first one opens it.
-fn put_field(out: &mut BytesMut, name: &str, value: &[u8]) {
+pub(crate) fn put_field(out: &mut BytesMut, name: &str, value: &[u8]) {
     out.put_u8(if out.is_empty() { b'{' } else { b',' });
     out.put_slice(&quoted(name));
     out.put_u8(b':');
     out.put_slice(value);
 }
 
-fn quoted(text: &str) -> Vec<u8> {
+pub(crate) fn quoted(text: &str) -> Vec<u8> {
     serde_json::to_vec(text).expect("a string is always JSON")
 }
 

@@ -10,6 +10,7 @@ mod body;
 mod chat;
 mod identity;
 mod json;
+mod object;
 mod scan;
 mod seam;
 pub mod sse;
