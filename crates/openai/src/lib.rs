@@ -1,5 +1,6 @@
 //! The OpenAI dialect: chat requests and their faults, chunks of an answer,
-//! server-sent events, error bodies.
+//! server-sent events, error bodies; and other dialects, translated to it and
+//! from it ([`dialect`]).
 //!
 //! Pure: bytes in, bytes out. Nothing here knows a socket or a clock, so both
 //! sides of the market and the gateway read and write the same dialect from
@@ -8,6 +9,7 @@
 mod aggregate;
 mod body;
 mod chat;
+pub mod dialect;
 mod identity;
 mod json;
 mod object;
@@ -20,5 +22,5 @@ pub use body::{ErrorBody, ErrorDetail, ErrorKind, ModelCard, ModelList};
 pub use chat::{BadRequest, ChatRequest, MAX_BODY_BYTES};
 pub use identity::with_identity;
 pub use json::{MAX_DEPTH, MAX_ELEMENTS, MAX_FIELDS};
-pub use scan::{ChunkFacts, ScanError, Usage, scan};
+pub use scan::{ChunkFacts, ScanError, Usage, created, scan};
 pub use seam::{OVERLAP_BYTES_MIN, PARTIAL_BYTES_MAX, Partial, Resumed, Seam, UnresumableError};

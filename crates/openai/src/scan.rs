@@ -54,6 +54,16 @@ pub fn scan(json: &[u8]) -> Result<ChunkFacts, ScanError> {
     })
 }
 
+/// When an answer began, in seconds since 1970, as a chunk of it says.
+pub fn created(json: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Created {
+        created: Option<u64>,
+    }
+
+    parse_object::<Created>(json).ok()?.created
+}
+
 /// Derived readers take an array for an object; a chunk is never one.
 pub(crate) fn parse_object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, ScanError> {
     if json.trim_ascii_start().starts_with(b"[") {
@@ -73,13 +83,13 @@ struct Chunk {
 }
 
 #[derive(Deserialize)]
-struct UsageFields {
+pub(crate) struct UsageFields {
     prompt_tokens: Option<u32>,
     completion_tokens: Option<u32>,
 }
 
 impl UsageFields {
-    fn complete(self) -> Option<Usage> {
+    pub(crate) fn complete(self) -> Option<Usage> {
         Some(Usage {
             prompt_tokens: self.prompt_tokens?,
             completion_tokens: self.completion_tokens?,

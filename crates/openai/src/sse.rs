@@ -235,6 +235,14 @@ pub fn encode_into(json: &[u8], out: &mut BytesMut) {
     out.put_slice(b"\n\n");
 }
 
+/// Appends an event of this name that carries a JSON text.
+pub fn named_into(name: &str, json: &[u8], out: &mut BytesMut) {
+    out.put_slice(b"event: ");
+    put_line(name.as_bytes(), out);
+    out.put_u8(b'\n');
+    encode_into(json, out);
+}
+
 /// Appends a comment, which clients skip.
 pub fn comment_into(text: &str, out: &mut BytesMut) {
     out.put_slice(b": ");

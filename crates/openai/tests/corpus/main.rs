@@ -5,5 +5,6 @@
 
 mod answers;
 mod chunks;
+mod dialects;
 mod events;
 mod requests;
