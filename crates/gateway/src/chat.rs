@@ -1,4 +1,5 @@
 //! `POST /v1/chat/completions`: one request, from its body to its answer.
+//! Requests of other dialects go the same way, translated at both ends.
 //!
 //! The status is decided once the first piece is there: until then a failure
 //! is an error with a status of its own, afterwards an error within the
@@ -15,7 +16,9 @@ use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use market::{Demand, DemandError};
-use openai::{Aggregate, AggregateError, ChatRequest};
+use openai::dialect::{self, Opening, Translator};
+use openai::{Aggregate, BadRequest, ChatRequest, Usage};
+use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
@@ -24,7 +27,7 @@ use crate::body::{self, Place};
 use crate::fault::Fault;
 use crate::gate::{Front, Shop};
 use crate::metrics::Ending;
-use crate::stream::Events;
+use crate::stream::{Events, Telling};
 
 const REQUEST: HeaderName = HeaderName::from_static("x-lethe-request");
 const PROVIDER: HeaderName = HeaderName::from_static("x-lethe-provider");
@@ -41,21 +44,71 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 /// A body up to this length is parsed in well under a millisecond.
 const PARSED_INLINE_BYTES: usize = 64 * 1024;
 
-/// Answers one request.
+/// A request that was read, and how its answer is told.
+pub(crate) struct Asked {
+    pub(crate) chat: ChatRequest,
+    /// None: as it comes.
+    pub(crate) translator: Option<Translator>,
+}
+
+/// A request that is being answered: its body is read.
+pub(crate) struct Received {
+    pub(crate) body: Bytes,
+    pub(crate) place: Place,
+    begun: Instant,
+    conditions: Conditions,
+}
+
+/// `POST /v1/chat/completions`
 pub(crate) async fn complete<M: Market>(
     State(shop): State<Shop<M>>,
     request: Request,
 ) -> Result<Response, Fault> {
-    let front = &shop.front;
+    let received = receive(&shop.front, request).await?;
+    let chat = parse(received.body.clone(), ChatRequest::parse).await?;
+    let asked = Asked {
+        chat,
+        translator: None,
+    };
+    answer(shop, received, asked).await
+}
+
+/// Reads the headers and the body of a request.
+pub(crate) async fn receive(front: &Front, request: Request) -> Result<Received, Fault> {
     let begun = Instant::now();
     let conditions = conditions(&request)?;
     let (body, place) =
         body::read(request.into_body(), &front.room, &front.settings.limits).await?;
-    let request = parse(body).await?;
+    Ok(Received {
+        body,
+        place,
+        begun,
+        conditions,
+    })
+}
+
+/// Answers one request.
+pub(crate) async fn answer<M: Market>(
+    shop: Shop<M>,
+    received: Received,
+    asked: Asked,
+) -> Result<Response, Fault> {
+    let front = &shop.front;
+    let Received {
+        place,
+        begun,
+        conditions,
+        ..
+    } = received;
+    let Asked {
+        chat: request,
+        translator,
+    } = asked;
     let permit = Arc::clone(&front.answers)
         .try_acquire_owned()
         .map_err(|_| too_many(front))?;
     let (stream, include_usage) = (request.stream(), request.include_usage());
+    let model = request.model().to_owned();
 
     let begin = async {
         let mut answer = shop
@@ -78,8 +131,13 @@ pub(crate) async fn complete<M: Market>(
         (LABELS, header(answer.labels())),
     ];
     let route = answer.route().map(|route| [(ROUTE, header(route))]);
+    let translation = translator.map(|translator| {
+        let opening = opening(&answer.request().to_string(), model, &first);
+        (translator, opening)
+    });
     if stream {
-        let events = Events::new(answer, first, include_usage, delivery);
+        let telling = Telling::new(include_usage, translation);
+        let events = Events::new(answer, first, telling, delivery);
         return Ok((
             names,
             AppendHeaders(route.into_iter().flatten()),
@@ -88,7 +146,7 @@ pub(crate) async fn complete<M: Market>(
             .into_response());
     }
     let whole = tokio::select! {
-        whole = whole(answer, first, delivery) => whole?,
+        whole = whole(answer, first, translation, delivery) => whole?,
         () = front.cut.cancelled() => return Err(Fault::stopping()),
     };
     let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
@@ -101,12 +159,29 @@ pub(crate) async fn complete<M: Market>(
         .into_response())
 }
 
+/// What a translator has to know of an answer. The market has no clock of its
+/// own here: an answer's time is the one that its first chunk tells.
+fn opening(request: &str, model: String, first: &Piece) -> Opening {
+    let created = match first {
+        Piece::Chunk(json) => openai::created(json),
+        Piece::End(_) => None,
+    };
+    Opening {
+        request: request.trim_start_matches("0x").to_owned(),
+        model,
+        created: created.unwrap_or(0),
+    }
+}
+
 /// Reads the request; a long one where it keeps nobody else waiting.
-async fn parse(body: Bytes) -> Result<ChatRequest, Fault> {
+pub(crate) async fn parse<T: Send + 'static>(
+    body: Bytes,
+    read: impl FnOnce(Bytes) -> Result<T, BadRequest> + Send + 'static,
+) -> Result<T, Fault> {
     let parsed = if body.len() <= PARSED_INLINE_BYTES {
-        ChatRequest::parse(body)
+        read(body)
     } else {
-        let parsed = tokio::task::spawn_blocking(|| ChatRequest::parse(body)).await;
+        let parsed = tokio::task::spawn_blocking(|| read(body)).await;
         parsed.map_err(|_| Fault::stopping())?
     };
     parsed.map_err(|bad| Fault::from(&bad))
@@ -174,10 +249,7 @@ fn header(value: impl std::fmt::Display) -> HeaderValue {
 
 fn streamed<A: Running>(events: Events<A>) -> Response {
     let headers = [
-        (
-            CONTENT_TYPE,
-            HeaderValue::from_static("text/event-stream; charset=utf-8"),
-        ),
+        (CONTENT_TYPE, HeaderValue::from_static(events.media_type())),
         (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         // Proxies that hold answers back would undo the streaming.
         (ACCEL_BUFFERING, HeaderValue::from_static("no")),
@@ -185,22 +257,61 @@ fn streamed<A: Running>(events: Events<A>) -> Response {
     (headers, Body::new(events)).into_response()
 }
 
+/// An answer in one piece, while it comes.
+enum Whole {
+    Chat(Box<Aggregate>),
+    Translated(Box<(Translator, Opening)>),
+}
+
+impl Whole {
+    fn push(&mut self, json: &[u8]) -> Result<(), Fault> {
+        match self {
+            Self::Chat(aggregate) => aggregate.push(json).map_err(|error| unusable(&error)),
+            Self::Translated(translation) => {
+                let kept = translation.0.keep(json);
+                kept.map_err(|error| unusable(&error))
+            }
+        }
+    }
+
+    /// As one JSON text, with what it cost.
+    fn finish(self, summary: &Summary) -> Result<Vec<u8>, Fault> {
+        let whole = match self {
+            Self::Chat(aggregate) => {
+                let mut whole = aggregate.finish().map_err(|error| unusable(&error))?;
+                whole.insert("lethe".into(), json_of(summary));
+                Value::Object(whole)
+            }
+            Self::Translated(translation) => {
+                let (translator, opening) = *translation;
+                let whole = translator.whole(&opening, &ending(summary));
+                whole.map_err(|error| unusable(&error))?
+            }
+        };
+        Ok(serde_json::to_vec(&whole).expect("a JSON value is always JSON"))
+    }
+}
+
 /// The whole answer as one JSON text, with what it cost.
 async fn whole<A: Running>(
     mut answer: A,
     first: Piece,
+    translation: Option<(Translator, Opening)>,
     mut delivery: Delivery,
 ) -> Result<Vec<u8>, Fault> {
-    let mut aggregate = Aggregate::new();
+    let mut whole = match translation {
+        None => Whole::Chat(Box::default()),
+        Some(translation) => Whole::Translated(Box::new(translation)),
+    };
     let mut piece = first;
     let summary = loop {
         match piece {
             Piece::End(summary) => break summary,
             Piece::Chunk(json) => {
                 delivery.chunk();
-                if let Err(error) = aggregate.push(&json) {
+                if let Err(fault) = whole.push(&json) {
                     delivery.ended(Ending::Broken);
-                    return Err(unusable(&error));
+                    return Err(fault);
                 }
             }
         }
@@ -214,13 +325,27 @@ async fn whole<A: Running>(
     };
     drop(answer);
     delivery.complete(&summary);
-    let mut whole = aggregate.finish().map_err(|error| unusable(&error))?;
-    let receipt = serde_json::to_value(&summary).expect("a summary has only string keys");
-    whole.insert("lethe".into(), receipt);
-    Ok(serde_json::to_vec(&whole).expect("a JSON value is always JSON"))
+    whole.finish(&summary)
 }
 
-fn unusable(error: &AggregateError) -> Fault {
+fn json_of(summary: &Summary) -> Value {
+    serde_json::to_value(summary).expect("a summary has only string keys")
+}
+
+/// What a translator has to know of an answer's end.
+pub(crate) fn ending(summary: &Summary) -> dialect::Ending {
+    dialect::Ending {
+        billed: Usage {
+            prompt_tokens: summary.input_tokens,
+            completion_tokens: summary.output_tokens,
+        },
+        ttft_ms: summary.ttft_ms,
+        duration_ms: summary.duration_ms,
+        summary: json_of(summary),
+    }
+}
+
+pub(crate) fn unusable(error: &dyn std::error::Error) -> Fault {
     let message = format!("the provider's answer cannot be put together: {error}; try again");
     Fault::new(StatusCode::BAD_GATEWAY, "provider_failed", message)
 }

@@ -194,6 +194,8 @@ impl IntoResponse for Fault {
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, seconds.into());
         }
+        // For a route whose clients expect other errors.
+        response.extensions_mut().insert(self);
         response
     }
 }

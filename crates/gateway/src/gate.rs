@@ -16,7 +16,7 @@ use crate::body::Room;
 use crate::fault::Fault;
 use crate::metrics::Metrics;
 use crate::settings::{ApiKey, Settings};
-use crate::{chat, guard, models, server};
+use crate::{chat, dialects, guard, models, server};
 
 /// What all requests share, whoever answers them.
 pub(crate) struct Front {
@@ -94,6 +94,18 @@ impl Gateway {
         };
         let behind_key = Router::new()
             .route("/v1/chat/completions", post(chat::complete::<M>))
+            .route("/v1/completions", post(dialects::completions::<M>))
+            .route("/v1/responses", post(dialects::responses::<M>))
+            .route("/v1/messages", post(dialects::messages::<M>))
+            .route(
+                "/v1/messages/count_tokens",
+                post(dialects::count_tokens::<M>),
+            )
+            .route("/api/chat", post(dialects::ollama_chat::<M>))
+            .route("/api/generate", post(dialects::ollama_generate::<M>))
+            .route("/api/tags", get(dialects::ollama_tags::<M>))
+            .route("/api/show", post(dialects::ollama_show::<M>))
+            .route("/api/version", get(dialects::ollama_version))
             .route("/v1/models", get(models::list::<M>))
             .route("/v1/models/{*name}", get(models::one::<M>))
             .route("/metrics", get(models::metrics::<M>))
@@ -137,14 +149,15 @@ impl Gateway {
             .method_not_allowed_fallback(wrong_method)
             .layer(from_fn_with_state(Arc::clone(&front), guard::page))
             .layer(from_fn_with_state(Arc::clone(&front), guard::count))
-            .layer(from_fn(guard::name));
+            .layer(from_fn(guard::name))
+            .layer(from_fn(dialects::errors));
         server::serve(listener, routes, front, stop).await;
     }
 }
 
 async fn unknown_route(method: Method, uri: Uri) -> Fault {
     let message = format!(
-        "no route {method} {}; there are POST /v1/chat/completions, GET /v1/models, /healthz, /readyz, /metrics",
+        "no route {method} {}; there are POST /v1/chat/completions, /v1/completions, /v1/responses, /v1/messages, /api/chat, /api/generate, GET /v1/models, /api/tags, /healthz, /readyz, /metrics",
         uri.path().chars().take(100).collect::<String>()
     );
     Fault::new(StatusCode::NOT_FOUND, "unknown_route", message)

@@ -1,4 +1,4 @@
-//! The HTTP edge: the OpenAI dialect, keys, health, metrics.
+//! The HTTP edge: the OpenAI dialect and others, keys, health, metrics.
 //!
 //! A request comes in over [`serve`](Gateway::serve)'s own accept loop, passes
 //! the guards (host, origin, key), is read within limits, and goes to the
@@ -9,6 +9,7 @@
 mod behind;
 mod body;
 mod chat;
+mod dialects;
 mod fault;
 mod gate;
 mod guard;

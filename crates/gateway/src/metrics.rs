@@ -19,6 +19,10 @@ const MAX_TOKENS: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Route {
     Chat,
+    Completions,
+    Responses,
+    Messages,
+    Ollama,
     Models,
     Health,
     Metrics,
@@ -29,6 +33,12 @@ impl Route {
     pub(crate) fn of(path: &str) -> Self {
         match path {
             "/v1/chat/completions" => Self::Chat,
+            "/v1/completions" => Self::Completions,
+            "/v1/responses" => Self::Responses,
+            "/v1/messages" | "/v1/messages/count_tokens" => Self::Messages,
+            "/api/chat" | "/api/generate" | "/api/tags" | "/api/show" | "/api/version" => {
+                Self::Ollama
+            }
             "/healthz" | "/readyz" => Self::Health,
             "/metrics" => Self::Metrics,
             path if path.starts_with("/v1/models") => Self::Models,
@@ -39,6 +49,10 @@ impl Route {
     fn label(self) -> &'static str {
         match self {
             Self::Chat => "chat",
+            Self::Completions => "completions",
+            Self::Responses => "responses",
+            Self::Messages => "messages",
+            Self::Ollama => "ollama",
             Self::Models => "models",
             Self::Health => "health",
             Self::Metrics => "metrics",

@@ -5,12 +5,13 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use consumer::{ModelView, OfferView};
-use http::StatusCode;
 use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
 use openai::{ModelCard, ModelList};
 use serde_json::{Value, json};
 
 use crate::behind::Market;
+use crate::dialects;
 use crate::fault::{AMBIGUOUS, Fault};
 use crate::gate::Shop;
 
@@ -24,10 +25,15 @@ const MAX_NAME: usize = 100;
 const MAX_CHOICES: usize = 20;
 
 /// `GET /v1/models`
-pub(crate) async fn list<M: Market>(State(shop): State<Shop<M>>) -> Json<ModelList> {
-    Json(ModelList::new(
-        shop.market.models().iter().map(card).collect(),
-    ))
+pub(crate) async fn list<M: Market>(State(shop): State<Shop<M>>, headers: HeaderMap) -> Response {
+    let models = shop.market.models();
+    if dialects::is_anthropic(&headers) {
+        return Json(openai::dialect::anthropic::models(
+            models.iter().map(|model| (&*model.name, model.seen_at.0)),
+        ))
+        .into_response();
+    }
+    Json(ModelList::new(models.iter().map(card).collect())).into_response()
 }
 
 /// `GET /v1/models/{name}`; names may hold slashes, and a card behind an `@`.
@@ -35,11 +41,15 @@ pub(crate) async fn one<M: Market>(
     State(shop): State<Shop<M>>,
     Path(name): Path<String>,
 ) -> Result<Json<ModelCard>, Fault> {
-    let models = shop.market.models();
+    Ok(Json(card(&meant(&shop.market.models(), &name)?)))
+}
+
+/// The one model that a name means.
+pub(crate) fn meant(models: &[ModelView], name: &str) -> Result<ModelView, Fault> {
     if let Some(model) = models.iter().find(|model| model.name == name) {
-        return Ok(Json(card(model)));
+        return Ok(model.clone());
     }
-    let meant = models.iter().filter(|model| model.is_meant_by(&name));
+    let meant = models.iter().filter(|model| model.is_meant_by(name));
     let meant: Vec<_> = meant.collect();
     let name: String = name.chars().take(MAX_NAME).collect();
     match meant.as_slice() {
@@ -51,7 +61,7 @@ pub(crate) async fn one<M: Market>(
                 message,
             ))
         }
-        [model] => Ok(Json(card(model))),
+        [model] => Ok(ModelView::clone(model)),
         several => {
             let names = several.iter().take(MAX_CHOICES);
             let names: Vec<_> = names.map(|model| model.name.as_str()).collect();

@@ -2,7 +2,8 @@
 //!
 //! Chunks are wrapped, not parsed. All that is ready goes out in one write; a
 //! quiet stream is kept open by comments. A good end is `[DONE]`, a bad one an
-//! error event and no `[DONE]`: a client is never left to guess.
+//! error event and no `[DONE]`: a client is never left to guess. In another
+//! dialect a translator says the same in its words.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -16,12 +17,13 @@ use consumer::{BrokenError, Piece, Summary};
 use futures_util::StreamExt;
 use hyper::body::Frame;
 use memchr::memmem;
+use openai::dialect::{Opening, TranslateError, Translator};
 use openai::sse;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::behind::Running;
-use crate::chat::{Delivery, silent};
+use crate::chat::{Delivery, ending, silent, unusable};
 use crate::fault::Fault;
 use crate::metrics::Ending;
 
@@ -32,12 +34,82 @@ const BATCH_BYTES: usize = 32 * 1024;
 static COUNTED: LazyLock<memmem::Finder<'static>> =
     LazyLock::new(|| memmem::Finder::new(b"\"prompt_tokens\""));
 
+/// How an answer is told.
+pub(crate) enum Telling {
+    /// As it comes.
+    Forwarded { include_usage: bool },
+    /// In another dialect.
+    Translated(Box<Translator>, Option<Opening>),
+}
+
+impl Telling {
+    pub(crate) fn new(include_usage: bool, translation: Option<(Translator, Opening)>) -> Self {
+        match translation {
+            None => Self::Forwarded { include_usage },
+            Some((translator, opening)) => Self::Translated(Box::new(translator), Some(opening)),
+        }
+    }
+
+    fn chunk(&mut self, json: &[u8], out: &mut BytesMut) -> Result<(), TranslateError> {
+        match self {
+            Self::Forwarded { include_usage } => {
+                if *include_usage || !is_only_usage(json) {
+                    sse::encode_into(json, out);
+                }
+                Ok(())
+            }
+            Self::Translated(translator, opening) => {
+                begin(translator, opening, out);
+                translator.chunk(json, out)
+            }
+        }
+    }
+
+    fn end(&mut self, summary: &Summary, out: &mut BytesMut) -> Result<(), TranslateError> {
+        match self {
+            Self::Forwarded { .. } => {
+                put_receipt(summary, out);
+                out.put_slice(&sse::DONE);
+                Ok(())
+            }
+            Self::Translated(translator, opening) => {
+                begin(translator, opening, out);
+                translator.end(&ending(summary), out)
+            }
+        }
+    }
+
+    fn fail(&mut self, fault: &Fault, out: &mut BytesMut) {
+        match self {
+            Self::Forwarded { .. } => sse::encode_into(&fault.to_json(), out),
+            Self::Translated(translator, opening) => {
+                begin(translator, opening, out);
+                translator.fail(&fault.body, out);
+            }
+        }
+    }
+
+    fn quiet(&self, out: &mut BytesMut) {
+        match self {
+            Self::Forwarded { .. } => out.put_slice(&sse::KEEP_ALIVE),
+            Self::Translated(translator, _) => translator.quiet(out),
+        }
+    }
+}
+
+/// Once, before all else.
+fn begin(translator: &mut Translator, opening: &mut Option<Opening>, out: &mut BytesMut) {
+    if let Some(opening) = opening.take() {
+        translator.begin(opening, out);
+    }
+}
+
 /// The events of one answer.
 pub(crate) struct Events<A> {
     /// None once the answer has ended: dropping it stops all work behind it.
     answer: Option<A>,
     first: Option<Piece>,
-    include_usage: bool,
+    telling: Telling,
     delivery: Delivery,
     keep_alive: Duration,
     quiet: Pin<Box<Sleep>>,
@@ -45,13 +117,13 @@ pub(crate) struct Events<A> {
 }
 
 impl<A: Running> Events<A> {
-    pub(crate) fn new(answer: A, first: Piece, include_usage: bool, delivery: Delivery) -> Self {
+    pub(crate) fn new(answer: A, first: Piece, telling: Telling, delivery: Delivery) -> Self {
         let keep_alive = delivery.front().settings.limits.keep_alive;
         let cut = delivery.front().cut.clone();
         Self {
             answer: Some(answer),
             first: Some(first),
-            include_usage,
+            telling,
             delivery,
             keep_alive,
             quiet: Box::pin(tokio::time::sleep(keep_alive)),
@@ -81,15 +153,16 @@ impl<A: Running> Events<A> {
         match piece {
             Piece::Chunk(json) => {
                 self.delivery.chunk();
-                if self.include_usage || !is_only_usage(&json) {
-                    sse::encode_into(&json, out);
+                if let Err(error) = self.telling.chunk(&json, out) {
+                    self.end_with(&unusable(&error), out);
                 }
             }
             Piece::End(summary) => {
                 self.delivery.complete(&summary);
                 self.answer = None;
-                put_receipt(&summary, out);
-                out.put_slice(&sse::DONE);
+                if let Err(error) = self.telling.end(&summary, out) {
+                    self.end_with(&unusable(&error), out);
+                }
             }
         }
     }
@@ -101,7 +174,15 @@ impl<A: Running> Events<A> {
     fn end_with(&mut self, fault: &Fault, out: &mut BytesMut) {
         self.delivery.ended(Ending::Broken);
         self.answer = None;
-        sse::encode_into(&fault.to_json(), out);
+        self.telling.fail(fault, out);
+    }
+
+    /// What the answer is, for its head.
+    pub(crate) fn media_type(&self) -> &'static str {
+        match &self.telling {
+            Telling::Forwarded { .. } => "text/event-stream; charset=utf-8",
+            Telling::Translated(translator, _) => translator.media_type(),
+        }
     }
 }
 
@@ -137,7 +218,7 @@ impl<A: Running> HttpBody for Events<A> {
             self.end_with(&Fault::stopping(), &mut out);
         }
         if out.is_empty() && self.quiet.as_mut().poll(cx).is_ready() {
-            out.put_slice(&sse::KEEP_ALIVE);
+            self.telling.quiet(&mut out);
         }
         if out.is_empty() {
             return Poll::Pending;
