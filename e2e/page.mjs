@@ -1,14 +1,23 @@
-// The dashboard in headless Chromium: its tables fill, nothing is refused by its own content policy, nothing is fetched
-// from elsewhere, and it fits a telephone. Screenshots go to E2E_OUT.
+// The dashboard in headless Chromium: an answer is had and paid, another one stopped; every page at three widths, light and
+// dark, without findings of axe, without scrolling sideways, without anything against its content policy or from
+// elsewhere; and what others wrote is shown as text. Screenshots go to E2E_OUT.
 
 import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import axe from "axe-core";
 import { chromium } from "playwright-core";
 import { apiKey, baseUrl, check, dashboardUrl } from "./check.mjs";
 
 const WAIT_MS = 20_000;
+const WIDTHS = [360, 768, 1280];
+const PAGES = ["chat", "market", "money", "providers", "settings"];
+/** So slow that one sees an answer come: bytes a second. */
+const SLOW = 400;
+const HOSTILE = `<img src=x onerror="document.title='owned'"><script>document.title='owned'</script>`;
+const QUESTION = "What is a volcano?";
+const ANSWER = "A volcano is a fissure in the earth's crust through which molten lava and gases erupt.";
 const out = process.env.E2E_OUT;
 const origin = new URL(dashboardUrl).origin;
 const flags = [
@@ -22,6 +31,7 @@ const browser = await chromium.launchPersistentContext(profile, {
   args: flags,
   viewport: { width: 1280, height: 900 },
   colorScheme: "light",
+  permissions: ["clipboard-read", "clipboard-write"],
 });
 browser.setDefaultTimeout(WAIT_MS);
 
@@ -30,6 +40,7 @@ function complaints(page) {
   const found = [];
   page.on("console", (message) => ["error", "warning"].includes(message.type()) && found.push(message.text()));
   page.on("pageerror", (error) => found.push(String(error)));
+  page.on("dialog", (dialog) => found.push(`a dialog: ${dialog.message()}`) && dialog.dismiss());
   page.on("request", (request) => {
     const { protocol, origin: from } = new URL(request.url());
     if (protocol !== "data:" && from !== origin) found.push(`asked elsewhere: ${request.url()}`);
@@ -37,6 +48,13 @@ function complaints(page) {
   return found;
 }
 
+async function told(path) {
+  const answer = await fetch(`${origin}${path}`, { headers: { authorization: `Bearer ${apiKey}` } });
+  assert.equal(answer.status, 200);
+  return answer.json();
+}
+
+/** An answer for another client than the page. */
 async function ask() {
   const answer = await fetch(`${baseUrl}/chat/completions`, {
     method: "POST",
@@ -46,54 +64,48 @@ async function ask() {
   assert.equal(answer.status, 200);
 }
 
-const section = (page, heading) => page.locator("section", { has: page.getByRole("heading", { name: heading }) });
-
-async function filled(page) {
-  await section(page, "What runs").getByText("cedar", { exact: true }).waitFor();
-  await section(page, "On offer").getByRole("row").nth(3).waitFor();
-  await section(page, "Last answers").getByRole("row").nth(1).waitFor();
-  await section(page, "Where each MOR is").getByText("every unit is accounted for").waitFor();
-}
-
 const page = await browser.newPage();
 const found = complaints(page);
+const section = (heading) => page.locator("section", { has: page.getByRole("heading", { name: heading, exact: true }) });
+const box = page.getByLabel("Your message");
+const turns = page.locator(".turn");
 
-await check("page: every table fills", async () => {
-  await ask();
+async function go(name) {
+  await page.getByRole("navigation", { name: "Pages" }).getByRole("link", { name, exact: true }).click();
+  await page.getByRole("heading", { level: 1, name, exact: true }).waitFor();
+}
+
+/** Types it, sends it by the Enter key and waits for its end. */
+async function say(text) {
+  const before = await turns.count();
+  await box.fill(text);
+  await box.press("Enter");
+  await turns.nth(before).waitFor();
+  await page.getByRole("button", { name: "Send" }).waitFor();
+  return turns.nth(before);
+}
+
+await check("page: opens to the chat, and the key leaves the address", async () => {
   await page.goto(dashboardUrl);
-  await filled(page);
+  await box.waitFor();
+  assert.equal(page.url(), `${origin}/#/chat`);
 });
 
-await check("page: the key leaves the address bar", async () => {
-  assert.equal(page.url(), `${origin}/`);
-});
-
-await check("page: a new answer appears by itself", async () => {
-  const rows = section(page, "Last answers").locator("tbody tr");
-  const cell = rows.first().locator("td").first();
-  const before = [await cell.textContent(), await rows.count()].join();
-  const deadline = Date.now() + WAIT_MS;
-  let now = before;
-  while (now === before) {
-    assert.ok(Date.now() < deadline, `still ${before}`);
-    await ask();
-    await page.waitForTimeout(1100);
-    now = [await cell.textContent(), await rows.count()].join();
-  }
-});
-
-await check("page: an answer shows three words on its privacy, each explained", async () => {
-  const words = section(page, "Last answers").locator("tbody tr").first().locator(".word");
-  assert.equal(await words.count(), 3);
-  for (const word of await words.all()) assert.match(await word.getAttribute("title"), /\w+ .*\.$/);
+await check("page: one line and Enter bring an answer, who gave it, how fast and for how much", async () => {
+  const turn = await say(QUESTION);
+  await turn.getByText(ANSWER).waitFor();
+  const facts = (await turn.locator(".facts").textContent()).replace(/\s+/g, " ");
+  assert.match(facts, /(amber|birch|cedar) ?0x[0-9a-f]{4}…[0-9a-f]{4} .*First token ?\d+ (ms|s) ?Speed ?\d+(\.\d)? tokens\/s ?Cost ?0\.0000\d+ MOR/i);
+  const labels = await turn.locator(".labels li").allTextContents();
+  assert.deepEqual(labels, ["through a relay", "paid by an account of its own", "the provider's own engine"]);
+  for (const label of await turn.locator(".labels li").all()) assert.match(await label.getAttribute("title"), /\w+ .*\.$/);
 });
 
 await check("page: an answer opens to its route, by keyboard", async () => {
-  const answers = section(page, "Last answers");
-  const button = answers.getByRole("button", { name: /: route$/ }).first();
+  const button = turns.first().getByRole("button", { name: "Why this provider" });
   await button.focus();
   await page.keyboard.press("Enter");
-  const route = answers.locator(".opened .route");
+  const route = turns.first().locator(".route");
   await route.getByText("asked first").getByText("it answered").waitFor();
   const ranked = route.locator(".ranked > li");
   assert.ok((await ranked.count()) >= 2, "fewer than two candidates");
@@ -104,36 +116,226 @@ await check("page: an answer opens to its route, by keyboard", async () => {
     assert.ok(drawn.reduce((sum, width) => sum + width) > 5, "nothing is drawn");
   }
   assert.equal(await button.getAttribute("aria-expanded"), "true");
+  await button.click();
 });
 
-await check("page: a model opens to whom a request would go to now", async () => {
-  const market = section(page, "On offer");
-  await market.getByRole("button", { name: "route now" }).first().click();
-  await market.locator(".opened .ranked > li").first().waitFor();
-  await market.locator(".opened").getByText("first because").waitFor();
+await check("page: an answer stops in its midst, and keeps what had come", async () => {
+  const session = await browser.newCDPSession(page);
+  const speed = (bytes) =>
+    session.send("Network.emulateNetworkConditions", { offline: false, latency: 0, downloadThroughput: bytes, uploadThroughput: -1 });
+  await session.send("Network.enable");
+  await speed(SLOW);
+  const before = await turns.count();
+  await box.fill(QUESTION);
+  await box.press("Enter");
+  const turn = turns.nth(before);
+  await turn.locator(".said").waitFor();
+  await page.getByRole("button", { name: "Stop" }).click();
+  await speed(-1);
+  await turn.getByText("Stopped by you").waitFor();
+  const said = (await turn.locator(".said").textContent()).replace(/^Answer: ?/, "");
+  assert.ok(said.length > 0 && said.length < ANSWER.length && ANSWER.startsWith(said), JSON.stringify(said));
+  await page.waitForTimeout(500);
+  assert.ok((await turn.locator(".said").textContent()).endsWith(said), "it went on");
+  await turn.getByRole("button", { name: "Ask again" }).click();
+  await turns.nth(before).getByText(ANSWER).waitFor();
+  await page.getByRole("button", { name: "Send" }).waitFor();
+  await session.detach();
 });
 
-await check("page: relays are among what runs", async () => {
-  await section(page, "What runs").getByText("relay", { exact: true }).first().waitFor();
+await check("page: what cannot be had says what to do, and is asked again", async () => {
+  const chat = "**/v1/chat/completions";
+  await page.route(chat, (route) => route.abort());
+  const turn = await say(QUESTION);
+  await turn.getByRole("alert").getByText("See that it still runs, then try again.").waitFor();
+  await page.unroute(chat);
+  found.splice(0, found.length, ...found.filter((text) => !text.includes("net::ERR_FAILED")));
+  await turn.getByRole("button", { name: "Ask again" }).click();
+  await turns.last().getByText(ANSWER).waitFor();
+  await page.getByRole("button", { name: "Send" }).waitFor();
 });
 
-await check("page: wide and light", async () => {
-  await page.screenshot({ path: join(out, "dashboard-1280-light.png"), fullPage: true });
+await check("page: a prompt is text, whatever is in it", async () => {
+  const turn = await say(HOSTILE);
+  assert.equal((await turn.locator(".question").textContent()).replace(/^You: ?/, ""), HOSTILE);
+  assert.equal(await turn.locator("img, script").count(), 0);
+  assert.equal(await page.title(), "Chat · Lethe");
 });
 
-await check("page: 390 wide and dark, without scrolling sideways", async () => {
-  await page.setViewportSize({ width: 390, height: 844 });
-  await page.emulateMedia({ colorScheme: "dark" });
-  await page.screenshot({ path: join(out, "dashboard-390-dark.png"), fullPage: true });
-  const wide = await page.evaluate(() => document.documentElement.scrollWidth);
-  assert.ok(wide <= 390, `${wide} wide`);
-  for (const table of await page.locator(".wide").all()) {
-    assert.ok(await table.evaluate((box) => box.scrollWidth <= box.clientWidth), "a table hides something");
+await check("page: neither key nor words are stored in clear, and the tab is still open after a reload", async () => {
+  const stored = () => page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie]));
+  const all = await stored();
+  assert.ok(!all.includes(apiKey) && !all.includes(apiKey.slice(-16)) && !all.includes("volcano"), "the key or a word is there");
+  const databases = await page.evaluate(async () => (await indexedDB.databases()).map(({ name }) => name));
+  assert.deepEqual(databases, ["lethe"]);
+  await page.reload();
+  await box.waitFor();
+  assert.equal(await turns.count(), 0);
+});
+
+await check("page: every page is reached by keyboard, and told by its heading", async () => {
+  for (const name of ["Market", "Money", "Providers", "Settings"]) {
+    const link = page.getByRole("navigation", { name: "Pages" }).getByRole("link", { name, exact: true });
+    await link.focus();
+    await page.keyboard.press("Enter");
+    await page.getByRole("heading", { level: 1, name, exact: true }).waitFor();
+    await page.waitForFunction((heading) => document.activeElement?.textContent === heading, name);
+    assert.equal(await link.getAttribute("aria-current"), "page");
   }
+});
+
+await check("page: offers have price, card and state, and sort", async () => {
+  await go("Market");
+  const model = section("lethe-demo");
+  await model.getByText("3 of 3 providers there").waitFor();
+  assert.match(await model.locator(".facts").textContent(), /Repository ?\S+ ?Quantisation ?Q8_0/);
+  const names = () => model.locator("tbody td:first-child").allTextContents();
+  assert.deepEqual(await names(), ["amber", "birch", "cedar"]);
+  const out = model.getByRole("columnheader", { name: "Out" });
+  assert.equal(await out.getAttribute("aria-sort"), "ascending");
+  await out.getByRole("button").click();
+  assert.deepEqual(await names(), ["cedar", "birch", "amber"]);
+  assert.equal(await out.getAttribute("aria-sort"), "descending");
+  await out.getByRole("button").click();
+  await model.getByRole("button", { name: "Who would be asked now" }).click();
+  await model.locator(".ranked > li").first().waitFor();
+  await model.getByText("first because").waitFor();
+});
+
+await check("page: a new answer appears by itself, in table and charts", async () => {
+  const rows = section("Last answers").locator("tbody tr");
+  const before = await rows.first().textContent();
+  const read = section("As this node saw it").getByRole("img", { name: /^First token, last: / });
+  await read.waitFor();
+  const deadline = Date.now() + WAIT_MS;
+  while ((await rows.first().textContent()) === before) {
+    assert.ok(Date.now() < deadline, "nothing new");
+    await ask();
+    await page.waitForTimeout(1100);
+  }
+  const inked = await read.locator("canvas").evaluate((canvas) => {
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    return data.some((byte) => byte !== 0);
+  });
+  assert.ok(inked, "the chart is empty");
+});
+
+await check("page: the picture of the money has every flow, and a table with the same", async () => {
+  await go("Money");
+  await page.getByText("every unit is accounted for").waitFor();
+  const flows = section("How it flows");
+  const links = flows.locator("path.flow");
+  await links.first().waitFor();
+  await flows.getByText("Every flow, as a table").click();
+  const rows = flows.locator("tbody tr");
+  assert.equal(await links.count(), await rows.count());
+  const text = (await rows.allTextContents()).join("\n");
+  for (const part of ["Your wallet", "Account for", "Channel to", "Free", "yours 15 min after you ask for it"]) {
+    assert.ok(text.includes(part), `no ${part}: ${text}`);
+  }
+});
+
+await check("page: the ways out are those of lethe where, and can be copied", async () => {
+  const { places } = await told("/api/money");
+  const cast = places.find((place) => place.cast);
+  const way = section("The ways out").locator("li", { has: page.getByText(cast.label, { exact: true }) });
+  await way.getByRole("button", { name: `Copy the cast line for ${cast.label}` }).click();
+  const copied = await page.evaluate(() => navigator.clipboard.readText());
+  assert.match(copied, /^cast send 0x4020\S+ 'initiateWithdraw\(/);
+  assert.ok((await way.textContent()).includes(copied));
+});
+
+await check("page: providers claim and settle when told", async () => {
+  await go("Providers");
+  await section("amber").getByText(/of 1 running/).waitFor();
+  await page.getByRole("button", { name: "Claim and settle now" }).click();
+  await page.getByText("Claimed and settled").waitFor();
+});
+
+await check("page: light or dark is chosen, and remembered", async () => {
+  await go("Settings");
+  const scheme = () => page.evaluate(() => getComputedStyle(document.documentElement).colorScheme);
+  await page.getByLabel("Dark", { exact: true }).check();
+  assert.equal(await scheme(), "dark");
+  await page.reload();
+  await page.getByRole("heading", { level: 2, name: "Look" }).waitFor();
+  assert.equal(await scheme(), "dark");
+  await page.getByLabel("As the system").check();
+  assert.equal(await scheme(), "light dark");
+});
+
+await check("page: who wants no motion gets none", async () => {
+  await page.emulateMedia({ reducedMotion: "reduce" });
+  const moves = await page.evaluate(() => [...document.querySelectorAll("*")].filter((one) => parseFloat(getComputedStyle(one).transitionDuration) > 0).length);
+  assert.equal(moves, 0);
 });
 
 await check("page: no errors, nothing against its content policy, nothing from elsewhere", async () => {
   assert.deepEqual(found, []);
+});
+
+/** What axe finds on the page as it is. */
+async function findings() {
+  await page.evaluate(axe.source);
+  const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
+  return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target, any }) => `${target} ${any.map(({ message }) => message)}`).join(" | ").slice(0, 600)}`);
+}
+
+await go("Chat");
+await say(QUESTION);
+for (const name of PAGES) {
+  for (const width of WIDTHS) {
+    await check(`page: ${name} at ${width}, light and dark: axe finds nothing, nothing hides at the side`, async () => {
+      await page.setViewportSize({ width, height: width < 600 ? 780 : 900 });
+      await page.evaluate((to) => (location.hash = `#/${to}`), name);
+      for (const colorScheme of ["light", "dark"]) {
+        await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+        await page.waitForTimeout(150);
+        await page.screenshot({ path: join(out, `${name}-${width}-${colorScheme}.png`), fullPage: true });
+        const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+        assert.ok(wide <= width, `${wide} wide`);
+        for (const table of await page.locator(".wide").all()) {
+          assert.ok(await table.evaluate((around) => around.scrollWidth <= around.clientWidth), "a table hides something");
+        }
+        assert.deepEqual(await findings(), [], colorScheme);
+      }
+    });
+  }
+}
+
+await check("page: names of models and providers are text, a look-alike is marked, no card is said", async () => {
+  const visitor = await browser.newPage();
+  const wrong = complaints(visitor);
+  const state = await told("/api/state");
+  const [model] = state.models;
+  model.name = HOSTILE;
+  model.card = null;
+  model.look_alike_of = ["lethe-demo"];
+  for (const offer of model.offers) {
+    offer.card = null;
+    offer.live = false;
+    offer.problem = HOSTILE;
+    state.names[offer.provider] = HOSTILE;
+  }
+  for (const answer of state.answers) answer.model = HOSTILE;
+  for (const seller of state.sellers) seller.name = HOSTILE;
+  for (const place of state.money.places) place.label += HOSTILE;
+  const body = `data: ${JSON.stringify(state)}\n\n`;
+  await visitor.route("**/api/events", (route) => route.fulfill({ contentType: "text/event-stream", body }));
+  await visitor.goto(dashboardUrl);
+  for (const name of PAGES) {
+    await visitor.evaluate((to) => (location.hash = `#/${to}`), name);
+    await visitor.locator("h1").waitFor();
+    await visitor.waitForTimeout(200);
+    assert.equal(await visitor.locator("img, main script").count(), 0);
+    assert.match(await visitor.title(), / · Lethe$/);
+    if (name !== "market") continue;
+    await visitor.getByRole("heading", { level: 2, name: HOSTILE }).waitFor();
+    await visitor.getByText("Looks like lethe-demo, and is not it").waitFor();
+    await visitor.getByText("No card.").waitFor();
+  }
+  assert.deepEqual(wrong, []);
+  await visitor.close();
 });
 
 await check("page: without a key it asks for one, and refuses a wrong one", async () => {

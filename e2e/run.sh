@@ -95,7 +95,7 @@ if start; then
   raw=$!
   part 100 .venv/bin/python sdk.py
   part 60 node sdk.mjs
-  part 90 node page.mjs
+  part 420 node page.mjs
   part 90 ./chain.sh "$CAST"
   part 60 node ethers.mjs
   part 60 node x402.mjs

@@ -1,6 +1,7 @@
 // Why a request went, or would go, where it does: what the node tells of it, and the words for that.
 
-import { WrongKey, type Amount } from "./state";
+import { node } from "./node.svelte";
+import type { Amount } from "./state";
 
 export interface Terms {
   wait_us: number;
@@ -55,9 +56,8 @@ export interface Route {
 }
 
 /** Null: the node no longer keeps it. */
-export async function ask(key: string, path: string): Promise<Route | null> {
-  const response = await fetch(path, { headers: { authorization: `Bearer ${key}` } });
-  if (response.status === 401) throw new WrongKey();
+export async function ask(path: string): Promise<Route | null> {
+  const response = await node.call(path);
   if (response.status === 404) return null;
   if (!response.ok) throw new Error(`the node answered with status ${response.status}`);
   return (await response.json()) as Route;

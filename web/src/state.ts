@@ -20,10 +20,28 @@ export interface Offer {
   ttft_ms: number | null;
   running: number;
   problem: string | null;
+  context_length: number | null;
+  labels: Labels;
+  /** Null: it says nothing of what exactly is behind the name. */
+  card: string | null;
+}
+
+/** What exactly is behind a name, by its provider's word. */
+export interface Card {
+  repo: string;
+  revision?: string;
+  weights?: string;
+  quantization?: string;
+  context_length?: number;
+  modality?: string;
+  template?: string;
 }
 
 export interface Model {
   name: string;
+  card: Card | null;
+  /** Other names on offer that this one may be taken for. */
+  look_alike_of: string[];
   offers: Offer[];
 }
 
@@ -56,6 +74,13 @@ export interface Place {
   detail: string;
   kind: string;
   amount: Amount;
+  since?: number;
+  /** From when on it can be had, in seconds. */
+  unlocks_at?: number;
+  /** What moves it; the node has to be stopped first. */
+  command?: string;
+  /** The same without us. */
+  cast?: string;
 }
 
 export interface Money {
@@ -67,6 +92,48 @@ export interface Money {
   /** What is wrong around the node, as a clock that is off. */
   warnings?: string[];
   places: Place[];
+  /** What moves money by itself, in words. */
+  policies: string[];
+}
+
+export interface Channel {
+  id: string;
+  config: { payer: string; receiver: string; withdraw_delay_s: number };
+  /** Paid in, less what was taken back. */
+  escrow: Amount;
+  claimed: Amount;
+  /** Signed away at most. */
+  ceiling: Amount;
+  /** Billed by receipts. */
+  charged: Amount;
+  withdrawal: { amount: Amount; initiated_at: number } | null;
+}
+
+export interface Flows {
+  wallet: { account: string; held: Amount };
+  accounts: { account: string; held: Amount; provider: string }[];
+  channels: Channel[];
+}
+
+/** A provider of this node. */
+export interface Seller {
+  name: string;
+  provider: string;
+  endpoint: string;
+  offers: {
+    name: string;
+    rates: { input_per_million: Amount; output_per_million: Amount };
+    quote_expires_at: number;
+    slots: number;
+    running: number;
+    queued: number;
+    problem: string | null;
+  }[];
+  money: { token: string; earned: Amount; claimable: Amount; claimed: Amount }[];
+  counted: Record<string, number>;
+  /** On chain, over all channels. */
+  claimed: Amount;
+  settled: Amount;
 }
 
 export interface State {
@@ -80,20 +147,9 @@ export interface State {
   models: Model[];
   answers: Answer[];
   money: Money | null;
-}
-
-/** The key comes with the link, behind the #, and stays in this tab. */
-export function takeKey(): string | null {
-  const given = new URLSearchParams(location.hash.slice(1)).get("key");
-  if (given) {
-    sessionStorage.setItem("lethe-key", given);
-    history.replaceState(null, "", location.pathname);
-  }
-  return sessionStorage.getItem("lethe-key");
-}
-
-export function forgetKey(): void {
-  sessionStorage.removeItem("lethe-key");
+  /** Null while the chain does not answer. */
+  flows: Flows | null;
+  sellers: Seller[];
 }
 
 export class WrongKey extends Error {}

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::doorkeeper::{guarded, refuse};
+use crate::flows::{Flows, Seller};
 use crate::money::{Holders, Money, MoneyError};
 use crate::route;
 
@@ -52,6 +53,10 @@ pub(crate) struct Shown {
     models: Vec<ModelView>,
     answers: Vec<AnswerView>,
     money: Option<Money>,
+    /// None while the chain does not answer.
+    flows: Option<Flows>,
+    /// The providers of this node.
+    sellers: Vec<Seller>,
     wire: WireShown,
 }
 
@@ -179,11 +184,26 @@ impl Dashboard {
             models: self.consumer.models(),
             answers: self.consumer.recent(),
             money: self.money().await.ok(),
+            flows: Flows::look(ledger, &self.consumer).await.ok(),
+            sellers: self.sellers().await,
             wire: WireShown {
                 bytes_sent: wire.bytes_sent,
                 bytes_received: wire.bytes_received,
             },
         }
+    }
+
+    /// Those whose figures can be had: what is on chain cannot while that does not answer.
+    async fn sellers(&self) -> Vec<Seller> {
+        let mut sellers = Vec::with_capacity(self.providers.len());
+        for (name, provider) in &self.providers {
+            sellers.extend(
+                Seller::look(&self.holders.ledger, name, provider)
+                    .await
+                    .ok(),
+            );
+        }
+        sellers
     }
 
     fn parts(&self, block: Option<u64>) -> Vec<Part> {

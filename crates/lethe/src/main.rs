@@ -17,6 +17,7 @@ mod doorkeeper;
 mod estate;
 mod exit;
 mod failing;
+mod flows;
 mod folder;
 mod history;
 mod identity;

@@ -1,0 +1,248 @@
+// A conversation with the market. It lives in this page's memory only; the gateway, at the same address, streams each
+// answer, says in headers who gives it, and in the stream's last comment what it cost.
+
+import { node } from "./node.svelte";
+import { WrongKey, type Amount, type Labels } from "./state";
+
+/** What precedes the receipt in a stream. */
+const RECEIPT = ": lethe ";
+/** An answer may be so long, in UTF-16 units, and a line of its stream. */
+const ANSWER_MAX = 1_000_000;
+
+export type Status = "waiting" | "streaming" | "complete" | "stopped" | "failed";
+
+export interface Problem {
+  title: string;
+  /** The node's words: what is wrong and what to do. */
+  text: string;
+  code: string;
+}
+
+export class Turn {
+  readonly id = crypto.getRandomValues(new Uint32Array(2)).join("-");
+  readonly model: string;
+  readonly question: string;
+  answer = $state("");
+  status = $state<Status>("waiting");
+  provider = $state<string | null>(null);
+  labels = $state<Labels | null>(null);
+  route = $state<string | null>(null);
+  request = $state<string | null>(null);
+  first_token_ms = $state<number | null>(null);
+  /** Pieces that came so far; tokens, once the receipt is there. */
+  tokens = $state(0);
+  speaking_ms = $state(0);
+  cost = $state<Amount | null>(null);
+  problem = $state<Problem | null>(null);
+
+  constructor(model: string, question: string) {
+    this.model = model;
+    this.question = question;
+  }
+
+  get isRunning(): boolean {
+    return this.status === "waiting" || this.status === "streaming";
+  }
+
+  get tokens_per_s(): number | null {
+    if (this.tokens < 2 || this.speaking_ms <= 0) return null;
+    return ((this.tokens - 1) * 1000) / this.speaking_ms;
+  }
+}
+
+interface Receipt {
+  provider: string;
+  output_tokens: number;
+  cost: Amount;
+  labels: Labels;
+}
+
+const TITLES: Record<string, string> = {
+  model_not_found: "Nobody sells this model",
+  model_ambiguous: "This name means several models",
+  no_provider: "No provider is there right now",
+  providers_busy: "All providers are busy",
+  model_refused: "The provider refused the request",
+  payment_failed: "The payment did not go through",
+  journal_failed: "The node cannot write its journal",
+  chain_unreachable: "The chain cannot be reached",
+  provider_failed: "The provider failed",
+  path_failed: "The provider was not reached",
+  demand_not_met: "Nobody meets what this node demands",
+  preferences_not_met: "Nobody meets the preferences",
+  overloaded: "The node is full",
+  stopping: "The node is stopping",
+};
+
+class Conversation {
+  turns = $state<Turn[]>([]);
+  draft = $state("");
+  /** Which model is asked; empty: the first that is live. */
+  model = $state("");
+  /** Whether a question goes with what was said before; null: as it is best here. */
+  remembers = $state<boolean | null>(null);
+  #running: AbortController | null = null;
+
+  /** The model of the demonstration knows single questions only. */
+  get isRemembered(): boolean {
+    return this.remembers ?? !(node.state?.demonstration ?? false);
+  }
+
+  get running(): Turn | null {
+    const last = this.turns.at(-1);
+    return last?.isRunning ? last : null;
+  }
+
+  clear(): void {
+    this.stop();
+    this.turns = [];
+  }
+
+  stop(): void {
+    this.#running?.abort();
+  }
+
+  /** Asks once more what failed or was stopped. */
+  again(turn: Turn): void {
+    if (this.running) return;
+    this.turns = this.turns.filter((other) => other !== turn);
+    void this.send(turn.model, turn.question);
+  }
+
+  async send(model: string, question: string): Promise<void> {
+    if (this.running) return;
+    const earlier = this.isRemembered ? this.turns.filter((turn) => turn.answer !== "") : [];
+    const before = earlier.flatMap((turn) => [said("user", turn.question), said("assistant", turn.answer)]);
+    this.turns.push(new Turn(model, question));
+    const turn = this.turns.at(-1) as Turn;
+    const running = new AbortController();
+    this.#running = running;
+    try {
+      await this.#stream(turn, [...before, said("user", question)], running.signal);
+    } catch (error) {
+      if (running.signal.aborted) {
+        turn.status = "stopped";
+      } else {
+        turn.status = "failed";
+        turn.problem ??= wording(error);
+        if (error instanceof WrongKey) node.lock("The node does not know this key any more.");
+      }
+    } finally {
+      // Whatever ended it, nothing goes on behind it.
+      running.abort();
+    }
+  }
+
+  async #stream(turn: Turn, messages: object[], signal: AbortSignal): Promise<void> {
+    const started = performance.now();
+    const response = await node.call("/v1/chat/completions", {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ model: turn.model, stream: true, messages }),
+      signal,
+    });
+    if (!response.ok || !response.body) {
+      turn.problem = await refusal(response);
+      throw new Error(turn.problem.title);
+    }
+    turn.provider = response.headers.get("x-lethe-provider")?.toLowerCase() ?? null;
+    turn.request = response.headers.get("x-lethe-request");
+    turn.route = response.headers.get("x-lethe-route");
+    turn.labels = labels(response.headers.get("x-lethe-labels"));
+    let isDone = false;
+    let first = 0;
+    for await (const line of lines(response.body)) {
+      if (line.startsWith(RECEIPT)) {
+        settle(turn, JSON.parse(line.slice(RECEIPT.length)) as Receipt);
+      } else if (line === "data: [DONE]") {
+        isDone = true;
+      } else if (line.startsWith("data: ")) {
+        const text = piece(turn, line.slice(6));
+        if (!text) continue;
+        const now = performance.now();
+        if (turn.first_token_ms === null) {
+          first = now;
+          turn.first_token_ms = Math.round(now - started);
+          turn.status = "streaming";
+        }
+        if (turn.answer.length + text.length > ANSWER_MAX) throw new Error("the answer is longer than this page can show");
+        turn.answer += text;
+        turn.tokens += 1;
+        turn.speaking_ms = now - first;
+      }
+    }
+    if (!isDone) throw new Error("the answer broke off");
+    turn.status = "complete";
+  }
+}
+
+export const conversation = new Conversation();
+
+function said(role: "user" | "assistant", content: string): object {
+  return { role, content };
+}
+
+function settle(turn: Turn, receipt: Receipt): void {
+  turn.provider = receipt.provider.toLowerCase();
+  turn.tokens = receipt.output_tokens;
+  turn.cost = receipt.cost;
+  turn.labels = receipt.labels;
+}
+
+interface Chunk {
+  error?: { message?: string; code?: string | null };
+  choices?: { delta?: { content?: string | null } }[];
+}
+
+/** The text in a chunk. An error in the stream is thrown. */
+function piece(turn: Turn, json: string): string {
+  const chunk = JSON.parse(json) as Chunk;
+  if (chunk.error) {
+    turn.problem = worded(chunk.error.code ?? "", chunk.error.message ?? "");
+    throw new Error(turn.problem.title);
+  }
+  const content = chunk.choices?.[0]?.delta?.content;
+  return typeof content === "string" ? content : "";
+}
+
+/** `network=oblivious,payer=pseudonym,upstream=own-engine` */
+function labels(header: string | null): Labels | null {
+  if (!header) return null;
+  return Object.fromEntries(header.split(",").map((label) => label.split("="))) as Labels;
+}
+
+async function refusal(response: Response): Promise<Problem> {
+  try {
+    const body = (await response.json()) as Chunk;
+    return worded(body.error?.code ?? "", body.error?.message ?? "");
+  } catch {
+    return worded("", `The node answered with status ${response.status}. Try again; if it stays so, its log says why.`);
+  }
+}
+
+function worded(code: string, text: string): Problem {
+  const sentence = text ? `${text.charAt(0).toUpperCase()}${text.slice(1)}` : "Try again.";
+  return { code, title: TITLES[code] ?? "The answer could not be had", text: /[.!?]$/.test(sentence) ? sentence : `${sentence}.` };
+}
+
+function wording(error: unknown): Problem {
+  if (error instanceof WrongKey) return worded("", "The node does not know this key; open the page again by the link on the terminal.");
+  if (error instanceof TypeError) return worded("", "The node cannot be reached. See that it still runs, then try again.");
+  const words = error instanceof Error ? error.message : "";
+  return worded("", words ? `${words}; try again` : "");
+}
+
+/** The lines of a stream of events. */
+async function* lines(body: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncGenerator<string> {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let buffer = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    buffer += value;
+    const complete = buffer.split("\n");
+    buffer = complete.pop() ?? "";
+    if (buffer.length > ANSWER_MAX) throw new Error("a line of the stream is longer than this page can read");
+    for (const line of complete) yield line.endsWith("\r") ? line.slice(0, -1) : line;
+  }
+}
