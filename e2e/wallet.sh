@@ -83,7 +83,7 @@ quiet() {
   local words key said
   words=$(wallet phrase --yes)
   key=$("$cast" wallet private-key --mnemonic "$words" --mnemonic-derivation-path "m/27764'/1'/0'/1'")
-  said=$(LETHE_LOG=trace wallet show --pseudonyms 2 2>&1; LETHE_LOG=trace wallet export payer-1 --passphrase-file "$work/passphrase" 2>&1)
+  said=$(LETHE_LOG=trace,lethe=trace wallet show --pseudonyms 2 2>&1; LETHE_LOG=trace,lethe=trace wallet export payer-1 --passphrase-file "$work/passphrase" 2>&1)
   match "$said" 'payer-1'
   ! grep -qiE "${key#0x}|$(cut -d' ' -f1-3 <<<"$words")" <<<"$said"
 }

@@ -33,7 +33,7 @@ PROCESSES = ("chain", *RELAYS)
 
 folder = tempfile.TemporaryDirectory(prefix="lethe-netns-")
 path = pathlib.Path(folder.name)
-market = Market(sys.argv[1], path, log="trace")
+market = Market(sys.argv[1], path, log="trace,lethe=trace")
 captures = {}
 
 

@@ -11,6 +11,7 @@ use store::Store;
 use transport::Endpoints;
 
 use crate::clock;
+use crate::first_money::{self, Wanted};
 use crate::place::{Place, PlaceError};
 use crate::pseudonyms::KeptPseudonyms;
 
@@ -78,6 +79,11 @@ pub(crate) async fn buy(
         treasury.fund(payer.address(), FIRST_MOR).await?;
     }
     let ledger = place.ledger(payer, &store, "payer").await?;
+    let first = Wanted {
+        mor: funding.deposit,
+        mor_for: "for the first channel (--deposit)",
+    };
+    first_money::tell(place, &ledger, first).await?;
     let pseudonyms = Arc::new(KeptPseudonyms::new(place, store.clone()));
     // It only dials out; on a chain of this machine there is nobody elsewhere.
     let bind = match place.network.is_local() && place.rpc_url.contains("127.0.0.1") {
@@ -107,6 +113,16 @@ impl Buying {
     /// The wallet.
     pub(crate) fn payer(&self) -> market::Address {
         self.ledger.account()
+    }
+
+    /// Answers that run.
+    pub(crate) fn running(&self) -> usize {
+        let models = self.consumer.models();
+        let running = models
+            .iter()
+            .flat_map(|model| &model.offers)
+            .map(|offer| offer.running);
+        usize::try_from(running.sum::<u32>()).unwrap_or(usize::MAX)
     }
 
     /// Ends what runs.

@@ -75,6 +75,18 @@ pub(crate) async fn is_the_same(
     }
 }
 
+/// The chains that a journal was used with, by their ids; those that did not
+/// tell their first block are not in there.
+pub(crate) async fn known(store: &Store) -> Result<Vec<String>, store::LoadError> {
+    /// More chains than anybody has used one folder with.
+    const CHAINS_MAX: usize = 64;
+    let entries = store
+        .journal(JOURNAL)
+        .recent(FIRST_BLOCK, CHAINS_MAX)
+        .await?;
+    Ok(entries.into_iter().filter_map(|entry| entry.key).collect())
+}
+
 /// What was seen of the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen {
@@ -94,7 +106,7 @@ async fn see(ledger: &EvmLedger) -> Result<Seen, LedgerError> {
 }
 
 /// What is wrong with the clock, if something is.
-fn clock_problem(here: Timestamp, there: Timestamp) -> Option<String> {
+pub(crate) fn clock_problem(here: Timestamp, there: Timestamp) -> Option<String> {
     let (off, word) = match here >= there {
         true => (here.since_s(there), "ahead of"),
         false => (there.since_s(here), "behind"),

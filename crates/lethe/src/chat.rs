@@ -36,6 +36,15 @@ pub(crate) enum ChatError {
     NothingKept { flag: &'static str },
 }
 
+/// How an answer is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// As it comes, with a line of figures.
+    Text,
+    /// One line when it is there.
+    Json,
+}
+
 /// Where a conversation is kept.
 struct Keeping {
     chats: Chats,
@@ -48,7 +57,11 @@ pub(crate) async fn chat(args: cli::Chat) -> Result<(), ChatError> {
     let client = Client::of(args.data.folder.clone())?;
     let (mut conversation, mut keeping) = conversation(&client, &args).await?;
     if let Some(question) = args.question {
-        return turn(&client, &mut conversation, &mut keeping, question).await;
+        let shown = match args.json {
+            true => Shown::Json,
+            false => Shown::Text,
+        };
+        return turn(&client, &mut conversation, &mut keeping, question, shown).await;
     }
     output::line(format!(
         "{}. An empty line or Ctrl-D ends.",
@@ -58,7 +71,14 @@ pub(crate) async fn chat(args: cli::Chat) -> Result<(), ChatError> {
         output::line(said(message));
     }
     while let Some(question) = ask().await {
-        let asked = turn(&client, &mut conversation, &mut keeping, question).await;
+        let asked = turn(
+            &client,
+            &mut conversation,
+            &mut keeping,
+            question,
+            Shown::Text,
+        )
+        .await;
         match asked {
             // The conversation is as it was before the question: it can be asked again.
             Err(ChatError::Client(error)) => {
@@ -111,12 +131,13 @@ async fn turn(
     conversation: &mut Conversation,
     keeping: &mut Option<Keeping>,
     question: String,
+    shown: Shown,
 ) -> Result<(), ChatError> {
     conversation.messages.push(Message {
         role: Role::User,
         content: question,
     });
-    let content = match answer(client, &conversation.model, &conversation.messages).await {
+    let content = match answer(client, &conversation.model, &conversation.messages, shown).await {
         Ok(content) => content,
         Err(error) => {
             conversation.messages.pop();
@@ -131,7 +152,7 @@ async fn turn(
     if let Some(Keeping { chats, kept, key }) = keeping {
         let first = kept.is_new();
         chats.save(conversation, kept, key)?;
-        if first {
+        if first && shown == Shown::Text {
             let id = &conversation.id;
             output::line(format!(
                 "  [kept as {id}; `lethe chat{} --continue {id}` goes on]",
@@ -176,7 +197,12 @@ async fn ask() -> Option<String> {
 }
 
 /// Prints one answer as it comes, and what it was.
-async fn answer(client: &Client, model: &str, messages: &[Message]) -> Result<String, ClientError> {
+async fn answer(
+    client: &Client,
+    model: &str,
+    messages: &[Message],
+    shown: Shown,
+) -> Result<String, ClientError> {
     let body = json!({ "model": model, "stream": true, "messages": messages });
     let started = Instant::now();
     let mut response = client.chat(&body).await?;
@@ -193,22 +219,52 @@ async fn answer(client: &Client, model: &str, messages: &[Message]) -> Result<St
                 continue;
             };
             if let Some(message) = chunk["error"]["message"].as_str() {
-                output::line("");
+                if shown == Shown::Text {
+                    output::line("");
+                }
                 return Err(broken(message.to_owned()));
             }
             if let Some(delta) = chunk["choices"][0]["delta"]["content"].as_str() {
                 ttft.get_or_insert_with(|| started.elapsed());
-                output::text(output::plain(delta));
+                if shown == Shown::Text {
+                    output::text(output::plain(delta));
+                }
                 text.push_str(delta);
             }
         }
     }
-    output::line("");
-    report(&raw, started, ttft);
+    match shown {
+        Shown::Text => {
+            output::line("");
+            report(client, &raw, started, ttft).await;
+        }
+        Shown::Json => output::json(&figures(&text, &raw, started, ttft)),
+    }
     Ok(text)
 }
 
-fn report(raw: &str, started: Instant, ttft: Option<std::time::Duration>) {
+/// The answer and its figures, for programs. Without a receipt its fields are null.
+fn figures(text: &str, raw: &str, started: Instant, ttft: Option<std::time::Duration>) -> Value {
+    let tail = raw.lines().find_map(|line| line.strip_prefix(TAIL));
+    let tail = tail.and_then(|tail| serde_json::from_str::<Value>(tail).ok());
+    json!({
+        "answer": text,
+        "first_token_ms": ttft.map(|ttft| u64::try_from(ttft.as_millis()).unwrap_or(u64::MAX)),
+        "duration_ms": u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "receipt": tail,
+    })
+}
+
+/// What the node calls a provider; only a demonstration has names.
+async fn name_of(client: &Client, provider: &str) -> Option<String> {
+    let state: Value = parsed(client.get("/api/state").await.ok()?).await.ok()?;
+    let names = state["names"].as_object()?;
+    let mut all = names.iter();
+    let (_, name) = all.find(|(address, _)| address.eq_ignore_ascii_case(provider))?;
+    Some(output::plain(name.as_str()?))
+}
+
+async fn report(client: &Client, raw: &str, started: Instant, ttft: Option<std::time::Duration>) {
     let tail = raw.lines().find_map(|line| line.strip_prefix(TAIL));
     let Some(tail) = tail.and_then(|tail| serde_json::from_str::<Tail>(tail).ok()) else {
         return;
@@ -216,9 +272,13 @@ fn report(raw: &str, started: Instant, ttft: Option<std::time::Duration>) {
     let ttft = ttft.unwrap_or_default();
     let seconds = started.elapsed().saturating_sub(ttft).as_secs_f64();
     let speed = f64::from(tail.output_tokens.saturating_sub(1)) / seconds.max(1e-6);
+    let provider = match name_of(client, &tail.provider).await {
+        Some(name) => format!("{name} {}", tail.provider),
+        None => tail.provider,
+    };
     output::line(format!(
         "  [{} · first token {} ms · {speed:.0} tokens/s · {} tokens · {} MOR · {}]",
-        tail.provider,
+        provider,
         ttft.as_millis(),
         tail.output_tokens,
         tail.cost.to_decimal(18),

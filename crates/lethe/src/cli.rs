@@ -1,5 +1,6 @@
 //! The commands and their flags.
 
+pub(crate) mod config;
 pub(crate) mod key;
 pub(crate) mod wallet;
 
@@ -8,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use consumer::Pacing;
-use market::{Address, Payer};
+use market::{Address, Amount, Payer};
 
 /// Where a chain is looked for if nothing is said.
 pub(crate) const RPC_URL: &str = "http://127.0.0.1:8545";
@@ -17,6 +18,9 @@ pub(crate) const RPC_URL: &str = "http://127.0.0.1:8545";
 #[derive(Debug, Parser)]
 #[command(name = "lethe", version, about, propagate_version = true)]
 pub(crate) struct Cli {
+    /// The config file; without this, `lethe/config.toml` in $XDG_CONFIG_HOME or in ~/.config, if it is there.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -49,6 +53,42 @@ pub(crate) enum Command {
     Key(key::Key),
     /// The keys: show them, make, restore, import or export them.
     Wallet(wallet::Wallet),
+    /// The config file: write one with all defaults, or say what holds and who says so.
+    Config(config::Config),
+    /// Look at everything that a node needs: folder, disk, clock, ports, limits, keys, chain, backend, journals.
+    Doctor(Doctor),
+    /// Begin a demonstration anew: delete its chain and its books. Keys and kept conversations stay.
+    Reset(Reset),
+    /// Print what a shell needs to complete commands and flags.
+    Completions {
+        /// Which shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages, one a command.
+    Man {
+        /// The folder that they are written into.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+}
+
+/// Where something listens.
+fn listener(text: &str) -> Result<SocketAddr, String> {
+    let parsed = text.parse::<SocketAddr>();
+    parsed.map_err(|error| {
+        format!("{error} (allowed: an IP address and a port, such as 127.0.0.1:8082)")
+    })
+}
+
+/// An amount of MOR, as it is written.
+fn amount(text: &str) -> Result<String, String> {
+    match Amount::from_decimal(text, crate::policies::MOR_DECIMALS) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!(
+            "{error} (allowed: MOR with at most 18 digits after the point, such as 0.5)"
+        )),
+    }
 }
 
 /// At least one: who answers nobody sells nothing.
@@ -100,10 +140,10 @@ pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) data: Data,
     /// Where the gateway and the dashboard listen.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8082")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8082", value_parser = listener)]
     pub(crate) http: SocketAddr,
     /// Where the embedded chain listens.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8545")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8545", value_parser = listener)]
     pub(crate) rpc: SocketAddr,
     /// Send and be answered at a steady beat, padded in the end: slower, and times and sizes tell less.
     #[arg(long)]
@@ -151,7 +191,7 @@ pub(crate) struct Exit {
 #[derive(Debug, Args)]
 pub(crate) struct Gas {
     /// What one of the chain's own coins is worth; without it gas is not weighed.
-    #[arg(long, value_name = "MOR")]
+    #[arg(long, value_name = "MOR", value_parser = amount)]
     pub(crate) coin_price: Option<String>,
     /// A claim or a settlement waits while its gas costs more of what it brings.
     #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -213,6 +253,9 @@ pub(crate) struct Chat {
     pub(crate) resume: Option<String>,
     #[command(flatten)]
     pub(crate) unlock: Unlock,
+    /// Print one line of JSON: the answer, who gave it, and its figures.
+    #[arg(long, requires = "question")]
+    pub(crate) json: bool,
     /// Ask this one question and end.
     pub(crate) question: Option<String>,
 }
@@ -253,7 +296,7 @@ pub(crate) struct Chain {
     #[arg(long)]
     pub(crate) cheats: bool,
     /// Where it listens.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8545")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8545", value_parser = listener)]
     pub(crate) rpc: SocketAddr,
     /// Print one line of JSON when ready, and nothing else.
     #[arg(long)]
@@ -306,6 +349,32 @@ pub(crate) struct Network {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    #[command(flatten)]
+    pub(crate) network: Network,
+    /// A server whose answers are to be sold, up to and including `/v1`; without it, usual ports of this machine are tried.
+    #[arg(long, value_name = "URL")]
+    pub(crate) backend: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reset {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Do not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Provide {
     #[command(flatten)]
     pub(crate) data: Data,
@@ -346,16 +415,16 @@ pub(crate) struct Provide {
     )]
     pub(crate) heeds: Vec<String>,
     /// Where the descriptor is served; registered on chain as the provider's endpoint.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3333")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3333", value_parser = listener)]
     pub(crate) endpoint: SocketAddr,
     /// Where the node listens (QUIC, UDP).
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = listener)]
     pub(crate) listen: SocketAddr,
     /// MOR per million tokens of a request.
-    #[arg(long, value_name = "MOR", default_value = "0.5")]
+    #[arg(long, value_name = "MOR", default_value = "0.5", value_parser = amount)]
     pub(crate) input_price: String,
     /// MOR per million tokens of an answer.
-    #[arg(long, value_name = "MOR", default_value = "1")]
+    #[arg(long, value_name = "MOR", default_value = "1", value_parser = amount)]
     pub(crate) output_price: String,
     /// Answers at a time.
     #[arg(long, default_value_t = 2, value_parser = slots)]
@@ -367,7 +436,7 @@ pub(crate) struct Provide {
     #[arg(long, value_name = "TOKENS", default_value_t = 8192)]
     pub(crate) answer_max: u32,
     /// Claim as soon as so much is earned.
-    #[arg(long, value_name = "MOR", default_value = "1")]
+    #[arg(long, value_name = "MOR", default_value = "1", value_parser = amount)]
     pub(crate) claim_at: String,
     /// Claim what has waited so long.
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -376,7 +445,7 @@ pub(crate) struct Provide {
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(60..=86_400))]
     pub(crate) claim_margin: u64,
     /// Be paid out as soon as so much is claimed.
-    #[arg(long, value_name = "MOR", default_value = "0")]
+    #[arg(long, value_name = "MOR", default_value = "0", value_parser = amount)]
     pub(crate) settle_at: String,
     #[command(flatten)]
     pub(crate) gas: Gas,
@@ -395,10 +464,10 @@ pub(crate) struct Relay {
     #[command(flatten)]
     pub(crate) network: Network,
     /// Where the description is served; registered on chain as the relay's endpoint.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3334")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3334", value_parser = listener)]
     pub(crate) endpoint: SocketAddr,
     /// Where the node listens (QUIC, UDP).
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = listener)]
     pub(crate) listen: SocketAddr,
     /// Streams that begin in a second before each peer has only its share of as many.
     #[arg(long, value_name = "N", default_value_t = relay::STREAMS_PER_SECOND)]
@@ -415,7 +484,7 @@ pub(crate) struct Consume {
     #[command(flatten)]
     pub(crate) network: Network,
     /// Where the gateway listens.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8082")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8082", value_parser = listener)]
     pub(crate) http: SocketAddr,
     /// Let requests go straight to providers, which then see this machine's
     /// address; without it they go through a relay.
@@ -438,13 +507,13 @@ pub(crate) struct Consume {
 #[derive(Debug, Args)]
 pub(crate) struct Funding {
     /// Paid into a channel at a time.
-    #[arg(long, value_name = "MOR", default_value = "1")]
+    #[arg(long, value_name = "MOR", default_value = "1", value_parser = amount)]
     pub(crate) deposit: String,
     /// The most that one channel may hold of what is not spent.
-    #[arg(long, value_name = "MOR", default_value = "10")]
+    #[arg(long, value_name = "MOR", default_value = "10", value_parser = amount)]
     pub(crate) channel_max: String,
     /// Pay in again when a channel in use has less than this left.
-    #[arg(long, value_name = "MOR", default_value = "0.1")]
+    #[arg(long, value_name = "MOR", default_value = "0.1", value_parser = amount)]
     pub(crate) top_up_below: String,
     /// Empty a channel that was not used for so long; never, if it is not given.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]

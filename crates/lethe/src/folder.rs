@@ -112,6 +112,19 @@ impl Folder {
         })
     }
 
+    /// Whether somebody has it; not known where there is no lock to look at.
+    pub(crate) fn is_taken(&self) -> io::Result<bool> {
+        let lock = match File::open(self.join("lock")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            lock => lock?,
+        };
+        match lock.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
     /// Only to look.
     pub(crate) fn look(said: Option<PathBuf>) -> Result<Self, FolderError> {
         Ok(Self {

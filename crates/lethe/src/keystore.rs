@@ -137,6 +137,15 @@ impl Keystore {
         })
     }
 
+    /// The folder as it is, to look at: nothing in it is made or changed.
+    pub(crate) fn look(folder: PathBuf) -> Self {
+        Self {
+            folder,
+            books: true,
+            held: Arc::default(),
+        }
+    }
+
     /// The wallet key of this name: from its file, or from the words.
     pub(crate) fn wallet(&self, name: &str) -> Result<WalletKey, KeystoreError> {
         let file = format!("{name}.key");

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpListener;
 
+use crate::output;
+
 /// Why a port was not to be had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListenError {
@@ -40,4 +42,59 @@ pub(crate) async fn listen(
     let listener = TcpListener::bind(address).await.map_err(refused)?;
     let bound = listener.local_addr().map_err(refused)?;
     Ok((listener, bound))
+}
+
+/// What stands open to whoever reaches a port.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Exposed {
+    Gateway,
+    Dashboard,
+    Chain,
+}
+
+/// Says on standard error what others can do there, if others can get there.
+pub(crate) fn warn_if_open(address: SocketAddr, what: Exposed) {
+    if !address.ip().is_loopback() {
+        output::aside(warning(address, what));
+    }
+}
+
+fn warning(address: SocketAddr, what: Exposed) -> String {
+    let port = address.port();
+    let page = |what: &str| {
+        format!(
+            "{what} without TLS. Who can watch the network reads the key, the questions and the answers; who has the key \
+             spends your money. Safer: --http 127.0.0.1:{port} and a tunnel (`ssh -L {port}:127.0.0.1:{port} HOST`), \
+             or a proxy with TLS in front of it"
+        )
+    };
+    let told = match what {
+        Exposed::Gateway => page("the gateway"),
+        Exposed::Dashboard => page("the gateway and the dashboard with all money in it"),
+        Exposed::Chain => format!(
+            "the embedded chain, whose keys are published: everybody there can move what is on it. Safer: --rpc 127.0.0.1:{port}"
+        ),
+    };
+    format!("WARNING: {address} is open to the network: {told}.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_port_says_what_is_behind_it() {
+        let address = "0.0.0.0:8082".parse().unwrap();
+        for (what, word) in [
+            (Exposed::Gateway, "without TLS"),
+            (Exposed::Dashboard, "dashboard"),
+            (Exposed::Chain, "--rpc 127.0.0.1:8082"),
+        ] {
+            let told = warning(address, what);
+            assert!(
+                told.contains("0.0.0.0:8082") && told.contains(word),
+                "{told}"
+            );
+        }
+    }
 }

@@ -22,24 +22,27 @@ const OUR_CRATES: [&str; 8] = [
     "store",
     "transport",
 ];
+/// Ours as well, in the other roles.
+const OTHER_CRATES: [&str; 7] = [
+    "consumer", "devchain", "engine", "gateway", "openai", "provider", "routing",
+];
+/// Levels that, said alone, are meant for our crates: of the libraries they are a flood.
+const FINE_LEVELS: [&str; 3] = ["info", "debug", "trace"];
+/// Says what is heard.
+const VARIABLE: &str = "LETHE_LOG";
 
 /// Warnings to standard error, and each action with money as a line of `cast`;
 /// `LETHE_LOG` says more or less. The demonstration's own actions are many and
 /// its money is play money; `lethe exit` tells its lines itself.
 pub(crate) fn start(command: &Command) {
-    let said = std::env::var_os("LETHE_LOG").is_some();
-    let mut filter = EnvFilter::builder()
-        .with_env_var("LETHE_LOG")
-        .with_default_directive(tracing::level_filters::LevelFilter::WARN.into())
-        .from_env_lossy();
+    let said = std::env::var_os(VARIABLE).map(|said| said.to_string_lossy().into_owned());
     let silent = matches!(
         command,
-        Command::Up(_) | Command::Exit(_) | Command::Where(_)
+        Command::Up(_) | Command::Exit(_) | Command::Where(_) | Command::Doctor(_)
     );
-    if !said && !silent {
-        let cast = format!("{}=info", chain::CAST);
-        filter = filter.add_directive(cast.parse().expect("a target and a level"));
-    }
+    let filter = EnvFilter::builder()
+        .with_default_directive(tracing::level_filters::LevelFilter::WARN.into())
+        .parse_lossy(directives(said.as_deref(), silent));
     let discreet = matches!(command, Command::Relay(_));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -50,6 +53,24 @@ pub(crate) fn start(command: &Command) {
         .init();
 }
 
+/// What is heard, as the filter reads it. A fine level alone is for our own
+/// crates; with a target beside it (`debug,lethe=debug`) it is taken as it stands.
+fn directives(said: Option<&str>, silent: bool) -> String {
+    let Some(said) = said else {
+        return match silent {
+            true => String::new(),
+            false => format!("{}=info", chain::CAST),
+        };
+    };
+    let level = said.trim().to_ascii_lowercase();
+    if !FINE_LEVELS.contains(&level.as_str()) {
+        return said.to_owned();
+    }
+    let ours = OUR_CRATES.iter().chain(&OTHER_CRATES);
+    let ours: Vec<_> = ours.map(|name| format!("{name}={level}")).collect();
+    ours.join(",")
+}
+
 fn is_ours(target: &str) -> bool {
     let name = target.split("::").next().unwrap_or_default();
     OUR_CRATES.contains(&name)
@@ -58,6 +79,21 @@ fn is_ours(target: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_level_alone_is_for_our_crates() {
+        let debug = directives(Some("debug"), true);
+        assert!(
+            debug.contains("lethe=debug") && debug.contains("gateway=debug"),
+            "{debug}"
+        );
+        assert!(!debug.split(',').any(|one| one == "debug"), "{debug}");
+        for said in ["error", "off", "hyper=debug", "debug,lethe=debug"] {
+            assert_eq!(directives(Some(said), true), said);
+        }
+        assert_eq!(directives(None, true), "");
+        assert_eq!(directives(None, false), "cast=info");
+    }
 
     #[test]
     fn our_crates_are_heard_and_those_below_are_not() {

@@ -12,11 +12,15 @@ mod chats;
 mod cli;
 mod client;
 mod clock;
+mod codes;
+mod config;
 mod cursors;
+mod doctor;
 mod doorkeeper;
 mod estate;
 mod exit;
 mod failing;
+mod first_money;
 mod flows;
 mod folder;
 mod history;
@@ -25,6 +29,7 @@ mod keystore;
 mod listen;
 mod local;
 mod logging;
+mod manual;
 mod model;
 mod money;
 mod output;
@@ -36,6 +41,7 @@ mod policies;
 mod progress;
 mod pseudonyms;
 mod relaying;
+mod reset;
 mod roles;
 mod route;
 mod secret;
@@ -51,18 +57,17 @@ mod whereabouts;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use cli::{Cli, Command};
-
-/// Something went wrong; the text says what.
-const FAILED: u8 = 1;
-/// `lethe where` found that the sum is not right.
-const INCOMPLETE: u8 = 3;
-/// `lethe exit` did what could be done, and some money has to wait.
-const NOT_ALL: u8 = 4;
+use codes::{FAILED, INCOMPLETE, NOT_ALL, UNWELL, USAGE};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match config::read() {
+        Ok(cli) => cli,
+        Err(error) => {
+            fail(&error.into());
+            return ExitCode::from(USAGE);
+        }
+    };
     logging::start(&cli.command);
     if let Err(error) = failing::arm() {
         return fail(&error.into());
@@ -80,14 +85,14 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("no runtime")),
     };
-    match runtime.block_on(run(cli.command)) {
+    match runtime.block_on(run(cli)) {
         Ok(code) => code,
         Err(error) => fail(&error),
     }
 }
 
-async fn run(command: Command) -> anyhow::Result<ExitCode> {
-    match command {
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
         Command::Up(args) => Box::pin(up::up(args)).await?,
         Command::Chat(args) => chat::chat(args).await?,
         Command::Chats(args) => chats::chats(args)?,
@@ -104,6 +109,20 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Route(args) => route::route(args).await?,
         Command::Key(args) => api_keys::key(args)?,
         Command::Wallet(args) => wallet::wallet(args).await?,
+        Command::Config(args) => {
+            if let Err(error) = config::config(&args, cli.config.as_deref()) {
+                fail(&error.into());
+                return Ok(ExitCode::from(USAGE));
+            }
+        }
+        Command::Doctor(args) => {
+            if !Box::pin(doctor::doctor(args)).await? {
+                return Ok(ExitCode::from(UNWELL));
+            }
+        }
+        Command::Reset(args) => reset::reset(args).await?,
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { folder } => manual::pages(&folder)?,
         Command::Where(args) => {
             if !Box::pin(whereabouts::whereabouts(args)).await? {
                 return Ok(ExitCode::from(INCOMPLETE));

@@ -151,7 +151,11 @@ mod tests {
         let gas = weighed.gas.unwrap();
         assert_eq!((gas.token, gas.share_percent), (token, 5));
         assert!(claim_words(&weighed).contains("5 % of it at 300 MOR a coin"));
-        let error = policy(&["--coin-price", "much"]).unwrap_err().to_string();
-        assert!(error.contains("--coin-price"), "{error}");
+        let parsed = cli::Cli::try_parse_from(["lethe", "consume", "--deposit", "much"]);
+        let error = parsed.unwrap_err().to_string();
+        assert!(
+            error.contains("--deposit") && error.contains("allowed"),
+            "{error}"
+        );
     }
 }

@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use market::{Address, Amount, Ledger};
+use chain::EvmLedger;
+use market::{Address, Amount, Ledger, LedgerError};
 use relay::{Config, Relay, StartError};
 use store::Store;
 use transport::Node;
 
 use crate::clock;
+use crate::first_money::{self, Wanted};
 use crate::place::{Place, PlaceError};
 use crate::selling::{SellError, listen_for};
 
@@ -63,6 +65,9 @@ pub(crate) async fn carry(
         treasury.fund(address, FIRST_MOR).await?;
     }
     let ledger = place.ledger(Arc::clone(&wallet), &store, name).await?;
+    if !place.network.is_local() {
+        first_money::tell(place, &ledger, first_mor(&ledger).await?).await?;
+    }
     let (listener, bound) = listen_for(endpoint, &ledger).await?;
     let node = Node::quic(&node_key, bind).await?;
     let refresh = match place.network.is_local() {
@@ -97,7 +102,25 @@ pub(crate) async fn carry(
     })
 }
 
+/// What a relay needs to be in the registry; nothing if it is.
+async fn first_mor(ledger: &EvmLedger) -> Result<Wanted, LedgerError> {
+    let known = ledger.providers().await?;
+    let is_known = known.iter().any(|one| one.address == ledger.account());
+    Ok(Wanted {
+        mor: match is_known {
+            true => Amount::ZERO,
+            false => ledger.stakes().await?.provider_min,
+        },
+        mor_for: "for the relay's stake, which comes back",
+    })
+}
+
 impl Relaying {
+    /// Streams that run.
+    pub(crate) fn running(&self) -> usize {
+        usize::try_from(self.relay.counts().running).unwrap_or(usize::MAX)
+    }
+
     /// Ends what runs.
     pub(crate) async fn stop(self) {
         self.relay.stop().await;

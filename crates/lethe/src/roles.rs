@@ -22,7 +22,7 @@ use crate::chain_watch;
 use crate::cli;
 use crate::folder::{Folder, FolderError, Running};
 use crate::keystore::{KeystoreError, bearer};
-use crate::listen::{ListenError, listen};
+use crate::listen::{Exposed, ListenError, listen, warn_if_open};
 use crate::local::{self, LocalError};
 use crate::model::{self, ModelError};
 use crate::output;
@@ -34,6 +34,7 @@ use crate::route;
 use crate::selling::{SellError, Selling, Shop, engine_backend, sell};
 use crate::signals::stopped;
 use crate::signed_claims;
+use crate::summary;
 
 /// Why a role does not run.
 #[derive(Debug, thiserror::Error)]
@@ -92,13 +93,12 @@ pub(crate) async fn chain(args: cli::Chain) -> Result<(), RoleError> {
     let folder = Folder::take(args.data.folder)?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let rpc_url = local::start(folder.path(), args.rpc, args.cheats, &tasks, &stop).await?;
+    warn_if_open(args.rpc, Exposed::Chain);
     match args.json {
-        true => output::json(&json!({ "rpc_url": rpc_url })),
-        false => output::line(format!(
-            "The embedded chain is at {rpc_url}. Its keys are published: for demonstration only."
-        )),
+        true => output::json(&summary::chain_json(&rpc_url)),
+        false => output::line(summary::chain(&rpc_url)),
     }
-    stopped().await;
+    stopped(args.json, || 0).await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;
@@ -154,7 +154,7 @@ pub(crate) async fn provide(args: cli::Provide) -> Result<(), RoleError> {
             transport::door::DESCRIPTOR_PATH
         )),
     }
-    stopped().await;
+    stopped(args.json, || selling.running()).await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;
@@ -263,7 +263,7 @@ pub(crate) async fn relay(args: cli::Relay) -> Result<(), RoleError> {
             transport::door::DESCRIPTOR_PATH
         )),
     }
-    stopped().await;
+    stopped(args.json, || relaying.running()).await;
     relaying.stop().await;
     Ok(())
 }
@@ -273,6 +273,7 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
     let network = Network::by_name(&args.network.network, args.network.unaudited)?;
     let folder = Folder::take(args.data.folder)?;
     let (listener, http) = listen(args.http, "--http").await?;
+    warn_if_open(http, Exposed::Gateway);
     let key_path = folder.join("api-key");
     let key = bearer(&key_path)?;
     let api_key = ApiKey::new(key.clone()).map_err(|source| RoleError::ApiKey {
@@ -321,7 +322,7 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
             key_path.display()
         )),
     }
-    stopped().await;
+    stopped(args.json, || buying.running()).await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;

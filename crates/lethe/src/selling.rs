@@ -15,6 +15,7 @@ use store::Store;
 use transport::Node;
 
 use crate::clock;
+use crate::first_money::{self, Wanted};
 use crate::listen::{ListenError, listen};
 use crate::place::{Place, PlaceError};
 
@@ -98,6 +99,10 @@ pub(crate) async fn sell(
         treasury.fund(address, FIRST_MOR).await?;
     }
     let ledger = place.ledger(Arc::clone(&wallet), &store, &name).await?;
+    if !place.network.is_local() {
+        let wanted = first_mor(&ledger).await?;
+        first_money::tell(place, &ledger, wanted).await?;
+    }
     let (listener, bound) = listen_for(endpoint, &ledger).await?;
     let node = Node::quic(&node_key, bind).await?;
     let config = config(shop, bound, &ledger).await?;
@@ -149,6 +154,21 @@ pub(crate) async fn listen_for(
     Ok(listen(SocketAddr::from(([127, 0, 0, 1], 0)), "--endpoint").await?)
 }
 
+/// What a provider needs to be in the registry with one model; nothing if it is.
+async fn first_mor(ledger: &EvmLedger) -> Result<Wanted, LedgerError> {
+    let stakes = ledger.stakes().await?;
+    let known = ledger.providers().await?;
+    let is_known = known.iter().any(|one| one.address == ledger.account());
+    let units = |amount: Amount| amount.base_units();
+    let all = units(stakes.provider_min)
+        .saturating_add(units(stakes.model_min))
+        .saturating_add(units(stakes.bid_fee));
+    Ok(Wanted {
+        mor: Amount::new(if is_known { 0 } else { all }),
+        mor_for: "for the stakes of provider and model, which come back, and the fee of a bid",
+    })
+}
+
 async fn config(shop: Shop, bound: SocketAddr, ledger: &EvmLedger) -> Result<Config, SellError> {
     let stakes = ledger.stakes().await?;
     let offer = OfferConfig {
@@ -182,6 +202,12 @@ async fn config(shop: Shop, bound: SocketAddr, ledger: &EvmLedger) -> Result<Con
 }
 
 impl Selling {
+    /// Answers that run.
+    pub(crate) fn running(&self) -> usize {
+        let offers = self.provider.status().offers;
+        offers.iter().map(|offer| offer.running).sum()
+    }
+
     /// Lets running answers end, then ends.
     pub(crate) async fn stop(self) {
         // Nobody else holds it by now; if somebody did, it would end as in a crash.

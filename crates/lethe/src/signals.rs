@@ -1,21 +1,69 @@
 //! Being told to stop.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Resolves on Ctrl-C or SIGTERM.
-pub(crate) async fn stopped() {
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return interrupted().await;
-    };
-    tokio::select! {
-        () = interrupted() => {}
-        _ = terminate.recv() => {}
+use crate::codes;
+use crate::output;
+
+/// What ends a node: Ctrl-C, or what `kill` and service managers send.
+struct Signals {
+    interrupt: Option<Signal>,
+    terminate: Option<Signal>,
+}
+
+impl Signals {
+    /// One that cannot be listened to ends the process at once, as if nobody listened.
+    fn new() -> Self {
+        Self {
+            interrupt: signal(SignalKind::interrupt()).ok(),
+            terminate: signal(SignalKind::terminate()).ok(),
+        }
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            () = next(&mut self.interrupt) => {}
+            () = next(&mut self.terminate) => {}
+        }
     }
 }
 
-async fn interrupted() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        // Without the handler the default one ends the process.
-        std::future::pending::<()>().await;
+async fn next(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
     }
+}
+
+/// Resolves on Ctrl-C or SIGTERM and says what is waited for: so many answers,
+/// as `running` counts them. A second one ends the process at once, which
+/// costs the answers that run and nothing else: what is signed is in the journals.
+pub(crate) async fn stopped(silent: bool, running: impl FnOnce() -> usize) {
+    let mut signals = Signals::new();
+    signals.next().await;
+    if !silent {
+        output::aside(words(running()));
+    }
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "nobody waits for it: it ends with the process, or ends it"
+    )]
+    tokio::spawn(async move {
+        signals.next().await;
+        if !silent {
+            output::aside("Ended at once.");
+        }
+        std::process::exit(codes::ENDED_AT_ONCE.into());
+    });
+}
+
+fn words(running: usize) -> String {
+    let waits = match running {
+        0 => "nothing is being answered".to_owned(),
+        1 => "waiting for 1 answer to end".to_owned(),
+        running => format!("waiting for {running} answers to end"),
+    };
+    format!("Stopping: {waits}. Ctrl-C again ends at once; the journals are complete either way.")
 }

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use serde_json::json;
+use chain::{DEVELOPMENT_ACCOUNTS, LOCAL_CHAIN_ID, Network};
+use serde_json::{Value, json};
 
 use crate::folder::Running;
 use crate::output;
@@ -73,6 +74,63 @@ Ask the demonstration model (it knows the definitions of about 3,000 nouns):
     for found in ready.found {
         output::line(offer(found, rpc_url));
     }
+}
+
+/// The words of the accounts that have money on every embedded chain.
+const PUBLIC_WORDS: &str = "test test test test test test test test test test test junk";
+
+/// What `lethe chain` says for programs.
+pub(crate) fn chain_json(rpc_url: &str) -> Value {
+    let network = Network::local();
+    let accounts = DEVELOPMENT_ACCOUNTS.map(|account| account.address);
+    json!({
+        "rpc_url": rpc_url,
+        "chain_id": LOCAL_CHAIN_ID,
+        "mor": network.mor,
+        "registry": network.registry,
+        "settlement": network.settlement,
+        "public_words": PUBLIC_WORDS,
+        "accounts": accounts,
+    })
+}
+
+/// What `lethe chain` says for people: all that `cast` and wallets ask for.
+pub(crate) fn chain(rpc_url: &str) -> String {
+    let Network {
+        mor,
+        registry,
+        settlement,
+        ..
+    } = Network::local();
+    let first = &DEVELOPMENT_ACCOUNTS[0];
+    format!(
+        "\
+The embedded chain is at {rpc_url}, with the market's contracts on it. A demonstration: its money is worth nothing.
+
+  RPC URL     {rpc_url}
+  chain id    {LOCAL_CHAIN_ID}
+  currency    ETH
+  MOR         {mor}
+  registry    {registry}
+  settlement  {settlement}
+
+Demo keys, which everybody has; never use them on another chain:
+
+  words       {PUBLIC_WORDS}
+  accounts    the first ten of m/44'/60'/0'/0/N: 10,000 ETH each; the first has the treasury's MOR
+  first       {address}
+  its key     {secret}
+
+In MetaMask: add a network with this RPC URL and chain id, then import that key. With cast:
+
+  cast balance {address} --rpc-url {rpc_url}
+  cast send {mor} 'transfer(address,uint256)' YOUR_ADDRESS 1000000000000000000 --rpc-url {rpc_url} \\
+    --private-key {secret}
+
+Ctrl-C stops.",
+        address = first.address,
+        secret = first.secret,
+    )
 }
 
 /// How to sell the answers of a server that is running here.

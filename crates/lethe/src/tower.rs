@@ -93,7 +93,7 @@ pub(crate) async fn tower(args: cli::Tower) -> Result<(), TowerError> {
     }
     let watching = watch.run(Duration::from_secs(args.look_every));
     tokio::select! {
-        () = stopped() => {}
+        () = stopped(args.json, || 0) => {}
         () = watching => {}
     }
     drop(watch);

@@ -22,7 +22,7 @@ use crate::chain_watch;
 use crate::cli;
 use crate::folder::{Folder, FolderError, Running};
 use crate::keystore::{KeystoreError, bearer};
-use crate::listen::{ListenError, listen};
+use crate::listen::{Exposed, ListenError, listen, warn_if_open};
 use crate::local::{self, LocalError};
 use crate::model::{self, ModelError};
 use crate::money::Holders;
@@ -135,6 +135,8 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
     let progress = Progress::new(args.json);
     let folder = Folder::take(args.data.folder)?;
     let (listener, http) = listen(args.http, "--http").await?;
+    warn_if_open(http, Exposed::Dashboard);
+    warn_if_open(args.rpc, Exposed::Chain);
     let key_path = folder.join("api-key");
     let key = bearer(&key_path)?;
     let api_key = |source| UpError::ApiKey {
@@ -181,7 +183,7 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
         json: args.json,
     });
 
-    stopped().await;
+    stopped(args.json, || market.running()).await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;
@@ -271,6 +273,11 @@ impl Market {
             demonstration: true,
             shown: watch::Sender::default(),
         }
+    }
+
+    /// Answers that run.
+    fn running(&self) -> usize {
+        self.selling.iter().map(Selling::running).sum()
     }
 
     /// Buyers first, so that what runs ends well; the chain last.

@@ -13,6 +13,7 @@ mod exits;
 mod failover;
 mod history;
 mod keys;
+mod life;
 mod matrix;
 mod outage;
 mod paced;

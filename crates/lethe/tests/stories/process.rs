@@ -19,6 +19,8 @@ pub(crate) fn lethe(data: &Path, args: &[&str]) -> Command {
         .arg(data)
         .args(&args[1..]);
     command.env("LETHE_LOG", "error").stdin(Stdio::null());
+    // The user's own config file is none of a story's.
+    command.env("XDG_CONFIG_HOME", data);
     command
 }
 

@@ -66,7 +66,7 @@ async fn no_key_and_no_word_is_logged_kept_or_served() {
         "--http",
         "127.0.0.1:0",
     ];
-    let consumer = Running::start_logged(&folder, &args, "trace", &log);
+    let consumer = Running::start_logged(&folder, &args, "trace,lethe=trace", &log);
     let client = Client::of(&consumer);
     let answer = client.answered(MODEL, "3").await;
     let served = client.get("/models").await.bytes().await.unwrap();

@@ -1,0 +1,434 @@
+//! What a command runs with: flags, before the environment (`LETHE_…`),
+//! before the config file, before the defaults.
+//!
+//! A value of the environment or the file is put into the command line as
+//! the flag that it stands for, where that flag was not given; then everything
+//! is parsed as one command line. So a value means the same and is checked
+//! alike wherever it stands, and no role knows where its values come from.
+
+mod file;
+mod shown;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, ValueEnum};
+
+pub(crate) use shown::{config, without_secrets};
+
+use crate::cli::Cli;
+use crate::cli::config::Role;
+use file::File;
+
+/// Names the config file.
+const VARIABLE: &str = "LETHE_CONFIG";
+/// Flags that mean the same for every command that has them: they may stand
+/// above the tables of the file, and in variables without a role's name.
+const SHARED: [&str; 4] = ["data", "network", "rpc-url", "unaudited"];
+/// Flags that are none of a file's business.
+const NEVER: [&str; 3] = ["help", "version", "config"];
+/// Flags that are nothing without another one: they go when it goes.
+const NEEDS: [(&str, &str); 4] = [
+    ("backend-model", "backend"),
+    ("first-chunk-within", "backend"),
+    ("stall-after", "backend"),
+    ("heeds", "backend"),
+];
+/// How alike two names must be to be suggested (Jaro-Winkler).
+const ALIKE_MIN: f64 = 0.7;
+
+/// Why environment or file are of no use.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error(
+        "no config folder: neither XDG_CONFIG_HOME nor HOME is an absolute path; give --config FILE"
+    )]
+    Nowhere,
+    #[error("config file {path:?} cannot be read")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("config file {path:?} cannot be written")]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(
+        "config file {path:?} is there already and is not overwritten; move it away, or give another with --config FILE"
+    )]
+    Exists { path: PathBuf },
+    #[error("config file {path:?} is larger than {max} bytes")]
+    TooLarge { path: PathBuf, max: u64 },
+    #[error("config file {path:?}, line {line}: {message}")]
+    Syntax {
+        path: PathBuf,
+        line: usize,
+        message: String,
+    },
+    #[error("config file {path:?}, line {line}: unknown key `{key}` {place}{hint}")]
+    UnknownKey {
+        path: PathBuf,
+        line: usize,
+        key: String,
+        place: String,
+        hint: String,
+    },
+    #[error("environment variable {name} sets nothing{hint}")]
+    UnknownVariable { name: String, hint: String },
+    #[error("{origin}: `{key}` is {found} (allowed: {allowed})")]
+    Kind {
+        origin: Origin,
+        key: String,
+        found: String,
+        allowed: &'static str,
+    },
+    #[error("{text}")]
+    Value { text: String },
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Origin {
+    #[error("environment variable {0}")]
+    Environment(String),
+    #[error("config file {}, line {line}", path.display())]
+    File { path: PathBuf, line: usize },
+}
+
+/// What a flag is set to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Given {
+    Switch(bool),
+    Values(Vec<String>),
+}
+
+/// A flag that the environment or the file sets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Setting {
+    flag: String,
+    given: Given,
+    origin: Origin,
+}
+
+impl Setting {
+    /// As it stands on a command line.
+    fn words(&self) -> Vec<OsString> {
+        let flag = &self.flag;
+        match &self.given {
+            Given::Switch(false) => Vec::new(),
+            Given::Switch(true) => vec![format!("--{flag}").into()],
+            Given::Values(values) => {
+                let words = values
+                    .iter()
+                    .map(|value| format!("--{flag}={value}").into());
+                words.collect()
+            }
+        }
+    }
+}
+
+/// The process' variables.
+type Environment = BTreeMap<String, String>;
+
+/// The command line of this process with what environment and file add to it.
+/// Ends the process where clap would: after help, and after a wrong flag.
+pub(crate) fn read() -> Result<Cli, ConfigError> {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let texts = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    let environment: Environment = std::env::vars_os().filter_map(texts).collect();
+    match parsed(words, &environment)? {
+        Ok(cli) => Ok(cli),
+        Err(error) => error.exit(),
+    }
+}
+
+/// The same, of any command line and environment. The inner error is clap's own.
+fn parsed(
+    words: Vec<OsString>,
+    environment: &Environment,
+) -> Result<Result<Cli, clap::Error>, ConfigError> {
+    let command = command();
+    let lenient = command.clone().ignore_errors(true);
+    // Help, or the version: nothing more is asked for.
+    let settings = match lenient.try_get_matches_from(&words) {
+        Err(error) => return Ok(Err(error)),
+        Ok(matches) => settings_for(&command, &matches, &words, environment)?,
+    };
+    let words = with(words, &settings);
+    let matches = command.clone().try_get_matches_from(words);
+    let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+    match cli {
+        Err(error) => Err(match told(&error, &settings) {
+            Some(text) => ConfigError::Value { text },
+            None => return Ok(Err(error)),
+        }),
+        Ok(cli) => Ok(Ok(cli)),
+    }
+}
+
+/// Every command with its flags.
+pub(crate) fn declared() -> Command {
+    let mut command = Cli::command();
+    for role in Role::value_variants() {
+        let name = role.name();
+        command = command.mut_subcommand(name, |role| {
+            role.after_help(format!(
+                "Each flag may also stand as LETHE_{}_FLAG in the environment or below [{name}] in the config file: \
+                 `lethe config init` writes one, `lethe config show {name}` says what holds.",
+                name.to_uppercase()
+            ))
+        });
+    }
+    command
+}
+
+/// The same; each command has also the flags of those above it.
+fn command() -> Command {
+    let mut command = declared();
+    command.build();
+    command
+}
+
+/// What environment and file add to a command line that was read so far as it can be.
+fn settings_for(
+    command: &Command,
+    matches: &ArgMatches,
+    words: &[OsString],
+    environment: &Environment,
+) -> Result<Vec<Setting>, ConfigError> {
+    let said = matches.get_one::<PathBuf>("config").cloned();
+    let (mut leaf, mut matches) = (command, matches);
+    let mut names = Vec::new();
+    while let Some((name, below)) = matches.subcommand() {
+        let Some(found) = leaf.find_subcommand(name) else {
+            break;
+        };
+        names.push(name);
+        (leaf, matches) = (found, below);
+    }
+    let role = match names.as_slice() {
+        [name] => Role::of(name),
+        _ => None,
+    };
+    if flags(leaf, role).next().is_none() {
+        return Ok(Vec::new());
+    }
+    let file = File::find(said.as_deref(), environment, command)?;
+    // Also what is wrong on the command line was given there.
+    let stands = |flag: &str| {
+        let words = words.iter().take_while(|word| *word != "--");
+        let mut words = words.filter_map(|word| word.to_str()?.strip_prefix("--"));
+        words.any(|word| word.split('=').next() == Some(flag))
+    };
+    let given = flags(leaf, role).filter(|arg| {
+        let source = matches.value_source(arg.get_id().as_str());
+        source == Some(ValueSource::CommandLine) || arg.get_long().is_some_and(stands)
+    });
+    let given: BTreeSet<&str> = given.filter_map(Arg::get_long).collect();
+    layered(leaf, role, &given, environment, &file)
+}
+
+/// The flags of a command that environment and file may set.
+fn flags(leaf: &Command, role: Option<Role>) -> impl Iterator<Item = &Arg> {
+    leaf.get_arguments().filter(move |arg| {
+        arg.get_long().is_some_and(|long| match role {
+            Some(_) => !NEVER.contains(&long),
+            None => SHARED.contains(&long),
+        })
+    })
+}
+
+/// The settings of each layer for the flags that no layer above it has set or
+/// made impossible.
+fn layered(
+    leaf: &Command,
+    role: Option<Role>,
+    given: &BTreeSet<&str>,
+    environment: &Environment,
+    file: &File,
+) -> Result<Vec<Setting>, ConfigError> {
+    if let Some(role) = role {
+        unknown_variables(leaf, role, environment)?;
+    }
+    let mut above: BTreeSet<String> = given.iter().map(|flag| (*flag).to_owned()).collect();
+    let mut settings = Vec::new();
+    let own = role.map(Role::name);
+    for layer in 0..4 {
+        let mut of_layer = Vec::new();
+        for arg in flags(leaf, role) {
+            let flag = arg.get_long().unwrap_or_default();
+            if above.contains(flag) {
+                continue;
+            }
+            let shared = SHARED.contains(&flag);
+            let found = match (layer, own) {
+                (0, Some(own)) => variable(arg, &name_of(Some(own), flag), environment)?,
+                (1, _) if shared => variable(arg, &name_of(None, flag), environment)?,
+                (2, Some(own)) => file.setting(Some(own), arg)?,
+                (3, _) if shared => file.setting(None, arg)?,
+                _ => None,
+            };
+            of_layer.extend(found.filter(|_| !is_excluded(leaf, arg, &above)));
+        }
+        above.extend(of_layer.iter().map(|setting| setting.flag.clone()));
+        settings.extend(of_layer);
+    }
+    // A value of what is not used says nothing.
+    settings.retain(|setting| {
+        let mut needed = NEEDS.iter().filter(|(flag, _)| setting.flag == *flag);
+        needed.all(|(_, needed)| above.contains(*needed))
+    });
+    Ok(settings)
+}
+
+/// Whether a flag cannot stand beside those that are set above it.
+fn is_excluded(leaf: &Command, arg: &Arg, above: &BTreeSet<String>) -> bool {
+    let conflicts = |one: &Arg| {
+        let own = leaf.get_arg_conflicts_with(one);
+        let own = own.into_iter().filter_map(Arg::get_long);
+        let others = leaf.get_arguments().filter(|other| {
+            let theirs = leaf.get_arg_conflicts_with(other);
+            theirs.iter().any(|their| their.get_id() == one.get_id())
+        });
+        let mut all = own.chain(others.filter_map(Arg::get_long));
+        all.any(|other| above.contains(other))
+    };
+    let needed = NEEDS
+        .iter()
+        .filter(|(flag, _)| arg.get_long() == Some(flag));
+    let mut needed = needed.filter_map(|(_, needed)| {
+        let mut all = leaf.get_arguments();
+        all.find(|other| other.get_long() == Some(needed))
+    });
+    conflicts(arg) || needed.any(conflicts)
+}
+
+/// The variable that sets a flag.
+fn name_of(role: Option<&str>, flag: &str) -> String {
+    let name = match role {
+        Some(role) => format!("LETHE_{role}_{flag}"),
+        None => format!("LETHE_{flag}"),
+    };
+    name.to_uppercase().replace('-', "_")
+}
+
+/// What a variable sets; an empty one nothing. Several values are parted by spaces.
+fn variable(
+    arg: &Arg,
+    name: &str,
+    environment: &Environment,
+) -> Result<Option<Setting>, ConfigError> {
+    let Some(text) = environment.get(name).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let flag = arg.get_long().unwrap_or_default().to_owned();
+    let origin = Origin::Environment(name.to_owned());
+    let given = match arg.get_action() {
+        ArgAction::SetTrue => match text.as_str() {
+            "true" => Given::Switch(true),
+            "false" => Given::Switch(false),
+            _ => {
+                return Err(ConfigError::Kind {
+                    origin,
+                    key: flag,
+                    found: format!("{text:?}"),
+                    allowed: "true, false",
+                });
+            }
+        },
+        ArgAction::Append => Given::Values(text.split_whitespace().map(str::to_owned).collect()),
+        _ => Given::Values(vec![text.clone()]),
+    };
+    Ok(Some(Setting {
+        flag,
+        given,
+        origin,
+    }))
+}
+
+/// Refuses a variable with a role's name that sets none of its flags.
+fn unknown_variables(
+    leaf: &Command,
+    role: Role,
+    environment: &Environment,
+) -> Result<(), ConfigError> {
+    let own = Some(role.name());
+    let known = flags(leaf, Some(role)).filter_map(Arg::get_long);
+    let known: Vec<String> = known.map(|flag| name_of(own, flag)).collect();
+    let prefix = name_of(own, "");
+    let unknown = environment
+        .keys()
+        .find(|name| name.starts_with(&prefix) && !known.contains(name));
+    match unknown {
+        Some(name) => Err(ConfigError::UnknownVariable {
+            name: name.clone(),
+            hint: hint(name, known.iter().map(String::as_str)),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// `; did you mean …?`, if something is alike.
+fn hint<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let rated = known.map(|name| (strsim::jaro_winkler(word, name), name));
+    let best = rated.max_by(|(a, _), (b, _)| a.total_cmp(b));
+    match best {
+        Some((alike, name)) if alike >= ALIKE_MIN => format!("; did you mean `{name}`?"),
+        _ => String::new(),
+    }
+}
+
+/// The command line with the settings in it, before what is no flag any more.
+fn with(mut words: Vec<OsString>, settings: &[Setting]) -> Vec<OsString> {
+    let end = words.iter().position(|word| word == "--");
+    let end = end.unwrap_or(words.len());
+    words.splice(end..end, settings.iter().flat_map(Setting::words));
+    words
+}
+
+/// Clap's text with where the flags in it were set; none if they all stand on
+/// the command line.
+fn told(error: &clap::Error, settings: &[Setting]) -> Option<String> {
+    let text = error.render().to_string();
+    let text = text.trim_start_matches("error: ");
+    // How the command is called says nothing to who set a variable or a file.
+    let text = text.split("\n\nUsage:").next().unwrap_or(text);
+    let text = text.split("\n\nFor more").next().unwrap_or(text).trim_end();
+    let has = |flag: &str| {
+        let flag = format!("--{flag}");
+        text.match_indices(&flag).any(|(at, _)| {
+            let rest = text[at + flag.len()..].chars().next();
+            rest.is_none_or(|next| !next.is_alphanumeric() && next != '-')
+        })
+    };
+    let meant: Vec<String> = settings
+        .iter()
+        .filter(|setting| has(&setting.flag))
+        .map(|setting| format!("`{}` is set in {}", setting.flag, setting.origin))
+        .collect();
+    if meant.is_empty() {
+        return None;
+    }
+    Some(format!("{text}\n  {}", meant.join("\n  ")))
+}
+
+/// Where the config file is if nobody says so.
+fn usual_path(environment: &Environment) -> Option<PathBuf> {
+    let absolute = |name: &str| {
+        let path = Path::new(environment.get(name)?);
+        path.is_absolute().then(|| path.to_owned())
+    };
+    let home = || absolute("HOME").map(|home| home.join(".config"));
+    let base = absolute("XDG_CONFIG_HOME").or_else(home)?;
+    Some(base.join("lethe/config.toml"))
+}
+
+#[cfg(test)]
+mod tests;

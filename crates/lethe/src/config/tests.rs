@@ -1,0 +1,278 @@
+//! Layers, refusals, and the file that is written.
+
+use std::path::PathBuf;
+
+use super::*;
+use crate::cli::Command as Chosen;
+
+fn environment(pairs: &[(&str, &str)]) -> Environment {
+    let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    pairs.iter().map(own).collect()
+}
+
+fn words(words: &[&str]) -> Vec<OsString> {
+    words.iter().map(OsString::from).collect()
+}
+
+/// A file with this text.
+fn kept(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    std::fs::write(&path, text).unwrap();
+    (folder, path)
+}
+
+fn read_with(args: &[&str], text: &str, pairs: &[(&str, &str)]) -> Result<Cli, String> {
+    let (_folder, path) = kept(text);
+    let mut said = words(&["lethe", "--config", path.to_str().unwrap()]);
+    said.extend(words(args));
+    match parsed(said, &environment(pairs)) {
+        Ok(Ok(cli)) => Ok(cli),
+        Ok(Err(error)) => Err(format!("clap: {error}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn consume(args: &[&str], text: &str, pairs: &[(&str, &str)]) -> crate::cli::Consume {
+    let args = [&["consume"], args].concat();
+    match read_with(&args, text, pairs).unwrap().command {
+        Chosen::Consume(consume) => consume,
+        other => panic!("{other:?}"),
+    }
+}
+
+const FILE: &str = "\
+rpc-url = [\"http://shared:1\", \"http://shared:2\"]
+[consume]
+http = \"127.0.0.1:1003\"
+paced = true
+deposit = 3
+withdraw-idle = 30
+";
+
+#[test]
+fn each_layer_goes_before_the_ones_below_it() {
+    let http = |args: &[&str], pairs| consume(args, FILE, pairs).http.port();
+    let variables = [("LETHE_CONSUME_HTTP", "127.0.0.1:1002")];
+    assert_eq!(http(&["--http", "127.0.0.1:1001"], &variables), 1001);
+    assert_eq!(http(&[], &variables), 1002);
+    assert_eq!(http(&[], &[]), 1003);
+    assert_eq!(consume(&[], "", &[]).http.port(), 8082);
+
+    let all = consume(&[], FILE, &[]);
+    assert_eq!(all.network.rpc_url, ["http://shared:1", "http://shared:2"]);
+    assert_eq!(
+        (all.funding.deposit.as_str(), all.funding.withdraw_idle),
+        ("3", Some(30))
+    );
+    assert!(all.paced);
+    // A variable takes back what the file switches on, and an empty one says nothing.
+    let off = consume(
+        &[],
+        FILE,
+        &[("LETHE_CONSUME_PACED", "false"), ("LETHE_RPC_URL", "")],
+    );
+    assert!(!off.paced);
+    assert_eq!(off.network.rpc_url.len(), 2);
+    // What is meant for one role goes before what is meant for all.
+    let urls = |pairs: &[(&str, &str)]| consume(&[], FILE, pairs).network.rpc_url;
+    let both = [
+        ("LETHE_RPC_URL", "http://a http://b"),
+        ("LETHE_CONSUME_RPC_URL", "http://c"),
+    ];
+    assert_eq!(urls(&both), ["http://c"]);
+    assert_eq!(urls(&both[..1]), ["http://a", "http://b"]);
+}
+
+#[test]
+fn other_commands_take_what_is_for_all() {
+    let cli = read_with(
+        &["chat", "--", "--odd question"],
+        "data = \"/somewhere\"",
+        &[],
+    );
+    let Chosen::Chat(chat) = cli.unwrap().command else {
+        panic!("another command");
+    };
+    assert_eq!(chat.data.folder, Some(PathBuf::from("/somewhere")));
+    assert_eq!(chat.question.as_deref(), Some("--odd question"));
+    // Commands below commands, too; and who has no such flag does not read the file.
+    let cli = read_with(&["route", "explain", "m"], "data = \"/somewhere\"", &[]);
+    let Chosen::Route(route) = cli.unwrap().command else {
+        panic!("another command");
+    };
+    assert_eq!(route.data.folder, Some(PathBuf::from("/somewhere")));
+    assert!(read_with(&["completions", "bash"], "no file at all", &[]).is_ok());
+}
+
+#[test]
+fn what_contradicts_a_flag_gives_way_with_what_needs_it() {
+    let file = "[provide]\nmodel = \"m\"\nbackend = \"http://b/v1\"\nstall-after = 5\n";
+    let provide = |args: &[&str]| {
+        let args = [&["provide"], args].concat();
+        match read_with(&args, file, &[]).unwrap().command {
+            Chosen::Provide(provide) => *provide,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(provide(&[]).backend, ["http://b/v1"]);
+    assert_eq!(provide(&[]).stall_after, 5);
+    let other = provide(&["--gguf", "file"]);
+    assert!(other.backend.is_empty() && other.gguf.is_some());
+    // Within one layer it is an error that names both places.
+    let said = read_with(&["provide"], &format!("{file}gguf = \"file\"\n"), &[]).unwrap_err();
+    assert!(said.contains("line 3") && said.contains("line 5"), "{said}");
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_place() {
+    for (text, expected) in [
+        (
+            "[consume]\nhtpp = 1\n",
+            "line 2: unknown key `htpp` below [consume]; did you mean `http`?",
+        ),
+        (
+            "\n[consumer]\n",
+            "line 2: unknown key `consumer` (a table is a role's); did you mean `consume`?",
+        ),
+        ("rpc_url = \"u\"\n", "did you mean `rpc-url`?"),
+        (
+            "http = \"127.0.0.1:1\"\n",
+            "where only data, network, rpc-url and unaudited may stand",
+        ),
+        ("[consume]\nhttp = \"here\"\n", "line 2"),
+        (
+            "[consume]\nhttp = \"here\"\n",
+            "allowed: an IP address and a port",
+        ),
+        (
+            "[consume]\npaced = \"yes\"\n",
+            "`paced` is \"yes\" (allowed: true, false)",
+        ),
+        (
+            "[consume]\ndeposit = [1]\n",
+            "`deposit` is a list (allowed: one text or number)",
+        ),
+        ("[consume]\ndeposit = \"much\"\n", "allowed: MOR with"),
+        ("[consume]\nwithdraw-idle = 0\n", "0 is not in 1.."),
+        (
+            "[consume]\npayer = \"me\"\n",
+            "possible values: pseudonym, wallet",
+        ),
+        ("[consume\n", "line 1"),
+    ] {
+        let said = read_with(&["consume"], text, &[]).unwrap_err();
+        assert!(said.contains(expected), "{text}: {said}");
+        assert!(said.contains("config.toml"), "{text}: {said}");
+        assert!(!said.starts_with("clap"), "{text}: {said}");
+    }
+    for (name, value, expected) in [
+        (
+            "LETHE_CONSUME_HTPP",
+            "1",
+            "did you mean `LETHE_CONSUME_HTTP`?",
+        ),
+        (
+            "LETHE_CONSUME_PACED",
+            "1",
+            "`paced` is \"1\" (allowed: true, false)",
+        ),
+        (
+            "LETHE_CONSUME_HTTP",
+            "here",
+            "`http` is set in environment variable LETHE_CONSUME_HTTP",
+        ),
+    ] {
+        let said = read_with(&["consume"], "", &[(name, value)]).unwrap_err();
+        assert!(said.contains(expected), "{name}: {said}");
+    }
+    // Of another role it is none of our business.
+    assert!(read_with(&["consume"], "", &[("LETHE_UP_HTPP", "1")]).is_ok());
+    // A wrong flag is clap's affair.
+    let said = read_with(&["consume", "--http", "x"], FILE, &[]).unwrap_err();
+    assert!(said.starts_with("clap"), "{said}");
+}
+
+#[test]
+fn a_file_that_is_named_must_be_there_and_the_usual_one_need_not() {
+    let missing = words(&["lethe", "consume", "--config", "/nowhere/at/all.toml"]);
+    let said = parsed(missing, &environment(&[])).unwrap_err().to_string();
+    assert!(said.contains("/nowhere/at/all.toml"), "{said}");
+    let home = environment(&[("HOME", "/nowhere")]);
+    assert!(parsed(words(&["lethe", "consume"]), &home).unwrap().is_ok());
+
+    let (folder, path) = kept(FILE);
+    let usual = folder.path().join("lethe");
+    std::fs::create_dir(&usual).unwrap();
+    std::fs::rename(path, usual.join("config.toml")).unwrap();
+    let home = environment(&[("XDG_CONFIG_HOME", folder.path().to_str().unwrap())]);
+    let cli = parsed(words(&["lethe", "consume"]), &home)
+        .unwrap()
+        .unwrap();
+    assert!(matches!(cli.command, Chosen::Consume(consume) if consume.http.port() == 1003));
+}
+
+#[test]
+fn the_file_that_is_written_holds_the_defaults() {
+    let text = shown::template(&command());
+    let active: String = text
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(value) if !value.starts_with(' ') && !value.is_empty() => format!("{value}\n"),
+            Some(_) => "\n".to_owned(),
+            None => format!("{line}\n"),
+        })
+        .collect();
+    assert!(
+        active.lines().filter(|line| line.contains('=')).count() > 50,
+        "{active}"
+    );
+    for role in Role::value_variants() {
+        let (_folder, path) = kept(&active);
+        let (_, from_file) = shown::rows(*role, Some(&path), &environment(&[])).unwrap();
+        let (_, plain) = shown::rows(*role, None, &environment(&[])).unwrap();
+        for (set, default) in from_file.iter().zip(&plain) {
+            let (set, default) = (serde_json::json!(set), serde_json::json!(default));
+            assert_eq!(set["value"], default["value"], "{role:?} {set} {default}");
+            let key = default["key"].as_str().unwrap();
+            let needs = NEEDS.iter().any(|(flag, _)| key == *flag);
+            if !default["value"].is_null() && !needs {
+                assert_eq!(set["origin"], "file", "{set}");
+            }
+        }
+    }
+    // As it is written nothing is set.
+    let (_folder, path) = kept(&text);
+    let (_, rows) = shown::rows(Role::Up, Some(&path), &environment(&[])).unwrap();
+    assert!(
+        rows.iter()
+            .all(|row| serde_json::json!(row)["origin"] != "file")
+    );
+}
+
+#[test]
+fn what_opens_a_server_is_not_shown() {
+    for (url, shown) in [
+        ("http://127.0.0.1:8545", "http://127.0.0.1:8545"),
+        (
+            "https://arb1.example.org/rpc/v1",
+            "https://arb1.example.org/rpc/v1",
+        ),
+        (
+            "https://user:word@rpc.example.org/",
+            "https://rpc.example.org/",
+        ),
+        (
+            "https://rpc.example.org/v2/0123456789abcdef0123",
+            "https://rpc.example.org/v2/***",
+        ),
+        (
+            "https://rpc.example.org/?key=secret",
+            "https://rpc.example.org/?***",
+        ),
+        ("127.0.0.1:8082", "127.0.0.1:8082"),
+        ("amount", "amount"),
+    ] {
+        assert_eq!(shown::without_secrets(url), shown);
+    }
+}

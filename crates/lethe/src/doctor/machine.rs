@@ -1,0 +1,153 @@
+//! The machine: clock, ports, sockets, open files.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::time::{Duration, UNIX_EPOCH};
+
+use rustix::process::{Resource, getrlimit};
+
+use super::Check;
+use crate::clock;
+use crate::folder::Folder;
+
+/// What listens where if nobody says otherwise.
+const PORTS: [(&str, u16, &str); 4] = [
+    ("gateway and dashboard", 8082, "--http"),
+    ("embedded chain", 8545, "--rpc"),
+    ("provider's descriptor", 3333, "--endpoint"),
+    ("relay's description", 3334, "--endpoint"),
+];
+/// A stream and its descriptors, times the requests of a busy hour.
+const OPEN_FILES_FEW: u64 = 4096;
+/// With fewer a node does not come up.
+const OPEN_FILES_MIN: u64 = 256;
+/// What Linux gives a socket if nobody changed it; below it QUIC loses packets in bursts.
+const SOCKET_BYTES_FEW: u64 = 212_992;
+/// How long the clock is watched.
+const WATCH: Duration = Duration::from_millis(1200);
+/// Whole seconds of the wall clock may differ so much from what passed.
+const JUMP_MAX_S: u64 = 2;
+
+pub(super) async fn look(folder: &Folder) -> Vec<Check> {
+    let mut checks = vec![clock().await];
+    checks.extend(PORTS.map(|(what, port, flag)| listens(folder, what, port, flag)));
+    checks.push(datagrams());
+    checks.push(open_files());
+    checks
+}
+
+/// Against itself; [`super::reach`] has it against the chain.
+async fn clock() -> Check {
+    const NAME: &str = "clock";
+    const SET: &str = "set it: timedatectl set-ntp true";
+    let before = clock::now();
+    tokio::time::sleep(WATCH).await;
+    let after = clock::now();
+    if after.0 < before.0 || after.since_s(before) > WATCH.as_secs() + JUMP_MAX_S {
+        let found = format!("it went from {} to {} within a second", before.0, after.0);
+        return Check::fail(NAME, found, SET);
+    }
+    // Who runs today was built before today.
+    let built = std::env::current_exe()
+        .and_then(std::fs::metadata)
+        .and_then(|file| file.modified())
+        .ok()
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    match built {
+        Some(built) if after.0 + 86_400 < built.as_secs() => Check::fail(
+            NAME,
+            format!(
+                "it says {} (Unix time), which is before this program was made",
+                after.0
+            ),
+            SET,
+        ),
+        _ => Check::ok(NAME, format!("it goes steadily; Unix time {}", after.0)),
+    }
+}
+
+fn listens(folder: &Folder, what: &str, port: u16, flag: &str) -> Check {
+    const NAME: &str = "port";
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    if TcpListener::bind(address).is_ok() {
+        return Check::ok(NAME, format!("{port} is free ({what})"));
+    }
+    let own = folder.is_taken().unwrap_or(false)
+        && folder.running().is_ok_and(|running| {
+            [running.base_url, running.rpc_url, running.dashboard_url]
+                .iter()
+                .any(|url| url.contains(&format!("127.0.0.1:{port}")))
+        });
+    match own {
+        true => Check::ok(
+            NAME,
+            format!("{port} is held by this folder's own node ({what})"),
+        ),
+        false => Check::warn(
+            NAME,
+            format!("{port} is in use by another program ({what})"),
+            format!(
+                "stop that one (`ss -ltnp sport = :{port}` names it), or choose another with {flag} ADDR"
+            ),
+        ),
+    }
+}
+
+/// Sends itself a packet, and looks at what the system allows.
+fn datagrams() -> Check {
+    const NAME: &str = "UDP";
+    let trial = || -> std::io::Result<()> {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+        socket.send_to(b"lethe", socket.local_addr()?)?;
+        socket.recv_from(&mut [0; 16]).map(drop)
+    };
+    if let Err(error) = trial() {
+        return Check::fail(
+            NAME,
+            format!("a packet to this machine itself does not arrive: {error}"),
+            "let UDP pass in the firewall of this machine: nodes speak QUIC",
+        );
+    }
+    let limit = |name: &str| {
+        let text = std::fs::read_to_string(format!("/proc/sys/net/core/{name}")).ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    match (limit("rmem_max"), limit("wmem_max")) {
+        (Some(read), Some(write)) if read.min(write) < SOCKET_BYTES_FEW => Check::warn(
+            NAME,
+            format!("packets pass; buffers of {read} and {write} bytes at most"),
+            "sysctl -w net.core.rmem_max=7340032 net.core.wmem_max=7340032",
+        ),
+        (Some(read), Some(write)) => Check::ok(
+            NAME,
+            format!("packets pass; buffers of up to {read} and {write} bytes"),
+        ),
+        _ => Check::ok(
+            NAME,
+            "packets pass; what buffers may hold is not known here",
+        ),
+    }
+}
+
+fn open_files() -> Check {
+    const NAME: &str = "open files";
+    // None is as many as one likes.
+    let limits = getrlimit(Resource::Nofile);
+    let Some(now) = limits.current else {
+        return Check::ok(NAME, "as many as it likes");
+    };
+    let found = format!("{now} at a time");
+    let advice = format!(
+        "ulimit -n 65536 before the start (at most {} without being root), or LimitNOFILE= of its service",
+        limits
+            .maximum
+            .map_or("any number".to_owned(), |most| most.to_string())
+    );
+    match now {
+        now if now < OPEN_FILES_MIN => Check::fail(NAME, found, advice),
+        now if now < OPEN_FILES_FEW => {
+            Check::warn(NAME, format!("{found}: few for a busy node"), advice)
+        }
+        _ => Check::ok(NAME, found),
+    }
+}

@@ -1,0 +1,196 @@
+//! What is elsewhere: the chain's servers, and the servers whose answers are to be sold.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chain::{EvmLedger, MemoryJournal, Network};
+use market::WalletKey;
+use reqwest::Url;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::Check;
+use crate::chain_watch::clock_problem;
+use crate::cli::RPC_URL;
+use crate::clock;
+use crate::config::without_secrets;
+use crate::folder::Folder;
+use crate::output;
+
+/// The longest that anybody is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest list of models that is read.
+const LIST_BYTES_MAX: usize = 1 << 20;
+/// So many models are named.
+const SHOWN: usize = 3;
+
+const CHAIN: &str = "chain";
+const BACKEND: &str = "backend";
+
+/// Each server of the chain by itself.
+pub(super) async fn chain(folder: &Folder, network: &Network, urls: &[String]) -> Vec<Check> {
+    let own = folder.running().ok().map(|running| running.rpc_url);
+    let usual = urls == [RPC_URL];
+    let urls = match (usual && network.is_local(), own) {
+        (true, Some(own)) => vec![own],
+        _ => urls.to_vec(),
+    };
+    let mut checks = Vec::new();
+    for url in &urls {
+        let shown = without_secrets(url);
+        let asked = timeout(PATIENCE, ask_chain(url, network)).await;
+        let problem = match asked {
+            Ok(Ok(found)) => {
+                checks.extend(found);
+                continue;
+            }
+            Ok(Err(error)) => output::with_causes(&*error).replace(url, &shown),
+            Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+        };
+        checks.push(match usual && network.is_local() {
+            true => Check::ok(
+                CHAIN,
+                format!("none at {shown}, where `lethe up` and `lethe chain` have theirs; --rpc-url looks at another"),
+            ),
+            false => Check::fail(
+                CHAIN,
+                format!("{shown}: {problem}"),
+                format!("is it of network {:?}? name another with --rpc-url URL", network.name),
+            ),
+        });
+    }
+    checks
+}
+
+type Trouble = Box<dyn std::error::Error + Send + Sync>;
+
+async fn ask_chain(url: &str, network: &Network) -> Result<Vec<Check>, Trouble> {
+    // It only reads: any key will do.
+    let key = Arc::new(WalletKey::from_bytes(&rand::random())?);
+    let journal = Arc::new(MemoryJournal::default());
+    // Its id and the contracts are checked here.
+    let ledger = EvmLedger::connect(url, network.clone(), key, journal).await?;
+    let head = ledger.block_number().await?;
+    let there = ledger.time_there().await?;
+    let shown = without_secrets(url);
+    let found = format!(
+        "{shown}: {} (id {}), the contracts are there, block {head}",
+        network.name, network.chain_id
+    );
+    let mut checks = vec![Check::ok(CHAIN, found)];
+    checks.push(match clock_problem(clock::now(), there) {
+        None => Check::ok("clock", format!("agrees with the chain's time at {shown}")),
+        Some(problem) => match problem.split_once("): ") {
+            Some((found, advice)) => Check::fail("clock", format!("{found})"), advice),
+            None => Check::fail("clock", problem, "set the clock"),
+        },
+    });
+    Ok(checks)
+}
+
+/// The servers that are named, or those that are found on this machine.
+pub(super) async fn backends(urls: &[String]) -> Vec<Check> {
+    if urls.is_empty() {
+        let found = provider::detect().await;
+        if found.is_empty() {
+            return vec![Check::ok(
+                BACKEND,
+                "none at the usual ports of this machine; --backend URL looks at one",
+            )];
+        }
+        let found = found.into_iter().map(|found| {
+            let listed = listed(&found.models);
+            Check::ok(
+                BACKEND,
+                format!("{} at {}: {listed}", found.name, found.url),
+            )
+        });
+        return found.collect();
+    }
+    let mut checks = Vec::new();
+    for url in urls {
+        checks.push(backend(url).await);
+    }
+    checks
+}
+
+async fn backend(url: &str) -> Check {
+    let shown = without_secrets(url);
+    let Some((host, port)) = Url::parse(url).ok().and_then(|url| {
+        Some((
+            url.host_str()?.trim_matches(['[', ']']).to_owned(),
+            url.port_or_known_default()?,
+        ))
+    }) else {
+        return Check::fail(
+            BACKEND,
+            format!("{shown} is no URL"),
+            "such as http://127.0.0.1:8000/v1",
+        );
+    };
+    let connected = timeout(PATIENCE, TcpStream::connect((host.as_str(), port))).await;
+    if !matches!(connected, Ok(Ok(_))) {
+        let why = match connected {
+            Ok(Err(error)) => error.to_string(),
+            _ => "no answer".to_owned(),
+        };
+        return Check::fail(
+            BACKEND,
+            format!("nobody listens at {host}:{port} (TCP): {why}"),
+            "start the server, or look at its address and the firewall",
+        );
+    }
+    match timeout(PATIENCE, models(url)).await {
+        Ok(Ok(models)) => Check::ok(BACKEND, format!("{shown}: {}", listed(&models))),
+        Ok(Err(problem)) => Check::fail(
+            BACKEND,
+            format!("{shown} listens and does not list its models: {problem}"),
+            "the URL goes up to and including /v1; GET URL/models must answer",
+        ),
+        Err(_) => Check::fail(
+            BACKEND,
+            format!(
+                "{shown} takes the connection and says nothing for {} s",
+                PATIENCE.as_secs()
+            ),
+            "restart the server",
+        ),
+    }
+}
+
+async fn models(url: &str) -> Result<Vec<String>, String> {
+    let told = |error: reqwest::Error| output::with_causes(&error.without_url());
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .map_err(told)?;
+    let url = format!("{}/models", url.trim_end_matches('/'));
+    let mut response = client.get(url).send().await.map_err(told)?;
+    if !response.status().is_success() {
+        return Err(format!("status {}", response.status()));
+    }
+    let mut body = Vec::new();
+    while let Some(piece) = response.chunk().await.map_err(told)? {
+        if body.len() + piece.len() > LIST_BYTES_MAX {
+            return Err(format!("more than {LIST_BYTES_MAX} bytes"));
+        }
+        body.extend_from_slice(&piece);
+    }
+    let list: Value = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+    let data = list["data"].as_array().ok_or("no list `data` in it")?;
+    let names = data.iter().filter_map(|one| one["id"].as_str());
+    Ok(names.map(str::to_owned).collect())
+}
+
+fn listed(models: &[String]) -> String {
+    let named: Vec<_> = models.iter().take(SHOWN).map(String::as_str).collect();
+    let more = match models.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    match named.is_empty() {
+        true => "it has no models".to_owned(),
+        false => format!("{}{more}", named.join(", ")),
+    }
+}

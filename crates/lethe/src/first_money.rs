@@ -1,0 +1,155 @@
+//! What a wallet on a public network lacks before it can begin, and how it
+//! gets there. On a local chain the treasury sees to it.
+
+use chain::EvmLedger;
+use market::{Address, Amount, Ledger, LedgerError};
+
+use crate::config::without_secrets;
+use crate::output;
+use crate::place::Place;
+use crate::policies::MOR_DECIMALS;
+
+/// Gas of a good start: registering, or the first channels, and a way out.
+const GAS: u128 = 3_000_000;
+/// Gas prices change: so many times of what it costs now.
+const MARGIN: u128 = 2;
+/// The least that is asked for, in wei: 0.001 coins.
+const COINS_MIN: u128 = 1_000_000_000_000_000;
+
+/// What an account begins with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) mor: Amount,
+    /// What the MOR is for.
+    pub(crate) mor_for: &'static str,
+}
+
+/// Says what is missing, if something is.
+pub(crate) async fn tell(
+    place: &Place,
+    ledger: &EvmLedger,
+    wanted: Wanted,
+) -> Result<(), LedgerError> {
+    if place.network.is_local() {
+        // The treasury gives it.
+        return Ok(());
+    }
+    let account = ledger.account();
+    let price = ledger.gas_price().await?.base_units();
+    let coins = GAS.saturating_mul(MARGIN).saturating_mul(price);
+    let lack = Lack {
+        account,
+        token: ledger.mor(),
+        coins: missing(
+            ledger.coins(account).await?,
+            Amount::new(coins.max(COINS_MIN)),
+        ),
+        mor: missing(ledger.balance(ledger.mor(), account).await?, wanted.mor),
+        mor_for: wanted.mor_for,
+        network: &place.network.name,
+        rpc_url: &place.rpc_url,
+    };
+    if let Some(words) = lack.words() {
+        output::aside(words);
+    }
+    Ok(())
+}
+
+/// Nothing, as long as a quarter of it is there.
+fn missing(has: Amount, wanted: Amount) -> Amount {
+    match has.base_units() < wanted.base_units().div_ceil(4) {
+        true => wanted.less(has),
+        false => Amount::ZERO,
+    }
+}
+
+struct Lack<'a> {
+    account: Address,
+    token: Address,
+    coins: Amount,
+    mor: Amount,
+    mor_for: &'static str,
+    network: &'a str,
+    rpc_url: &'a str,
+}
+
+impl Lack<'_> {
+    fn words(&self) -> Option<String> {
+        if self.coins.is_zero() && self.mor.is_zero() {
+            return None;
+        }
+        let Self {
+            account,
+            token,
+            network,
+            ..
+        } = self;
+        // A URL with a key in it stays out of the terminal and the log; cast reads the variable.
+        let url = match without_secrets(self.rpc_url) == self.rpc_url {
+            true => format!("--rpc-url {}", crate::folder::quoted(self.rpc_url)),
+            false => "--rpc-url \"$ETH_RPC_URL\"".to_owned(),
+        };
+        let mut text = format!("The wallet {account} on {network} has to be funded first:");
+        if !self.coins.is_zero() {
+            let coins = self.coins.to_decimal(MOR_DECIMALS);
+            text.push_str(&format!(
+                "\n  {coins} ETH for gas:\n    cast send {account} --value {coins}ether {url} --interactive"
+            ));
+        }
+        if !self.mor.is_zero() {
+            text.push_str(&format!(
+                "\n  {} MOR {}:\n    cast send {token} 'transfer(address,uint256)' {account} {} {url} --interactive",
+                self.mor.to_decimal(MOR_DECIMALS),
+                self.mor_for,
+                self.mor.base_units()
+            ));
+        }
+        Some(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lack(coins: u128, mor: u128, rpc_url: &str) -> Option<String> {
+        let lack = Lack {
+            account: Address::repeat_byte(1),
+            token: Address::repeat_byte(2),
+            coins: Amount::new(coins),
+            mor: Amount::new(mor),
+            mor_for: "for the stake",
+            network: "base",
+            rpc_url,
+        };
+        lack.words()
+    }
+
+    #[test]
+    fn what_is_missing_is_told_with_the_line_that_sends_it() {
+        assert_eq!(lack(0, 0, "http://rpc"), None);
+        let both = lack(COINS_MIN, 5 * COINS_MIN, "http://rpc").unwrap();
+        assert!(
+            both.contains("--value 0.001ether --rpc-url http://rpc"),
+            "{both}"
+        );
+        assert!(both.contains("0.005 MOR for the stake"), "{both}");
+        assert!(both.contains(" 5000000000000000 --rpc-url"), "{both}");
+        let secret = lack(1, 0, "https://rpc.example.org/v2/0123456789abcdef0123").unwrap();
+        assert!(
+            !secret.contains("0123456789") && secret.contains("$ETH_RPC_URL"),
+            "{secret}"
+        );
+        assert!(!secret.contains("MOR"), "{secret}");
+    }
+
+    #[test]
+    fn who_has_a_quarter_is_left_alone() {
+        let missing = |has, wanted| missing(Amount::new(has), Amount::new(wanted)).base_units();
+        assert_eq!(
+            (missing(0, 100), missing(24, 100), missing(25, 100)),
+            (100, 76, 0)
+        );
+        assert_eq!(missing(0, 0), 0);
+    }
+}
