@@ -338,6 +338,44 @@ fn links_between_the_documents_lead_somewhere() -> Result<()> {
     Ok(())
 }
 
+/// A source with the texts that go over several lines in one.
+fn unfolded(text: &str) -> String {
+    let mut whole = String::new();
+    let mut pieces = text.split("\\\n");
+    whole.extend(pieces.next());
+    for piece in pieces {
+        whole.push_str(piece.trim_start());
+    }
+    whole
+}
+
+#[test]
+fn errors_that_are_explained_are_still_said() -> Result<()> {
+    let sources: Vec<_> = production_files()?
+        .iter()
+        .map(|path| Ok(unfolded(&read(path)?)))
+        .collect::<Result<_>>()?;
+    let page = "docs/operate/troubleshooting.md";
+    let text = read(Path::new(page))?;
+    let mut findings = Vec::new();
+    let mut explained = 0;
+    for heading in text.lines().filter_map(|line| line.strip_prefix("### `")) {
+        explained += 1;
+        let error = heading.trim_end_matches('`');
+        // What differs is a field of the text: `{path:?}`.
+        let fragments: Vec<_> = error.split('…').map(str::trim).collect();
+        let said = sources
+            .iter()
+            .any(|source| fragments.iter().all(|fragment| source.contains(fragment)));
+        if !said {
+            findings.push(format!("{page}: nobody says {error:?}"));
+        }
+    }
+    assert!(explained > 10, "{page} explains {explained} errors");
+    clean(&findings);
+    Ok(())
+}
+
 #[test]
 fn files_named_in_the_architecture_exist() -> Result<()> {
     let text = read(Path::new("ARCHITECTURE.md"))?;
