@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# A built lethe, checked with clients that others wrote: OpenAI's for Python and JavaScript, cast, ethers, viem, the x402
-# client, llama.cpp's server, Chromium. Installs what is missing; Node 20, Python 3.11 and, for Chromium, apt are there.
+# A built lethe, checked with clients that others wrote: OpenAI's for Python and JavaScript, Anthropic's and Ollama's for
+# Python, cast, ethers, viem, the x402 client, llama.cpp's server, Chromium. Installs what is missing; Node 20, Python 3.11
+# and, for Chromium, apt are there.
 # usage: run.sh LETHE   (screenshots go to E2E_OUT, if that is set)
 set -euo pipefail
 
@@ -94,6 +95,7 @@ if start; then
   part 90 .venv/bin/python raw.py &
   raw=$!
   part 100 .venv/bin/python sdk.py
+  part 100 .venv/bin/python dialects.py
   part 60 node sdk.mjs
   part 420 node page.mjs
   part 90 ./chain.sh "$CAST"
