@@ -486,19 +486,34 @@ struct Replayed {
 
 impl Replayed {
     /// None: it is not the journal of a channel.
-    fn of(loaded: Loaded) -> Result<Option<(market::ChannelId, Self)>, StartError> {
+    fn of(loaded: Loaded<'_>) -> Result<Option<(market::ChannelId, Self)>, StartError> {
         let Some(Ok(id)) = loaded.name.strip_prefix(PURSES).map(str::parse) else {
             return Ok(None);
         };
-        let events: Vec<PurseEvent> = parsed(&loaded.name, loaded.lines())?;
-        let used_at = events.iter().rev().find_map(receipted_at);
-        match Spending::replay(id, &events) {
-            Ok(spending) => Ok(Some((id, Self { spending, used_at }))),
-            Err(error) => Err(StartError::Entry {
-                journal: loaded.name,
-                source: error.into(),
-            }),
+        let odd = |source| StartError::Entry {
+            journal: loaded.name.to_owned(),
+            source,
+        };
+        let (mut used_at, mut unread) = (None, None);
+        // Nothing is kept of an event but what follows from it.
+        let events = loaded.lines().map_while(|line| {
+            match serde_json::from_slice::<PurseEvent>(line.payload) {
+                Ok(event) => {
+                    used_at = receipted_at(&event).or(used_at);
+                    Some(event)
+                }
+                Err(error) => {
+                    unread = Some(error);
+                    None
+                }
+            }
+        });
+        let replayed = Spending::replay(id, events);
+        if let Some(error) = unread {
+            return Err(odd(error.into()));
         }
+        let spending = replayed.map_err(|error| odd(error.into()))?;
+        Ok(Some((id, Self { spending, used_at })))
     }
 }
 
@@ -512,7 +527,7 @@ async fn purses(store: &Store) -> Result<HashMap<market::ChannelId, Replayed>, S
     let replayed = pages.map(|page| async move {
         let page = page?;
         let replay = move || {
-            page.into_iter()
+            page.journals()
                 .map(Replayed::of)
                 .collect::<Result<Vec<_>, _>>()
         };

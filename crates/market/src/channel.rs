@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 
-use alloy_primitives::{Address, B256, U256, aliases::U40, keccak256};
+use alloy_primitives::{Address, B256, Keccak256, U256, aliases::U40, keccak256};
 use alloy_sol_types::{SolStruct, sol};
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,32 @@ pub(crate) mod typed {
     }
 }
 
+/// A struct of the scheme.
+pub(crate) trait Typed: SolStruct {
+    /// `keccak256` of the type's text, the same each time.
+    fn type_hash() -> B256 {
+        hash_type::<Self>()
+    }
+}
+
+impl Typed for typed::ChannelConfig {
+    fn type_hash() -> B256 {
+        static HASH: LazyLock<B256> = LazyLock::new(hash_type::<typed::ChannelConfig>);
+        *HASH
+    }
+}
+
+impl Typed for typed::Voucher {
+    fn type_hash() -> B256 {
+        static HASH: LazyLock<B256> = LazyLock::new(hash_type::<typed::Voucher>);
+        *HASH
+    }
+}
+
+fn hash_type<T: SolStruct>() -> B256 {
+    keccak256(T::eip712_encode_type().as_bytes())
+}
+
 /// Where a signature counts: one contract on one chain (EIP-712 domain).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Domain {
@@ -56,17 +82,10 @@ static SAME_WORDS: LazyLock<[B256; 3]> = LazyLock::new(|| {
 
 impl Domain {
     /// What is signed for `data` here (EIP-712).
-    pub(crate) fn signing_hash(&self, data: &impl SolStruct) -> B256 {
+    pub(crate) fn signing_hash<T: Typed>(&self, data: &T) -> B256 {
+        let hash = hash_all([T::type_hash().as_slice(), &data.eip712_encode_data()]);
         let separator = self.separator();
-        let hash = data.eip712_hash_struct();
-        keccak256(
-            [
-                b"\x19\x01".as_slice(),
-                separator.as_slice(),
-                hash.as_slice(),
-            ]
-            .concat(),
-        )
+        hash_all([b"\x19\x01", separator.as_slice(), hash.as_slice()])
     }
 
     fn separator(&self) -> B256 {
@@ -79,6 +98,15 @@ impl Domain {
                 .as_flattened(),
         )
     }
+}
+
+/// `keccak256` of all parts, one after the other.
+fn hash_all<const PARTS: usize>(parts: [&[u8]; PARTS]) -> B256 {
+    let mut hasher = Keccak256::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    hasher.finalize()
 }
 
 /// Everything that makes a channel. From this alone it can be found again.

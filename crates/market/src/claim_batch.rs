@@ -7,6 +7,7 @@ use alloy_primitives::{B256, Signature};
 use alloy_sol_types::sol;
 use serde::{Deserialize, Serialize};
 
+use crate::channel::Typed;
 use crate::{Amount, Claim, Domain, VoucherError, WalletKey};
 
 mod typed {
@@ -24,6 +25,8 @@ mod typed {
         }
     }
 }
+
+impl Typed for typed::ClaimBatch {}
 
 /// The EIP-712 digest of these rows.
 pub fn batch_digest(claims: &[Claim], domain: &Domain) -> B256 {

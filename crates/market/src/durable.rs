@@ -45,6 +45,11 @@ impl<E> Move<E> {
     }
 }
 
+/// A line of a journal lacks what its event must have.
+#[derive(Debug, thiserror::Error)]
+#[error("the event has no field `{0}`")]
+pub(crate) struct MissingField(pub(crate) &'static str);
+
 /// A report of the journal that cannot be right: the engine stops there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OrderError {

@@ -7,6 +7,7 @@
 //! does a voucher count, is a step taken as read, and comes a [`Durable`]
 //! receipt out, which alone can be signed. Who meters tokens never waits.
 
+use std::borrow::Borrow;
 use std::collections::VecDeque;
 
 use crate::durable::{Durable, Move, MoveId, OrderError};
@@ -55,7 +56,10 @@ impl Earning {
 
     /// The channel that the journal describes. Answers that were running still
     /// are: close them by [`Self::interrupted`] before anything else.
-    pub fn replay<'a>(channel: ChannelId, events: impl IntoIterator<Item = &'a TillEvent>) -> Self {
+    pub fn replay<E: Borrow<TillEvent>>(
+        channel: ChannelId,
+        events: impl IntoIterator<Item = E>,
+    ) -> Self {
         Self::with(Till::replay(channel, events))
     }
 

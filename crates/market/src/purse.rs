@@ -8,10 +8,12 @@
 //! durable, and only then signs. Replaying the events gives the same purse,
 //! without the answers that were running.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use crate::durable::MissingField;
 use crate::{
     Amount, AmountOverflow, InputBound, Rates, Receipt, RequestId, STEP_TOKENS, SignedReceipt,
 };
@@ -21,7 +23,7 @@ const GIVEN_UP_KEPT: usize = 256;
 
 /// What a purse remembers over a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
+#[serde(tag = "event", rename_all = "snake_case", try_from = "PurseLine")]
 pub enum PurseEvent {
     /// A request may be sent, with a voucher up to this ceiling.
     Asked {
@@ -50,7 +52,7 @@ pub enum PurseEvent {
         /// The receipt.
         receipt: Box<SignedReceipt>,
         /// It came after a crash had made us forget its answer.
-        #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+        #[serde(skip_serializing_if = "core::ops::Not::not")]
         lost: bool,
     },
     /// What was signed up to here is not all in this journal: it is an old
@@ -61,6 +63,57 @@ pub enum PurseEvent {
         /// All that is known to have been allowed.
         ceiling: Amount,
     },
+}
+
+/// Any [`PurseEvent`] as it is read; the reason is that of the till's.
+#[derive(Deserialize)]
+struct PurseLine {
+    event: PurseKind,
+    request: Option<RequestId>,
+    rates: Option<Rates>,
+    bound: Option<InputBound>,
+    ceiling: Option<Amount>,
+    needed: Option<Amount>,
+    receipt: Option<Box<SignedReceipt>>,
+    #[serde(default)]
+    lost: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum PurseKind {
+    Asked,
+    Ceiling,
+    Short,
+    Receipted,
+    Restored,
+    Resumed,
+}
+
+impl TryFrom<PurseLine> for PurseEvent {
+    type Error = MissingField;
+
+    fn try_from(line: PurseLine) -> Result<Self, MissingField> {
+        let ceiling = line.ceiling.ok_or(MissingField("ceiling"));
+        Ok(match line.event {
+            PurseKind::Asked => Self::Asked {
+                request: line.request.ok_or(MissingField("request"))?,
+                rates: line.rates.ok_or(MissingField("rates"))?,
+                bound: line.bound.ok_or(MissingField("bound"))?,
+                ceiling: ceiling?,
+            },
+            PurseKind::Ceiling => Self::Ceiling { ceiling: ceiling? },
+            PurseKind::Short => Self::Short {
+                needed: line.needed.ok_or(MissingField("needed"))?,
+            },
+            PurseKind::Receipted => Self::Receipted {
+                receipt: line.receipt.ok_or(MissingField("receipt"))?,
+                lost: line.lost,
+            },
+            PurseKind::Restored => Self::Restored,
+            PurseKind::Resumed => Self::Resumed { ceiling: ceiling? },
+        })
+    }
 }
 
 impl PurseEvent {
@@ -237,8 +290,8 @@ pub struct Purse {
 impl Purse {
     /// The purse that the journal describes. Answers that were running count
     /// as ended without a receipt.
-    pub fn replay<'a>(
-        events: impl IntoIterator<Item = &'a PurseEvent>,
+    pub fn replay<E: Borrow<PurseEvent>>(
+        events: impl IntoIterator<Item = E>,
     ) -> Result<Self, PurseError> {
         let mut purse = Self::default();
         // What can be owed in all: the ceiling, and a step for each late receipt.
@@ -246,6 +299,7 @@ impl Purse {
         // How far the last voucher would have had to reach, had the channel held enough.
         let mut short = Amount::ZERO;
         for event in events {
+            let event = event.borrow();
             match event {
                 PurseEvent::Short { needed } => short = *needed,
                 PurseEvent::Restored => {}
@@ -281,7 +335,10 @@ impl Purse {
             }
             reach = reach.max(purse.ceiling);
         }
-        if !purse.lost.is_empty() {
+        if purse.lost.is_empty() {
+            // An emptied map keeps its memory, and most channels are never asked again.
+            purse.lost = BTreeMap::new();
+        } else {
             purse.lost_signed = purse.ceiling.max(short).less(purse.charged);
             purse.lost_reach = reach.less(purse.charged);
         }

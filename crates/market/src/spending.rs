@@ -7,6 +7,7 @@
 //! several answers may be written in any order: a ceiling is cumulative, so
 //! the highest one in the journal stands for all below it.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 use crate::durable::{Durable, Move, MoveId, OrderError};
@@ -60,9 +61,9 @@ impl Spending {
 
     /// The channel that the journal describes. Answers that were running count
     /// as ended without a receipt.
-    pub fn replay<'a>(
+    pub fn replay<E: Borrow<PurseEvent>>(
         channel: ChannelId,
-        events: impl IntoIterator<Item = &'a PurseEvent>,
+        events: impl IntoIterator<Item = E>,
     ) -> Result<Self, PurseError> {
         Ok(Self::with(channel, Purse::replay(events)?))
     }

@@ -13,13 +13,15 @@
 //! the same till, in whatever order they came to stand in the journal; answers
 //! that were running are then closed by [`Till::interrupted`].
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use crate::durable::MissingField;
 use crate::{
-    Amount, AmountOverflow, ChannelId, ChannelState, Outcome, Receipt, RequestId, STEP_TOKENS,
-    SignedVoucher, Sold, Timestamp,
+    Amount, AmountOverflow, ChannelId, ChannelState, ModelId, Outcome, Rates, Receipt, RequestId,
+    STEP_TOKENS, SignedVoucher, Sold, Timestamp, Upstream,
 };
 
 /// Ids of ended answers that are remembered, per channel: a request that comes
@@ -30,7 +32,7 @@ pub(crate) const ENDED_KEPT: usize = 256;
 
 /// What a till remembers over a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
+#[serde(tag = "event", rename_all = "snake_case", try_from = "TillLine")]
 pub enum TillEvent {
     /// A better voucher, verified.
     Voucher {
@@ -64,6 +66,63 @@ pub enum TillEvent {
         /// The contract's `totalClaimed`.
         total: Amount,
     },
+}
+
+/// Any [`TillEvent`] as it is read. With all fields in one struct each goes to
+/// its place as it comes; a tagged enum would be kept as a tree until its tag
+/// is known, and a provider reads hundreds of thousands when it starts.
+#[derive(Deserialize)]
+struct TillLine {
+    event: TillKind,
+    voucher: Option<SignedVoucher>,
+    request: Option<RequestId>,
+    model: Option<ModelId>,
+    rates: Option<Rates>,
+    upstream: Option<Upstream>,
+    input_tokens: Option<u32>,
+    output_tokens: Option<u32>,
+    receipt: Option<Box<Receipt>>,
+    total: Option<Amount>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum TillKind {
+    Voucher,
+    Progress,
+    Refused,
+    Receipted,
+    Claimed,
+}
+
+impl TryFrom<TillLine> for TillEvent {
+    type Error = MissingField;
+
+    fn try_from(line: TillLine) -> Result<Self, MissingField> {
+        let request = line.request.ok_or(MissingField("request"));
+        Ok(match line.event {
+            TillKind::Voucher => Self::Voucher {
+                voucher: line.voucher.ok_or(MissingField("voucher"))?,
+            },
+            TillKind::Progress => Self::Progress {
+                request: request?,
+                sold: Sold {
+                    model: line.model.ok_or(MissingField("model"))?,
+                    rates: line.rates.ok_or(MissingField("rates"))?,
+                    upstream: line.upstream.unwrap_or_default(),
+                },
+                input_tokens: line.input_tokens.ok_or(MissingField("input_tokens"))?,
+                output_tokens: line.output_tokens.ok_or(MissingField("output_tokens"))?,
+            },
+            TillKind::Refused => Self::Refused { request: request? },
+            TillKind::Receipted => Self::Receipted {
+                receipt: line.receipt.ok_or(MissingField("receipt"))?,
+            },
+            TillKind::Claimed => Self::Claimed {
+                total: line.total.ok_or(MissingField("total"))?,
+            },
+        })
+    }
 }
 
 /// Why the provider does not take a request or a voucher.
@@ -195,10 +254,13 @@ impl Till {
 
     /// The till that the journal describes. Answers that were running still
     /// are: close them by [`Self::interrupted`].
-    pub fn replay<'a>(channel: ChannelId, events: impl IntoIterator<Item = &'a TillEvent>) -> Self {
+    pub fn replay<E: Borrow<TillEvent>>(
+        channel: ChannelId,
+        events: impl IntoIterator<Item = E>,
+    ) -> Self {
         let mut till = Self::new(channel);
         for event in events {
-            till.apply(event);
+            till.apply(event.borrow());
         }
         till
     }
@@ -228,11 +290,9 @@ impl Till {
                 // Only what may be billed is written.
                 running.read_tokens = running.output_tokens;
             }
-            TillEvent::Refused { request } => {
-                self.running.remove(request);
-            }
+            TillEvent::Refused { request } => _ = self.end(*request),
             TillEvent::Receipted { receipt } => {
-                self.running.remove(&receipt.request);
+                self.end(receipt.request);
                 self.remember(receipt.request);
                 self.charged = self.charged.max(receipt.charged_total);
                 self.sequence = self.sequence.max(receipt.sequence);
@@ -373,7 +433,7 @@ impl Till {
 
     /// Gives an admitted request back: no work was done on it.
     pub fn refuse(&mut self, request: RequestId) -> Result<TillEvent, TillError> {
-        match self.running.remove(&request) {
+        match self.end(request) {
             Some(_) => Ok(TillEvent::Refused { request }),
             None => Err(TillError::WrongRequest { request }),
         }
@@ -478,7 +538,7 @@ impl Till {
             outcome,
             issued_at: now,
         };
-        self.running.remove(&request);
+        self.end(request);
         self.remember(request);
         self.charged = charged_total;
         self.sequence = receipt.sequence;
@@ -520,6 +580,16 @@ impl Till {
     fn of(&self, request: RequestId) -> Result<&Running, TillError> {
         let running = self.running.get(&request);
         running.ok_or(TillError::WrongRequest { request })
+    }
+
+    /// An answer runs no more. Most channels have none that does, and then
+    /// hold no memory for them: an empty map keeps that of eleven.
+    fn end(&mut self, request: RequestId) -> Option<Running> {
+        let ended = self.running.remove(&request);
+        if self.running.is_empty() {
+            self.running = BTreeMap::new();
+        }
+        ended
     }
 
     fn remember(&mut self, request: RequestId) {
@@ -576,7 +646,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{ModelId, Rates, Upstream, Voucher, Withdrawal};
+    use crate::{Voucher, Withdrawal};
 
     const CHANNEL: ChannelId = ChannelId(B256::repeat_byte(1));
     const NOW: Timestamp = Timestamp(7);
@@ -730,6 +800,57 @@ mod tests {
         assert_eq!(admit(&mut till, 1, 0), wrong);
         let mut again = Till::replay(CHANNEL, [&TillEvent::receipted(&receipt)]);
         assert_eq!(admit(&mut again, 1, 0), wrong);
+    }
+
+    #[test]
+    fn every_event_is_read_as_written_also_in_another_order() {
+        let mut till = Till::new(CHANNEL);
+        till.count(&voucher(1_000));
+        let admitted = till.admit(id(1), SOLD, 10).unwrap();
+        let receipt = till.close(id(1), 10, 5, Outcome::Complete, NOW).unwrap();
+        let events = [
+            TillEvent::Voucher {
+                voucher: voucher(1_000),
+            },
+            admitted,
+            TillEvent::Refused { request: id(2) },
+            TillEvent::receipted(&receipt),
+            TillEvent::Claimed {
+                total: Amount::new(7),
+            },
+        ];
+        for event in events {
+            let text = serde_json::to_string(&event).unwrap();
+            assert_eq!(serde_json::from_str::<TillEvent>(&text).unwrap(), event);
+            let fields: serde_json::Map<_, _> = serde_json::from_str(&text).unwrap();
+            let turned: serde_json::Map<_, _> = fields.clone().into_iter().rev().collect();
+            let turned = serde_json::to_string(&turned).unwrap();
+            assert_eq!(serde_json::from_str::<TillEvent>(&turned).unwrap(), event);
+            for field in fields.keys().filter(|field| *field != "upstream") {
+                let mut fewer = fields.clone();
+                fewer.remove(field);
+                let fewer = serde_json::to_string(&fewer).unwrap();
+                let told = serde_json::from_str::<TillEvent>(&fewer).unwrap_err();
+                assert!(told.to_string().contains(field.as_str()), "{told}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_of_before_there_were_labels_is_read() {
+        let event = TillEvent::Progress {
+            request: id(1),
+            sold: Sold {
+                upstream: Upstream::default(),
+                ..SOLD
+            },
+            input_tokens: 10,
+            output_tokens: 5,
+        };
+        let mut fields = serde_json::to_value(&event).unwrap();
+        fields.as_object_mut().unwrap().remove("upstream").unwrap();
+        let text = fields.to_string();
+        assert_eq!(serde_json::from_str::<TillEvent>(&text).unwrap(), event);
     }
 
     #[test]

@@ -77,8 +77,8 @@ pub(crate) enum PaymentError {
 /// What the writer and the users of a channel share.
 struct Books {
     earning: Mutex<Earning>,
-    /// Says that a voucher counts that did not before.
-    moved: watch::Sender<()>,
+    /// Says that a voucher counts that did not before; made for the first who asks.
+    moved: OnceLock<watch::Sender<()>>,
 }
 
 impl Books {
@@ -176,7 +176,7 @@ impl Channel {
         let id = earning.till().channel();
         let books = Arc::new(Books {
             earning: Mutex::new(earning),
-            moved: watch::Sender::new(()),
+            moved: OnceLock::new(),
         });
         // One of an earlier life is looked at once more.
         let before = Instant::now().checked_sub(YOUNG_FOR - YOUNG_LEFT);
@@ -217,7 +217,8 @@ impl Channel {
 
     /// Changes whenever a voucher begins to count.
     pub(crate) fn moved(&self) -> watch::Receiver<()> {
-        self.books.moved.subscribe()
+        let moved = self.books.moved.get_or_init(watch::Sender::default);
+        moved.subscribe()
     }
 
     /// Takes the voucher that comes with a request. One that is new was seen
@@ -383,7 +384,10 @@ async fn write(journal: Journal, mut queue: mpsc::Receiver<Write>, books: Arc<Bo
         }
         failpoint::hit("provider.write.counted");
         drop(earning);
-        books.moved.send_replace(());
+        // Who asks only now looks at the till after that, and finds it moved.
+        if let Some(moved) = books.moved.get() {
+            moved.send_replace(());
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use market::{
     ChannelConfig, ChannelId, ChannelState, Domain, Durable, Earning, Ledger, LedgerError, Move,
     Receipt, TillEvent, Timestamp,
 };
-use store::{Journal, Line, LoadError, Loaded, Store};
+use store::{Journal, Line, LoadError, Loaded, Page, Store};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::warn;
@@ -29,6 +29,9 @@ const CHANNELS_MAX: usize = 262_144;
 
 /// Pages of journals that are replayed at a time, each on a thread.
 const REPLAYS: usize = 4;
+
+/// Channels whose cut answers are closed at a time: as many as share a commit.
+const CLOSINGS: usize = 512;
 
 /// One channel's escrow is not read more often than this, whatever a consumer sends.
 const READ_PAUSE: Duration = Duration::from_secs(1);
@@ -144,60 +147,44 @@ impl Sessions {
             receipt_reads: Semaphore::new(RECEIPT_READS),
         };
         failpoint::hit("provider.replay.begun");
+        let replay = Replay {
+            domain: sessions.ledger.domain(),
+            store: sessions.store.clone(),
+            tasks: sessions.tasks.clone(),
+            now,
+        };
         let pages = stream::try_unfold(sessions.store.scan(PREFIX), |mut scan| async move {
             let page = scan.next().await?;
             Ok::<_, ReplayError>((!page.is_empty()).then_some((page, scan)))
         });
-        let domain = sessions.ledger.domain();
-        let replayed = pages.map(|page| async move {
-            let page = page?;
-            let replay = move || Revived::all(page, &domain, now);
-            let replayed = tokio::task::spawn_blocking(replay).await;
+        let replayed = pages.map(|page| async {
+            let (page, replay) = (page?, replay.clone());
+            let replayed = tokio::task::spawn_blocking(move || replay.all(&page)).await;
             replayed.unwrap_or_else(|broken| std::panic::resume_unwind(broken.into_panic()))
         });
-        let mut replayed = pin!(replayed.buffered(REPLAYS));
+        let mut replayed = pin!(replayed.buffer_unordered(REPLAYS));
+        let (mut whole, mut cut) = (Vec::new(), Vec::new());
         while let Some(page) = replayed.next().await {
-            sessions.revive(page?).await?;
+            for revived in page? {
+                match revived {
+                    Revived::Whole(channel) => whole.push((channel.id, channel)),
+                    Revived::Cut(channel) => cut.push(channel),
+                }
+            }
         }
+        failpoint::hit("provider.replay.closing");
+        for some in cut.chunks(CLOSINGS) {
+            // Together, so that they share commits.
+            try_join_all(some.iter().map(|cut| cut.close(&replay.store))).await?;
+        }
+        failpoint::hit("provider.replay.closed");
+        for cut in cut {
+            let channel = cut.closed(&replay)?;
+            whole.push((channel.id, channel));
+        }
+        *sessions.known() = whole.into_iter().collect();
         failpoint::hit("provider.replay.ended");
         Ok(sessions)
-    }
-
-    /// Closes what was cut short in these channels, and knows them from now on.
-    async fn revive(&self, page: Vec<Revived>) -> Result<(), ReplayError> {
-        failpoint::hit("provider.replay.closing");
-        // Together, so that they share commits.
-        try_join_all(page.iter().map(|revived| self.close(revived))).await?;
-        failpoint::hit("provider.replay.closed");
-        let domain = self.ledger.domain();
-        let mut known = self.known();
-        for revived in page {
-            let Revived {
-                name,
-                config,
-                mut earning,
-                closed,
-            } = revived;
-            // Consumers ask for these receipts; they are then read back.
-            let reported = earning.written(closed.id());
-            reported.map_err(|source| ReplayError::Order {
-                journal: name.clone(),
-                source,
-            })?;
-            let (journal, tasks) = (self.store.journal(&name), self.tasks.clone());
-            let channel = Channel::known(config, domain, journal, earning, tasks);
-            known.insert(channel.id, Arc::new(channel));
-        }
-        Ok(())
-    }
-
-    async fn close(&self, revived: &Revived) -> Result<(), ReplayError> {
-        let entries: Vec<_> = revived.closed.events().iter().map(till_entry).collect();
-        for some in entries.chunks(store::MAX_ENTRIES) {
-            let journal = self.store.journal(&revived.name);
-            journal.append(some.to_vec()).await?;
-        }
-        Ok(())
     }
 
     /// The channel, its escrow known well enough.
@@ -418,50 +405,104 @@ pub(crate) fn replay<'a>(
     }
     let Opened { config } = serde_json::from_slice(head.payload).map_err(odd)?;
     let id = config.id(domain);
-    if name != format!("{PREFIX}{id}") {
+    if name.strip_prefix(PREFIX).map(str::parse) != Some(Ok(id)) {
         return Err(headless());
     }
-    let events = lines.map(|line| serde_json::from_slice::<TillEvent>(line.payload));
-    let events: Vec<_> = events.collect::<Result<_, _>>().map_err(odd)?;
-    Ok(Replayed {
-        config,
-        earning: Earning::replay(id, &events),
-    })
+    let mut unread = None;
+    // Nothing is kept of an event but what follows from it.
+    let events = lines.map_while(|line| {
+        let event = serde_json::from_slice::<TillEvent>(line.payload);
+        event.map_err(|error| unread = Some(error)).ok()
+    });
+    let earning = Earning::replay(id, events);
+    match unread {
+        None => Ok(Replayed { config, earning }),
+        Some(source) => Err(odd(source)),
+    }
+}
+
+/// What brings channels back to life, on whatever thread.
+#[derive(Clone)]
+struct Replay {
+    domain: Domain,
+    store: Store,
+    tasks: Tasks,
+    now: Timestamp,
 }
 
 /// A channel on its way back to life.
-struct Revived {
+enum Revived {
+    /// Nothing was cut short.
+    Whole(Arc<Channel>),
+    /// The journal has to be told first how its answers ended.
+    Cut(Box<Cut>),
+}
+
+/// A channel of which answers were running.
+struct Cut {
     name: String,
     config: ChannelConfig,
     earning: Earning,
-    /// What ends the answers that were running.
-    closed: Move<TillEvent>,
+    /// What ends them.
+    closing: Move<TillEvent>,
 }
 
-impl Revived {
-    fn all(page: Vec<Loaded>, domain: &Domain, now: Timestamp) -> Result<Vec<Self>, ReplayError> {
-        let revived = page.into_iter().map(|loaded| Self::of(loaded, domain, now));
-        revived.collect()
+impl Replay {
+    fn all(&self, page: &Page) -> Result<Vec<Revived>, ReplayError> {
+        page.journals().map(|loaded| self.one(loaded)).collect()
     }
 
-    fn of(loaded: Loaded, domain: &Domain, now: Timestamp) -> Result<Self, ReplayError> {
+    fn one(&self, loaded: Loaded<'_>) -> Result<Revived, ReplayError> {
         let Replayed {
             config,
             mut earning,
-        } = replay(&loaded.name, loaded.lines(), domain)?;
-        let name = loaded.name;
-        match earning.interrupted(now) {
-            Ok(closed) => Ok(Self {
-                name,
-                config,
-                earning,
-                closed,
-            }),
-            Err(source) => Err(ReplayError::Till {
-                journal: name,
+        } = replay(loaded.name, loaded.lines(), &self.domain)?;
+        let closing = earning
+            .interrupted(self.now)
+            .map_err(|source| ReplayError::Till {
+                journal: loaded.name.to_owned(),
                 source,
-            }),
+            })?;
+        let cut = Cut {
+            name: loaded.name.to_owned(),
+            config,
+            earning,
+            closing,
+        };
+        if cut.closing.events().is_empty() {
+            // There is nothing to write: it is as durable as it will be.
+            return Ok(Revived::Whole(cut.closed(self)?));
         }
+        Ok(Revived::Cut(Box::new(cut)))
+    }
+}
+
+impl Cut {
+    async fn close(&self, store: &Store) -> Result<(), ReplayError> {
+        let journal = store.journal(&self.name);
+        let entries: Vec<_> = self.closing.events().iter().map(till_entry).collect();
+        for some in entries.chunks(store::MAX_ENTRIES) {
+            journal.append(some.to_vec()).await?;
+        }
+        Ok(())
+    }
+
+    /// Once the journal has it.
+    fn closed(self, replay: &Replay) -> Result<Arc<Channel>, ReplayError> {
+        let Self {
+            name,
+            config,
+            mut earning,
+            closing,
+        } = self;
+        // Consumers ask for these receipts; they are then read back.
+        if let Err(source) = earning.written(closing.id()) {
+            let journal = name;
+            return Err(ReplayError::Order { journal, source });
+        }
+        let (journal, tasks) = (replay.store.journal(&name), replay.tasks.clone());
+        let channel = Channel::known(config, replay.domain, journal, earning, tasks);
+        Ok(Arc::new(channel))
     }
 }
 

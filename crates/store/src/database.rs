@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use crate::writer::Append;
-use crate::{Entry, Loaded};
+use crate::{Entry, Page};
 
 /// The schema that this code writes; kept in the file's `user_version`.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -239,21 +239,20 @@ impl Database {
         prefix: &str,
         after: i64,
         entries: usize,
-    ) -> rusqlite::Result<Vec<Loaded>> {
+    ) -> rusqlite::Result<Page> {
         let mut query = self.connection.prepare_cached(LOAD_NEXT)?;
         let mut rows = query.query(params![prefix, after])?;
-        let (mut page, mut count) = (Vec::<Loaded>::new(), 0);
+        let (mut page, mut count) = (Page::default(), 0);
         while let Some(row) = rows.next()? {
             let id = row.get(4)?;
-            if page.last().is_none_or(|last| last.id != id) {
+            if page.last() != Some(id) {
                 if count >= entries {
                     break;
                 }
-                page.push(Loaded::new(id, row.get(3)?));
+                page.begin(id, row.get_ref(3)?.as_str()?);
             }
             count += 1;
-            let last = page.last_mut().expect("one was pushed if there was none");
-            last.push(row.get_ref(0)?.as_str()?, row.get_ref(2)?.as_blob()?);
+            page.push(row.get_ref(0)?.as_str()?, row.get_ref(2)?.as_blob()?);
         }
         Ok(page)
     }

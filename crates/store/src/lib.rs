@@ -38,43 +38,89 @@ pub const MAX_PAYLOAD_BYTES: usize = 4 * 1024 * 1024;
 /// Entries of [`Scan::next`], about; a journal is never cut.
 const PAGE_ENTRIES: usize = 4096;
 
-/// A journal with all its entries, in few pieces of memory: a scan passes
-/// hundreds of thousands of entries from one thread to others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Loaded {
-    /// Its name.
-    pub name: String,
-    kinds: String,
+/// Some journals with all their entries, in four pieces of memory whatever
+/// their number: a scan passes hundreds of thousands of entries from one
+/// thread to others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    journals: Vec<Head>,
+    /// All names and kinds.
+    words: String,
     payloads: Vec<u8>,
     /// Where each entry's kind and payload end.
     ends: Vec<(usize, usize)>,
-    id: i64,
 }
 
-impl Loaded {
-    fn new(id: i64, name: String) -> Self {
-        Self {
-            name,
-            kinds: String::new(),
-            payloads: Vec::new(),
-            ends: Vec::new(),
+/// Where a journal begins in its [`Page`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Head {
+    id: i64,
+    name: (usize, usize),
+    payloads: usize,
+    entries: usize,
+}
+
+impl Page {
+    fn begin(&mut self, id: i64, name: &str) {
+        let start = self.words.len();
+        self.words.push_str(name);
+        self.journals.push(Head {
             id,
-        }
+            name: (start, self.words.len()),
+            payloads: self.payloads.len(),
+            entries: self.ends.len(),
+        });
     }
 
     fn push(&mut self, kind: &str, payload: &[u8]) {
-        self.kinds.push_str(kind);
+        self.words.push_str(kind);
         self.payloads.extend_from_slice(payload);
-        self.ends.push((self.kinds.len(), self.payloads.len()));
+        self.ends.push((self.words.len(), self.payloads.len()));
     }
 
+    /// The journal that was begun last.
+    fn last(&self) -> Option<i64> {
+        self.journals.last().map(|head| head.id)
+    }
+
+    /// Whether it has no journals.
+    pub fn is_empty(&self) -> bool {
+        self.journals.is_empty()
+    }
+
+    /// Its journals, in the order in which they came to be.
+    pub fn journals(&self) -> impl Iterator<Item = Loaded<'_>> {
+        let nexts = self.journals.iter().skip(1).map(|head| head.entries);
+        let ends = nexts.chain([self.ends.len()]);
+        let journals = self.journals.iter().zip(ends);
+        journals.map(|(head, end)| Loaded {
+            name: &self.words[head.name.0..head.name.1],
+            page: self,
+            start: (head.name.1, head.payloads),
+            ends: &self.ends[head.entries..end],
+        })
+    }
+}
+
+/// A journal of a [`Page`].
+#[derive(Debug, Clone, Copy)]
+pub struct Loaded<'a> {
+    /// Its name.
+    pub name: &'a str,
+    page: &'a Page,
+    start: (usize, usize),
+    ends: &'a [(usize, usize)],
+}
+
+impl<'a> Loaded<'a> {
     /// Its entries, in order.
-    pub fn lines(&self) -> impl Iterator<Item = Line<'_>> {
-        let starts = [(0, 0)].into_iter().chain(self.ends.iter().copied());
-        let bounds = starts.zip(&self.ends);
+    pub fn lines(&self) -> impl Iterator<Item = Line<'a>> + use<'a> {
+        let (page, ends) = (self.page, self.ends);
+        let starts = [self.start].into_iter().chain(ends.iter().copied());
+        let bounds = starts.zip(ends);
         bounds.map(|((kind, payload), (kind_end, payload_end))| Line {
-            kind: &self.kinds[kind..*kind_end],
-            payload: &self.payloads[payload..*payload_end],
+            kind: &page.words[kind..*kind_end],
+            payload: &page.payloads[payload..*payload_end],
         })
     }
 }
@@ -184,8 +230,8 @@ pub struct Journal {
 pub struct Scan {
     writer: Arc<Writer>,
     prefix: Arc<str>,
-    /// The last journal that was seen.
-    after: i64,
+    /// The page after the last one, which is read while that is looked at.
+    ahead: Option<oneshot::Receiver<Result<Page, LoadError>>>,
 }
 
 impl Store {
@@ -219,7 +265,7 @@ impl Store {
         Scan {
             writer: Arc::clone(&self.writer),
             prefix: prefix.into(),
-            after: 0,
+            ahead: None,
         }
     }
 
@@ -238,20 +284,33 @@ impl Store {
 
 impl Scan {
     /// The next journals, oldest first: a few thousand entries at a time.
-    /// Empty: there are no more.
-    pub async fn next(&mut self) -> Result<Vec<Loaded>, LoadError> {
-        let (prefix, after) = (Arc::clone(&self.prefix), self.after);
-        let page = self
-            .writer
-            .read(|reply| Command::LoadNext {
-                prefix,
-                after,
-                entries: PAGE_ENTRIES,
-                reply,
-            })
-            .await?;
-        self.after = page.last().map_or(after, |last| last.id);
+    /// Empty: there are no more. What is appended meanwhile may be among them.
+    pub async fn next(&mut self) -> Result<Page, LoadError> {
+        let asked = match self.ahead.take() {
+            Some(asked) => asked,
+            None => self.ask(0).await?,
+        };
+        let page = asked.await.unwrap_or(Err(LoadError::Closed))?;
+        if let Some(last) = page.last() {
+            self.ahead = Some(self.ask(last).await?);
+        }
         Ok(page)
+    }
+
+    async fn ask(
+        &self,
+        after: i64,
+    ) -> Result<oneshot::Receiver<Result<Page, LoadError>>, LoadError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::LoadNext {
+            prefix: Arc::clone(&self.prefix),
+            after,
+            entries: PAGE_ENTRIES,
+            reply,
+        };
+        let asked = self.writer.send(command).await;
+        asked.map_err(|_| LoadError::Closed)?;
+        Ok(answer)
     }
 }
 

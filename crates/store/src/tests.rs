@@ -117,10 +117,10 @@ async fn a_scan_has_every_journal_of_the_prefix_whole_and_once() {
             break;
         }
         pages += 1;
-        for loaded in page {
+        for loaded in page.journals() {
             let line = |line: Line<'_>| (line.kind.to_owned(), line.payload.to_vec());
             let lines: Vec<_> = loaded.lines().map(line).collect();
-            found.push((loaded.name, lines));
+            found.push((loaded.name.to_owned(), lines));
         }
     }
     assert!(pages > 1, "one page is no test of the seam");

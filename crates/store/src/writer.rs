@@ -15,7 +15,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::database::{Database, OpenError};
-use crate::{AppendError, Entry, LoadError, Loaded};
+use crate::{AppendError, Entry, LoadError, Page};
 
 /// Commands that wait; more callers wait for a place.
 const QUEUE: usize = 1024;
@@ -54,7 +54,7 @@ pub(crate) enum Command {
         prefix: Arc<str>,
         after: i64,
         entries: usize,
-        reply: Reply<Vec<Loaded>>,
+        reply: Reply<Page>,
     },
     Close,
 }
