@@ -297,7 +297,7 @@ impl ApiKeys {
 }
 
 /// What is another one when a file was written; none if it is not there.
-fn stamp(path: &Path) -> Option<(u64, i64, i64, u32)> {
+pub(crate) fn stamp(path: &Path) -> Option<(u64, i64, i64, u32)> {
     let metadata = std::fs::symlink_metadata(path).ok()?;
     let (changed, nanos) = (metadata.ctime(), metadata.ctime_nsec());
     Some((metadata.ino(), changed, nanos, metadata.mode()))

@@ -1,5 +1,6 @@
 //! The commands and their flags.
 
+pub(crate) mod backend;
 pub(crate) mod config;
 pub(crate) mod key;
 pub(crate) mod wallet;
@@ -51,6 +52,8 @@ pub(crate) enum Command {
     Route(Route),
     /// Further keys of the gateway, each with what holds for its requests: make, list, remove them.
     Key(key::Key),
+    /// A running provider's servers: list them, send nothing new to one, send to it again.
+    Backend(backend::Backend),
     /// The keys: show them, make, restore, import or export them.
     Wallet(wallet::Wallet),
     /// The config file: write one with all defaults, or say what holds and who says so.

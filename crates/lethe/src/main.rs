@@ -3,6 +3,7 @@
 
 mod admin;
 mod api_keys;
+mod backends;
 mod bookkeeping;
 mod buying;
 mod card;
@@ -108,6 +109,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Route(args) => route::route(args).await?,
         Command::Key(args) => api_keys::key(args)?,
+        Command::Backend(args) => backends::backend(args).await?,
         Command::Wallet(args) => wallet::wallet(args).await?,
         Command::Config(args) => {
             if let Err(error) = config::config(&args, cli.config.as_deref()) {

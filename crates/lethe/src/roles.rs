@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api_keys::{ApiKeys, ApiKeysError};
+use crate::backends::{Backends, BackendsError};
 use crate::buying::{BuyError, Way, buy};
 use crate::card::{self, CardFileError};
 use crate::chain_watch;
@@ -31,7 +32,7 @@ use crate::place::{Place, PlaceError};
 use crate::policies::{PolicyError, claiming, funding, mor};
 use crate::relaying::{RelayError, carry};
 use crate::route;
-use crate::selling::{SellError, Selling, Shop, engine_backend, sell};
+use crate::selling::{SellError, Shop, engine_backend, sell};
 use crate::signals::stopped;
 use crate::signed_claims;
 use crate::summary;
@@ -67,6 +68,8 @@ pub(crate) enum RoleError {
     ApiKeys(#[from] ApiKeysError),
     #[error(transparent)]
     Backend(#[from] BackendFlagError),
+    #[error(transparent)]
+    Backends(#[from] BackendsError),
     #[error("the key in {path:?} cannot be used as an API key; remove the file to get a new one")]
     ApiKey {
         path: std::path::PathBuf,
@@ -116,6 +119,10 @@ pub(crate) async fn provide(args: cli::Provide) -> Result<(), RoleError> {
     let source = source(&args).await?;
     let folder = Folder::take(args.data.folder)?;
     let place = Place::new(folder, network, args.network.rpc_url)?;
+    let backends = match source.pool {
+        Some(pool) => Some(Backends::load(&place.folder, args.backend, pool)?).map(Arc::new),
+        None => None,
+    };
     let shop = Shop {
         name: "provider".into(),
         upstream_model: args.backend_model.unwrap_or_else(|| args.model.clone()),
@@ -135,7 +142,18 @@ pub(crate) async fn provide(args: cli::Provide) -> Result<(), RoleError> {
     let selling = sell(&place, shop, Some(args.endpoint), args.listen).await?;
     let (address, endpoint) = (selling.address, selling.provider.addr());
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    tell_money(&place, &selling, &tasks, &stop).await?;
+    let key = bearer(&place.folder.join("api-key"))?;
+    let own = Own {
+        whose: Whose::Provider(Arc::clone(&selling.provider)),
+        ledger: selling.ledger.clone(),
+        flags: place.flags(),
+    };
+    let mut routes = own.routes(&key);
+    if let Some(backends) = backends {
+        routes = routes.merge(Arc::clone(&backends).routes(&key));
+        tasks.spawn(backends.keep(stop.clone()));
+    }
+    open_door(&place, routes, &tasks, &stop).await?;
     let (told, _) = watch::channel(Vec::new());
     tasks.spawn(chain_watch::keep(
         selling.ledger.clone(),
@@ -162,22 +180,16 @@ pub(crate) async fn provide(args: cli::Provide) -> Result<(), RoleError> {
     Ok(())
 }
 
-/// Opens a door on this machine, behind the folder's key, at which `lethe where` asks.
-async fn tell_money(
+/// Opens a door on this machine, behind the folder's key, at which other commands ask.
+async fn open_door(
     place: &Place,
-    selling: &Selling,
+    routes: axum::Router,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<(), RoleError> {
-    let key = bearer(&place.folder.join("api-key"))?;
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
     let (listener, http) = listen(anywhere, "--data").await?;
-    let own = Own {
-        whose: Whose::Provider(Arc::clone(&selling.provider)),
-        ledger: selling.ledger.clone(),
-        flags: place.flags(),
-    };
-    let served = axum::serve(listener, own.routes(&key)).into_future();
+    let served = axum::serve(listener, routes).into_future();
     let stop = stop.clone();
     tasks.spawn(async move {
         tokio::select! {
@@ -196,6 +208,8 @@ async fn tell_money(
 /// Where a provider's answers come from, and what is said of them.
 struct Source {
     backend: BackendHandle,
+    /// The servers that are named, if any are.
+    pool: Option<Arc<Pool>>,
     upstream: &'static str,
     card: Option<Card>,
     context_length: Option<u32>,
@@ -204,9 +218,10 @@ struct Source {
 
 async fn source(args: &cli::Provide) -> Result<Source, RoleError> {
     let card = args.card.as_deref().map(card::read).transpose()?;
-    if let Some(backend) = backend(args)? {
+    if let Some(pool) = backend(args)?.map(Arc::new) {
         return Ok(Source {
-            backend,
+            backend: BackendHandle::shared(Arc::clone(&pool)),
+            pool: Some(pool),
             upstream: "third-party",
             context_length: card.as_ref().and_then(|card| card.context_length),
             card,
@@ -216,6 +231,7 @@ async fn source(args: &cli::Provide) -> Result<Source, RoleError> {
     let engine = model::open(args.gguf.as_deref(), args.slots, args.queue).await?;
     Ok(Source {
         backend: engine_backend(&engine),
+        pool: None,
         upstream: "own-engine",
         context_length: u32::try_from(engine.card().context_length).ok(),
         card: Some(card::of_model(engine.card(), card)?),
@@ -224,7 +240,7 @@ async fn source(args: &cli::Provide) -> Result<Source, RoleError> {
 }
 
 /// The servers that are named, as one backend; none if none is.
-fn backend(args: &cli::Provide) -> Result<Option<BackendHandle>, BackendFlagError> {
+fn backend(args: &cli::Provide) -> Result<Option<Pool>, BackendFlagError> {
     let mut backends = Vec::with_capacity(args.backend.len());
     for url in &args.backend {
         let config = OpenAiConfig {
@@ -239,10 +255,10 @@ fn backend(args: &cli::Provide) -> Result<Option<BackendHandle>, BackendFlagErro
         backends.push(BackendHandle::new(backend));
     }
     match backends.len() {
-        0 | 1 => Ok(backends.pop()),
+        0 => Ok(None),
         given => {
-            let pool = Pool::new(backends).ok_or(BackendFlagError::Many { given })?;
-            Ok(Some(BackendHandle::new(pool)))
+            let pool = Pool::new(backends);
+            pool.map(Some).ok_or(BackendFlagError::Many { given })
         }
     }
 }

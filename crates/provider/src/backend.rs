@@ -25,7 +25,7 @@ use market::BoxFuture;
 pub use engine::EngineBackend;
 pub(crate) use limit::limited;
 pub use openai::{OpenAiBackend, OpenAiConfig, OpenAiConfigError};
-pub use pool::{BACKENDS_MAX, Pool};
+pub use pool::{BACKENDS_MAX, Pool, Standing};
 pub(crate) use probe::continues;
 pub use scripted::{Line, Script, ScriptedBackend};
 pub use words::Redacted;

@@ -32,7 +32,7 @@ mod tasks;
 pub use backend::{
     BACKENDS_MAX, Backend, BackendChunk, BackendError, BackendFailure, BackendHandle, ChunkStream,
     EngineBackend, Line, OpenAiBackend, OpenAiConfig, OpenAiConfigError, Pool, Redacted, Script,
-    ScriptedBackend,
+    ScriptedBackend, Standing,
 };
 pub use books::{TillView, read_books};
 pub use claim::Claimed;

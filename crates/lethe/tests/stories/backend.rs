@@ -31,6 +31,7 @@ const GAP: Duration = Duration::from_millis(4);
 pub(crate) struct Counting {
     pub(crate) url: String,
     running: Arc<AtomicUsize>,
+    asked: Arc<AtomicUsize>,
     _task: JoinSet<()>,
 }
 
@@ -55,20 +56,34 @@ impl Counting {
             .unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
         let running = Arc::new(AtomicUsize::new(0));
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
         let routes = Router::new()
             .route(
                 "/v1/models",
                 get(|| async { axum::Json(json!({ "data": [{ "id": "counting" }] })) }),
             )
-            .route("/v1/chat/completions", post(count))
+            .route(
+                "/v1/chat/completions",
+                post(move |state, body| {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    count(state, body)
+                }),
+            )
             .with_state((Arc::clone(&running), chunks));
         let mut task = JoinSet::new();
         task.spawn(async move { axum::serve(listener, routes).await.unwrap() });
         Self {
             url,
             running,
+            asked,
             _task: task,
         }
+    }
+
+    /// Requests that ever came.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
     }
 
     /// Streams that are open.

@@ -9,6 +9,7 @@ mod backend;
 mod cards;
 mod copies;
 mod crash;
+mod drain;
 mod exits;
 mod failover;
 mod history;

@@ -18,7 +18,7 @@ pub(crate) const MODEL: &str = "counting";
 /// A question whose answer does not end by itself.
 pub(crate) const LONG: &str = "100000";
 /// Base units per 10^6 tokens, both ways: one unit a token.
-const PRICE: &str = "0.000000000001";
+pub(crate) const PRICE: &str = "0.000000000001";
 /// Seconds that a backend is waited for.
 const BACKEND_WITHIN: &str = "1";
 /// Seconds between two claims: some happen during every story.

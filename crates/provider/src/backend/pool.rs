@@ -5,11 +5,12 @@
 //! A server that is gone, busy or failing is passed over before anything of
 //! its answer went out, so that none is lost when one of them is started anew.
 //! One that fails within an answer ends that: the consumer sees to the rest.
+//! One that is drained gets nothing new; what it answers comes to its end.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -48,6 +49,18 @@ struct Member {
     backend: BackendHandle,
     running: Arc<AtomicUsize>,
     failed_at: Mutex<Option<Instant>>,
+    drained: AtomicBool,
+}
+
+/// How one of several backends stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Nothing new goes to it.
+    pub drained: bool,
+    /// Answers that it gives.
+    pub running: usize,
+    /// It did not answer a moment ago, and comes last.
+    pub failing: bool,
 }
 
 /// Where conversations were answered, the latest at the back.
@@ -80,12 +93,32 @@ impl Pool {
             backend,
             running: Arc::default(),
             failed_at: Mutex::default(),
+            drained: AtomicBool::new(false),
         };
         Some(Self {
             members: backends.into_iter().map(member).collect(),
             conversations: Mutex::default(),
             key: RandomState::new(),
         })
+    }
+
+    /// From now on sends nothing new to the backend at this place, or sends to
+    /// it again. Answers that run go on. Out of range: nothing happens.
+    pub fn drain(&self, at: usize, drained: bool) {
+        if let Some(member) = self.members.get(at) {
+            member.drained.store(drained, Ordering::Relaxed);
+        }
+    }
+
+    /// How each stands, in the order in which they were given.
+    pub fn standings(&self) -> Vec<Standing> {
+        let now = Instant::now();
+        let standing = |member: &Member| Standing {
+            drained: member.is_drained(),
+            running: member.running.load(Ordering::Relaxed),
+            failing: member.is_passed_over(now),
+        };
+        self.members.iter().map(standing).collect()
     }
 
     fn conversation(&self, body: &[u8]) -> Option<u64> {
@@ -109,9 +142,11 @@ impl Pool {
         let now = Instant::now();
         let work = |at: usize| self.members[at].running.load(Ordering::Relaxed);
         let mut order: Vec<usize> = (0..self.members.len()).collect();
+        order.retain(|at| !self.members[*at].is_drained());
         order.sort_by_key(|at| (self.members[*at].is_passed_over(now), work(*at)));
         let known = conversation.and_then(|known| self.conversations().find(known));
         if let Some(known) = known
+            && order.contains(&known)
             && !self.members[known].is_passed_over(now)
             && work(known) <= work(order[0]) + BEHIND_MAX
         {
@@ -150,8 +185,28 @@ impl Member {
         self.failed_at().is_some_and(|at| now < at + PASSED_OVER)
     }
 
+    fn is_drained(&self) -> bool {
+        self.drained.load(Ordering::Relaxed)
+    }
+
     fn is_well(&self, well: bool) {
         *self.failed_at() = (!well).then(Instant::now);
+    }
+
+    /// Its answer, unless it is drained.
+    async fn answer_alone(&self, body: Bytes) -> Result<ChunkStream, BackendError> {
+        if self.is_drained() {
+            return Err(BackendError::Busy { retry_after: None });
+        }
+        let running = Running::new(&self.running);
+        let asked = self.backend.chat(body).await;
+        let is_at_fault = |error: &BackendError| !matches!(error, BackendError::Request { .. });
+        self.is_well(!asked.as_ref().err().is_some_and(is_at_fault));
+        let answer = Answer {
+            chunks: asked?,
+            _running: running,
+        };
+        Ok(answer.boxed())
     }
 
     /// Its answer, once the first chunk is there.
@@ -202,10 +257,18 @@ impl Stream for Answer {
 
 impl Backend for Pool {
     async fn chat(&self, body: Bytes) -> Result<ChunkStream, BackendError> {
+        if let [only] = &self.members[..] {
+            // With nobody to go to else, it is asked as if it stood alone.
+            return only.answer_alone(body).await;
+        }
         let conversation = self.conversation(&body);
         let mut last = None;
         for at in self.order(conversation) {
             let member = &self.members[at];
+            // While another one was tried, this may have been drained.
+            if member.is_drained() {
+                continue;
+            }
             match member.answer(body.clone()).await {
                 Ok(answer) => {
                     member.is_well(true);
@@ -227,7 +290,8 @@ impl Backend for Pool {
     }
 
     async fn check(&self) -> Result<(), BackendError> {
-        let checks = self.members.iter().map(|member| async move {
+        let live = self.members.iter().filter(|member| !member.is_drained());
+        let checks = live.map(|member| async move {
             let checked = member.backend.check().await;
             if checked.is_err() {
                 member.is_well(false);
@@ -238,7 +302,8 @@ impl Backend for Pool {
         if checked.iter().any(Result::is_ok) {
             return Ok(());
         }
-        checked.into_iter().next().unwrap_or(Ok(()))
+        let none_is_live = Err(BackendError::Busy { retry_after: None });
+        checked.into_iter().next().unwrap_or(none_is_live)
     }
 }
 
@@ -343,6 +408,48 @@ mod tests {
         tokio::time::advance(PASSED_OVER).await;
         let _held = pool.chat(ask("3")).await.unwrap();
         assert_eq!(started(&backends), [2, 3]);
+    }
+
+    #[tokio::test]
+    async fn who_is_drained_gets_nothing_new_and_ends_what_it_gives() {
+        let (pool, backends) = pool([says("a"), says("b")]);
+        let mut first = pool.chat(ask("1")).await.unwrap();
+        assert_eq!(started(&backends), [1, 0]);
+        pool.drain(0, true);
+        // Neither by least work nor as the conversation's own.
+        let mut held = Vec::new();
+        for question in ["1", "2", "3", "4"] {
+            held.push(pool.chat(ask(question)).await.unwrap());
+        }
+        assert_eq!(started(&backends), [1, 4]);
+        let standing = pool.standings()[0];
+        assert_eq!((standing.drained, standing.running), (true, 1));
+        assert!(first.next().await.unwrap().is_ok());
+        drop(first);
+        assert_eq!(pool.standings()[0].running, 0);
+
+        pool.drain(1, true);
+        let refused = pool.chat(ask("5")).await.err();
+        assert!(matches!(refused, Some(BackendError::Busy { .. })));
+        let checked = pool.check().await;
+        assert!(matches!(checked, Err(BackendError::Busy { .. })));
+        assert_eq!(started(&backends), [1, 4]);
+
+        pool.drain(0, false);
+        held.push(pool.chat(ask("6")).await.unwrap());
+        assert_eq!(started(&backends), [2, 4]);
+        assert!(pool.check().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_alone_can_be_drained_too() {
+        let (pool, backends) = pool([says("a")]);
+        let _held = pool.chat(ask("1")).await.unwrap();
+        assert_eq!(pool.standings()[0].running, 1);
+        pool.drain(0, true);
+        let refused = pool.chat(ask("2")).await.err();
+        assert!(matches!(refused, Some(BackendError::Busy { .. })));
+        assert_eq!(started(&backends), [1]);
     }
 
     #[tokio::test]

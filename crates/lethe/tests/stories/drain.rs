@@ -1,0 +1,115 @@
+//! One of two servers is taken out from behind a running provider.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use crate::backend::Counting;
+use crate::process::{Answer, Client, PATIENCE, Running, ended};
+use crate::town::{MODEL, PRICE, Town};
+
+const ANSWERS: u32 = 50;
+/// What each counts to: it takes about a second.
+const TO: u32 = 200;
+/// Between two questions, so that some come before, some after the word.
+const APART: Duration = Duration::from_millis(60);
+/// A provider heeds the word within this.
+const HEEDED: Duration = Duration::from_secs(2);
+
+fn states(town: &Town) -> Vec<String> {
+    let output = ended(
+        &town.folder().join("provider"),
+        &["backend", "list", "--json"],
+    );
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let backends = told["backends"].as_array().unwrap().iter();
+    let state = |backend: &Value| backend["state"].as_str().unwrap().to_owned();
+    backends.map(state).collect()
+}
+
+fn told(town: &Town, act: &str, backend: &Counting) {
+    let output = ended(
+        &town.folder().join("provider"),
+        &["backend", act, &backend.url],
+    );
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+}
+
+fn provider(town: &Town, out: &Counting) -> Running {
+    let mut args = town.provider_args(&town.backend, PRICE);
+    let more = ["--backend", &out.url, "--slots", "60"];
+    args.extend(more.map(str::to_owned));
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    Running::start(&town.folder().join("provider"), &args)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_drained_and_killed_while_fifty_answers_run() {
+    let town = Town::start().await;
+    let out = Counting::start().await;
+    let selling = provider(&town, &out);
+    let consumer = town.consumer();
+    let client = Client::of(&consumer);
+    client.answered(MODEL, "3").await;
+
+    let mut answers = JoinSet::new();
+    let mut asked_before = None;
+    for number in 0..ANSWERS {
+        let client = Client::of(&consumer);
+        let to = (TO + number).to_string();
+        answers.spawn(async move { Answer::read(client.ask(MODEL, &to).await).await });
+        tokio::time::sleep(APART).await;
+        if number == ANSWERS / 5 {
+            assert!(out.running() > 0, "it has to be in use");
+            told(&town, "drain", &out);
+            tokio::time::sleep(HEEDED).await;
+            asked_before = Some(out.asked());
+        }
+    }
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while states(&town)[1] != "drained" {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "{:?}",
+            states(&town)
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(out.running(), 0);
+    assert_eq!(Some(out.asked()), asked_before, "something new reached it");
+    let out_url = out.url.clone();
+    drop(out);
+
+    let mut texts = Vec::new();
+    while let Some(answer) = answers.join_next().await {
+        let answer = answer.unwrap();
+        assert!(answer.done, "{}", answer.raw);
+        texts.push(answer.text);
+    }
+    texts.sort();
+    let count = |to: u32| (0..to).map(|at| format!("{at} ")).collect::<String>();
+    let mut expected: Vec<_> = (0..ANSWERS).map(|number| count(TO + number)).collect();
+    expected.sort();
+    assert_eq!(texts, expected, "an answer is lost, cut or doubled");
+
+    // It stays out over a restart; with the other one gone too, nobody is asked.
+    selling.stop();
+    assert_eq!(states(&town)[1], "drained");
+    let gone = Counting {
+        url: out_url,
+        ..Counting::start().await
+    };
+    let _selling = provider(&town, &gone);
+    assert_eq!(states(&town)[1], "drained");
+    assert_eq!(client.answered(MODEL, "3").await.text, "0 1 2 ");
+    told(&town, "drain", &town.backend);
+    tokio::time::sleep(HEEDED).await;
+    let before = town.backend.asked();
+    let refused = client.ask(MODEL, "3").await;
+    assert!(!refused.status().is_success(), "{}", refused.status());
+    assert_eq!(town.backend.asked(), before);
+    told(&town, "resume", &town.backend);
+    assert_eq!(client.answered(MODEL, "3").await.text, "0 1 2 ");
+}
