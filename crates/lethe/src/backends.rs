@@ -360,7 +360,8 @@ mod tests {
         let (_dir, folder) = folder();
         let backends = Arc::new(start(&folder, &URLS));
         let stop = CancellationToken::new();
-        let kept = tokio::spawn(Arc::clone(&backends).keep(stop.clone()));
+        let mut kept = tokio::task::JoinSet::new();
+        kept.spawn(Arc::clone(&backends).keep(stop.clone()));
         let url = URLS[1].to_owned();
         backend(act(&folder, Act::Drain { url })).await.unwrap();
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -369,7 +370,7 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!(drained(&backends), [false, true]);
         stop.cancel();
-        kept.await.unwrap();
+        kept.join_all().await;
     }
 
     #[test]

@@ -120,7 +120,7 @@ pub(crate) async fn provide(args: cli::Provide) -> Result<(), RoleError> {
     let folder = Folder::take(args.data.folder)?;
     let place = Place::new(folder, network, args.network.rpc_url)?;
     let backends = match source.pool {
-        Some(pool) => Some(Backends::load(&place.folder, args.backend, pool)?).map(Arc::new),
+        Some(pool) => Some(Arc::new(Backends::load(&place.folder, args.backend, pool)?)),
         None => None,
     };
     let shop = Shop {

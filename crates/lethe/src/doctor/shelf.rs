@@ -133,7 +133,7 @@ fn keys(folder: &Folder) -> Vec<Check> {
     private.extend(["api-key", "api-keys.json"].map(|name| folder.join(name)));
     let open = private.iter().filter_map(|path| {
         let mode = mode(path).ok()?;
-        (mode & 0o077 != 0).then(|| (path, mode))
+        (mode & 0o077 != 0).then_some((path, mode))
     });
     let mut checks: Vec<Check> = open
         .map(|(path, mode)| {

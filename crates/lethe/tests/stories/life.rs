@@ -285,11 +285,11 @@ fn an_open_gateway_is_warned_of() {
 
 /// Waits for a file that is whole when it is there.
 fn file(path: &Path) -> String {
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         match std::fs::read_to_string(path) {
             Ok(text) if !text.is_empty() => return text,
-            _ => assert!(std::time::Instant::now() < deadline, "no {path:?}"),
+            _ => assert!(tokio::time::Instant::now() < deadline, "no {path:?}"),
         }
         std::thread::sleep(Duration::from_millis(50));
     }
