@@ -52,7 +52,7 @@ impl File {
         };
         let text = match text(&path) {
             Err(ConfigError::Read { source, .. })
-                if named.is_none() && source.kind() == std::io::ErrorKind::NotFound =>
+                if named.is_none() && is_absent(source.kind()) =>
             {
                 return Ok(Self::default());
             }
@@ -154,6 +154,12 @@ pub(super) fn path_named(said: Option<&Path>, environment: &Environment) -> Opti
     let variable = environment.get(VARIABLE).filter(|path| !path.is_empty());
     said.map(Path::to_owned)
         .or_else(|| variable.map(PathBuf::from))
+}
+
+/// There is no file, nor may there be one.
+fn is_absent(kind: std::io::ErrorKind) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    matches!(kind, NotFound | NotADirectory)
 }
 
 fn text(path: &Path) -> Result<String, ConfigError> {
