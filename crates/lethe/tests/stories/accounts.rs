@@ -12,7 +12,8 @@ use market::{
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use store::Store;
+use store::{OpenError, Store};
+use tokio::time::{Instant, sleep};
 
 use crate::backend::INPUT_TOKENS;
 use crate::process::{PATIENCE, Running};
@@ -20,6 +21,9 @@ use crate::town::Town;
 
 /// Between two looks at the chain when nothing may be missed.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// Between the beginning of a process and its own program, at most.
+const STARTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What both wallets held before the first answer.
 pub(crate) struct Opening {
@@ -96,9 +100,21 @@ pub(crate) struct Opened {
     pub(crate) config: ChannelConfig,
 }
 
+/// Opens what the process that wrote it has left. Whoever starts a process in
+/// another thread holds this one's locks, too, until that runs.
+pub(crate) async fn opened(file: &Path) -> Store {
+    let deadline = Instant::now() + STARTED_WITHIN;
+    loop {
+        match Store::open(file) {
+            Err(OpenError::InUse { .. }) if Instant::now() < deadline => sleep(LOOK_EVERY).await,
+            opened => return opened.unwrap(),
+        }
+    }
+}
+
 /// The events of the one journal whose name starts like this.
 pub(crate) async fn journal<E: DeserializeOwned>(file: &Path, prefix: &str) -> Vec<E> {
-    let store = Store::open(file).unwrap();
+    let store = opened(file).await;
     let names = store.journals(prefix).await.unwrap();
     assert_eq!(names.len(), 1, "one channel was enough: {names:?}");
     let entries = store.journal(&names[0]).load().await.unwrap();

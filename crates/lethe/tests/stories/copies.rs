@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use market::{Amount, ChannelId, Ledger, Purse, PurseEvent, Till, TillEvent};
 use serde_json::Value;
-use store::Store;
 
-use crate::accounts::{Opened, Opening, wallet};
+use crate::accounts::{Opened, Opening, opened, wallet};
 use crate::process::{Client, PATIENCE, Running, ended};
 use crate::town::{MODEL, Town};
 
@@ -70,7 +69,7 @@ fn copied(from: &Path, to: &Path) {
 
 /// Every channel of a consumer, with its purse.
 async fn purses(folder: &Path) -> Vec<(Opened, Vec<PurseEvent>)> {
-    let store = Store::open(&folder.join("consumer.sqlite")).unwrap();
+    let store = opened(&folder.join("consumer.sqlite")).await;
     let mut purses = Vec::new();
     for line in store.journal("consumer/channels").load().await.unwrap() {
         let name = format!("consumer/purse/{}", line.key.as_ref().unwrap());
@@ -87,7 +86,7 @@ async fn purses(folder: &Path) -> Vec<(Opened, Vec<PurseEvent>)> {
 
 /// Every channel of the provider, with its till.
 async fn tills(town: &Town) -> Vec<Till> {
-    let store = Store::open(&town.provider_journal()).unwrap();
+    let store = opened(&town.provider_journal()).await;
     let mut tills = Vec::new();
     for name in store.journals("till/").await.unwrap() {
         let lines = store.journal(&name).load().await.unwrap();
