@@ -5,10 +5,8 @@
 //! nothing with it. The node's own key is not among them; that one alone
 //! opens the dashboard.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use consumer::{Conditions, Defaults, Failover, Pacing};
 use gateway::ApiKey;
@@ -24,6 +22,7 @@ use crate::cli::key::{Act, Add, Key};
 use crate::folder::{Folder, FolderError, flag_of};
 use crate::keystore::{self, KeystoreError, private_text, write_private};
 use crate::output;
+use crate::watched::watched;
 
 /// The file in the data folder.
 const FILE: &str = "api-keys.json";
@@ -249,9 +248,6 @@ pub(crate) struct ApiKeys {
 }
 
 impl ApiKeys {
-    /// Between two looks at the file.
-    const EVERY: Duration = Duration::from_secs(1);
-
     /// Reads the file for the first time.
     pub(crate) fn load(folder: &Folder, own: ApiKey) -> Result<Self, ApiKeysError> {
         let path = folder.join(FILE);
@@ -268,17 +264,7 @@ impl ApiKeys {
     /// Heeds what is changed, until it is told to stop. While the file is
     /// wrong the keys stay as they were.
     pub(crate) async fn keep(self, stop: CancellationToken) {
-        let mut seen = None;
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(Self::EVERY) => {}
-            }
-            let now = stamp(&self.path);
-            if seen == Some(now) {
-                continue;
-            }
-            seen = Some(now);
+        watched(&self.path, stop, || {
             match Self::all(&self.path, &self.own) {
                 Ok(all) => drop(self.told.send_replace(all)),
                 Err(error) => {
@@ -286,7 +272,8 @@ impl ApiKeys {
                     warn!(%error, "the gateway's keys stay as they were");
                 }
             }
-        }
+        })
+        .await;
     }
 
     fn all(path: &Path, own: &ApiKey) -> Result<Vec<ApiKey>, ApiKeysError> {
@@ -294,13 +281,6 @@ impl ApiKeys {
         all.extend(Keys::read(path.to_owned())?.keys()?);
         Ok(all)
     }
-}
-
-/// What is another one when a file was written; none if it is not there.
-pub(crate) fn stamp(path: &Path) -> Option<(u64, i64, i64, u32)> {
-    let metadata = std::fs::symlink_metadata(path).ok()?;
-    let (changed, nanos) = (metadata.ctime(), metadata.ctime_nsec());
-    Some((metadata.ino(), changed, nanos, metadata.mode()))
 }
 
 /// Makes, lists or removes keys.

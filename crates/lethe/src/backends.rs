@@ -6,7 +6,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::routing::get;
@@ -17,13 +16,13 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::api_keys::stamp;
 use crate::cli::backend::{Act, Backend};
 use crate::client::{self, Client, ClientError};
 use crate::doorkeeper::guarded;
 use crate::folder::{Folder, FolderError};
 use crate::keystore::{KeystoreError, is_there, private_text, write_private};
 use crate::output;
+use crate::watched::watched;
 
 /// The file in the data folder.
 const FILE: &str = "backends.json";
@@ -192,30 +191,16 @@ impl Backends {
     /// Heeds what is changed, until it is told to stop. While the file is
     /// wrong or gone all stays as it was.
     pub(crate) async fn keep(self: Arc<Self>, stop: CancellationToken) {
-        let mut seen = None;
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(Self::EVERY) => {}
+        watched(&self.path, stop, || match File::read(&self.path) {
+            Ok(Some(file)) => self.heed(&file),
+            Ok(None) => warn!("the file of backends is gone; they stay as they were"),
+            Err(error) => {
+                let error = output::with_causes(&error);
+                warn!(%error, "the backends stay as they were");
             }
-            let now = stamp(&self.path);
-            if seen == Some(now) {
-                continue;
-            }
-            seen = Some(now);
-            match File::read(&self.path) {
-                Ok(Some(file)) => self.heed(&file),
-                Ok(None) => warn!("the file of backends is gone; they stay as they were"),
-                Err(error) => {
-                    let error = output::with_causes(&error);
-                    warn!(%error, "the backends stay as they were");
-                }
-            }
-        }
+        })
+        .await;
     }
-
-    /// Between two looks at the file.
-    const EVERY: Duration = Duration::from_secs(1);
 
     /// Its door, behind the node's key.
     pub(crate) fn routes(self: Arc<Self>, key: &str) -> Router {
@@ -296,6 +281,8 @@ async fn asked(folder: Option<PathBuf>) -> Result<Vec<Told>, ClientError> {
 #[cfg(test)]
 mod tests {
     use provider::{BackendHandle, Script, ScriptedBackend};
+
+    use std::time::Duration;
 
     use super::*;
 

@@ -54,6 +54,7 @@ mod tower;
 mod tx_journal;
 mod up;
 mod wallet;
+mod watched;
 mod whereabouts;
 
 use std::process::ExitCode;
