@@ -120,7 +120,7 @@ pub(crate) async fn begin(
     let channel = reconciled(inner, seller, &terms, channel).await?;
 
     let body = request.upstream_body(&candidate.offer.name);
-    let bound = InputBound::of_body(body.len());
+    let bound = InputBound::of_body(body.len()).within(candidate.offer.context_length);
     let id = inner.new_request_id();
     let reserved = reserve(inner, &channel, id, candidate, bound).await;
     let (reserved, voucher) = reserved.map_err(|error| Attempt::unpayable(provider, error))?;

@@ -77,6 +77,17 @@ impl InputBound {
             ceiling: bytes.saturating_add(Self::TEMPLATE_TOKENS),
         }
     }
+
+    /// The bound for a model that takes so many tokens of request and answer
+    /// together: what does not fit is not paid for.
+    #[must_use]
+    pub fn within(self, context_length: Option<u32>) -> Self {
+        let limit = context_length.unwrap_or(u32::MAX);
+        Self {
+            estimate: self.estimate.min(limit),
+            ceiling: self.ceiling.min(limit),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -108,6 +119,19 @@ mod tests {
         for bytes in [0, 1, 100, 10_000, usize::MAX] {
             let bound = InputBound::of_body(bytes);
             assert!(bound.estimate <= bound.ceiling, "{bytes} bytes");
+            let bound = bound.within(Some(40));
+            assert!(bound.estimate <= bound.ceiling, "{bytes} bytes, within 40");
         }
+    }
+
+    #[test]
+    fn what_does_not_fit_the_model_is_not_paid_for() {
+        let huge = InputBound::of_body(14_000_000);
+        assert_eq!(huge.within(None), huge);
+        let bound = huge.within(Some(512));
+        assert_eq!((bound.estimate, bound.ceiling), (512, 512));
+        let short = InputBound::of_body(30);
+        let bound = short.within(Some(512));
+        assert_eq!((bound.estimate, bound.ceiling), (42, 286));
     }
 }

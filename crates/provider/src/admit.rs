@@ -65,7 +65,7 @@ pub(crate) async fn admit(inner: &Inner, infer: &Infer) -> Result<Admitted, Refu
     })?;
     let place = sale.place().ok_or_else(|| busy(sale))?;
     let (body, output_tokens_max) = upstream_body(infer, sale)?;
-    let bound = InputBound::of_body(infer.body.len());
+    let bound = InputBound::of_body(infer.body.len()).within(sale.config.context_length);
 
     let channel = inner
         .sessions
