@@ -221,7 +221,10 @@ async fn sweep(
         return Ok(());
     }
     if ledger.sweep_coins(home).await?.is_some() {
-        let cast = format!("cast send {home} --value AMOUNT");
+        let from = account.address();
+        let cast = format!(
+            "cast send {home} --value AMOUNT, where AMOUNT is `cast balance {from}` less the gas"
+        );
         teller.tell(
             account,
             "send the coins that are left for gas".to_owned(),
@@ -296,7 +299,10 @@ impl Teller {
 
     fn tell(&mut self, account: &Account, step: String, cast: String) {
         if !self.json {
-            output::line(format!("{}: {step}\n  {cast}", account.name));
+            output::line(format!(
+                "{}: {step}\n  the same by hand: {cast}",
+                account.name
+            ));
         }
         self.report.steps.push(Told {
             account: account.name.clone(),
@@ -326,14 +332,14 @@ impl Teller {
         {
             let left = unlocks_at.since_s(clock::now());
             output::line(format!(
-                "{account}: {} can be taken in {left} s; run `{}` again then\n  {cast}",
+                "{account}: {} can be taken in {left} s; run `{}` again then\n  or by hand: {cast}",
                 shown(*amount),
                 self.command
             ));
         }
         for stuck in &report.blocked {
             output::line(format!(
-                "{}: cannot {} now: {}\n  {}",
+                "{}: cannot {} now: {}\n  by hand, once it can: {}",
                 stuck.account, stuck.step, stuck.reason, stuck.cast
             ));
         }
@@ -341,8 +347,8 @@ impl Teller {
             output::line(format!("{} MOR at {owner}", shown(*amount)));
         }
         output::line(match report.done {
-            true => "all is back",
-            false => "not all is back yet",
+            true => "all is back; nothing is left to do",
+            false => "not all is back yet: see above",
         });
     }
 }
