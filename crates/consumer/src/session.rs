@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use market::{
-    Address, Amount, B256, ChannelConfig, ChannelState, ChannelTerms, Escrowed, FundingStep,
-    LedgerError, OverLimit, Payer, PurseEvent, Spending, Timestamp, U256,
+    Address, Amount, B256, ChannelConfig, ChannelState, ChannelTerms, Domain, Escrowed,
+    FundingStep, LedgerError, OverLimit, Payer, PurseEvent, Spending, Timestamp, U256,
 };
 use serde::{Deserialize, Serialize};
 use store::{AppendError, Loaded, Store};
@@ -127,10 +127,9 @@ impl Sessions {
         };
         failpoint::hit("consumer.replay.begun");
         let domain = sessions.payers.wallet.domain();
-        let opened = entries::<Opened>(&sessions.store, CHANNELS);
+        let opened = opened(&sessions.store, domain);
         let (mut purses, opened) = tokio::try_join!(purses(&sessions.store), opened)?;
-        for opened in opened {
-            let id = opened.config.id(&domain);
+        for (id, opened) in opened {
             // None: nothing was ever asked over it.
             let replayed = purses.remove(&id);
             if let Some(used_at) = replayed.as_ref().and_then(|replayed| replayed.used_at) {
@@ -531,8 +530,7 @@ async fn purses(store: &Store) -> Result<HashMap<market::ChannelId, Replayed>, S
                 .map(Replayed::of)
                 .collect::<Result<Vec<_>, _>>()
         };
-        let replayed = tokio::task::spawn_blocking(replay).await;
-        replayed.unwrap_or_else(|broken| std::panic::resume_unwind(broken.into_panic()))
+        on_a_thread(replay).await
     });
     let mut replayed = pin!(replayed.buffered(REPLAYS));
     let mut purses = HashMap::new();
@@ -542,16 +540,37 @@ async fn purses(store: &Store) -> Result<HashMap<market::ChannelId, Replayed>, S
     Ok(purses)
 }
 
+/// Every channel that was opened, and its id.
+async fn opened(
+    store: &Store,
+    domain: Domain,
+) -> Result<Vec<(market::ChannelId, Opened)>, StartError> {
+    let loaded = loaded(store, CHANNELS).await?;
+    let read = move || {
+        let opened = parsed::<Opened>(CHANNELS, loaded.iter().map(store::Entry::line))?;
+        let with_id = |opened: Opened| (opened.config.id(&domain), opened);
+        Ok(opened.into_iter().map(with_id).collect())
+    };
+    on_a_thread(read).await
+}
+
+/// What takes long, while others go on.
+async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|broken| std::panic::resume_unwind(broken.into_panic()))
+}
+
 pub(crate) async fn entries<T: serde::de::DeserializeOwned>(
     store: &Store,
     name: &str,
 ) -> Result<Vec<T>, StartError> {
-    let loaded = store
-        .journal(name)
-        .load()
-        .await
-        .map_err(|error| StartError::Journal(error.into()))?;
+    let loaded = loaded(store, name).await?;
     parsed(name, loaded.iter().map(store::Entry::line))
+}
+
+async fn loaded(store: &Store, name: &str) -> Result<Vec<store::Entry>, StartError> {
+    let loaded = store.journal(name).load().await;
+    loaded.map_err(|error| StartError::Journal(error.into()))
 }
 
 fn parsed<'a, T: serde::de::DeserializeOwned>(

@@ -152,7 +152,12 @@ impl FromStr for Amount {
 
     /// Base units, digits only.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::from_decimal(text, 0)
+        // A plus sign is a number to `u128`, and no amount.
+        let is_digits = text.bytes().all(|b| b.is_ascii_digit());
+        let digits = is_digits.then(|| text.parse().ok()).flatten();
+        digits.map(Self).ok_or_else(|| ParseAmountError::Malformed {
+            text: text.to_owned(),
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 //! The typed data here must stay byte for byte that of the public scheme;
 //! `contracts/oracle/vectors.json` holds vectors made by its JavaScript client.
 
+use std::cell::Cell;
 use std::sync::LazyLock;
 
 use alloy_primitives::{Address, B256, Keccak256, U256, aliases::U40, keccak256};
@@ -88,7 +89,22 @@ impl Domain {
         hash_all([b"\x19\x01", separator.as_slice(), hash.as_slice()])
     }
 
+    /// Who hashes for one domain hashes for it again: a thread remembers the last.
     fn separator(&self) -> B256 {
+        thread_local! {
+            static LAST: Cell<Option<(Domain, B256)>> = const { Cell::new(None) };
+        }
+        match LAST.get() {
+            Some((domain, separator)) if domain == *self => separator,
+            _ => {
+                let separator = self.hash();
+                LAST.set(Some((*self, separator)));
+                separator
+            }
+        }
+    }
+
+    fn hash(&self) -> B256 {
         let [fields, name, version] = *SAME_WORDS;
         let chain = B256::from(U256::from(self.chain_id));
         let contract = self.settlement.into_word();
@@ -186,5 +202,32 @@ impl ChannelConfig {
             withdrawDelay: U40::saturating_from(self.withdraw_delay_s),
             salt: self.salt,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_has_its_own_id_in_each_domain_whatever_was_hashed_before() {
+        let config = ChannelConfig {
+            payer: Address::repeat_byte(1),
+            payer_authorizer: Address::repeat_byte(2),
+            receiver: Address::repeat_byte(3),
+            receiver_authorizer: Address::repeat_byte(4),
+            token: Address::repeat_byte(5),
+            withdraw_delay_s: WITHDRAW_DELAY_MIN_S,
+            salt: B256::repeat_byte(6),
+        };
+        let on = |chain_id| Domain {
+            chain_id,
+            settlement: Address::repeat_byte(7),
+        };
+        let alone = |chain_id| std::thread::spawn(move || config.id(&on(chain_id))).join();
+        let (first, second) = (alone(1).unwrap(), alone(2).unwrap());
+        assert_ne!(first, second);
+        let in_turns = [1, 2, 2, 1].map(|chain_id| config.id(&on(chain_id)));
+        assert_eq!(in_turns, [first, second, second, first]);
     }
 }

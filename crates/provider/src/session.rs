@@ -2,6 +2,8 @@
 //! when a consumer pays over a new one, and kept abreast of the chain.
 
 use std::collections::{BTreeMap, HashMap};
+use std::mem;
+use std::panic::resume_unwind;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,6 +16,7 @@ use market::{
 };
 use store::{Journal, Line, LoadError, Loaded, Page, Store};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::warn;
 use transport::message::MAX_RECEIPTS;
@@ -31,7 +34,7 @@ const CHANNELS_MAX: usize = 262_144;
 const REPLAYS: usize = 4;
 
 /// Channels whose cut answers are closed at a time: as many as share a commit.
-const CLOSINGS: usize = 512;
+const CLOSINGS: usize = 256;
 
 /// One channel's escrow is not read more often than this, whatever a consumer sends.
 const READ_PAUSE: Duration = Duration::from_secs(1);
@@ -160,28 +163,29 @@ impl Sessions {
         let replayed = pages.map(|page| async {
             let (page, replay) = (page?, replay.clone());
             let replayed = tokio::task::spawn_blocking(move || replay.all(&page)).await;
-            replayed.unwrap_or_else(|broken| std::panic::resume_unwind(broken.into_panic()))
+            replayed.unwrap_or_else(|broken| resume_unwind(broken.into_panic()))
         });
         let mut replayed = pin!(replayed.buffer_unordered(REPLAYS));
         let (mut whole, mut cut) = (Vec::new(), Vec::new());
+        let mut closings = JoinSet::new();
         while let Some(page) = replayed.next().await {
             for revived in page? {
                 match revived {
                     Revived::Whole(channel) => whole.push((channel.id, channel)),
-                    Revived::Cut(channel) => cut.push(channel),
+                    Revived::Cut(channel) => cut.push(*channel),
                 }
+            }
+            if cut.len() >= CLOSINGS {
+                closings.spawn(close(mem::take(&mut cut), replay.clone()));
             }
         }
         failpoint::hit("provider.replay.closing");
-        for some in cut.chunks(CLOSINGS) {
-            // Together, so that they share commits.
-            try_join_all(some.iter().map(|cut| cut.close(&replay.store))).await?;
+        closings.spawn(close(cut, replay.clone()));
+        while let Some(closed) = closings.join_next().await {
+            let closed = closed.unwrap_or_else(|broken| resume_unwind(broken.into_panic()))?;
+            whole.extend(closed.into_iter().map(|channel| (channel.id, channel)));
         }
         failpoint::hit("provider.replay.closed");
-        for cut in cut {
-            let channel = cut.closed(&replay)?;
-            whole.push((channel.id, channel));
-        }
         *sessions.known() = whole.into_iter().collect();
         failpoint::hit("provider.replay.ended");
         Ok(sessions)
@@ -475,6 +479,15 @@ impl Replay {
         }
         Ok(Revived::Cut(Box::new(cut)))
     }
+}
+
+/// Ends what was cut short, together, so that commits are shared; the next
+/// pages are replayed meanwhile.
+async fn close(cut: Vec<Cut>, replay: Replay) -> Result<Vec<Arc<Channel>>, ReplayError> {
+    for some in cut.chunks(CLOSINGS) {
+        try_join_all(some.iter().map(|cut| cut.close(&replay.store))).await?;
+    }
+    cut.into_iter().map(|cut| cut.closed(&replay)).collect()
 }
 
 impl Cut {
