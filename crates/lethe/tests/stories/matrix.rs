@@ -28,7 +28,7 @@ use crate::process::lethe;
 
 const VARIABLE: &str = "LETHE_KILL_MATRIX";
 /// Towns at a time: they mostly wait until somebody notices who is gone.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 6;
 /// A failed case is told in so many characters.
 const TOLD: usize = 400;
 
@@ -43,7 +43,9 @@ struct Line {
 fn whatever_fails_at_any_point_the_books_agree_in_the_end() {
     let asked = std::env::var_os(VARIABLE);
     let asked = asked.map(|asked| asked.to_string_lossy().into_owned());
-    let (cases, why) = chosen(asked.as_deref());
+    let (mut cases, why) = chosen(asked.as_deref());
+    // What takes a minute comes first, so that nobody waits for it in the end.
+    cases.sort_by_key(|case| !case.waits());
     assert!(!cases.is_empty(), "no point for {VARIABLE}={asked:?}");
     let folder = tempfile::tempdir().unwrap();
     let library = disk::build(folder.path()).unwrap();
