@@ -338,6 +338,55 @@ fn links_between_the_documents_lead_somewhere() -> Result<()> {
     Ok(())
 }
 
+/// A command as `.ci/run` has it: there, what is built is run where it lies.
+fn as_ci_runs_it(line: &str) -> String {
+    let words: Vec<_> = line.split_whitespace().collect();
+    let (built, rest) = match words.as_slice() {
+        [
+            "cargo",
+            "run",
+            "--release",
+            "-p",
+            _,
+            "--example",
+            example,
+            rest @ ..,
+        ] => (format!("target/release/examples/{example}"), rest),
+        ["cargo", "run", "--release", "-p", package, "--", rest @ ..] => {
+            (format!("target/release/{package}"), rest)
+        }
+        // One run of the whole suite is enough.
+        ["cargo", "test", "--workspace", ..] => ("cargo test --workspace".to_owned(), &[][..]),
+        _ => return words.join(" "),
+    };
+    [&[built.as_str()], rest].concat().join(" ")
+}
+
+#[test]
+fn what_the_readme_says_to_run_is_run_by_ci() -> Result<()> {
+    let mut runs = String::new();
+    for script in [".ci/run", ".ci/release-up"] {
+        for line in read(Path::new(script))?.lines() {
+            runs.push_str(&as_ci_runs_it(line));
+            runs.push('\n');
+        }
+    }
+    let text = read(Path::new("README.md"))?;
+    let blocks = text.split("```sh\n").skip(1);
+    let lines = blocks.flat_map(|block| block.split("```").next().unwrap_or_default().lines());
+    let commands: Vec<_> = lines
+        .map(|line| line.split(" #").next().unwrap_or_default())
+        .map(as_ci_runs_it)
+        .collect();
+    assert!(commands.len() > 10, "{commands:?}");
+    let missing = commands.iter().filter(|command| !runs.contains(*command));
+    let findings: Vec<_> = missing
+        .map(|command| format!("README.md: nothing in .ci runs `{command}`"))
+        .collect();
+    clean(&findings);
+    Ok(())
+}
+
 /// A source with the texts that go over several lines in one.
 fn unfolded(text: &str) -> String {
     let mut whole = String::new();
