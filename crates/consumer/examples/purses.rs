@@ -210,6 +210,7 @@ async fn start(store: Store, by_wallet: bool) -> Outcomes<Consumer> {
             withdraw_delay_s: 900,
             refresh: Duration::from_secs(60),
             running_max: 64,
+            standby: false,
             network: Network::Direct,
             pacing: Pacing::Fast,
             payer: match by_wallet {

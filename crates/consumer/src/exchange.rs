@@ -111,7 +111,7 @@ pub(crate) async fn begin(
     let provider = candidate.seller.address;
     let asking = inner.router.asking(candidate);
     let seller = &candidate.seller;
-    let terms = seller.terms(&candidate.offer);
+    let terms = candidate.terms();
     Box::pin(revive(inner, candidate)).await;
     let opening = inner.paths.open_at(seller, errand.pacing, inner.now());
     let (channel, way) = tokio::join!(inner.sessions.acquire(&terms), opening);

@@ -331,7 +331,12 @@ impl Resume {
         self.inner.router.resumes(&route, self.route);
         for candidates in &mut route.candidates {
             candidates.retain(|candidate| !self.begun || candidate.offer.continues);
-            candidates.sort_by_key(|candidate| self.lost.contains(&candidate.seller.address));
+            // Who stands by is asked first, who was lost last.
+            candidates.sort_by_cached_key(|candidate| {
+                let is_lost = self.lost.contains(&candidate.seller.address);
+                let stands_by = self.inner.sessions.stands_by(&candidate.terms());
+                (is_lost, !stands_by)
+            });
         }
         if route.candidates.iter().all(Vec::is_empty) {
             return Err(ResumeError::Nobody);

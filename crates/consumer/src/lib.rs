@@ -23,6 +23,7 @@ mod router;
 mod routes;
 mod session;
 mod shell;
+mod standby;
 mod upkeep;
 mod view;
 

@@ -4,7 +4,7 @@
 //! The order is [`market::Spending`]'s: this file writes the moves that it
 //! asks for, reports them, and signs what comes out.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use market::{
@@ -60,6 +60,8 @@ pub(crate) struct Channel {
     pub(crate) upkeep: tokio::sync::Mutex<Upkeep>,
     /// Receipts that the provider may hold.
     pub(crate) missing: Missing,
+    /// It stood by since this was last asked, see [`crate::standby`].
+    pub(crate) relied_on: AtomicBool,
 }
 
 /// What must be seen to before a channel is used.
@@ -98,6 +100,7 @@ impl Channel {
             refusals: AtomicU32::new(0),
             upkeep: tokio::sync::Mutex::default(),
             missing,
+            relied_on: AtomicBool::new(false),
         }
     }
 

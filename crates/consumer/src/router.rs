@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use market::{
-    Address, Amount, Asked, Demand, InputBound, Labels, Moment, Network, Offer, Payer, Timestamp,
+    Address, Amount, Asked, ChannelTerms, Demand, InputBound, Labels, Moment, Network, Offer,
+    Payer, Timestamp,
 };
 use openai::{BadRequest, ChatRequest};
 use routing::{
@@ -34,6 +35,13 @@ const CONVERSATIONS_KEPT: usize = 4096;
 pub(crate) struct Candidate {
     pub(crate) seller: Arc<Seller>,
     pub(crate) offer: Offer,
+}
+
+impl Candidate {
+    /// What a channel for it must look like.
+    pub(crate) fn terms(&self) -> ChannelTerms {
+        self.seller.terms(&self.offer)
+    }
 }
 
 /// The offers of one model, arranged for the rule.

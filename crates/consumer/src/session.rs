@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -235,6 +236,30 @@ impl Sessions {
             }
             return Ok(channel);
         }
+    }
+
+    /// Whether there is a channel with money for these terms. Whoever asks
+    /// relies on it, so it does not count as idle.
+    pub(crate) fn stands_by(&self, terms: &ChannelTerms) -> bool {
+        let channel = self.find(terms);
+        let funded =
+            channel.filter(|channel| channel.purse(|purse| purse.escrow() > purse.ceiling()));
+        if let Some(channel) = &funded {
+            channel.relied_on.store(true, Ordering::Relaxed);
+        }
+        funded.is_some()
+    }
+
+    /// Opens a channel with these terms, if there is none, and pays the
+    /// policy's deposit into it, if nothing is left in it.
+    pub(crate) async fn make_ready(&self, terms: &ChannelTerms) -> Result<(), SessionError> {
+        let channel = self.acquire(terms).await?;
+        let (ceiling, escrow) = channel.purse(|purse| (purse.ceiling(), purse.escrow()));
+        if let (true, Ok(needed)) = (escrow <= ceiling, ceiling.plus(Amount::new(1))) {
+            self.top_up(&channel, needed).await?;
+        }
+        channel.relied_on.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn open(&self, terms: &ChannelTerms) -> Result<Arc<Channel>, SessionError> {

@@ -34,6 +34,7 @@ use crate::reconcile::reconcile;
 use crate::router::{Candidate, Listed, Route, Router};
 use crate::routes::{AskedView, Ending, RouteId, RouteView, Turn};
 use crate::session::{MoneyError, Sessions};
+use crate::standby::Standby;
 use crate::upkeep::{self, Keeper};
 use crate::view::{AnswerView, ChannelView, ModelView, OfferView, PseudonymView};
 
@@ -76,6 +77,9 @@ pub struct Policy {
     pub pacing: Pacing,
     /// Who pays.
     pub payer: Payer,
+    /// Whether the channel of one more provider is funded before it is needed,
+    /// of one that would go on with an answer.
+    pub standby: bool,
 }
 
 /// What a consumer is made of.
@@ -107,6 +111,7 @@ pub(crate) struct Inner {
     pub(crate) router: Arc<Router>,
     recent: Mutex<VecDeque<AnswerView>>,
     running: AtomicUsize,
+    pub(crate) standby: Standby,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -157,6 +162,7 @@ impl Consumer {
             router,
             recent: Mutex::new(recent),
             running: AtomicUsize::new(0),
+            standby: Standby::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
@@ -574,6 +580,7 @@ impl Inner {
                 match begun {
                     Ok(part) => {
                         tries.ended(provider, Ending::Answered, None);
+                        self.stand_by(route, provider);
                         return Ok(part);
                     }
                     Err(Attempt::Final(error)) => {
@@ -640,6 +647,11 @@ impl Inner {
             payer: self.policy.payer,
             upstream: catalog::upstream(offer),
         }
+    }
+
+    /// Whether somebody is to stand by.
+    pub(crate) fn has_standby(&self) -> bool {
+        self.policy.standby
     }
 
     /// At what pace a request travels.

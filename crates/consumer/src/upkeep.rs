@@ -6,6 +6,7 @@
 //! remembers when a channel was last used, and when the chain is worth a look.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use market::{Amount, ChannelId, FundingPolicy, FundingStep, Timestamp};
@@ -110,6 +111,9 @@ impl Keeper {
             look_at: now,
             not_before: now,
         });
+        if channel.relied_on.swap(false, Ordering::Relaxed) {
+            kept.used_at = now;
+        }
         let mark = mark(channel);
         if running || kept.mark != mark {
             kept.in_use = true;

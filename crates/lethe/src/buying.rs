@@ -43,6 +43,7 @@ pub(crate) struct Way {
     pub(crate) network: Network,
     pub(crate) pacing: Pacing,
     pub(crate) payer: Payer,
+    pub(crate) standby: bool,
 }
 
 /// What the owner of the money allows, if nothing else is said.
@@ -62,6 +63,7 @@ fn policy(local: bool, way: Way, funding: FundingPolicy) -> Policy {
         network: way.network,
         pacing: way.pacing,
         payer: way.payer,
+        standby: way.standby,
     }
 }
 

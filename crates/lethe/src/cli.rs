@@ -499,6 +499,10 @@ pub(crate) struct Consume {
     /// Who pays: an account for each provider, or the wallet itself.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) payer: PayerChoice,
+    /// Fund no channel ahead: without it, one more provider than the one that answers has a deposit, so that an
+    /// answer whose provider is lost goes on without waiting for the chain.
+    #[arg(long)]
+    pub(crate) no_standby: bool,
     #[command(flatten)]
     pub(crate) funding: Funding,
     /// Print one line of JSON when ready, and nothing else.

@@ -305,6 +305,7 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         },
         pacing: cli::pacing(args.paced),
         payer: args.payer.into(),
+        standby: !args.no_standby,
     };
     let buying = buy(&place, way, funding(&args.funding)?).await?;
     let own = Own {

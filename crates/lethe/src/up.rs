@@ -150,6 +150,7 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
         network: market::Network::Oblivious,
         pacing: cli::pacing(args.paced),
         payer: args.payer.into(),
+        standby: true,
     };
     let market = Market::start(folder, args.rpc, args.model.as_deref(), way, &progress).await?;
     let running = Running {

@@ -4,8 +4,10 @@
 use std::process::Command;
 use std::time::Duration;
 
+use market::Address;
 use serde_json::{Value, json};
 
+use crate::accounts::wallet;
 use crate::backend::{CALL_PIECES, Counting, INPUT_TOKENS};
 use crate::process::{Answer, Client, PATIENCE, Running};
 use crate::town::{MODEL, Town};
@@ -159,6 +161,28 @@ async fn an_answer_goes_on_when_its_provider_is_killed_and_again_when_one_falls_
     signal("CONT");
     is_whole(&answer);
     town.backend_rests().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_stands_by_and_is_paid_without_another_deposit() {
+    let town = Town::start().await;
+    let cheaper = provider(&town, "cheaper", &town.backend, CHEAPER).await;
+    let _other = provider(&town, "other", &town.backend, PRICE).await;
+    let consumer = town.consumer();
+    let alone = town.consumer_with("alone", &["--no-standby"]);
+    let (client, alone) = (Client::of(&consumer), Client::of(&alone));
+    client.answered(MODEL, "3").await;
+    alone.answered(MODEL, "3").await;
+    client.funded(2).await;
+    alone.funded(1).await;
+
+    let payer: Address = consumer.said("payer").parse().unwrap();
+    let before = wallet(&town, payer).await;
+    let response = client.ask_with(&[], &question(TO)).await;
+    let answer = read(response, 50, move || cheaper.kill()).await;
+    is_whole(&answer);
+    assert_eq!(wallet(&town, payer).await, before, "a deposit within it");
+    alone.funded(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

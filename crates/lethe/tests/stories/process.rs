@@ -177,6 +177,25 @@ impl Client {
     }
 
     /// Something of the dashboard's API.
+    /// Until so many of the consumer's channels have money left.
+    pub(crate) async fn funded(&self, channels: usize) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let money = self.api("GET", "/api/money").await;
+            let mut places = money["places"].as_array().unwrap().clone();
+            places.retain(|place| {
+                let label = place["label"].as_str().unwrap();
+                label.starts_with("channel to ") && label.ends_with(": free")
+            });
+            places.retain(|place| place["amount"] != "0");
+            if places.len() == channels {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{money}");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+
     pub(crate) async fn api(&self, method: &str, path: &str) -> Value {
         let url = format!("{}{path}", self.base_url.trim_end_matches("/v1"));
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();

@@ -37,6 +37,8 @@ async fn one_command_serves_paid_answers_and_accounts_for_every_unit() {
     let cost: u128 = answer.tail["cost"].as_str().unwrap().parse().unwrap();
     assert!(cost > 0);
 
+    // Somebody stands by; no money moves after that.
+    client.funded(2).await;
     // Billed: owed out of the channel; then claimed and settled: the provider's.
     let billed = client.api("GET", "/api/money").await;
     assert_eq!(billed["complete"], true, "{billed}");
