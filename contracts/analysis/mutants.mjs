@@ -4,7 +4,8 @@
 // failure has to have. Its name begins with the number of the invariant in INVARIANTS.md that the fault breaks. The same
 // tests must pass on the contracts as they are, and every numbered invariant needs a fault.
 //
-//   node analysis/mutants.mjs [WORD…]     only patches whose name contains one of the words
+//   node analysis/mutants.mjs [WORD…]       only patches whose name contains one of the words
+//   node analysis/mutants.mjs --turn K/N    every Nth of them, beginning with the Kth
 
 import { execFile } from "node:child_process";
 import { cpSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync } from "node:fs";
@@ -19,7 +20,8 @@ const AT_ONCE = 2;
 const OUTPUT_BYTES_MAX = 64 * 1024 * 1024;
 
 const run = promisify(execFile);
-const words = process.argv.slice(2);
+const [turn, every] = process.argv[2] === "--turn" ? process.argv[3].split("/").map(Number) : [0, 1];
+const words = process.argv[2] === "--turn" ? [] : process.argv.slice(2);
 
 function mutants() {
   const names = readdirSync(join(ROOT, "mutants")).filter((name) => name.endsWith(".patch")).sort();
@@ -122,9 +124,10 @@ function unmatched(all) {
   ];
 }
 
-const all = mutants();
+const known = mutants();
+const all = known.filter((_, at) => at % every === turn);
 const paths = homes();
-const findings = words.length === 0 ? unmatched(all) : [];
+const findings = words.length === 0 ? unmatched(known) : [];
 findings.push(...(await unharmed(all, paths)));
 const waiting = [...all];
 const worker = async () => {
