@@ -59,7 +59,8 @@ fn directives(said: Option<&str>, silent: bool) -> String {
     let Some(said) = said else {
         return match silent {
             true => String::new(),
-            false => format!("{}=info", chain::CAST),
+            // A filter that names a target says nothing of the others.
+            false => format!("warn,{}=info", chain::CAST),
         };
     };
     let level = said.trim().to_ascii_lowercase();
@@ -92,7 +93,7 @@ mod tests {
             assert_eq!(directives(Some(said), true), said);
         }
         assert_eq!(directives(None, true), "");
-        assert_eq!(directives(None, false), "cast=info");
+        assert_eq!(directives(None, false), "warn,cast=info");
     }
 
     #[test]
