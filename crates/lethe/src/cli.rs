@@ -3,6 +3,7 @@
 pub(crate) mod backend;
 pub(crate) mod config;
 pub(crate) mod key;
+pub(crate) mod model;
 pub(crate) mod wallet;
 
 use std::net::SocketAddr;
@@ -42,6 +43,8 @@ pub(crate) enum Command {
     Chats(Chats),
     /// Run the embedded chain alone.
     Chain(Chain),
+    /// Models on this machine: pull one, list or remove them.
+    Model(model::Model),
     /// Sell answers of one model.
     Provide(Box<Provide>),
     /// Buy answers: the gateway alone.

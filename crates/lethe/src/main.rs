@@ -32,6 +32,7 @@ mod local;
 mod logging;
 mod manual;
 mod model;
+mod models;
 mod money;
 mod output;
 mod own;
@@ -99,6 +100,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Chat(args) => chat::chat(args).await?,
         Command::Chats(args) => chats::chats(args)?,
         Command::Chain(args) => Box::pin(roles::chain(args)).await?,
+        Command::Model(args) => Box::pin(models::model(args)).await?,
         Command::Provide(args) => Box::pin(roles::provide(*args)).await?,
         Command::Consume(args) => Box::pin(roles::consume(args)).await?,
         Command::Relay(args) => Box::pin(roles::relay(args)).await?,

@@ -16,6 +16,7 @@ mod history;
 mod keys;
 mod life;
 mod matrix;
+mod models;
 mod outage;
 mod paced;
 mod paying;
