@@ -82,6 +82,13 @@ pub enum BackendError {
     },
 }
 
+impl BackendError {
+    /// Whether somebody is there who said so.
+    pub(crate) fn is_answer(&self) -> bool {
+        !matches!(self, Self::Unreachable(_) | Self::Timeout { .. })
+    }
+}
+
 /// Why an answer that had begun broke off.
 #[derive(Debug, thiserror::Error)]
 pub enum BackendFailure {

@@ -25,6 +25,8 @@ struct Listed {
     config: OfferConfig,
     quotes: Quotes,
     continues: bool,
+    /// Whether it is in the record: not before somebody is there to answer.
+    offered: bool,
 }
 
 /// What does not change while the provider runs.
@@ -58,6 +60,7 @@ impl Descriptor {
                 config: offer.clone(),
                 quotes: Quotes::new(offer.token, offer.rates, config.quote_validity_s, now),
                 continues: false,
+                offered: false,
             });
         Self {
             identity,
@@ -86,6 +89,20 @@ impl Descriptor {
         let mut listed = self.listed();
         let offer = listed.iter_mut().find(|offer| offer.model == model);
         offer.is_some_and(|offer| std::mem::replace(&mut offer.continues, continues) != continues)
+    }
+
+    /// From now on the model is in the record. Whether that is news.
+    pub(crate) fn offer(&self, model: ModelId) -> bool {
+        let mut listed = self.listed();
+        let offer = listed.iter_mut().find(|offer| offer.model == model);
+        offer.is_some_and(|offer| !std::mem::replace(&mut offer.offered, true))
+    }
+
+    /// The names of what is not in the record yet.
+    pub(crate) fn unoffered(&self) -> Vec<String> {
+        let listed = self.listed();
+        let waiting = listed.iter().filter(|offer| !offer.offered);
+        waiting.map(|offer| offer.config.name.clone()).collect()
     }
 
     /// Whether somebody may hold a quote with these rates.
@@ -143,7 +160,11 @@ impl Descriptor {
             node: self.identity.node,
             addresses: self.identity.addresses.clone(),
             expires_at: ends.min().unwrap_or(now),
-            offers: listed.iter().map(offered).collect(),
+            offers: listed
+                .iter()
+                .filter(|offer| offer.offered)
+                .map(offered)
+                .collect(),
             capabilities: vec![],
             issued_at: now,
         }

@@ -113,6 +113,16 @@ impl Sale {
         self.held().clone()
     }
 
+    /// Asks the backend how it does.
+    pub(crate) async fn ask(&self) -> Result<(), BackendError> {
+        let asked = self.config.backend.check().await;
+        match &asked {
+            Ok(()) => self.is_well(),
+            Err(error) => self.is_unwell(error),
+        }
+        asked
+    }
+
     /// The backend took a request, or was asked how it does.
     pub(crate) fn is_well(&self) {
         *self.held() = None;

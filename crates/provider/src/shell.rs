@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use market::{
     Address, ChannelTerms, ClaimPolicy, Ledger, LedgerError, ModelId, NodeKey, Rates, SignedClaim,
     Timestamp, WalletKey,
@@ -18,7 +19,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 use transport::{Incoming, Node, door};
 
-use crate::backend::continues;
+use crate::backend::{BackendError, continues};
 use crate::books::TillView;
 use crate::claim::{self, Claimed};
 use crate::config::{Config, ConfigError, check_rates};
@@ -43,6 +44,9 @@ const QUOTES_EVERY: Duration = Duration::from_secs(5);
 
 /// Between two questions to the backends how they do.
 const HEALTH_EVERY: Duration = Duration::from_secs(15);
+
+/// The same while one of them was never there.
+const ARRIVAL_EVERY: Duration = Duration::from_secs(2);
 
 /// How often it is tried whether a backend goes on with a begun answer.
 const PROBES_MAX: u32 = 3;
@@ -196,9 +200,8 @@ impl Provider {
         };
         let descriptor = Descriptor::new(identity, &config, &models, clock());
         let desk = Desk::new(ledger.domain(), &wallet, &node_key, clock());
+        let sales = sales(&config, &models, &descriptor).await;
         descriptor.sign(&wallet, &node_key, desk.record(), clock());
-        let sold = models.iter().zip(&config.offers);
-        let sales = sold.map(|(model, offer)| (*model, Arc::new(Sale::new(*model, offer.clone()))));
         let terms = ChannelTerms {
             receiver: wallet.address(),
             receiver_authorizer: wallet.address(),
@@ -206,7 +209,7 @@ impl Provider {
             withdraw_delay_min_s: config.withdraw_delay_min_s,
         };
         let inner = Arc::new(Inner {
-            sales: sales.collect(),
+            sales,
             ledger,
             node_key,
             wallet,
@@ -247,6 +250,12 @@ impl Provider {
             .collect()
     }
 
+    /// The names of the models that are not on offer, because their backend
+    /// was never there; each is on offer as soon as it is.
+    pub fn unoffered(&self) -> Vec<String> {
+        self.inner.descriptor.unoffered()
+    }
+
     /// What there is to say of it.
     pub fn status(&self) -> Status {
         status(&self.inner)
@@ -260,9 +269,7 @@ impl Provider {
         if !inner.descriptor.set_rates(model, rates, now) {
             return Err(RatesError::UnknownModel { model });
         }
-        inner
-            .descriptor
-            .sign(&inner.wallet, &inner.node_key, inner.desk.record(), now);
+        inner.sign();
         Ok(())
     }
 
@@ -329,6 +336,28 @@ impl Drop for Provider {
     }
 }
 
+/// What is sold. It goes on offer where somebody is there to answer.
+async fn sales(
+    config: &Config,
+    models: &[ModelId],
+    descriptor: &Descriptor,
+) -> BTreeMap<ModelId, Arc<Sale>> {
+    let sold = models.iter().zip(&config.offers);
+    let sold = sold.map(|(model, offer)| async move {
+        let sale = Sale::new(*model, offer.clone());
+        if is_there(&sale.ask().await) {
+            descriptor.offer(*model);
+        }
+        (*model, Arc::new(sale))
+    });
+    join_all(sold).await.into_iter().collect()
+}
+
+/// Whether a backend that was asked how it does is there at all.
+fn is_there(asked: &Result<(), BackendError>) -> bool {
+    asked.as_ref().err().is_none_or(BackendError::is_answer)
+}
+
 /// Where others reach the node.
 fn addresses(config: &Config, node: &Node) -> Vec<String> {
     if config.addresses.is_empty() {
@@ -382,12 +411,13 @@ impl Inner {
         let mut probes = BTreeMap::new();
         loop {
             for sale in self.sales.values() {
-                match sale.config.backend.check().await {
-                    Ok(()) => sale.is_well(),
-                    Err(error) => {
-                        sale.is_unwell(&error);
-                        continue;
-                    }
+                let asked = sale.ask().await;
+                if is_there(&asked) && self.descriptor.offer(sale.model) {
+                    self.sign();
+                    info!(model = sale.config.name, "its backend is there: on offer");
+                }
+                if asked.is_err() {
+                    continue;
                 }
                 let left = probes.entry(sale.model).or_insert(PROBES_MAX);
                 if sale.config.probe && *left > 0 {
@@ -397,8 +427,19 @@ impl Inner {
                     }
                 }
             }
-            sleep(HEALTH_EVERY).await;
+            let every = match self.descriptor.unoffered().is_empty() {
+                true => HEALTH_EVERY,
+                false => ARRIVAL_EVERY,
+            };
+            sleep(every).await;
         }
+    }
+
+    /// Serves the description as it is now.
+    fn sign(&self) {
+        let (record, now) = (self.desk.record(), (self.clock)());
+        self.descriptor
+            .sign(&self.wallet, &self.node_key, record, now);
     }
 
     /// Tries whether a backend goes on with a begun answer. Whether it is known now.
@@ -413,9 +454,7 @@ impl Inner {
             }
         };
         if self.descriptor.set_continues(sale.model, continues) {
-            let now = (self.clock)();
-            self.descriptor
-                .sign(&self.wallet, &self.node_key, self.desk.record(), now);
+            self.sign();
         }
         info!(
             model = config.name,

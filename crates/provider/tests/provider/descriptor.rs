@@ -1,14 +1,41 @@
 //! What a provider says of itself, as a consumer reads it.
 
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use market::{Amount, Card, Ledger, Rates, Record, SignedRecord};
-use provider::{RatesError, Script};
+use provider::{Backend, BackendError, ChunkStream, RatesError, Script};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use transport::door::DESCRIPTOR_PATH;
 
-use crate::world::{CARD, NOW, RATES, STEP, Selling, World, input};
+use crate::world::{CARD, NOW, RATES, STEP, Selling, World, input, until};
+
+/// A backend that does not take requests.
+#[derive(Default)]
+struct Idle {
+    /// It is there, and refuses.
+    is_there: AtomicBool,
+}
+
+impl Backend for Idle {
+    async fn chat(&self, _: Bytes) -> Result<ChunkStream, BackendError> {
+        Err(BackendError::Failed { status: 500 })
+    }
+
+    async fn check(&self) -> Result<(), BackendError> {
+        match self.is_there.load(Ordering::SeqCst) {
+            true => Err(BackendError::Misconfigured { status: 404 }),
+            false => {
+                let nobody = std::io::Error::from(ErrorKind::ConnectionRefused);
+                Err(BackendError::Unreachable(nobody.into()))
+            }
+        }
+    }
+}
 
 async fn described(world: &World, selling: &Selling) -> Record {
     let mut stream = TcpStream::connect(selling.provider.addr()).await.unwrap();
@@ -36,6 +63,22 @@ async fn the_record_is_signed_and_names_what_is_sold() {
     assert_eq!(offer.upstream.as_deref(), Some("own-engine"));
     assert_eq!(offer.card, Some(Card::read(CARD).unwrap()));
     assert_eq!(offer.parameters, ["top_p"]);
+}
+
+#[tokio::test]
+async fn nothing_is_on_offer_before_its_backend_is_there() {
+    let world = World::new();
+    let backend = Arc::new(Idle::default());
+    let selling = world.sells(Arc::clone(&backend), |_| {}).await;
+    assert_eq!(selling.provider.unoffered(), ["m"]);
+    assert!(described(&world, &selling).await.offers.is_empty());
+    let problem = selling.provider.status().offers[0].problem.clone();
+    assert!(problem.unwrap().contains("cannot be reached"));
+
+    // Who refuses is there: many servers have no `/models`.
+    backend.is_there.store(true, Ordering::SeqCst);
+    until("offered", || selling.provider.unoffered().is_empty()).await;
+    assert_eq!(described(&world, &selling).await.offers.len(), 1);
 }
 
 #[tokio::test]
