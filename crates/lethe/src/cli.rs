@@ -4,15 +4,20 @@ pub(crate) mod backend;
 pub(crate) mod config;
 pub(crate) mod key;
 pub(crate) mod model;
+pub(crate) mod sell;
 pub(crate) mod wallet;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use consumer::Pacing;
 use market::{Address, Amount, Payer};
 
+/// The longest that a server is waited for, if nothing is said, in seconds: until it begins, and within an answer.
+pub(crate) const FIRST_CHUNK_WITHIN_S: u64 = 60;
+/// See [`FIRST_CHUNK_WITHIN_S`].
+pub(crate) const STALL_AFTER_S: u64 = 15;
 /// Where a chain is looked for if nothing is said.
 pub(crate) const RPC_URL: &str = "http://127.0.0.1:8545";
 
@@ -45,7 +50,9 @@ pub(crate) enum Command {
     Chain(Chain),
     /// Models on this machine: pull one, list or remove them.
     Model(model::Model),
-    /// Sell answers of one model.
+    /// Sell one model of this machine: a pulled one, a GGUF file, or one of a local Ollama.
+    Sell(Box<sell::Sell>),
+    /// Sell answers of one model, of a server or of a GGUF file, with everything that can be said of it.
     Provide(Box<Provide>),
     /// Buy answers: the gateway alone.
     Consume(Consume),
@@ -381,6 +388,7 @@ pub(crate) struct Reset {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("source").args(["backend", "gguf"]).required(true).multiple(true))]
 pub(crate) struct Provide {
     #[command(flatten)]
     pub(crate) data: Data,
@@ -397,15 +405,12 @@ pub(crate) struct Provide {
     #[arg(long, requires = "backend")]
     pub(crate) backend_model: Option<String>,
     /// The longest that server is waited for, from a request to the first chunk of its answer.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "backend", value_parser = clap::value_parser!(u64).range(1..=90))]
+    #[arg(long, value_name = "SECONDS", default_value_t = FIRST_CHUNK_WITHIN_S, requires = "backend", value_parser = clap::value_parser!(u64).range(1..=90))]
     pub(crate) first_chunk_within: u64,
     /// The longest silence of that server within an answer; a consumer waits for 20 s.
-    #[arg(long, value_name = "SECONDS", default_value_t = 15, requires = "backend", value_parser = clap::value_parser!(u64).range(1..=90))]
+    #[arg(long, value_name = "SECONDS", default_value_t = STALL_AFTER_S, requires = "backend", value_parser = clap::value_parser!(u64).range(1..=90))]
     pub(crate) stall_after: u64,
-    /// Do not try, with two short requests at the start, whether the backend goes on with a begun answer; such answers are then left to others.
-    #[arg(long)]
-    pub(crate) no_probe: bool,
-    /// A GGUF file to serve with the embedded engine; the demonstration model if neither is given.
+    /// A GGUF file to serve with the embedded engine. (The demonstration model is sold by `lethe up`.)
     #[arg(long, value_name = "FILE")]
     pub(crate) gguf: Option<PathBuf>,
     /// A JSON file that says what exactly the model is: repo, and if known revision, weights, quantization, context_length,
@@ -420,18 +425,28 @@ pub(crate) struct Provide {
         requires = "backend"
     )]
     pub(crate) heeds: Vec<String>,
-    /// Where the descriptor is served; registered on chain as the provider's endpoint.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3333", value_parser = listener)]
-    pub(crate) endpoint: SocketAddr,
-    /// Where the node listens (QUIC, UDP).
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = listener)]
-    pub(crate) listen: SocketAddr,
     /// MOR per million tokens of a request.
     #[arg(long, value_name = "MOR", default_value = "0.5", value_parser = amount)]
     pub(crate) input_price: String,
     /// MOR per million tokens of an answer.
     #[arg(long, value_name = "MOR", default_value = "1", value_parser = amount)]
     pub(crate) output_price: String,
+    /// Do not try, with two short requests at the start, whether the backend goes on with a begun answer; such answers are then left to others.
+    #[arg(long)]
+    pub(crate) no_probe: bool,
+    #[command(flatten)]
+    pub(crate) sale: Sale,
+}
+
+/// What holds for whatever is sold.
+#[derive(Debug, Args)]
+pub(crate) struct Sale {
+    /// Where the descriptor is served; registered on chain as the provider's endpoint.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3333", value_parser = listener)]
+    pub(crate) endpoint: SocketAddr,
+    /// Where the node listens (QUIC, UDP).
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = listener)]
+    pub(crate) listen: SocketAddr,
     /// Answers at a time.
     #[arg(long, default_value_t = 2, value_parser = slots)]
     pub(crate) slots: usize,

@@ -34,6 +34,7 @@ mod manual;
 mod model;
 mod models;
 mod money;
+mod offering;
 mod output;
 mod own;
 mod phrase;
@@ -101,6 +102,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Chats(args) => chats::chats(args)?,
         Command::Chain(args) => Box::pin(roles::chain(args)).await?,
         Command::Model(args) => Box::pin(models::model(args)).await?,
+        Command::Sell(args) => Box::pin(offering::sell(*args)).await?,
         Command::Provide(args) => Box::pin(roles::provide(*args)).await?,
         Command::Consume(args) => Box::pin(roles::consume(args)).await?,
         Command::Relay(args) => Box::pin(roles::relay(args)).await?,

@@ -2,9 +2,9 @@
 //! folder, see [`pulled`]; those of a local Ollama are its own, and only listed.
 
 mod hub;
-mod ollama;
+pub(crate) mod ollama;
 mod pull;
-mod pulled;
+pub(crate) mod pulled;
 pub(crate) mod reference;
 
 use std::path::PathBuf;
@@ -120,13 +120,16 @@ async fn bring(folder: &Folder, args: Pull, silent: bool) -> Result<(), ModelsEr
         }));
         return Ok(());
     }
-    let done = if was_there {
-        "Is there already"
-    } else {
-        "Pulled"
-    };
+    let (done, flag) = (
+        if was_there {
+            "Is there already"
+        } else {
+            "Pulled"
+        },
+        folder.flag(),
+    );
     output::line(format!(
-        "{done}: {} ({}, SHA-256 {})",
+        "{done}: {} ({}, SHA-256 {})\nSell it: lethe sell {name} --price MOR{flag}",
         path.display(),
         HumanBytes(note.bytes),
         note.sha256,

@@ -46,7 +46,7 @@ pub(crate) fn funding(flags: &cli::Funding) -> Result<FundingPolicy, PolicyError
 }
 
 /// From the flags of `lethe provide`.
-pub(crate) fn claiming(flags: &cli::Provide, token: Address) -> Result<ClaimPolicy, PolicyError> {
+pub(crate) fn claiming(flags: &cli::Sale, token: Address) -> Result<ClaimPolicy, PolicyError> {
     Ok(ClaimPolicy {
         threshold: mor("--claim-at", &flags.claim_at)?,
         interval: Duration::from_secs(flags.claim_every),
@@ -138,12 +138,12 @@ mod tests {
     fn gas_is_weighed_only_where_it_has_a_price() {
         let token = Address::repeat_byte(1);
         let policy = |args: &[&str]| {
-            let base = ["lethe", "provide", "--model", "m"];
+            let base = ["lethe", "provide", "--model", "m", "--gguf", "m.gguf"];
             let parsed = cli::Cli::parse_from([&base[..], args].concat());
             let cli::Command::Provide(flags) = parsed.command else {
                 panic!("another command");
             };
-            claiming(&flags, token)
+            claiming(&flags.sale, token)
         };
         assert_eq!(policy(&[]).unwrap().gas, None);
         assert_eq!(policy(&[]).unwrap(), ClaimPolicy::default());

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chain::{Network, NetworkError};
 use gateway::{ApiKey, Gateway, Settings};
-use market::{Card, Rates};
+use market::{Card, ClaimPolicy, Rates};
 use provider::{BACKENDS_MAX, BackendHandle, OpenAiBackend, OpenAiConfig, OpenAiConfigError, Pool};
 use serde_json::json;
 use tokio::sync::watch;
@@ -21,7 +21,8 @@ use crate::buying::{BuyError, Way, buy};
 use crate::card::{self, CardFileError};
 use crate::chain_watch;
 use crate::cli;
-use crate::folder::{Folder, FolderError, Running};
+use crate::config::without_secrets;
+use crate::folder::{Folder, FolderError, Running, quoted};
 use crate::keystore::{KeystoreError, bearer};
 use crate::listen::{Exposed, ListenError, listen, warn_if_open};
 use crate::local::{self, LocalError};
@@ -32,7 +33,7 @@ use crate::place::{Place, PlaceError};
 use crate::policies::{PolicyError, claiming, funding, mor};
 use crate::relaying::{RelayError, carry};
 use crate::route;
-use crate::selling::{SellError, Shop, engine_backend, sell};
+use crate::selling::{SellError, Selling, Shop, engine_backend, sell};
 use crate::signals::stopped;
 use crate::signed_claims;
 use crate::summary;
@@ -110,37 +111,32 @@ pub(crate) async fn chain(args: cli::Chain) -> Result<(), RoleError> {
 
 /// `lethe provide`.
 pub(crate) async fn provide(args: cli::Provide) -> Result<(), RoleError> {
-    let network = Network::by_name(&args.network.network, args.network.unaudited)?;
+    let card = args.card.as_deref().map(card::read).transpose()?;
+    Box::pin(offer(args, card)).await
+}
+
+/// Sells a model, with this card.
+pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), RoleError> {
+    let (network, sale) = (&args.network, &args.sale);
+    let network = Network::by_name(&network.network, network.unaudited)?;
     let rates = Rates {
         input_per_million: mor("--input-price", &args.input_price)?,
         output_per_million: mor("--output-price", &args.output_price)?,
     };
-    let claims = claiming(&args, network.mor)?;
-    let source = source(&args).await?;
-    let folder = Folder::take(args.data.folder)?;
-    let place = Place::new(folder, network, args.network.rpc_url)?;
-    let backends = match source.pool {
-        Some(pool) => Some(Arc::new(Backends::load(&place.folder, args.backend, pool)?)),
+    let claims = claiming(sale, network.mor)?;
+    let source = source(&args, card).await?;
+    let pool = source.pool.clone();
+    let folder = Folder::take(args.data.folder.clone())?;
+    let place = Place::new(folder, network, args.network.rpc_url.clone())?;
+    let backends = match pool {
+        Some(pool) => {
+            let urls = args.backend.clone();
+            Some(Arc::new(Backends::load(&place.folder, urls, pool)?))
+        }
         None => None,
     };
-    let shop = Shop {
-        name: "provider".into(),
-        upstream_model: args.backend_model.unwrap_or_else(|| args.model.clone()),
-        model: args.model,
-        rates,
-        slots: args.slots,
-        queue: args.queue,
-        output_tokens_max: Some(args.answer_max),
-        context_length: source.context_length,
-        backend: source.backend,
-        upstream: source.upstream,
-        claims,
-        probe: !args.no_probe,
-        card: source.card,
-        parameters: source.parameters,
-    };
-    let selling = sell(&place, shop, Some(args.endpoint), args.listen).await?;
-    let (address, endpoint) = (selling.address, selling.provider.addr());
+    let shop = shop(&args, source, rates, claims);
+    let selling = sell(&place, shop, Some(sale.endpoint), sale.listen).await?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let key = bearer(&place.folder.join("api-key"))?;
     let own = Own {
@@ -160,24 +156,93 @@ pub(crate) async fn provide(args: cli::Provide) -> Result<(), RoleError> {
         told,
         stop.clone(),
     ));
-    if let Some(path) = args.tower_file {
+    if let Some(path) = sale.tower_file.clone() {
         let provider = Arc::clone(&selling.provider);
         let keeper = signed_claims::Keeper::new(provider, place.network.clone(), path);
         tasks.spawn(keeper.keep(stop.clone()));
     }
-    match args.json {
-        true => output::json(&json!({ "provider": address, "endpoint": endpoint })),
-        false => output::line(format!(
-            "Selling as {address}; descriptor at http://{endpoint}{}",
-            transport::door::DESCRIPTOR_PATH
-        )),
-    }
-    stopped(args.json, || selling.running()).await;
+    say_selling(&args, &selling);
+    stopped(sale.json, || selling.running()).await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;
     selling.stop().await;
     Ok(())
+}
+
+/// What `lethe provide` says when it is ready, and what is amiss with its backend.
+fn say_selling(args: &cli::Provide, selling: &Selling) {
+    let status = selling.provider.status();
+    let problem = status.offers.iter().find_map(|offer| offer.problem.clone());
+    let is_offered = selling.provider.unoffered().is_empty();
+    if let Some(problem) = &problem {
+        output::aside(backend_warning(args, problem, is_offered));
+    }
+    let (address, endpoint) = (selling.address, selling.provider.addr());
+    let model = &args.model;
+    if args.sale.json {
+        return output::json(&json!({
+            "provider": address,
+            "endpoint": endpoint,
+            "model": model,
+            "offered": is_offered,
+            "problem": problem,
+        }));
+    }
+    let begins = match is_offered {
+        true => format!("Selling {model} as {address}"),
+        false => format!("Ready as {address}, with {model} not yet on offer"),
+    };
+    output::line(format!(
+        "{begins}; descriptor at http://{endpoint}{}",
+        transport::door::DESCRIPTOR_PATH
+    ));
+}
+
+fn backend_warning(args: &cli::Provide, problem: &str, is_offered: bool) -> String {
+    let urls: Vec<_> = args
+        .backend
+        .iter()
+        .map(|url| without_secrets(url))
+        .collect();
+    let urls = urls.join(", ");
+    let model = &args.model;
+    let what = match is_offered {
+        true => {
+            format!("{model} is on offer, and its requests will fail. Mend the server, or stop")
+        }
+        false => format!(
+            "{model} is not on offer until it answers; it is asked every few seconds. Start the server, or stop"
+        ),
+    };
+    let flags: String = args
+        .backend
+        .iter()
+        .map(|url| format!(" --backend {}", quoted(url)))
+        .collect();
+    format!(
+        "WARNING: {problem} ({urls}): {what} this and give another --backend URL; `lethe doctor{flags}` looks at it."
+    )
+}
+
+fn shop(args: &cli::Provide, source: Source, rates: Rates, claims: ClaimPolicy) -> Shop {
+    let named = args.backend_model.as_ref().unwrap_or(&args.model);
+    Shop {
+        name: "provider".into(),
+        upstream_model: named.clone(),
+        model: args.model.clone(),
+        rates,
+        slots: args.sale.slots,
+        queue: args.sale.queue,
+        output_tokens_max: Some(args.sale.answer_max),
+        context_length: source.context_length,
+        backend: source.backend,
+        upstream: source.upstream,
+        claims,
+        probe: !args.no_probe,
+        card: source.card,
+        parameters: source.parameters,
+    }
 }
 
 /// Opens a door on this machine, behind the folder's key, at which other commands ask.
@@ -216,8 +281,7 @@ struct Source {
     parameters: Vec<String>,
 }
 
-async fn source(args: &cli::Provide) -> Result<Source, RoleError> {
-    let card = args.card.as_deref().map(card::read).transpose()?;
+async fn source(args: &cli::Provide, card: Option<Card>) -> Result<Source, RoleError> {
     if let Some(pool) = backend(args)?.map(Arc::new) {
         return Ok(Source {
             backend: BackendHandle::shared(Arc::clone(&pool)),
@@ -228,7 +292,7 @@ async fn source(args: &cli::Provide) -> Result<Source, RoleError> {
             parameters: args.heeds.clone(),
         });
     }
-    let engine = model::open(args.gguf.as_deref(), args.slots, args.queue).await?;
+    let engine = model::open(args.gguf.as_deref(), args.sale.slots, args.sale.queue).await?;
     Ok(Source {
         backend: engine_backend(&engine),
         pool: None,

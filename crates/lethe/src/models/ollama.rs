@@ -11,6 +11,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest list that is read.
 const LIST_BYTES_MAX: usize = 1024 * 1024;
+/// The tag that is meant if none is said.
+const USUAL_TAG: &str = ":latest";
 
 /// Why it does not say.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +33,12 @@ pub(crate) enum OllamaError {
         "what answers at {url} is no Ollama, or one whose list is longer than {LIST_BYTES_MAX} bytes"
     )]
     List { url: String },
+    #[error("Ollama at {url} has no model {asked:?}; {known}")]
+    Unknown {
+        url: String,
+        asked: String,
+        known: String,
+    },
 }
 
 impl OllamaError {
@@ -101,6 +109,38 @@ pub(crate) async fn list(url: &str) -> Result<Vec<Offered>, OllamaError> {
     }
     let tags: Tags = serde_json::from_slice(&body).map_err(|_| odd())?;
     Ok(tags.models)
+}
+
+/// The one of this name; without a tag its latest.
+pub(crate) async fn find(url: &str, asked: &str) -> Result<Offered, OllamaError> {
+    let all = list(url).await?;
+    let latest = format!("{asked}{USUAL_TAG}");
+    let found = all.iter().find(|one| one.name == asked);
+    let found = found.or_else(|| all.iter().find(|one| one.name == latest));
+    if let Some(found) = found {
+        return Ok(found.clone());
+    }
+    let names: Vec<_> = all.iter().map(|one| one.name.as_str()).collect();
+    Err(OllamaError::Unknown {
+        url: url.to_owned(),
+        asked: asked.to_owned(),
+        known: match names.is_empty() {
+            true => format!("`ollama pull {asked}` brings it"),
+            false => format!("there are {}", names.join(", ")),
+        },
+    })
+}
+
+impl Offered {
+    /// Its name as people say it: the usual tag is left out.
+    pub(crate) fn short(&self) -> &str {
+        self.name.strip_suffix(USUAL_TAG).unwrap_or(&self.name)
+    }
+}
+
+/// Where it speaks the OpenAI dialect.
+pub(crate) fn backend(url: &str) -> Result<String, OllamaError> {
+    Ok(below(url, "/v1")?.to_string())
 }
 
 fn below(url: &str, path: &str) -> Result<Url, OllamaError> {

@@ -1,6 +1,7 @@
 //! An OpenAI-compatible server that counts to a number, slowly enough to be
 //! interrupted, or falls silent on the way; it goes on with what was begun.
-//! Given tools, it calls one with what it counted, piece by piece.
+//! Given tools, it calls one with what it counted, piece by piece. Like Ollama it
+//! tells what it has at `/api/tags`.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -49,11 +50,18 @@ impl Counting {
         Self::silent_after(u32::MAX).await
     }
 
+    /// Here, and nowhere else.
+    pub(crate) async fn start_at(address: SocketAddr) -> Self {
+        Self::serving(TcpListener::bind(address).await.unwrap(), u32::MAX)
+    }
+
     /// Says nothing any more after so many chunks; after none: never answers at all.
     pub(crate) async fn silent_after(chunks: u32) -> Self {
-        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))
-            .await
-            .unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self::serving(TcpListener::bind(any).await.unwrap(), chunks)
+    }
+
+    fn serving(listener: TcpListener, chunks: u32) -> Self {
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
         let running = Arc::new(AtomicUsize::new(0));
         let asked = Arc::new(AtomicUsize::new(0));
@@ -63,6 +71,7 @@ impl Counting {
                 "/v1/models",
                 get(|| async { axum::Json(json!({ "data": [{ "id": "counting" }] })) }),
             )
+            .route("/api/tags", get(|| async { axum::Json(tags()) }))
             .route(
                 "/v1/chat/completions",
                 post(move |state, body| {
@@ -90,6 +99,13 @@ impl Counting {
     pub(crate) fn running(&self) -> usize {
         self.running.load(Ordering::SeqCst)
     }
+}
+
+fn tags() -> Value {
+    let details = json!({ "family": "numbers", "quantization_level": "Q4_K_M" });
+    let model =
+        json!({ "name": "counting:latest", "size": 7, "digest": "ab12", "details": details });
+    json!({ "models": [model] })
 }
 
 /// Counts up to the number that the last message is.

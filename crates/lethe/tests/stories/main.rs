@@ -25,6 +25,7 @@ mod pseudonyms;
 mod refusals;
 mod relays;
 mod secrets;
+mod sells;
 mod silence;
 mod surroundings;
 mod towers;

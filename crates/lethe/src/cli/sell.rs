@@ -1,0 +1,31 @@
+//! `lethe sell` and its flags.
+
+use clap::Args;
+
+use super::model::OLLAMA_URL;
+use super::{Data, Network, Sale, amount};
+
+#[derive(Debug, Args)]
+pub(crate) struct Sell {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    #[command(flatten)]
+    pub(crate) network: Network,
+    /// A pulled model (`lethe model list`), the path of a .gguf file, or ollama:NAME
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: String,
+    /// MOR per million tokens of an answer.
+    #[arg(long, value_name = "MOR", value_parser = amount)]
+    pub(crate) price: String,
+    /// MOR per million tokens of a request; half of --price, if it is not given.
+    #[arg(long, value_name = "MOR", value_parser = amount)]
+    pub(crate) input_price: Option<String>,
+    /// The model's name in the market; that of the file, or of Ollama, if it is not given.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Where the local Ollama listens.
+    #[arg(long, value_name = "URL", default_value = OLLAMA_URL)]
+    pub(crate) ollama: String,
+    #[command(flatten)]
+    pub(crate) sale: Sale,
+}

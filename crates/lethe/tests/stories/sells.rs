@@ -1,0 +1,145 @@
+//! One command puts a model on the market, and nothing is sold by accident.
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+
+use crate::backend::Counting;
+use crate::process::{Client, PATIENCE, Running, ended};
+use crate::town::{MODEL, PRICE, Town};
+
+/// The demonstration's model, as a file that somebody has.
+const GGUF: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/model/demo.gguf");
+
+fn seller(town: &Town, model: &str, flags: &[&str]) -> Running {
+    let rpc = town.rpc_url();
+    let usual = [
+        "sell",
+        model,
+        "--price",
+        PRICE,
+        "--rpc-url",
+        &rpc,
+        "--endpoint",
+        "127.0.0.1:0",
+    ];
+    Running::start(&town.folder().join("provider"), &[&usual, flags].concat())
+}
+
+async fn models(client: &Client) -> Value {
+    client.get("/models").await.json().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_of_ollama_is_sold_in_one_command() {
+    let town = Town::start().await;
+    let ollama = town.backend.url.trim_end_matches("/v1");
+    let selling = seller(&town, "ollama:counting", &["--ollama", ollama]);
+    assert_eq!(selling.said("model"), MODEL);
+    let consumer = town.consumer();
+    let client = Client::of(&consumer);
+    assert_eq!(client.answered(MODEL, "3").await.text, "0 1 2 ");
+    let model = models(&client).await["data"][0].take();
+    assert_eq!(model["card"]["repo"], "ollama/counting", "{model}");
+    assert_eq!(model["card"]["revision"], "ab12");
+    assert_eq!(model["quantization"], "Q4_K_M");
+    let data = town.folder().join("other");
+    let args = ["sell", "ollama:other", "--price", "1", "--ollama", ollama];
+    let said = String::from_utf8(ended(&data, &args).stderr).unwrap();
+    assert!(said.contains("there are counting:latest"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pulled_model_is_sold_in_one_command_unless_it_was_changed() {
+    let town = Town::start().await;
+    let data = town.folder().join("provider");
+    let pulled = data.join("models/org/repo");
+    std::fs::create_dir_all(&pulled).unwrap();
+    let bytes = std::fs::read(GGUF).unwrap();
+    std::fs::write(pulled.join("tiny.gguf"), &bytes).unwrap();
+    let note = |sha256: &str| {
+        let note =
+            serde_json::json!({ "sha256": sha256, "bytes": bytes.len(), "revision": "c0ffee" });
+        std::fs::write(pulled.join("tiny.gguf.json"), note.to_string()).unwrap();
+    };
+    note(&"ab".repeat(32));
+    let args = [
+        "sell",
+        "tiny",
+        "--price",
+        "1",
+        "--rpc-url",
+        "http://127.0.0.1:9",
+    ];
+    let said = String::from_utf8(ended(&data, &args).stderr).unwrap();
+    assert!(
+        said.contains("weights") && said.contains(&"ab".repeat(32)),
+        "{said}"
+    );
+
+    let digest = Sha256::digest(&bytes);
+    note(
+        &digest
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>(),
+    );
+    let selling = seller(&town, "tiny", &["--name", "nouns"]);
+    assert_eq!(selling.said("model"), "nouns");
+    let consumer = town.consumer();
+    let client = Client::of(&consumer);
+    let answer = client.answered("nouns", "What is a glacier?").await;
+    assert!(
+        answer.text.to_lowercase().contains("ice"),
+        "{}",
+        answer.text
+    );
+    let card = models(&client).await["data"][0]["card"].take();
+    assert_eq!(
+        (&card["repo"], &card["revision"]),
+        (&"org/repo".into(), &"c0ffee".into())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_backend_nothing_is_sold_and_with_a_dead_one_not_until_it_answers() {
+    let town = Town::start().await;
+    let nothing = ["provide", "--model", MODEL, "--rpc-url", &town.rpc_url()];
+    let output = ended(&town.folder().join("nothing"), &nothing);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("--backend <URL>|--gguf <FILE>"), "{said}");
+
+    // A place where nobody is yet.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let mut args = town.provider_args(&town.backend, PRICE);
+    let at = args
+        .iter()
+        .position(|arg| *arg == town.backend.url)
+        .unwrap();
+    args[at] = format!("http://{address}/v1");
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let log = town.folder().join("provider.log");
+    let data = town.folder().join("provider");
+    let selling = Running::start_logged(&data, &args, "error", &log);
+    assert_eq!(selling.ready["offered"], false);
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert!(
+        said.contains("WARNING") && said.contains("not on offer"),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!("lethe doctor --backend http://{address}/v1")),
+        "{said}"
+    );
+    let consumer = town.consumer();
+    let client = Client::of(&consumer);
+    assert!(models(&client).await["data"].as_array().unwrap().is_empty());
+
+    let _backend = Counting::start_at(address).await;
+    let answered = client.answered(MODEL, "3");
+    let answer = tokio::time::timeout(PATIENCE, answered).await.unwrap();
+    assert_eq!(answer.text, "0 1 2 ");
+}
