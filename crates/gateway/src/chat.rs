@@ -26,7 +26,7 @@ use crate::behind::{Market, Running};
 use crate::body::{self, Place};
 use crate::fault::Fault;
 use crate::gate::{Front, Shop};
-use crate::metrics::Ending;
+use crate::metrics::{Ending, OfModel};
 use crate::stream::{Events, Telling};
 
 const REQUEST: HeaderName = HeaderName::from_static("x-lethe-request");
@@ -124,7 +124,7 @@ pub(crate) async fn answer<M: Market>(
         begun = begin => begun?,
         () = front.cut.cancelled() => return Err(Fault::stopping()),
     };
-    let delivery = Delivery::begin(Arc::clone(front), begun, permit, place);
+    let delivery = Delivery::begin(Arc::clone(front), &model, begun, permit, place);
     let names = [
         (REQUEST, header(answer.request())),
         (PROVIDER, header(answer.provider())),
@@ -354,6 +354,8 @@ pub(crate) fn unusable(error: &dyn std::error::Error) -> Fault {
 /// gateway's limits is given back when this is dropped.
 pub(crate) struct Delivery {
     front: Arc<Front>,
+    /// What is counted of its model.
+    of_model: Arc<OfModel>,
     begun: Instant,
     first_chunk: Option<Instant>,
     ending: Ending,
@@ -362,9 +364,15 @@ pub(crate) struct Delivery {
 }
 
 impl Delivery {
-    fn begin(front: Arc<Front>, begun: Instant, answer: OwnedSemaphorePermit, body: Place) -> Self {
-        front.metrics.answer_began();
+    fn begin(
+        front: Arc<Front>,
+        model: &str,
+        begun: Instant,
+        answer: OwnedSemaphorePermit,
+        body: Place,
+    ) -> Self {
         Self {
+            of_model: front.metrics.answer_began(model),
             front,
             begun,
             first_chunk: None,
@@ -381,13 +389,14 @@ impl Delivery {
     pub(crate) fn chunk(&mut self) {
         if self.first_chunk.is_none() {
             self.first_chunk = Some(Instant::now());
-            self.front.metrics.first_chunk(self.begun.elapsed());
+            self.of_model.first_chunk(self.begun.elapsed());
         }
     }
 
     pub(crate) fn complete(&mut self, summary: &Summary) {
         let since_first = self.first_chunk.unwrap_or(self.begun).elapsed();
-        self.front.metrics.summary(summary, since_first);
+        let metrics = &self.front.metrics;
+        metrics.summary(&self.of_model, summary, since_first);
         self.ended(Ending::Complete);
     }
 
@@ -398,8 +407,8 @@ impl Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        self.front
-            .metrics
-            .answer_ended(self.ending, self.begun.elapsed());
+        let took = self.begun.elapsed();
+        let metrics = &self.front.metrics;
+        metrics.answer_ended(&self.of_model, self.ending, took);
     }
 }

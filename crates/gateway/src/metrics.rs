@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use consumer::Summary;
@@ -14,6 +14,10 @@ use market::{Address, Amount};
 
 /// Tokens of money that are counted apart; a market has one or two.
 const MAX_TOKENS: usize = 16;
+/// Models that are counted apart; clients name them, so there must be an end.
+const MODELS_MAX: usize = 64;
+/// What the others are counted as.
+const OTHER_MODELS: &str = "other";
 
 /// What a request was for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,13 +90,54 @@ pub(crate) struct Metrics {
     requests: Mutex<BTreeMap<(Route, u16), u64>>,
     answers: Mutex<BTreeMap<Ending, u64>>,
     cost: Mutex<BTreeMap<Address, Amount>>,
+    models: Mutex<BTreeMap<String, Arc<OfModel>>>,
     running: AtomicU64,
     connections: AtomicU64,
-    input_tokens: AtomicU64,
-    output_tokens: AtomicU64,
+}
+
+/// What is counted of one model's answers.
+#[derive(Debug)]
+pub(crate) struct OfModel {
+    duration: BTreeMap<Ending, Histogram>,
     ttft: Histogram,
     token_time: Histogram,
-    duration: Histogram,
+    input_tokens: Histogram,
+    output_tokens: Histogram,
+}
+
+impl Default for OfModel {
+    fn default() -> Self {
+        let endings = [Ending::Complete, Ending::Broken, Ending::Abandoned];
+        Self {
+            duration: endings
+                .map(|ending| (ending, Histogram::new(&DURATION_MS)))
+                .into(),
+            ttft: Histogram::new(&TTFT_MS),
+            token_time: Histogram::new(&TOKEN_TIME_MS),
+            input_tokens: Histogram::new(&TOKENS),
+            output_tokens: Histogram::new(&TOKENS),
+        }
+    }
+}
+
+impl OfModel {
+    pub(crate) fn first_chunk(&self, after: Duration) {
+        self.ttft.time(after);
+    }
+
+    fn ended(&self, ending: Ending, took: Duration) {
+        if let Some(duration) = self.duration.get(&ending) {
+            duration.time(took);
+        }
+    }
+
+    fn summary(&self, summary: &Summary, after: Duration) {
+        self.input_tokens.record(summary.input_tokens.into());
+        self.output_tokens.record(summary.output_tokens.into());
+        if summary.output_tokens > 1 {
+            self.token_time.time(after / (summary.output_tokens - 1));
+        }
+    }
 }
 
 impl Metrics {
@@ -102,29 +147,29 @@ impl Metrics {
             .or_default() += 1;
     }
 
-    pub(crate) fn answer_began(&self) {
+    /// An answer of this model began.
+    pub(crate) fn answer_began(&self, model: &str) -> Arc<OfModel> {
         self.running.fetch_add(1, Ordering::Relaxed);
+        let mut models = locked(&self.models);
+        let model = match models.contains_key(model) || models.len() < MODELS_MAX {
+            true => model,
+            false => OTHER_MODELS,
+        };
+        if let Some(known) = models.get(model) {
+            return Arc::clone(known);
+        }
+        Arc::clone(models.entry(model.to_owned()).or_default())
     }
 
-    pub(crate) fn answer_ended(&self, ending: Ending, took: Duration) {
+    pub(crate) fn answer_ended(&self, model: &OfModel, ending: Ending, took: Duration) {
         self.running.fetch_sub(1, Ordering::Relaxed);
         *locked(&self.answers).entry(ending).or_default() += 1;
-        self.duration.record(took);
-    }
-
-    pub(crate) fn first_chunk(&self, after: Duration) {
-        self.ttft.record(after);
+        model.ended(ending, took);
     }
 
     /// An answer came to its end, `after` its first chunk.
-    pub(crate) fn summary(&self, summary: &Summary, after: Duration) {
-        self.input_tokens
-            .fetch_add(summary.input_tokens.into(), Ordering::Relaxed);
-        self.output_tokens
-            .fetch_add(summary.output_tokens.into(), Ordering::Relaxed);
-        if summary.output_tokens > 1 {
-            self.token_time.record(after / (summary.output_tokens - 1));
-        }
+    pub(crate) fn summary(&self, model: &OfModel, summary: &Summary, after: Duration) {
+        model.summary(summary, after);
         let mut cost = locked(&self.cost);
         if cost.len() < MAX_TOKENS || cost.contains_key(&summary.token) {
             let sum = cost.entry(summary.token).or_default();
@@ -171,13 +216,6 @@ impl Metrics {
             page.line(&format!("{{token=\"{token}\"}}"), sum);
         }
         page.head(
-            "gen_ai_client_token_usage_total",
-            "counter",
-            "Tokens billed.",
-        );
-        page.line("{gen_ai_token_type=\"input\"}", &read(&self.input_tokens));
-        page.line("{gen_ai_token_type=\"output\"}", &read(&self.output_tokens));
-        page.head(
             "lethe_gateway_running_answers",
             "gauge",
             "Answers that are being delivered.",
@@ -185,21 +223,9 @@ impl Metrics {
         page.line("", &read(&self.running));
         page.head("lethe_gateway_connections", "gauge", "Open connections.");
         page.line("", &read(&self.connections));
-        page.histogram(
-            "gen_ai_server_time_to_first_token_seconds",
-            "From the request to the first chunk.",
-            &self.ttft,
-        );
-        page.histogram(
-            "gen_ai_server_time_per_output_token_seconds",
-            "Time per token after the first.",
-            &self.token_time,
-        );
-        page.histogram(
-            "gen_ai_server_request_duration_seconds",
-            "From the request to the end of the answer.",
-            &self.duration,
-        );
+        // Out of the lock: writing them takes its time.
+        let models = locked(&self.models).clone();
+        page.of_models(&models);
         page.text
     }
 }
@@ -212,25 +238,99 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Upper bounds of the buckets, in milliseconds; one more counts the rest.
-const BOUNDS_MS: [u64; 14] = [
-    1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000, 30_000, 120_000,
+/// Upper bounds of the buckets, as OpenTelemetry's GenAI conventions advise
+/// them; one more counts the rest. Of an answer's time, in milliseconds.
+const DURATION_MS: [u64; 14] = [
+    10, 20, 40, 80, 160, 320, 640, 1_280, 2_560, 5_120, 10_240, 20_480, 40_960, 81_920,
+];
+/// Of the time to the first token.
+const TTFT_MS: [u64; 16] = [
+    1, 5, 10, 20, 40, 60, 80, 100, 250, 500, 750, 1_000, 2_500, 5_000, 7_500, 10_000,
+];
+/// Of the time of each further token; the first two are ours, for small models.
+const TOKEN_TIME_MS: [u64; 15] = [
+    1, 5, 10, 25, 50, 75, 100, 150, 200, 300, 400, 500, 750, 1_000, 2_500,
+];
+/// Of tokens.
+const TOKENS: [u64; 14] = [
+    1, 4, 16, 64, 256, 1_024, 4_096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216,
+    67_108_864,
 ];
 
-#[derive(Debug, Default)]
+/// Figures that are counted by how large they are.
+#[derive(Debug)]
 struct Histogram {
-    buckets: [AtomicU64; BOUNDS_MS.len() + 1],
-    sum_us: AtomicU64,
+    bounds: &'static [u64],
+    buckets: Vec<AtomicU64>,
+    /// In microseconds, if they are times.
+    sum: AtomicU64,
 }
 
 impl Histogram {
-    fn record(&self, duration: Duration) {
-        let within = |bound: &u64| duration <= Duration::from_millis(*bound);
-        let bucket = BOUNDS_MS.iter().position(within).unwrap_or(BOUNDS_MS.len());
-        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        self.sum_us.fetch_add(us, Ordering::Relaxed);
+    fn new(bounds: &'static [u64]) -> Self {
+        Self {
+            bounds,
+            buckets: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
+            sum: AtomicU64::new(0),
+        }
     }
+
+    fn record(&self, figure: u64) {
+        self.put(
+            self.bounds.iter().position(|bound| figure <= *bound),
+            figure,
+        );
+    }
+
+    /// With bounds in milliseconds.
+    fn time(&self, duration: Duration) {
+        let within = |bound: &u64| duration <= Duration::from_millis(*bound);
+        let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        self.put(self.bounds.iter().position(within), us);
+    }
+
+    fn put(&self, bucket: Option<usize>, figure: u64) {
+        let bucket = bucket.unwrap_or(self.bounds.len());
+        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        self.sum.fetch_add(figure, Ordering::Relaxed);
+    }
+}
+
+/// How a histogram's figures are written.
+#[derive(Clone, Copy)]
+enum Unit {
+    Seconds,
+    Count,
+}
+
+impl Unit {
+    fn bound(self, bound: u64) -> f64 {
+        match self {
+            Self::Seconds => Duration::from_millis(bound).as_secs_f64(),
+            Self::Count => bound as f64,
+        }
+    }
+
+    fn sum(self, sum: u64) -> f64 {
+        match self {
+            Self::Seconds => Duration::from_micros(sum).as_secs_f64(),
+            Self::Count => sum as f64,
+        }
+    }
+}
+
+/// A value as it stands in a label.
+fn label(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            other => out.push(other),
+        }
+    }
+    out
 }
 
 #[derive(Default)]
@@ -250,18 +350,72 @@ impl Page {
         self.put(&format!("{name}{labels} {value}\n"));
     }
 
-    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
-        self.head(name, "histogram", help);
-        let mut count = 0;
-        for (bound, bucket) in BOUNDS_MS.iter().zip(&histogram.buckets) {
-            count += read(bucket);
-            let bound = Duration::from_millis(*bound).as_secs_f64();
-            self.put(&format!("{name}_bucket{{le=\"{bound}\"}} {count}\n"));
+    fn of_models(&mut self, models: &BTreeMap<String, Arc<OfModel>>) {
+        let usual = |model: &String| {
+            let model = label(model);
+            format!(
+                "gen_ai_operation_name=\"chat\",gen_ai_provider_name=\"lethe\",gen_ai_request_model=\"{model}\""
+            )
+        };
+        self.head(
+            "gen_ai_client_operation_duration_seconds",
+            "histogram",
+            "From the request to the end of the answer.",
+        );
+        for (model, of) in models {
+            for (ending, duration) in &of.duration {
+                let error = match ending {
+                    Ending::Complete => String::new(),
+                    ending => format!(",error_type=\"{}\"", ending.label()),
+                };
+                self.histogram(&format!("{}{error}", usual(model)), duration, Unit::Seconds);
+            }
         }
-        count += read(&histogram.buckets[BOUNDS_MS.len()]);
-        self.put(&format!("{name}_bucket{{le=\"+Inf\"}} {count}\n"));
-        let sum = Duration::from_micros(read(&histogram.sum_us)).as_secs_f64();
-        self.put(&format!("{name}_sum {sum}\n{name}_count {count}\n"));
+        self.head(
+            "gen_ai_client_token_usage",
+            "histogram",
+            "Tokens billed, of a request and of its answer.",
+        );
+        for (model, of) in models {
+            for (kind, tokens) in [("input", &of.input_tokens), ("output", &of.output_tokens)] {
+                let labels = format!("{},gen_ai_token_type=\"{kind}\"", usual(model));
+                self.histogram(&labels, tokens, Unit::Count);
+            }
+        }
+        self.head(
+            "gen_ai_server_time_to_first_token_seconds",
+            "histogram",
+            "From the request to the first chunk.",
+        );
+        for (model, of) in models {
+            self.histogram(&usual(model), &of.ttft, Unit::Seconds);
+        }
+        self.head(
+            "gen_ai_server_time_per_output_token_seconds",
+            "histogram",
+            "Time per token after the first.",
+        );
+        for (model, of) in models {
+            self.histogram(&usual(model), &of.token_time, Unit::Seconds);
+        }
+    }
+
+    fn histogram(&mut self, labels: &str, histogram: &Histogram, unit: Unit) {
+        let name = self.name.clone();
+        let mut count = 0;
+        for (bound, bucket) in histogram.bounds.iter().zip(&histogram.buckets) {
+            count += read(bucket);
+            let bound = unit.bound(*bound);
+            self.put(&format!(
+                "{name}_bucket{{{labels},le=\"{bound}\"}} {count}\n"
+            ));
+        }
+        count += histogram.buckets.last().map_or(0, read);
+        self.put(&format!("{name}_bucket{{{labels},le=\"+Inf\"}} {count}\n"));
+        let sum = unit.sum(read(&histogram.sum));
+        self.put(&format!(
+            "{name}_sum{{{labels}}} {sum}\n{name}_count{{{labels}}} {count}\n"
+        ));
     }
 
     fn put(&mut self, text: &str) {
@@ -277,22 +431,38 @@ mod tests {
     #[test]
     fn buckets_add_up() {
         let metrics = Metrics::default();
+        let model = metrics.answer_began("a\"b");
         for ms in [1, 3, 300_000] {
-            metrics.first_chunk(Duration::from_millis(ms));
+            model.first_chunk(Duration::from_millis(ms));
         }
         let page = metrics.render();
-        for line in [
-            "gen_ai_server_time_to_first_token_seconds_bucket{le=\"0.001\"} 1",
-            "gen_ai_server_time_to_first_token_seconds_bucket{le=\"0.005\"} 2",
-            "gen_ai_server_time_to_first_token_seconds_bucket{le=\"120\"} 2",
-            "gen_ai_server_time_to_first_token_seconds_bucket{le=\"+Inf\"} 3",
-            "gen_ai_server_time_to_first_token_seconds_sum 300.004",
-            "gen_ai_server_time_to_first_token_seconds_count 3",
+        let labels = r#"gen_ai_operation_name="chat",gen_ai_provider_name="lethe",gen_ai_request_model="a\"b""#;
+        for (what, labels, value) in [
+            ("bucket", format!("{labels},le=\"0.001\""), "1"),
+            ("bucket", format!("{labels},le=\"0.005\""), "2"),
+            ("bucket", format!("{labels},le=\"10\""), "2"),
+            ("bucket", format!("{labels},le=\"+Inf\""), "3"),
+            ("sum", labels.to_owned(), "300.004"),
+            ("count", labels.to_owned(), "3"),
         ] {
+            let line =
+                format!("gen_ai_server_time_to_first_token_seconds_{what}{{{labels}}} {value}");
             assert!(
                 page.lines().any(|found| found == line),
                 "{line} is not in\n{page}"
             );
         }
+    }
+
+    #[test]
+    fn models_without_end_are_counted_together() {
+        let metrics = Metrics::default();
+        for number in 0..1000 {
+            metrics.answer_began(&format!("model-{number}"));
+        }
+        assert_eq!(locked(&metrics.models).len(), MODELS_MAX + 1);
+        assert!(metrics.render().contains("gen_ai_request_model=\"other\""));
+        let known = metrics.answer_began("model-0");
+        assert!(Arc::ptr_eq(&known, &locked(&metrics.models)["model-0"]));
     }
 }

@@ -583,22 +583,91 @@ async fn everything_is_counted() {
     town.ask("{}").await.answer().await;
     let (_, page) = town.get("/metrics").await;
     let token = format!("0x{}", "09".repeat(20));
+    let of = |name: &str, more: &str, figure: u32| {
+        let usual = "gen_ai_operation_name=\"chat\",gen_ai_provider_name=\"lethe\",gen_ai_request_model=\"m\"";
+        format!("{name}{{{usual}{more}}} {figure}")
+    };
     for line in [
         "lethe_gateway_requests_total{route=\"chat\",status=\"200\"} 2",
         "lethe_gateway_requests_total{route=\"chat\",status=\"400\"} 1",
         "lethe_gateway_answers_total{ending=\"complete\"} 1",
         "lethe_gateway_answers_total{ending=\"broken\"} 1",
         "lethe_gateway_running_answers 0",
-        "gen_ai_client_token_usage_total{gen_ai_token_type=\"input\"} 3",
-        "gen_ai_client_token_usage_total{gen_ai_token_type=\"output\"} 2",
-        "gen_ai_server_time_to_first_token_seconds_count 2",
-        "gen_ai_server_time_per_output_token_seconds_count 1",
+        &of(
+            "gen_ai_client_token_usage_sum",
+            ",gen_ai_token_type=\"input\"",
+            3,
+        ),
+        &of(
+            "gen_ai_client_token_usage_sum",
+            ",gen_ai_token_type=\"output\"",
+            2,
+        ),
+        &of("gen_ai_client_operation_duration_seconds_count", "", 1),
+        &of(
+            "gen_ai_client_operation_duration_seconds_count",
+            ",error_type=\"broken\"",
+            1,
+        ),
+        &of("gen_ai_server_time_to_first_token_seconds_count", "", 2),
+        &of("gen_ai_server_time_per_output_token_seconds_count", "", 1),
         &format!("lethe_gateway_cost_base_units_total{{token=\"{token}\"}} 11"),
     ] {
         assert!(
             page.lines().any(|found| found == line),
             "{line} is not in\n{page}"
         );
+    }
+}
+
+/// Words of the query language itself.
+const OF_THE_LANGUAGE: [&str; 5] = ["sum", "by", "rate", "histogram_quantile", "__rate_interval"];
+
+/// What a query asks for: all its words but values and those of the language.
+fn asked_for(query: &str) -> Vec<&str> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    // Every second piece is a value in quotes.
+    let pieces = query.split('"').step_by(2);
+    let words = pieces.flat_map(|piece| piece.split(move |c| !is_word(c)));
+    let words = words.filter(|word| word.starts_with(|c: char| !c.is_ascii_digit()));
+    words
+        .filter(|word| !OF_THE_LANGUAGE.contains(word))
+        .collect()
+}
+
+#[tokio::test]
+async fn the_dashboard_asks_only_for_what_there_is() {
+    let town = Town::open().await;
+    for good in [true, false] {
+        let hand = town.plan();
+        hand.say("a").await;
+        if good {
+            hand.end().await;
+        } else {
+            hand.break_off().await;
+        }
+        town.ask(STREAM).await.answer().await;
+    }
+    let (_, page) = town.get("/metrics").await;
+    let is_metric = |word: &&str| {
+        let mut rests = page.lines().filter_map(|line| line.strip_prefix(word));
+        rests.any(|rest| rest.starts_with(['{', ' ']))
+    };
+    let is_label = |word: &str| page.contains(&format!("{word}=\""));
+    let text = include_str!("../../../../docs/operate/grafana.json");
+    let dashboard: Value = serde_json::from_str(text).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().unwrap());
+    for target in targets {
+        let query = target["expr"].as_str().unwrap();
+        let words = asked_for(query);
+        assert!(words.iter().any(is_metric), "no metric in {query}");
+        for word in words {
+            assert!(
+                is_metric(&word) || is_label(word),
+                "no {word} for {query} in\n{page}"
+            );
+        }
     }
 }
 
