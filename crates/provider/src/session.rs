@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use market::{
     ChannelConfig, ChannelId, ChannelState, Domain, Durable, Earning, Ledger, LedgerError, Move,
     Receipt, TillEvent, Timestamp,
 };
-use store::{Journal, Line, LoadError, Loaded, Page, Store};
-use tokio::sync::Semaphore;
+use store::{Journal, Line, LoadError, Loaded, Page, Scan, Store};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::warn;
@@ -33,8 +33,12 @@ const CHANNELS_MAX: usize = 262_144;
 /// Pages of journals that are replayed at a time, each on a thread.
 const REPLAYS: usize = 4;
 
+/// Pages that are read before a thread is free for them: a few megabytes, and
+/// more than a commit takes.
+const PAGES_AHEAD: usize = 12;
+
 /// Channels whose cut answers are closed at a time: as many as share a commit.
-const CLOSINGS: usize = 256;
+const CLOSINGS: usize = 512;
 
 /// One channel's escrow is not read more often than this, whatever a consumer sends.
 const READ_PAUSE: Duration = Duration::from_secs(1);
@@ -156,11 +160,7 @@ impl Sessions {
             tasks: sessions.tasks.clone(),
             now,
         };
-        let pages = stream::try_unfold(sessions.store.scan(PREFIX), |mut scan| async move {
-            let page = scan.next().await?;
-            Ok::<_, ReplayError>((!page.is_empty()).then_some((page, scan)))
-        });
-        let replayed = pages.map(|page| async {
+        let replayed = read_ahead(sessions.store.scan(PREFIX)).map(|page| async {
             let (page, replay) = (page?, replay.clone());
             let replayed = tokio::task::spawn_blocking(move || replay.all(&page)).await;
             replayed.unwrap_or_else(|broken| resume_unwind(broken.into_panic()))
@@ -479,6 +479,26 @@ impl Replay {
         }
         Ok(Revived::Cut(Box::new(cut)))
     }
+}
+
+/// The pages of a scan, some of them read before they are asked for: replays
+/// go on while the store writes.
+fn read_ahead(mut scan: Scan) -> impl Stream<Item = Result<Page, LoadError>> {
+    let (read, pages) = mpsc::channel(PAGES_AHEAD);
+    tokio::spawn(async move {
+        loop {
+            let page = scan.next().await;
+            let is_last = page.is_err();
+            if page.as_ref().is_ok_and(Page::is_empty) || read.send(page).await.is_err() || is_last
+            {
+                return;
+            }
+        }
+    });
+    stream::unfold(pages, |mut pages| async move {
+        let page = pages.recv().await?;
+        Some((page, pages))
+    })
 }
 
 /// Ends what was cut short, together, so that commits are shared; the next
