@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod key;
 pub(crate) mod model;
 pub(crate) mod sell;
+pub(crate) mod top;
 pub(crate) mod wallet;
 
 use std::net::SocketAddr;
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     Where(Where),
     /// Bring all money of a data folder back: claim, settle, withdraw, give up stakes, send it home.
     Exit(Exit),
+    /// Watch a running node on the terminal: requests, speed, offers, channels, errors. `q` quits.
+    Top(top::Top),
     /// Claim for a provider that is away, before a payer's withdrawal ends; needs no key of its own but one for gas.
     Tower(Tower),
     /// Chat on the terminal, showing provider, time to first token, speed and cost.

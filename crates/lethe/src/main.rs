@@ -52,6 +52,7 @@ mod selling;
 mod signals;
 mod signed_claims;
 mod summary;
+mod top;
 mod tower;
 mod tx_journal;
 mod up;
@@ -113,6 +114,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             }
         }
         Command::Route(args) => route::route(args).await?,
+        Command::Top(args) => Box::pin(top::top(args)).await?,
         Command::Key(args) => api_keys::key(args)?,
         Command::Backend(args) => backends::backend(args).await?,
         Command::Wallet(args) => wallet::wallet(args).await?,

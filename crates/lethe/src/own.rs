@@ -1,5 +1,6 @@
-//! A node's own money, told by the node itself while it runs: the same answer
-//! at `/api/money` of a consumer's gateway and of a provider's local door.
+//! A node's own money and state, told by the node itself while it runs: the
+//! same at `/api/money` and `/api/state` of a consumer's gateway and of a
+//! provider's local door.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,9 +12,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use chain::EvmLedger;
-use consumer::Consumer;
+use consumer::{AnswerView, Consumer, ModelView};
 use market::{Address, Amount, Ledger};
-use provider::Provider;
+use provider::{Provider, Status};
+use serde::Serialize;
 
 use crate::bookkeeping::Statement;
 use crate::chain_watch;
@@ -40,10 +42,47 @@ pub(crate) enum Whose {
     Provider(Arc<Provider>),
 }
 
+/// What runs, in the words of the dashboard's state; it needs no chain.
+#[derive(Debug, Default, Serialize)]
+struct Running {
+    version: &'static str,
+    models: Vec<ModelView>,
+    answers: Vec<AnswerView>,
+    sellers: Vec<Selling>,
+}
+
+#[derive(Debug, Serialize)]
+struct Selling {
+    name: &'static str,
+    #[serde(flatten)]
+    status: Status,
+}
+
 impl Own {
     /// Its routes, behind the node's key.
     pub(crate) fn routes(self, key: &str) -> Router {
-        guarded([("/api/money", get(money))], key).with_state(Arc::new(self))
+        let routes = [("/api/money", get(money)), ("/api/state", get(state))];
+        guarded(routes, key).with_state(Arc::new(self))
+    }
+
+    fn running(&self) -> Running {
+        let version = env!("CARGO_PKG_VERSION");
+        match &self.whose {
+            Whose::Consumer(consumer) => Running {
+                version,
+                models: consumer.models(),
+                answers: consumer.recent(),
+                ..Running::default()
+            },
+            Whose::Provider(provider) => Running {
+                version,
+                sellers: vec![Selling {
+                    name: "provider",
+                    status: provider.status(),
+                }],
+                ..Running::default()
+            },
+        }
     }
 
     async fn look(&self) -> Result<Money, MoneyError> {
@@ -93,6 +132,10 @@ async fn money(State(own): State<Arc<Own>>) -> Response {
         Ok(money) => Json(money).into_response(),
         Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     }
+}
+
+async fn state(State(own): State<Arc<Own>>) -> Json<Running> {
+    Json(own.running())
 }
 
 async fn wallet(

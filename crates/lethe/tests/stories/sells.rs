@@ -43,7 +43,35 @@ async fn a_model_of_ollama_is_sold_in_one_command() {
     assert_eq!(model["card"]["repo"], "ollama/counting", "{model}");
     assert_eq!(model["card"]["revision"], "ab12");
     assert_eq!(model["quantization"], "Q4_K_M");
+    // Either of them, at a glance; there is no terminal here.
+    let glance = |folder: &str| {
+        let output = ended(&town.folder().join(folder), &["top"]);
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let sold = glance("provider");
+    assert!(
+        sold.contains("0 requests running") && sold.contains("3 in all"),
+        "{sold}"
+    );
+    assert!(sold.contains("0 of 2 running, 0 waiting"), "{sold}");
+    let bought = glance("consumer");
+    assert!(
+        bought.contains("channel to") && bought.contains("3 in all"),
+        "{bought}"
+    );
+    assert!(
+        bought.contains("live") && !bought.contains('\x1b'),
+        "{bought}"
+    );
+
     let data = town.folder().join("other");
+    let said = String::from_utf8(ended(&data, &["top"]).stderr).unwrap();
+    assert!(said.contains("nothing runs on data folder"), "{said}");
     let args = ["sell", "ollama:other", "--price", "1", "--ollama", ollama];
     let said = String::from_utf8(ended(&data, &args).stderr).unwrap();
     assert!(said.contains("there are counting:latest"), "{said}");

@@ -1,0 +1,11 @@
+//! `lethe top` and its flags.
+
+use clap::Args;
+
+use super::Data;
+
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    #[command(flatten)]
+    pub(crate) data: Data,
+}

@@ -1,0 +1,300 @@
+//! `lethe top`: one running node at a glance, on a terminal; without a
+//! terminal one plain page.
+
+mod screen;
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use console::{Key, Term};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::cli::top::Top;
+use crate::client::{Client, ClientError, json};
+use crate::money::Money;
+use crate::output;
+use screen::{Gateway, Line, Look, Screen, Speed, State};
+
+/// Between two looks at the node.
+const EVERY: Duration = Duration::from_secs(1);
+/// Money is read from the chain: not at each look.
+const MONEY_EVERY: Duration = Duration::from_secs(10);
+
+/// A page of its own, without a cursor; what was there before comes back in the end.
+const OPEN: &str = "\x1b[?1049h\x1b[?25l";
+const CLOSE: &str = "\x1b[?25h\x1b[?1049l";
+/// To the page's beginning, and what is left behind a line and below the last one.
+const HOME: &str = "\x1b[H";
+const CLEAR_LINE: &str = "\x1b[K";
+const CLEAR_BELOW: &str = "\x1b[J";
+const BOLD: &str = "\x1b[1m";
+const USUAL: &str = "\x1b[0m";
+
+/// `lethe top`.
+pub(crate) async fn top(args: Top) -> Result<(), ClientError> {
+    let mut node = Node::on(args.data.folder)?;
+    let first = node.look().await?;
+    if !output::is_terminal() {
+        // The second look has a speed.
+        tokio::time::sleep(EVERY).await;
+        for line in node.look().await?.lines() {
+            output::line(line.text);
+        }
+        return Ok(());
+    }
+    output::text(OPEN);
+    watch(&mut node, first).await;
+    output::text(CLOSE);
+    Ok(())
+}
+
+/// Shows it until somebody has seen enough. A node that is gone is named on
+/// the page: it may come back.
+async fn watch(node: &mut Node, mut shown: Screen) {
+    let mut quit = quit_key();
+    let mut problem = None;
+    loop {
+        let (height, width) = Term::stdout().size();
+        let lines = shown.lines();
+        output::text(page(
+            &lines,
+            problem.as_deref(),
+            height.into(),
+            width.into(),
+        ));
+        tokio::select! {
+            _ = &mut quit => return,
+            () = tokio::time::sleep(EVERY) => {}
+        }
+        let looked = tokio::select! {
+            _ = &mut quit => return,
+            looked = node.look() => looked,
+        };
+        problem = match looked {
+            Ok(screen) => {
+                shown = screen;
+                None
+            }
+            Err(error) => {
+                node.find_again();
+                Some(output::with_causes(&error).replace(['\n', '\t'], " "))
+            }
+        };
+    }
+}
+
+/// Tells of the first key that ends it.
+fn quit_key() -> oneshot::Receiver<()> {
+    let (pressed, quit) = oneshot::channel();
+    // It reads the terminal and cannot be stopped at that. It ends with the
+    // key that ends the program, when the terminal is as it was before.
+    std::thread::spawn(move || {
+        let ends = |key: &Key| matches!(key, Key::Char('q') | Key::Escape | Key::CtrlC);
+        while Term::stdout().read_key_raw().is_ok_and(|key| !ends(&key)) {}
+        // Who listens is there until it hears.
+        let _ = pressed.send(());
+    });
+    quit
+}
+
+/// What fits on the terminal; the last line says how to leave.
+fn page(lines: &[Line], problem: Option<&str>, height: usize, width: usize) -> String {
+    let mut page = HOME.to_owned();
+    let last = match problem {
+        Some(problem) => format!("q quits   {problem}"),
+        None => "q quits".to_owned(),
+    };
+    let last = Line {
+        text: last,
+        is_title: problem.is_some(),
+    };
+    let lines = lines.iter().take(height.saturating_sub(1));
+    for (at, line) in lines.chain([&last]).enumerate() {
+        let text: String = line.text.chars().take(width).collect();
+        // Keys are read in a mode in which a line's end is no return.
+        let next = if at == 0 { "" } else { "\r\n" };
+        let (bold, usual) = if line.is_title {
+            (BOLD, USUAL)
+        } else {
+            ("", "")
+        };
+        // Writing to a string cannot fail.
+        let _ = write!(page, "{next}{bold}{text}{usual}{CLEAR_LINE}");
+    }
+    page.push_str(CLEAR_BELOW);
+    page
+}
+
+/// The node that is looked at, and what it said before.
+struct Node {
+    folder: Option<PathBuf>,
+    client: Client,
+    begun: Instant,
+    speed: Speed,
+    money: Option<(Instant, Result<Money, String>)>,
+}
+
+impl Node {
+    /// The one that runs on this data folder.
+    fn on(folder: Option<PathBuf>) -> Result<Self, ClientError> {
+        Ok(Self {
+            client: Client::of(folder.clone())?,
+            folder,
+            begun: Instant::now(),
+            speed: Speed::default(),
+            money: None,
+        })
+    }
+
+    /// It may have been started anew, at another place.
+    fn find_again(&mut self) {
+        if let Ok(client) = Client::of(self.folder.clone()) {
+            self.client = client;
+        }
+    }
+
+    async fn look(&mut self) -> Result<Screen, ClientError> {
+        let state: State = json(self.client.get("/api/state").await?).await?;
+        let gateway = self.gateway().await?;
+        if self
+            .money
+            .as_ref()
+            .is_none_or(|(at, _)| at.elapsed() >= MONEY_EVERY)
+        {
+            let money = self.read_money().await;
+            let money = money.map_err(|error| output::with_causes(&error));
+            self.money = Some((Instant::now(), money));
+        }
+        let look = Look {
+            state: &state,
+            gateway,
+            money: match &self.money {
+                Some((_, Ok(money))) => Ok(money),
+                Some((_, Err(why))) => Err(why),
+                None => Err("not asked yet"),
+            },
+        };
+        let (url, now) = (&self.client.running.dashboard_url, self.begun.elapsed());
+        Ok(Screen::of(&look, url, now, &mut self.speed))
+    }
+
+    /// A provider has none.
+    async fn gateway(&self) -> Result<Option<Gateway>, ClientError> {
+        let page = match self.client.get("/metrics").await {
+            Err(ClientError::Refused { status: 404, .. }) => return Ok(None),
+            page => page?,
+        };
+        let page = page.text().await.map_err(ClientError::Broken)?;
+        Ok(Gateway::read(&page))
+    }
+
+    async fn read_money(&self) -> Result<Money, ClientError> {
+        json(self.client.get("/api/money").await?).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATE: &str = r#"{
+        "version": "1", "demonstration": true,
+        "sellers": [{
+            "name": "amber", "provider": "0x01", "channels": 1,
+            "offers": [{
+                "name": "tiny", "rates": {"input_per_million": "500000000000000000", "output_per_million": "1000000000000000000"},
+                "slots": 4, "running": 3, "queued": 2, "problem": "the backend cannot be reached"
+            }],
+            "counted": {"output_tokens": 100, "failed": 1, "refused_busy": 7, "refused_payment": 0, "refused_other": 0}
+        }],
+        "answers": [{"model": "tiny", "provider": "0x0123456789abcdef", "outcome": "failed"},
+                    {"model": "tiny", "provider": "0x0123456789abcdef", "outcome": "complete"}]
+    }"#;
+    const MONEY: &str = r#"{"supply": "1", "sum": "1", "complete": true, "warnings": ["the clock is off"], "places": [
+        {"label": "channel to amber: free", "detail": "yours", "kind": "escrow", "amount": "1500000000000000000"},
+        {"label": "channel to amber: owed", "detail": "theirs", "kind": "earned", "amount": "0"},
+        {"label": "amber: wallet", "detail": "theirs", "kind": "earned", "amount": "7"}]}"#;
+    const PAGE: &str = "\
+lethe_gateway_running_answers 2
+gen_ai_client_token_usage_sum{gen_ai_request_model=\"a\",gen_ai_token_type=\"output\"} 40
+gen_ai_client_token_usage_sum{gen_ai_request_model=\"a\",gen_ai_token_type=\"input\"} 9
+gen_ai_client_token_usage_sum{gen_ai_request_model=\"b\",gen_ai_token_type=\"output\"} 2
+";
+
+    fn screen(gateway: Option<Gateway>, speed: &mut Speed, seconds: u64) -> Screen {
+        let state: State = serde_json::from_str(STATE).unwrap();
+        let money: Money = serde_json::from_str(MONEY).unwrap();
+        let look = Look {
+            state: &state,
+            gateway,
+            money: Ok(&money),
+        };
+        Screen::of(&look, "http://a/", Duration::from_secs(seconds), speed)
+    }
+
+    #[test]
+    fn what_matters_is_on_the_page() {
+        let lines = screen(None, &mut Speed::default(), 0).lines();
+        let lines: Vec<_> = lines.into_iter().map(|line| line.text).collect();
+        let page = lines.join("\n");
+        for words in [
+            "lethe 1 at http://a/   3 requests running   - tokens/s billed   100 in all",
+            "tiny   amber     failing  0.5 / 1                  3 of 4 running, 2 waiting",
+            "channel to amber: free  1.5  yours",
+            "tiny of amber       the backend cannot be reached",
+            "amber               1 answers broke off since the start",
+            "amber               7 requests were refused: all places were taken",
+            "tiny of 0x01234567  an answer broke off",
+            "money               the clock is off",
+        ] {
+            assert!(page.contains(words), "no {words:?} in\n{page}");
+        }
+        assert!(!page.contains("wallet") && !page.contains("owed"), "{page}");
+    }
+
+    #[test]
+    fn the_speed_is_a_mean_of_the_last_looks() {
+        let mut speed = Speed::default();
+        let gateway = Gateway::read(PAGE).unwrap();
+        assert!(
+            screen(Some(gateway), &mut speed, 0)
+                .title
+                .contains("2 requests running   - tokens/s")
+        );
+        let later = PAGE.replace("} 40", "} 100");
+        let later = Gateway::read(&later).unwrap();
+        let title = screen(Some(later), &mut speed, 4).title;
+        assert!(
+            title.contains("15.0 tokens/s billed   102 in all"),
+            "{title}"
+        );
+        assert_eq!(Gateway::read("<html>"), None);
+    }
+
+    #[test]
+    fn it_fits_a_small_terminal_and_a_large_one() {
+        let lines = screen(None, &mut Speed::default(), 0).lines();
+        for (height, width) in [(1, 1), (5, 20), (24, 80), (60, 200)] {
+            let page = page(&lines, Some("the node does not answer"), height, width);
+            let marks = [HOME, CLEAR_LINE, CLEAR_BELOW, BOLD, USUAL];
+            let shown = marks.iter().fold(page, |page, mark| page.replace(mark, ""));
+            let shown: Vec<_> = shown.split("\r\n").collect();
+            assert!(shown.len() <= height, "{shown:?}");
+            assert!(
+                shown.iter().all(|line| line.chars().count() <= width),
+                "{shown:?}"
+            );
+        }
+        let page = page(&lines, None, 60, 200);
+        for words in [
+            "Offers",
+            "3 of 4 running",
+            "the backend cannot be reached",
+            "q quits",
+        ] {
+            assert!(page.contains(words), "no {words:?} in\n{page}");
+        }
+    }
+}
