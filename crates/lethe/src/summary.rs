@@ -137,6 +137,11 @@ Ctrl-C stops.",
 fn offer(found: &provider::Found, rpc_url: &str) -> String {
     let provider::Found { name, url, models } = found;
     let model = models.first().map_or("NAME", String::as_str);
+    if name == "Ollama" {
+        return format!(
+            "Found {name}: sell its answers here with `lethe sell ollama:{model} --price 1 --data DIR --rpc-url {rpc_url}`"
+        );
+    }
     format!(
         "Found {name}: sell its answers here with `lethe provide --data DIR --rpc-url {rpc_url} --model {model} --backend {url}`"
     )
