@@ -17,6 +17,7 @@ use revm::context::{BlockEnv, CfgEnv};
 
 use crate::evm::{self, ExecuteError, State};
 use crate::genesis::blank_header;
+use crate::past::Past;
 use crate::pool::Signed;
 
 /// A transaction in a block, with what came of it.
@@ -100,10 +101,11 @@ impl Building {
     pub(crate) fn execute(
         &mut self,
         state: &mut State,
+        past: &mut Past,
         rules: &CfgEnv,
         tx: Signed,
     ) -> Result<(), ExecuteError> {
-        let result = evm::transact(state, rules, &self.env, evm::tx_env(&tx))?;
+        let result = evm::transact(state, past, rules, &self.env, evm::tx_env(&tx))?;
         let gas_used = result.tx_gas_used();
         let contract_address = tx.is_create().then(|| tx.signer().create(tx.nonce()));
         self.header.gas_used += gas_used;

@@ -20,6 +20,7 @@ use crate::block::{Block, Building};
 use crate::evm::{self, ExecuteError, State};
 use crate::genesis::Genesis;
 use crate::history::History;
+use crate::past::Past;
 use crate::pool::{Pool, Signed};
 use crate::record::{Edit, Record};
 use crate::time::Timekeeper;
@@ -69,6 +70,7 @@ pub enum ReplayError {
 #[derive(Debug, Clone)]
 struct Snapshot {
     state: State,
+    past: Past,
     number: u64,
     pool: Pool,
     time: Timekeeper,
@@ -79,6 +81,7 @@ pub(crate) struct Chain {
     pub(crate) rules: CfgEnv,
     pub(crate) call_rules: CfgEnv,
     pub(crate) state: State,
+    pub(crate) past: Past,
     pub(crate) history: History,
     pub(crate) pool: Pool,
     pub(crate) time: Timekeeper,
@@ -103,6 +106,7 @@ impl Chain {
             rules: evm::rules(genesis.chain_id),
             call_rules: evm::call_rules(genesis.chain_id),
             state,
+            past: Past::default(),
             history: History::starting_with(first),
             pool: Pool::default(),
             time: Timekeeper::default(),
@@ -208,7 +212,7 @@ impl Chain {
             }
             let (hash, sender) = (*tx.tx_hash(), tx.signer());
             self.pool.take(&hash);
-            if let Err(error) = building.execute(&mut self.state, &self.rules, tx) {
+            if let Err(error) = building.execute(&mut self.state, &mut self.past, &self.rules, tx) {
                 warn!(%hash, %error, "a waiting transaction could not be executed and is dropped");
                 passed_over.insert(sender);
                 self.unwritten.push(Record::Dropped(hash));
@@ -238,6 +242,7 @@ impl Chain {
         if let Some(old) = block.number().checked_sub(BLOCK_HASHES + 1) {
             hashes.remove(&U256::from(old));
         }
+        self.past.close();
         self.history.push(block.clone());
         block
     }
@@ -333,7 +338,7 @@ impl Chain {
                 why: error.to_string(),
             };
             building
-                .execute(&mut self.state, &self.rules, tx)
+                .execute(&mut self.state, &mut self.past, &self.rules, tx)
                 .map_err(unexecutable)?;
         }
         let block = self.append(building);
@@ -353,6 +358,11 @@ impl Chain {
             Ok(info) => info.unwrap_or_default(),
             Err(never) => match never {},
         };
+        let slot = match edit {
+            Edit::Storage { slot, .. } => Some(*slot),
+            _ => None,
+        };
+        self.past.note_edit(&self.state, address, slot);
         match edit {
             Edit::Balance(balance) => info.balance = *balance,
             Edit::Nonce(nonce) => info.nonce = *nonce,
@@ -374,6 +384,7 @@ impl Chain {
         self.snapshots_taken += 1;
         let snapshot = Snapshot {
             state: self.state.clone(),
+            past: self.past.clone(),
             number: self.history.latest().number(),
             pool: self.pool.clone(),
             time: self.time,
@@ -390,6 +401,7 @@ impl Chain {
         };
         self.history.cut_after(snapshot.number);
         self.state = snapshot.state;
+        self.past = snapshot.past;
         self.pool = snapshot.pool;
         self.time = snapshot.time;
         true

@@ -17,7 +17,9 @@ use revm::context_interface::block::BlobExcessGasAndPrice;
 use revm::database::{CacheDB, EmptyDB};
 use revm::primitives::hardfork::SpecId;
 use revm::state::AccountInfo;
-use revm::{DatabaseRef, ExecuteCommitEvm, ExecuteEvm, MainBuilder, MainContext};
+use revm::{DatabaseCommit, DatabaseRef, ExecuteEvm, MainBuilder, MainContext};
+
+use crate::past::Past;
 
 /// All accounts, in memory.
 pub(crate) type State = CacheDB<EmptyDB>;
@@ -107,19 +109,24 @@ pub(crate) fn tx_env(tx: &Recovered<TxEnvelope>) -> TxEnv {
     }
 }
 
-/// Executes a transaction and keeps what it changed.
+/// Executes a transaction and keeps what it changed, and how that was before.
 pub(crate) fn transact(
     state: &mut State,
+    past: &mut Past,
     rules: &CfgEnv,
     block: &BlockEnv,
     tx: TxEnv,
 ) -> Result<ExecutionResult, ExecuteError> {
     let mut evm = Context::mainnet()
-        .with_db(state)
+        .with_db(&mut *state)
         .with_cfg(rules.clone())
         .with_block(block.clone())
         .build_mainnet();
-    Ok(evm.transact_commit(tx)?)
+    let done = evm.transact(tx)?;
+    drop(evm);
+    past.note(state, &done.state);
+    state.commit(done.state);
+    Ok(done.result)
 }
 
 /// Executes a call and forgets what it changed.

@@ -9,8 +9,9 @@
 //! * one producer of blocks, no peers, no reorganisations (but `evm_revert`);
 //! * everything in memory; with [`Options::data`] what came in is written down,
 //!   and executed again when the chain is opened;
-//! * only the latest state is kept: questions about the state at older blocks are
-//!   answered with an error, those about blocks, receipts and logs are answered;
+//! * the states at the latest 129 blocks are kept: questions about the state at
+//!   older ones are answered with an error, those about blocks, receipts and logs
+//!   are answered;
 //! * no keys: it signs nothing, so there is no `eth_sendTransaction`;
 //! * `stateRoot` is zero after the first block (all other roots are real), no
 //!   blobs, and the system contracts of EIP-4788 and EIP-2935 are only there if
@@ -36,6 +37,7 @@ mod history;
 mod http;
 mod journal;
 mod keeper;
+mod past;
 mod pool;
 mod record;
 mod rpc;

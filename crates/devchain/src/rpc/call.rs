@@ -13,7 +13,6 @@ use alloy::rpc::types::state::{AccountOverride, StateOverride};
 use revm::context::either::Either;
 use revm::context::result::{ExecutionResult, HaltReason};
 use revm::context::{BlockEnv, CfgEnv, TxEnv};
-use revm::database::CacheDB;
 use revm::{Database, DatabaseRef};
 
 use super::error::RpcError;
@@ -26,12 +25,14 @@ pub(crate) const CALL_GAS_MAX: u64 = 50_000_000;
 /// What the cheapest transaction costs.
 const TRANSFER_GAS: u64 = 21_000;
 
-/// Which state a question is about; both kept ones are the same accounts, but
-/// another block around them.
+/// Which state a question is about; the latest and the pending are the same
+/// accounts, but another block around them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum At {
     Latest,
     Pending,
+    /// At the end of the block with this number, which is not the latest.
+    Past(u64),
 }
 
 /// A call, ready to be executed with different gas limits.
@@ -63,6 +64,7 @@ impl Chain {
         let number = latest.number();
         match known {
             Some(block) if block.number() == number => Ok(At::Latest),
+            Some(block) if self.past.keeps(number - block.number()) => Ok(At::Past(block.number())),
             Some(_) => Err(RpcError::HistoricalState {
                 asked,
                 latest: number,
@@ -74,6 +76,15 @@ impl Chain {
         }
     }
 
+    /// The accounts there. What is written to it is forgotten with it.
+    pub(crate) fn state_at(&self, at: At) -> Scratch<'_> {
+        let back = match at {
+            At::Latest | At::Pending => 0,
+            At::Past(number) => self.history.latest().number().saturating_sub(number),
+        };
+        self.past.state(&self.state, back)
+    }
+
     fn header_at(&self, at: At, clock: u64) -> Header {
         let latest = &self.history.latest().header;
         match at {
@@ -82,6 +93,11 @@ impl Chain {
                 ..latest.inner().clone()
             },
             At::Pending => next_header(latest, self.time.next_block(latest.timestamp, clock)),
+            At::Past(number) => {
+                let block = self.history.number(number);
+                let header = block.map_or(latest, |block| &block.header);
+                header.inner().clone()
+            }
         }
     }
 
@@ -143,7 +159,7 @@ impl Chain {
         overrides: Option<&StateOverride>,
         clock: u64,
     ) -> Result<Call<'_>, RpcError> {
-        let mut scratch = CacheDB::new(&self.state);
+        let mut scratch = self.state_at(at);
         for (address, account) in overrides.into_iter().flatten() {
             override_account(&mut scratch, *address, account)?;
         }

@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 use crate::admission::Refusal;
 use crate::evm::ExecuteError;
 use crate::history::{LOGS_BYTES_MAX, LOGS_MAX, TooManyLogs};
+use crate::past::STATES_KEPT;
 use revm::context::result::{HaltReason, InvalidTransaction, OutOfGasError};
 
 /// Why a request was not answered with a result.
@@ -73,7 +74,9 @@ pub enum RpcError {
         latest: u64,
     },
     /// The state of an older block is gone.
-    #[error("historical state is not kept: ask at \"latest\" (block {latest}) instead of {asked}")]
+    #[error(
+        "the state at {asked} is no longer kept: ask at one of the {STATES_KEPT} before the latest, or at \"latest\" (block {latest})"
+    )]
     HistoricalState {
         /// What was asked for.
         asked: String,

@@ -17,6 +17,7 @@ use super::request::Params;
 use super::{Answer, Node, answers, json};
 use crate::block::Block;
 use crate::chain::Chain;
+use crate::evm;
 use crate::rpc::call::At;
 
 /// What `web3_clientVersion` says.
@@ -167,21 +168,19 @@ impl Chain {
 
     fn balance(&self, params: &mut Params) -> Answer {
         let address = params.required("address")?;
-        self.at(params.optional("block")?)?;
-        json(self.account(address).0)
+        let at = self.at(params.optional("block")?)?;
+        json(evm::account(&self.state_at(at), address).0)
     }
 
     fn code(&self, params: &mut Params) -> Answer {
         let address: Address = params.required("address")?;
-        self.at(params.optional("block")?)?;
-        let info = self
-            .state
+        let state = self.state_at(self.at(params.optional("block")?)?);
+        let info = state
             .basic_ref(address)
             .unwrap_or_else(|never| match never {});
         let code = info.map(|info| match info.code {
             Some(code) => code,
-            None => self
-                .state
+            None => state
                 .code_by_hash_ref(info.code_hash)
                 .unwrap_or_else(|never| match never {}),
         });
@@ -191,9 +190,8 @@ impl Chain {
     fn storage(&self, params: &mut Params) -> Answer {
         let address: Address = params.required("address")?;
         let slot: U256 = params.required("storage slot")?;
-        self.at(params.optional("block")?)?;
-        let value = self
-            .state
+        let state = self.state_at(self.at(params.optional("block")?)?);
+        let value = state
             .storage_ref(address, slot)
             .unwrap_or_else(|never| match never {});
         json(B256::from(value))
@@ -201,8 +199,10 @@ impl Chain {
 
     fn transaction_count(&self, params: &mut Params) -> Answer {
         let address = params.required("address")?;
-        let nonce = match self.at(params.optional("block")?)? {
+        let at = self.at(params.optional("block")?)?;
+        let nonce = match at {
             At::Latest => self.account(address).1,
+            At::Past(_) => evm::account(&self.state_at(at), address).1,
             At::Pending => self.pending_nonce(address),
         };
         json(U64::from(nonce))

@@ -737,34 +737,106 @@ async fn going_back_forgets_what_came_after() {
     .await;
 }
 
+/// Returns what the storage slot 0 has, and adds one to it.
+const COUNTS: &str = "0x6000548060010160005560005260206000f3";
+
 #[tokio::test]
-async fn only_the_latest_state_is_kept_and_the_answer_says_so() {
-    let served = served().await;
+async fn the_latest_states_are_kept_and_older_ones_are_refused() {
+    const KEPT: u64 = 128;
+    let served = served_with_cheats().await;
     let rpc = &served.rpc;
-    rpc.mined(&Draft::default(), &key(0)).await;
-    let head = rpc.head().await;
-    let who = key(0).address();
-    for block in [
-        json!("0x1"),
-        json!("safe"),
-        json!("finalized"),
-        json!("pending"),
-        json!({"blockHash": head}),
-        json!({"blockNumber": "0x1"}),
-    ] {
-        rpc.get("eth_getBalance", json!([who, block])).await;
+    let counter = Address::repeat_byte(9);
+    rpc.get("anvil_setCode", json!([counter, COUNTS])).await;
+    let to = key(1).address();
+    let before = rpc.quantity("eth_getBalance", json!([to, "0x0"])).await;
+    for nonce in 0..3 {
+        let draft = Draft {
+            to: Some(counter),
+            gas: 100_000,
+            nonce: 2 * nonce,
+            ..Draft::default()
+        };
+        rpc.mined(&draft, &key(0)).await;
+        let draft = Draft {
+            value: U256::from(7),
+            nonce: 2 * nonce + 1,
+            ..Draft::default()
+        };
+        rpc.mined(&draft, &key(0)).await;
     }
-    let (code, message) = rpc.error("eth_getBalance", json!([who, "0x0"])).await;
+    let shown = json!(rpc.get("eth_getBlockByNumber", json!(["0x3", false])).await["hash"]);
+    for (block, count, paid) in [
+        (json!("0x0"), 0, 0),
+        (json!("0x1"), 1, 0),
+        (json!("0x2"), 1, 7),
+        (json!("0x3"), 2, 7),
+        (json!({"blockHash": shown}), 2, 7),
+        (json!({"blockNumber": "0x5"}), 3, 14),
+        (json!("0x6"), 3, 21),
+        (json!("safe"), 3, 21),
+        (json!("pending"), 3, 21),
+    ] {
+        let count = U256::from(count);
+        let call = json!([{"to": counter}, block]);
+        let called = rpc.quantity("eth_call", call).await;
+        assert_eq!(called, count, "{block}");
+        let slot = json!([counter, "0x0", block]);
+        assert_eq!(
+            rpc.quantity("eth_getStorageAt", slot).await,
+            count,
+            "{block}"
+        );
+        let balance = rpc.quantity("eth_getBalance", json!([to, block])).await;
+        assert_eq!(balance - before, U256::from(paid), "{block}");
+    }
+    let nonce = json!([key(0).address(), "0x4"]);
+    assert_eq!(
+        rpc.quantity("eth_getTransactionCount", nonce).await,
+        U256::from(4)
+    );
+    // Returns the block's number and time.
+    let seen = json!([{"data": "0x436000524260205260406000f3"}, "0x4"]);
+    let header = rpc.get("eth_getBlockByNumber", json!(["0x4", false])).await;
+    let expected = (U256::from(4), quantity(&header["timestamp"])).abi_encode();
+    assert_eq!(
+        rpc.get("eth_call", seen).await,
+        json!(Bytes::from(expected))
+    );
+
+    rpc.get("anvil_mine", json!([KEPT - 6 + 1])).await;
+    let latest = KEPT + 1;
+    rpc.get("eth_getBalance", json!([to, "0x1"])).await;
+    let (code, message) = rpc.error("eth_getBalance", json!([to, "0x0"])).await;
     assert_eq!(code, -32000);
+    let refusal = format!(
+        "the state at block 0 is no longer kept: ask at one of the {KEPT} before the latest, or at \"latest\" (block {latest})"
+    );
+    assert_eq!(message, refusal);
+    let (_, message) = rpc.error("eth_call", json!([{"to": to}, "0x100"])).await;
     assert_eq!(
         message,
-        "historical state is not kept: ask at \"latest\" (block 1) instead of block 0"
+        format!("header not found: block 256 is not on this chain, whose latest block is {latest}")
     );
-    let (_, message) = rpc.error("eth_call", json!([{"to": who}, "0x5"])).await;
-    assert_eq!(
-        message,
-        "header not found: block 5 is not on this chain, whose latest block is 1"
-    );
+}
+
+#[tokio::test]
+async fn going_back_and_editing_keep_the_earlier_states_right() {
+    let served = served_with_cheats().await;
+    let rpc = &served.rpc;
+    let who = Address::repeat_byte(5);
+    let at = async |block: &str| rpc.quantity("eth_getBalance", json!([who, block])).await;
+    for balance in ["0x1", "0x2"] {
+        rpc.get("evm_mine", json!([])).await;
+        rpc.get("anvil_setBalance", json!([who, balance])).await;
+    }
+    let snapshot = rpc.get("evm_snapshot", json!([])).await;
+    rpc.get("evm_mine", json!([])).await;
+    rpc.get("anvil_setBalance", json!([who, "0x3"])).await;
+    assert_eq!(at("0x2").await, U256::from(2));
+    rpc.get("evm_revert", json!([snapshot])).await;
+    for (block, balance) in [("0x0", 0), ("0x1", 1), ("0x2", 2), ("latest", 2)] {
+        assert_eq!(at(block).await, U256::from(balance), "{block}");
+    }
 }
 
 #[tokio::test]
