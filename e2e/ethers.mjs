@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { Contract, JsonRpcProvider, Wallet, getCreateAddress, parseEther } from "ethers";
+import { Contract, JsonRpcProvider, Wallet, WebSocketProvider, getCreateAddress, parseEther } from "ethers";
 import { check, rpcUrl } from "./check.mjs";
 
 // Development accounts of every test chain; their keys are published. The tenth deployed the market.
@@ -50,6 +50,20 @@ await check("ethers: events by the artifacts' ABI", async () => {
 await check("ethers: a revert by its name", async () => {
   const mor = new Contract(getCreateAddress({ from: DEPLOYER, nonce: 0 }), abi("MorToken"), wallet);
   await assert.rejects(mor.transfer(DEPLOYER, 1n), (error) => error.code === "CALL_EXCEPTION");
+});
+
+await check("ethers: a WebSocket tells of blocks and of transactions", async () => {
+  const socket = new WebSocketProvider(rpcUrl.replace("http", "ws"));
+  try {
+    const block = new Promise((resolve) => void socket.on("block", resolve));
+    const pending = new Promise((resolve) => void socket.on("pending", resolve));
+    assert.equal((await socket.getNetwork()).chainId, 31337n);
+    const sent = await wallet.sendTransaction({ to: DEPLOYER, value: 1n });
+    assert.equal(await pending, sent.hash);
+    assert.equal(await block, (await sent.wait()).blockNumber);
+  } finally {
+    await socket.destroy();
+  }
 });
 
 provider.destroy();

@@ -100,6 +100,7 @@ if start; then
   part 420 node page.mjs
   part 90 ./chain.sh "$CAST"
   part 60 node ethers.mjs
+  part 60 node viem.mjs
   part 60 node x402.mjs
   part 90 .venv/bin/python backend.py "$lethe" "$MODEL"
   part 120 .venv/bin/python failover.py "$lethe" "$MODEL"

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use alloy::consensus::transaction::Recovered;
 use alloy::consensus::{Sealed, Transaction};
 use alloy::eips::eip1559::BaseFeeParams;
-use alloy::primitives::{Address, B256, Bytes, TxHash, U256};
+use alloy::primitives::{Address, B256, Bytes, TxHash, U256, keccak256};
 use revm::DatabaseRef;
 use revm::context::CfgEnv;
 use tracing::warn;
@@ -23,6 +23,7 @@ use crate::history::History;
 use crate::past::Past;
 use crate::pool::{Pool, Signed};
 use crate::record::{Edit, Record};
+use crate::rpc::subscriptions::News;
 use crate::time::Timekeeper;
 
 /// Remembered states at once; each is a copy of all accounts.
@@ -125,6 +126,24 @@ impl Chain {
 
     pub(crate) fn unwritten(&self) -> usize {
         self.unwritten.len()
+    }
+
+    /// What those who listen hear of a record.
+    pub(crate) fn news(&self, record: &Record) -> Option<News> {
+        match record {
+            Record::Block { hash, .. } => self.history.hash(hash).cloned().map(News::Block),
+            Record::Transaction { raw, .. } => self.signed(&keccak256(raw)).map(News::Waiting),
+            _ => None,
+        }
+    }
+
+    /// A transaction that waits or is in a block.
+    fn signed(&self, hash: &TxHash) -> Option<Signed> {
+        if let Some(waiting) = self.pool.find(hash) {
+            return Some(waiting.clone());
+        }
+        let (block, index) = self.history.transaction(hash)?;
+        Some(block.transactions.get(index)?.tx.clone())
     }
 
     /// The base fee that the next block asks, in wei per gas.

@@ -1,7 +1,8 @@
 //! JSON-RPC over HTTP.
 //!
-//! One path, POST only, single requests and batches. Any web page may ask: the
-//! chain holds no keys, so a page can do no more than anyone with a signature.
+//! One path: POST for single requests and batches, GET to become a WebSocket
+//! ([`crate::websocket`]). Any web page may ask: the chain holds no keys, so a
+//! page can do no more than anyone with a signature.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -9,32 +10,28 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body as HttpBody, Bytes};
 use axum::extract::{DefaultBodyLimit, FromRequest, State};
-use axum::http::{HeaderValue, Request as HttpRequest, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Request as HttpRequest, StatusCode, header};
 use axum::response::{IntoResponse, Response as HttpResponse};
 use axum::routing::post;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::value::RawValue;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
-use crate::Devchain;
 use crate::keeper::Asker;
-use crate::rpc::Answer;
 use crate::rpc::error::RpcError;
-use crate::rpc::request::{Body, Request, Response};
+use crate::rpc::request::Body;
+use crate::websocket::{Lobby, converse, upgrade};
+use crate::{Devchain, answering};
 
 /// The largest request body, in bytes; the same as geth's.
 pub const BODY_BYTES_MAX: usize = 5 * 1024 * 1024;
-/// The largest answer to a batch, in bytes; the same as geth's.
-const BATCH_ANSWER_BYTES_MAX: usize = 25 * 1024 * 1024;
 /// Connections at once; further ones wait in the system's queue.
 const CONNECTIONS_MAX: usize = 512;
 /// How long a connection may be silent before or in the head of a request;
@@ -44,23 +41,34 @@ const HEAD_WAIT: Duration = Duration::from_secs(120);
 const BODY_WAIT: Duration = Duration::from_secs(30);
 /// How long a request in flight is waited for when the server stops.
 const DRAIN_WAIT: Duration = Duration::from_secs(5);
-/// Requests of one batch that are in the chain's queue at once.
-const BATCH_WINDOW: usize = 32;
 /// The shortest time between blocks; zero would never end.
 const BEAT_MIN: Duration = Duration::from_millis(1);
 /// How long to wait after the system refused a connection (no more sockets).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a browser may remember what it is allowed.
 const CORS_AGE: HeaderValue = HeaderValue::from_static("86400");
+/// With it Chromium lets a page of the internet ask an address of this machine.
+const PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
+
+/// What the routes work with.
+#[derive(Debug, Clone)]
+pub(crate) struct Doors {
+    asker: Asker,
+    pub(crate) lobby: Lobby,
+}
 
 /// Serves the chain until `stop`; with [`crate::Options::block_time`] it also
 /// makes a block at every beat. When this returns the chain is closed.
 pub async fn serve(chain: Devchain, listener: TcpListener, stop: CancellationToken) {
     let asker = chain.asker().clone();
+    let (lobby, mut upgraded) = Lobby::new();
     let app = Router::new()
-        .route("/", post(answer).options(preflight))
+        .route("/", post(answer).options(preflight).get(upgrade))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(asker.clone());
+        .with_state(Doors {
+            asker: asker.clone(),
+            lobby,
+        });
     let mut tasks = JoinSet::new();
     if let Some(period) = chain.block_time() {
         tasks.spawn(beat(asker.clone(), period, stop.clone()));
@@ -69,6 +77,9 @@ pub async fn serve(chain: Devchain, listener: TcpListener, stop: CancellationTok
         tokio::select! {
             () = stop.cancelled() => break,
             Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
+            Some(socket) = upgraded.recv() => {
+                tasks.spawn(converse(socket, asker.clone(), stop.clone()));
+            }
             accepted = listener.accept(), if tasks.len() < CONNECTIONS_MAX => match accepted {
                 Ok((socket, _)) => {
                     tasks.spawn(connection(socket, app.clone(), stop.clone()));
@@ -81,6 +92,7 @@ pub async fn serve(chain: Devchain, listener: TcpListener, stop: CancellationTok
         }
     }
     while tasks.join_next().await.is_some() {}
+    drop(upgraded);
     // Closing joins a thread, which may be writing to the disk.
     let _ = tokio::task::spawn_blocking(move || drop(chain)).await;
 }
@@ -107,7 +119,9 @@ async fn connection(socket: TcpStream, app: Router, stop: CancellationToken) {
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_WAIT);
-    let connection = http.serve_connection(TokioIo::new(socket), service);
+    let connection = http
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -147,10 +161,11 @@ async fn preflight() -> HttpResponse {
         HeaderValue::from_static("*"),
     );
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, CORS_AGE);
+    headers.insert(PRIVATE_NETWORK, HeaderValue::from_static("true"));
     response
 }
 
-async fn answer(State(asker): State<Asker>, request: HttpRequest<HttpBody>) -> HttpResponse {
+async fn answer(State(doors): State<Doors>, request: HttpRequest<HttpBody>) -> HttpResponse {
     let body = match timeout(BODY_WAIT, Bytes::from_request(request, &())).await {
         Ok(Ok(body)) => body,
         Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
@@ -163,76 +178,14 @@ async fn answer(State(asker): State<Asker>, request: HttpRequest<HttpBody>) -> H
             return unread(StatusCode::REQUEST_TIMEOUT, why);
         }
     };
-    let text = match Body::parse(&body) {
-        Err(error) => Some(write(None, &Err(error))),
-        Ok(Body::One(request)) => answer_one(&asker, request).await,
-        Ok(Body::Many(requests)) => answer_many(&asker, requests).await,
-    };
-    match text {
-        Some(text) => json_response(StatusCode::OK, text),
-        // Notifications only.
-        None => json_response(StatusCode::OK, String::new()),
-    }
+    let text = answering::answer(&doors.asker, Body::parse(&body)).await;
+    // Nothing for notifications only.
+    json_response(StatusCode::OK, text.unwrap_or_default())
 }
 
-fn unread(status: StatusCode, why: String) -> HttpResponse {
-    json_response(status, write(None, &Err(RpcError::Request(why))))
-}
-
-async fn answer_one(asker: &Asker, request: Request) -> Option<String> {
-    let Request { id, method, params } = request;
-    let answer = asker.ask(method, params).await;
-    let answer = received(answer).await;
-    id.map(|id| write(Some(&id), &answer))
-}
-
-/// Many requests of a batch are in the queue before the first answer is awaited,
-/// so that its transactions share one write to the disk.
-async fn answer_many(asker: &Asker, requests: Vec<Result<Request, RpcError>>) -> Option<String> {
-    let mut texts = String::new();
-    let mut requests = requests.into_iter().peekable();
-    while requests.peek().is_some() {
-        let mut asked = Vec::with_capacity(BATCH_WINDOW);
-        for request in requests.by_ref().take(BATCH_WINDOW) {
-            asked.push(match request {
-                Ok(Request { id, method, params }) => (id, Ok(asker.ask(method, params).await)),
-                Err(error) => (Some(RawValue::NULL.to_owned()), Err(error)),
-            });
-        }
-        for (id, answer) in asked {
-            let answer = match answer {
-                Ok(answer) => within(texts.len(), received(answer).await),
-                Err(error) => Err(error),
-            };
-            if let Some(id) = id {
-                texts.push(if texts.is_empty() { '[' } else { ',' });
-                texts.push_str(&write(Some(&id), &answer));
-            }
-        }
-    }
-    (!texts.is_empty()).then(|| texts + "]")
-}
-
-/// The answer, if there is room for it after those that are `written`.
-fn within(written: usize, answer: Answer) -> Answer {
-    let size = written + answer.as_ref().map_or(0, |answer| answer.get().len());
-    if answer.is_ok() && size > BATCH_ANSWER_BYTES_MAX {
-        return Err(RpcError::Limit {
-            what: "the size of a batch's answer in bytes",
-            got: size as u64,
-            limit: BATCH_ANSWER_BYTES_MAX as u64,
-        });
-    }
-    answer
-}
-
-async fn received(answer: oneshot::Receiver<Answer>) -> Answer {
-    answer.await.unwrap_or(Err(RpcError::Stopped))
-}
-
-fn write(id: Option<&RawValue>, answer: &Answer) -> String {
-    let response = Response::new(id, answer.as_deref());
-    serde_json::to_string(&response).unwrap_or_default()
+/// The answer to what was not read as a request.
+pub(crate) fn unread(status: StatusCode, why: String) -> HttpResponse {
+    json_response(status, answering::write(None, &Err(RpcError::Request(why))))
 }
 
 fn json_response(status: StatusCode, text: String) -> HttpResponse {

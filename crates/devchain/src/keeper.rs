@@ -9,18 +9,21 @@
 use std::thread::{self, JoinHandle};
 
 use serde_json::value::RawValue;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::journal::{Journal, OpenError};
 use crate::rpc::error::RpcError;
+use crate::rpc::subscriptions::News;
 use crate::rpc::{Answer, Node};
 
 /// Requests that may wait; more are felt by their senders.
 const QUEUE: usize = 256;
 /// Requests that share one write to the disk.
 const GROUP_MAX: usize = 64;
+/// News that waits for those who listen; who is further behind has missed some.
+const NEWS: usize = 1024;
 
 /// The caller's clock: Unix seconds.
 pub(crate) type Clock = Box<dyn Fn() -> u64 + Send>;
@@ -43,6 +46,7 @@ enum Command {
 #[derive(Debug, Clone)]
 pub(crate) struct Asker {
     commands: mpsc::Sender<Command>,
+    news: broadcast::Sender<News>,
 }
 
 impl Asker {
@@ -63,6 +67,11 @@ impl Asker {
             })
             .await;
         answer
+    }
+
+    /// What happens from now on, once it is on disk.
+    pub(crate) fn news(&self) -> broadcast::Receiver<News> {
+        self.news.subscribe()
     }
 
     /// Asks for a block now.
@@ -107,11 +116,13 @@ pub(crate) fn start(
     clock: Clock,
 ) -> Result<Running, OpenError> {
     let (commands, queue) = mpsc::channel(QUEUE);
+    let (news, _) = broadcast::channel(NEWS);
     let closing = CancellationToken::new();
     let keeper = Keeper {
         node,
         journal,
         clock,
+        news: news.clone(),
         broken: None,
         closing: closing.clone(),
     };
@@ -120,7 +131,7 @@ pub(crate) fn start(
         .spawn(move || keeper.run(queue))
         .map_err(OpenError::Thread)?;
     Ok(Running {
-        asker: Asker { commands },
+        asker: Asker { commands, news },
         closing,
         thread: Some(thread),
     })
@@ -130,6 +141,7 @@ struct Keeper {
     node: Node,
     journal: Option<Journal>,
     clock: Clock,
+    news: broadcast::Sender<News>,
     /// Why the log can't be written any more.
     broken: Option<String>,
     closing: CancellationToken,
@@ -180,12 +192,24 @@ impl Keeper {
 
     fn persist(&mut self) {
         let records = self.node.chain.take_unwritten();
-        let Some(journal) = self.journal.as_mut().filter(|_| !records.is_empty()) else {
+        if records.is_empty() {
             return;
-        };
-        if let Err(source) = journal.append(&records) {
+        }
+        if let Some(journal) = &mut self.journal
+            && let Err(source) = journal.append(&records)
+        {
             error!(error = %source, "the chain's log cannot be written; nothing more is served");
             self.broken = Some(source.to_string());
+            return;
+        }
+        if self.news.receiver_count() > 0 {
+            for news in records
+                .iter()
+                .filter_map(|record| self.node.chain.news(record))
+            {
+                // The last listener may just have gone.
+                let _ = self.news.send(news);
+            }
         }
     }
 

@@ -29,6 +29,7 @@
 //! * `prevrandao` follows from the parent block: the same log, the same hashes.
 
 mod admission;
+mod answering;
 mod block;
 mod chain;
 mod evm;
@@ -42,6 +43,7 @@ mod pool;
 mod record;
 mod rpc;
 mod time;
+mod websocket;
 
 use std::path::PathBuf;
 use std::time::Duration;

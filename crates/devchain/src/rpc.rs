@@ -10,6 +10,7 @@ pub(crate) mod fees;
 pub(crate) mod filters;
 pub(crate) mod reads;
 pub(crate) mod request;
+pub(crate) mod subscriptions;
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};

@@ -86,6 +86,14 @@ pub enum RpcError {
     /// There is no such filter (any more).
     #[error("filter not found")]
     UnknownFilter,
+    /// There is no such subscription (any more).
+    #[error("subscription not found")]
+    UnknownSubscription,
+    /// A subscription was asked for where nothing can be told later.
+    #[error(
+        "notifications not supported here: subscribe over a WebSocket, in a request of its own"
+    )]
+    NoSubscriptions,
     /// The transaction is not taken.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -131,12 +139,13 @@ impl RpcError {
         match self {
             Self::Parse(_) => -32700,
             Self::Request(_) => -32600,
-            Self::Method { .. } => -32601,
+            Self::Method { .. } | Self::NoSubscriptions => -32601,
             Self::MissingParam { .. } | Self::Param { .. } => -32602,
             Self::Limit { .. } | Self::Logs { .. } => -32005,
             Self::UnknownBlock { .. }
             | Self::HistoricalState { .. }
             | Self::UnknownFilter
+            | Self::UnknownSubscription
             | Self::Refused(_)
             | Self::Unexecutable(_)
             | Self::Halted(_)

@@ -107,6 +107,7 @@ impl Node {
             "eth_uninstallFilter" => params
                 .required("filter id")
                 .and_then(|id: U64| json(self.filters.remove(id.to()))),
+            "eth_subscribe" | "eth_unsubscribe" => Err(RpcError::NoSubscriptions),
             _ => return None,
         })
     }
@@ -325,10 +326,7 @@ impl Chain {
 
     /// The blocks that a filter speaks of.
     fn range(&self, filter: &Filter) -> Result<RangeInclusive<u64>, RpcError> {
-        check_terms("the number of a filter's addresses", filter.address.len())?;
-        for topic in &filter.topics {
-            check_terms("the number of a filter's values for one topic", topic.len())?;
-        }
+        check_filter(filter)?;
         let latest = self.history.latest().number();
         let number = |block: Option<BlockNumberOrTag>| match block {
             Some(BlockNumberOrTag::Number(number)) => number,
@@ -359,6 +357,15 @@ impl Chain {
             }
         }
     }
+}
+
+/// That a filter is not too large.
+pub(crate) fn check_filter(filter: &Filter) -> Result<(), RpcError> {
+    check_terms("the number of a filter's addresses", filter.address.len())?;
+    for topic in &filter.topics {
+        check_terms("the number of a filter's values for one topic", topic.len())?;
+    }
+    Ok(())
 }
 
 fn check_terms(what: &'static str, got: usize) -> Result<(), RpcError> {

@@ -256,6 +256,10 @@ async fn a_wallet_in_a_browser_may_ask() {
     assert_eq!(allowed.status(), 204);
     assert_eq!(allowed.headers()["access-control-allow-origin"], "*");
     assert_eq!(allowed.headers()["access-control-allow-methods"], "POST");
+    assert_eq!(
+        allowed.headers()["access-control-allow-private-network"],
+        "true"
+    );
 }
 
 #[tokio::test]

@@ -6,3 +6,4 @@ mod client;
 mod input;
 mod restart;
 mod rpc;
+mod websocket;
