@@ -10,10 +10,12 @@ mod bindings;
 mod call;
 mod cast;
 mod cursor;
+mod decode;
 mod deploy;
 mod deposit;
 mod development;
 mod directory;
+mod explorer;
 mod journal;
 mod ledger;
 mod logs;
@@ -26,8 +28,13 @@ mod watch;
 
 pub use call::{Call, ModelEntry};
 pub use cursor::{Cursor, CursorBook, Mark, News, REORG_MAX, TooDeep};
+pub use decode::{Argument, Decoded, Shown};
 pub use deploy::{DeployError, Deployment, Grant, LocalMarket, deploy, genesis_code, place_code};
 pub use development::{DEPLOYER, DEVELOPMENT_ACCOUNTS, DevelopmentAccount, is_development_account};
+pub use explorer::{
+    AccountView, BlockView, ChannelLine, ChannelWhole, EventView, Explorer, Found, PAGE_BLOCKS,
+    Registrations, TransactionLine, TransactionView,
+};
 pub use journal::{Ended, JournalError, MemoryJournal, OpenTx, OpenTxs, SignedTx, TxJournal};
 pub use ledger::{CAST, CLAIMS_MAX, EvmLedger};
 pub use movements::{Moved, Movements};
