@@ -12,7 +12,7 @@ import { apiKey, baseUrl, check, dashboardUrl } from "./check.mjs";
 
 const WAIT_MS = 20_000;
 const WIDTHS = [360, 768, 1280];
-const PAGES = ["chat", "market", "money", "providers", "settings"];
+const PAGES = ["chat", "market", "money", "providers", "explorer", "settings"];
 /** So slow that one sees an answer come: bytes a second. */
 const SLOW = 400;
 const HOSTILE = `<img src=x onerror="document.title='owned'"><script>document.title='owned'</script>`;
@@ -174,7 +174,7 @@ await check("page: neither key nor words are stored in clear, and the tab is sti
 });
 
 await check("page: every page is reached by keyboard, and told by its heading", async () => {
-  for (const name of ["Market", "Money", "Providers", "Settings"]) {
+  for (const name of ["Market", "Money", "Providers", "Explorer", "Settings"]) {
     const link = page.getByRole("navigation", { name: "Pages" }).getByRole("link", { name, exact: true });
     await link.focus();
     await page.keyboard.press("Enter");
@@ -252,6 +252,63 @@ await check("page: providers claim and settle when told", async () => {
   await page.getByText("Claimed and settled").waitFor();
 });
 
+await check("page: the explorer names calls and events, and leads from one thing to the next", async () => {
+  await go("Explorer");
+  const claim = section("Latest blocks").locator("tr", { hasText: "BatchSettlement.claim" }).first();
+  await claim.getByRole("cell").nth(2).getByRole("link").click();
+  await page.getByRole("heading", { level: 2, name: "BatchSettlement.claim" }).waitFor();
+  await page.getByText("done", { exact: true }).waitFor();
+  const happened = section("What happened");
+  assert.match((await happened.textContent()).replace(/\s+/g, " "), /Claimed .*channelId ?0x.*claimAmount ?0\.\d+ MOR/);
+  assert.match(await section("What it asks BatchSettlement to do").textContent(), /voucherClaims.*withdrawDelay.*signature/s);
+  const channel = happened.locator("div", { has: page.getByText("channelId", { exact: true }) }).last().getByRole("link");
+  const id = await channel.getAttribute("title");
+  await channel.click();
+  await page.getByRole("heading", { level: 2, name: "A channel" }).waitFor();
+  await section("What happened").getByText("ChannelCreated").waitFor();
+  assert.equal(page.url(), `${origin}/#/explorer/${id}`);
+  await page.goBack();
+  await page.getByRole("heading", { level: 2, name: "BatchSettlement.claim" }).waitFor();
+});
+
+await check("page: the explorer finds by number, address and hash, and says when there is nothing", async () => {
+  const look = async (text) => {
+    await page.getByLabel("Block, hash, address or channel").fill(text);
+    await page.keyboard.press("Enter");
+  };
+  await look("1");
+  await page.getByRole("heading", { level: 2, name: "Block 1" }).waitFor();
+  const hash = await page.locator("section dd .hash").textContent();
+  await look(hash);
+  await page.waitForURL(`${origin}/#/explorer/${hash}`);
+  await page.getByRole("heading", { level: 2, name: "Block 1" }).waitFor();
+  const { flows } = await told("/api/state");
+  await look(flows.wallet.account);
+  await page.getByRole("heading", { level: 2, name: "your wallet" }).waitFor();
+  await look(HOSTILE);
+  await page.getByText("Nothing on this chain has that name").waitFor();
+  assert.equal(await page.locator("main img, main script").count(), 0);
+  found.splice(0, found.length, ...found.filter((text) => !text.includes("404")));
+  await page.getByRole("link", { name: "All blocks" }).click();
+  await section("Registered").getByRole("cell", { name: "cedar" }).waitFor();
+  await section("Channels").locator("tbody tr").first().waitFor();
+});
+
+await check("page: the faucet gives demo money, and says when it does not", async () => {
+  const faucet = section("Faucet");
+  const address = `0x${"0b".repeat(20)}`;
+  await faucet.getByText("worth nothing").waitFor();
+  await faucet.getByLabel("Address of the account").fill(address);
+  await page.keyboard.press("Enter");
+  await faucet.getByText("1 ETH and 100 MOR more").waitFor();
+  await faucet.getByRole("button", { name: "Give demo money" }).click();
+  await faucet.getByText("it gets more in 60 min").waitFor();
+  found.splice(0, found.length, ...found.filter((text) => !text.includes("429")));
+  await faucet.getByRole("link").first().waitFor({ state: "detached" });
+  const { account } = await told(`/api/chain/find?for=${address}`);
+  assert.equal(BigInt(account.mor), 100n * 10n ** 18n);
+});
+
 await check("page: light or dark is chosen, and remembered", async () => {
   await go("Settings");
   const scheme = () => page.evaluate(() => getComputedStyle(document.documentElement).colorScheme);
@@ -283,11 +340,15 @@ async function findings() {
 
 await go("Chat");
 await say(QUESTION);
-for (const name of PAGES) {
+const claim = (await told("/api/chain/blocks")).flatMap(({ transactions }) => transactions).find(({ call }) => call === "BatchSettlement.claim");
+const [channel] = await told("/api/chain/channels");
+const explored = { block: 0, transaction: claim.hash, channel: channel.id, account: channel.config.payer };
+const shown = [...PAGES.map((name) => [name, name]), ...Object.entries(explored).map(([kind, name]) => [`explorer-${kind}`, `explorer/${name}`])];
+for (const [name, place] of shown) {
   for (const width of WIDTHS) {
     await check(`page: ${name} at ${width}, light and dark: axe finds nothing, nothing hides at the side`, async () => {
       await page.setViewportSize({ width, height: width < 600 ? 780 : 900 });
-      await page.evaluate((to) => (location.hash = `#/${to}`), name);
+      await page.evaluate((to) => (location.hash = `#/${to}`), place);
       for (const colorScheme of ["light", "dark"]) {
         await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
         await page.waitForTimeout(150);

@@ -1,6 +1,6 @@
 // Which page is shown: the part of the address behind the #.
 
-export const PAGES = ["chat", "market", "money", "providers", "settings"] as const;
+export const PAGES = ["chat", "market", "money", "providers", "explorer", "settings"] as const;
 
 export type Page = (typeof PAGES)[number];
 
@@ -9,19 +9,36 @@ export const TITLES: Record<Page, string> = {
   market: "Market",
   money: "Money",
   providers: "Providers",
+  explorer: "Explorer",
   settings: "Settings",
 };
 
-function read(): Page {
-  const named = location.hash.replace(/^#\/?/, "");
-  return PAGES.find((page) => page === named) ?? "chat";
+/** The page, and what of it: all behind its name and a slash. */
+function read(): { page: Page; rest: string } {
+  const [named = "", ...rest] = location.hash.replace(/^#\/?/, "").split("/");
+  const page = PAGES.find((page) => page === named);
+  return page === undefined ? { page: "chat", rest: "" } : { page, rest: plain(rest.join("/")) };
+}
+
+function plain(escaped: string): string {
+  try {
+    return decodeURIComponent(escaped);
+  } catch {
+    return escaped;
+  }
 }
 
 class Router {
-  page = $state<Page>(read());
+  page = $state<Page>("chat");
+  rest = $state("");
 
   constructor() {
-    addEventListener("hashchange", () => (this.page = read()));
+    addEventListener("hashchange", () => this.#read());
+    this.#read();
+  }
+
+  #read(): void {
+    ({ page: this.page, rest: this.rest } = read());
   }
 }
 

@@ -140,7 +140,7 @@ export interface State {
   version: string;
   demonstration: boolean;
   base_url: string;
-  chain: { id: number; block: number; rpc_url: string };
+  chain: { id: number; block: number; rpc_url: string; known: Record<string, string> };
   token: { symbol: string; decimals: number; address: string };
   parts: Part[];
   names: Record<string, string>;
@@ -150,6 +150,8 @@ export interface State {
   /** Null while the chain does not answer. */
   flows: Flows | null;
   sellers: Seller[];
+  /** What the faucet gives; null where money may be worth something. */
+  faucet: { coins: Amount; mor: Amount; every_s: number } | null;
 }
 
 export class WrongKey extends Error {}

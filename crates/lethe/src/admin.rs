@@ -13,6 +13,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use chain::{DEPLOYER, DEVELOPMENT_ACCOUNTS, Explorer};
 use consumer::{AnswerView, Consumer, ModelView};
 use market::{Address, Ledger};
 use provider::Provider;
@@ -21,6 +22,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::doorkeeper::{guarded, refuse};
+use crate::explorer;
+use crate::faucet::{Faucet, Gift};
 use crate::flows::{Flows, Seller};
 use crate::money::{Holders, Money, MoneyError};
 use crate::route;
@@ -58,6 +61,8 @@ pub(crate) struct Shown {
     /// The providers of this node.
     sellers: Vec<Seller>,
     wire: WireShown,
+    /// None where money may be worth something.
+    faucet: Option<Gift>,
 }
 
 /// What crossed the consumer's own UDP sockets.
@@ -72,6 +77,8 @@ struct ChainShown {
     id: u64,
     block: u64,
     rpc_url: String,
+    /// Contracts and accounts of the chain that have names.
+    known: BTreeMap<Address, &'static str>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -99,6 +106,8 @@ pub(crate) struct Dashboard {
     pub(crate) relays: Vec<(String, relay::Watch)>,
     pub(crate) holders: Holders,
     pub(crate) demonstration: bool,
+    pub(crate) explorer: Explorer,
+    pub(crate) faucet: Option<Arc<Faucet>>,
     pub(crate) shown: watch::Sender<Bytes>,
     /// Ends the streams of pages that listen: a node that stops does not wait for them.
     pub(crate) stop: CancellationToken,
@@ -114,7 +123,13 @@ impl Dashboard {
             ("/api/claim", post(claim)),
         ];
         let behind_key = guarded(behind_key, &self.key).with_state(Arc::clone(self));
-        let behind_key = behind_key.merge(route::routes(self.consumer.clone(), &self.key));
+        let behind_key = behind_key
+            .merge(route::routes(self.consumer.clone(), &self.key))
+            .merge(explorer::routes(self.explorer.clone(), &self.key));
+        let behind_key = match &self.faucet {
+            Some(faucet) => behind_key.merge(faucet.routes(&self.key)),
+            None => behind_key,
+        };
         Router::new()
             .route(
                 "/",
@@ -173,6 +188,7 @@ impl Dashboard {
                 id: network.chain_id,
                 block: block.unwrap_or_default(),
                 rpc_url: self.rpc_url.clone(),
+                known: self.known(),
             },
             token: TokenShown {
                 symbol: "MOR",
@@ -190,6 +206,7 @@ impl Dashboard {
                 bytes_sent: wire.bytes_sent,
                 bytes_received: wire.bytes_received,
             },
+            faucet: self.faucet.as_ref().map(|_| Gift::usual()),
         }
     }
 
@@ -204,6 +221,15 @@ impl Dashboard {
             );
         }
         sellers
+    }
+
+    fn known(&self) -> BTreeMap<Address, &'static str> {
+        let mut known = self.explorer.contracts();
+        if self.demonstration {
+            known.insert(DEVELOPMENT_ACCOUNTS[0].address, "the treasury");
+            known.insert(DEPLOYER.address, "the deployer");
+        }
+        known
     }
 
     fn parts(&self, block: Option<u64>) -> Vec<Part> {

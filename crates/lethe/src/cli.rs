@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Chats(Chats),
     /// Run the embedded chain alone.
     Chain(Chain),
+    /// Get demo money for an account of your own, from a running `lethe up`. It is worth nothing.
+    Faucet(Faucet),
     /// Models on this machine: pull one, list or remove them.
     Model(model::Model),
     /// Sell one model of this machine: a pulled one, a GGUF file, or one of a local Ollama.
@@ -87,6 +89,19 @@ pub(crate) enum Command {
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
+}
+
+/// `lethe faucet`.
+#[derive(Debug, Args)]
+pub(crate) struct Faucet {
+    /// The account, such as the one that your wallet shows.
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) address: Address,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) data: Data,
 }
 
 /// Where something listens.

@@ -73,6 +73,17 @@ impl Client {
         self.send(self.http.get(&url), url.clone()).await
     }
 
+    /// Posts JSON to a path of the node.
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> Result<reqwest::Response, ClientError> {
+        let url = format!("{}{path}", self.running.dashboard_url.trim_end_matches('/'));
+        self.send(self.http.post(&url).json(body), url.clone())
+            .await
+    }
+
     /// Asks the chat endpoint.
     pub(crate) async fn chat(
         &self,

@@ -20,7 +20,9 @@ mod doctor;
 mod doorkeeper;
 mod estate;
 mod exit;
+mod explorer;
 mod failing;
+mod faucet;
 mod first_money;
 mod flows;
 mod folder;
@@ -102,6 +104,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Chat(args) => chat::chat(args).await?,
         Command::Chats(args) => chats::chats(args)?,
         Command::Chain(args) => Box::pin(roles::chain(args)).await?,
+        Command::Faucet(args) => faucet::faucet(args).await?,
         Command::Model(args) => Box::pin(models::model(args)).await?,
         Command::Sell(args) => Box::pin(offering::sell(*args)).await?,
         Command::Provide(args) => Box::pin(roles::provide(*args)).await?,

@@ -136,15 +136,7 @@ impl Place {
         if !self.network.is_local() {
             return Ok(None);
         }
-        let key = Arc::new(chain::DEVELOPMENT_ACCOUNTS[0].wallet());
-        let journal = Arc::new(MemoryJournal::default());
-        let ledger = EvmLedger::connect(&self.endpoints, self.network.clone(), key, journal)
-            .await
-            .map_err(|source| PlaceError::Chain {
-                rpc_url: self.rpc_url.clone(),
-                source: Box::new(source),
-            })?;
-        Ok(Some(Treasury { ledger }))
+        Treasury::of(&self.endpoints, &self.network).await.map(Some)
     }
 }
 
@@ -164,6 +156,33 @@ pub(crate) struct Treasury {
 impl Treasury {
     /// Coins given to an account that has less than a tenth of it: 10.
     const COINS: market::Amount = market::Amount::new(10_000_000_000_000_000_000);
+
+    /// Of this chain, which is a local one: others refuse the key.
+    pub(crate) async fn of(endpoints: &Endpoints, network: &Network) -> Result<Self, PlaceError> {
+        let key = Arc::new(chain::DEVELOPMENT_ACCOUNTS[0].wallet());
+        let journal = Arc::new(MemoryJournal::default());
+        let ledger = EvmLedger::connect(endpoints, network.clone(), key, journal)
+            .await
+            .map_err(|source| PlaceError::Chain {
+                rpc_url: endpoints.urls().first().cloned().unwrap_or_default(),
+                source: Box::new(source),
+            })?;
+        Ok(Self { ledger })
+    }
+
+    /// Gives it, whatever the account has.
+    pub(crate) async fn give(
+        &self,
+        account: market::Address,
+        coins: market::Amount,
+        mor: market::Amount,
+    ) -> Result<(), LedgerError> {
+        self.ledger.transfer_coins(account, coins).await?;
+        self.ledger
+            .transfer(self.ledger.mor(), account, mor)
+            .await?;
+        Ok(())
+    }
 
     /// Sees that an account has coins for gas and, if it never had any, so much MOR.
     pub(crate) async fn fund(

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chain::{DEPLOYER, DEVELOPMENT_ACCOUNTS, Network};
+use chain::{DEPLOYER, DEVELOPMENT_ACCOUNTS, Explorer, Network};
 use engine::Engine;
 use gateway::{ApiKey, Gateway, Settings};
 use market::{Amount, Card, ClaimPolicy, LedgerError, Rates};
@@ -20,6 +20,7 @@ use crate::buying::{BuyError, Buying, Way, buy};
 use crate::card::{self, CardFileError};
 use crate::chain_watch;
 use crate::cli;
+use crate::faucet::Faucet;
 use crate::folder::{Folder, FolderError, Running};
 use crate::keystore::{KeystoreError, bearer};
 use crate::listen::{Exposed, ListenError, listen, warn_if_open};
@@ -272,6 +273,8 @@ impl Market {
                 books: Bookkeeping::new(self.place.network.mor).into(),
             },
             demonstration: true,
+            explorer: Explorer::new(self.buying.ledger.clone()),
+            faucet: Faucet::of(&self.place),
             shown: watch::Sender::default(),
         }
     }

@@ -11,6 +11,7 @@ mod copies;
 mod crash;
 mod drain;
 mod exits;
+mod explorer;
 mod failover;
 mod history;
 mod keys;

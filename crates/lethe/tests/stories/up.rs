@@ -87,6 +87,10 @@ async fn the_page_is_served_and_its_data_needs_the_key() {
         "api/money",
         "api/route?model=m",
         "api/routes/00",
+        "api/chain/blocks",
+        "api/chain/find?for=0",
+        "api/chain/channels",
+        "api/chain/registrations",
     ] {
         assert_eq!(
             reqwest::get(format!("{root}{path}"))

@@ -1,0 +1,267 @@
+//! The demonstration's faucet: coins and MOR for an account of one's own, out
+//! of the treasury. It is there where the chain is thrown away and nowhere
+//! else: its money is worth nothing, and so is the treasury's published key.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use chain::{Endpoints, Network};
+use market::{Address, Amount, LedgerError};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::cli;
+use crate::client::{Client, ClientError, json};
+use crate::doorkeeper::{guarded, refuse};
+use crate::output;
+use crate::place::{Place, PlaceError, Treasury};
+use crate::policies::MOR_DECIMALS;
+
+const ONE: u128 = 1_000_000_000_000_000_000;
+/// Coins of one gift: enough gas for thousands of transactions.
+const COINS: Amount = Amount::new(ONE);
+/// MOR of one gift: what the demonstration's own consumer begins with.
+const MOR: Amount = Amount::new(100 * ONE);
+/// An account gets one gift in this time.
+const EVERY: Duration = Duration::from_secs(3600);
+/// Gifts to all accounts in that time.
+const GIFTS_MAX: usize = 50;
+
+/// Why nothing is given.
+#[derive(Debug, thiserror::Error)]
+enum FaucetError {
+    #[error("address: {0:?} is none (allowed: 0x and 40 hexadecimal digits, not all of them 0)")]
+    Address(String),
+    #[error("{address} had its demo money; it gets more in {} min", minutes(.wait))]
+    Again { address: Address, wait: Duration },
+    #[error("{GIFTS_MAX} gifts were given within an hour; the next one can be had in {} min", minutes(.wait))]
+    Empty { wait: Duration },
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error("the chain did not take the gift")]
+    Ledger(#[from] LedgerError),
+}
+
+/// What a gift is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Gift {
+    /// In wei.
+    coins: Amount,
+    /// In base units.
+    mor: Amount,
+    /// An account gets one in so many seconds.
+    every_s: u64,
+}
+
+impl Gift {
+    /// What is given now.
+    pub(crate) fn usual() -> Self {
+        Self {
+            coins: COINS,
+            mor: MOR,
+            every_s: EVERY.as_secs(),
+        }
+    }
+}
+
+/// Who got something when, as far as it matters.
+#[derive(Debug, Default)]
+struct Given(VecDeque<(Instant, Address)>);
+
+impl Given {
+    /// Notes a gift, if there may be one.
+    fn note(&mut self, address: Address, now: Instant) -> Result<(), FaucetError> {
+        let age = |at: Instant| now.saturating_duration_since(at);
+        while self.0.front().is_some_and(|(at, _)| age(*at) >= EVERY) {
+            self.0.pop_front();
+        }
+        if let Some((at, _)) = self.0.iter().find(|(_, to)| *to == address) {
+            let wait = EVERY.saturating_sub(age(*at));
+            return Err(FaucetError::Again { address, wait });
+        }
+        if let Some((oldest, _)) = self.0.front().filter(|_| self.0.len() >= GIFTS_MAX) {
+            let wait = EVERY.saturating_sub(age(*oldest));
+            return Err(FaucetError::Empty { wait });
+        }
+        self.0.push_back((now, address));
+        Ok(())
+    }
+
+    /// It came to nothing.
+    fn forget(&mut self, address: Address) {
+        self.0.retain(|(_, to)| *to != address);
+    }
+}
+
+fn minutes(wait: &Duration) -> u64 {
+    wait.as_secs().div_ceil(60).max(1)
+}
+
+/// See the module's text.
+pub(crate) struct Faucet {
+    endpoints: Endpoints,
+    network: Network,
+    /// Held while money is on its way: the treasury's transactions go one after the other.
+    given: Mutex<Given>,
+}
+
+impl Faucet {
+    /// None where money may be worth something.
+    pub(crate) fn of(place: &Place) -> Option<Arc<Self>> {
+        place.network.is_local().then(|| {
+            Arc::new(Self {
+                endpoints: place.endpoints.clone(),
+                network: place.network.clone(),
+                given: Mutex::default(),
+            })
+        })
+    }
+
+    /// Its route.
+    pub(crate) fn routes(self: &Arc<Self>, key: &str) -> Router {
+        guarded([("/api/faucet", post(asked))], key).with_state(Arc::clone(self))
+    }
+
+    async fn give(&self, to: Address, now: Instant) -> Result<(), FaucetError> {
+        let mut given = self.given.lock().await;
+        given.note(to, now)?;
+        let gave = async {
+            let treasury = Treasury::of(&self.endpoints, &self.network).await?;
+            treasury
+                .give(to, COINS, MOR)
+                .await
+                .map_err(FaucetError::from)
+        };
+        let gave = gave.await;
+        if gave.is_err() {
+            given.forget(to);
+        }
+        gave
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Asked {
+    address: String,
+}
+
+/// What was given to whom.
+#[derive(Debug, Serialize, Deserialize)]
+struct Told {
+    address: Address,
+    gift: Gift,
+}
+
+async fn asked(State(faucet): State<Arc<Faucet>>, body: Bytes) -> Response {
+    let asked: Asked = match serde_json::from_slice(&body) {
+        Ok(asked) => asked,
+        Err(error) => {
+            let message = format!("the body is to be {{\"address\": \"0x…\"}}: {error}");
+            return refuse(StatusCode::BAD_REQUEST, &message);
+        }
+    };
+    let gave = match address(&asked.address) {
+        Ok(to) => faucet.give(to, Instant::now()).await.map(|()| to),
+        Err(error) => Err(error),
+    };
+    match gave {
+        Ok(address) => {
+            let gift = Gift::usual();
+            Json(Told { address, gift }).into_response()
+        }
+        Err(error) => {
+            let status = match error {
+                FaucetError::Address(_) => StatusCode::BAD_REQUEST,
+                FaucetError::Again { .. } | FaucetError::Empty { .. } => {
+                    StatusCode::TOO_MANY_REQUESTS
+                }
+                FaucetError::Place(_) | FaucetError::Ledger(_) => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            refuse(status, &error.to_string())
+        }
+    }
+}
+
+fn address(text: &str) -> Result<Address, FaucetError> {
+    let parsed = text.trim().parse().ok();
+    parsed
+        .filter(|address: &Address| !address.is_zero())
+        .ok_or_else(|| FaucetError::Address(text.chars().take(64).collect()))
+}
+
+/// `lethe faucet`: asks the running demonstration.
+pub(crate) async fn faucet(args: cli::Faucet) -> Result<(), ClientError> {
+    let client = Client::of(args.data.folder)?;
+    let body = serde_json::json!({ "address": args.address });
+    let told: Told = json(client.post("/api/faucet", &body).await?).await?;
+    match args.json {
+        true => output::json(&told),
+        false => {
+            let Gift { coins, mor, .. } = told.gift;
+            output::text(format!(
+                "{} has {} ETH and {} MOR more. Demo money of this chain: it is worth nothing.\n",
+                told.address,
+                coins.to_decimal(MOR_DECIMALS),
+                mor.to_decimal(MOR_DECIMALS)
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(number: usize) -> Address {
+        Address::left_padding_from(&(number + 1).to_be_bytes())
+    }
+
+    #[test]
+    fn an_account_gets_one_gift_an_hour() {
+        let (mut given, start) = (Given::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        given.note(account(0), at(0)).unwrap();
+        given.note(account(1), at(1)).unwrap();
+        let refused = given.note(account(0), at(3541)).unwrap_err();
+        assert!(refused.to_string().ends_with("more in 1 min"), "{refused}");
+        given.note(account(0), at(3600)).unwrap();
+        assert!(given.note(account(1), at(3600)).is_err());
+        given.forget(account(0));
+        given.note(account(0), at(3600)).unwrap();
+    }
+
+    #[test]
+    fn all_accounts_together_get_so_many_an_hour() {
+        let (mut given, start) = (Given::default(), Instant::now());
+        for number in 0..GIFTS_MAX {
+            given.note(account(number), start).unwrap();
+        }
+        let refused = given.note(account(GIFTS_MAX), start).unwrap_err();
+        assert!(refused.to_string().ends_with("in 60 min"), "{refused}");
+        given.note(account(GIFTS_MAX), start + EVERY).unwrap();
+        assert_eq!(given.0.len(), 1);
+    }
+
+    #[test]
+    fn what_is_no_address_is_told() {
+        for text in [
+            "",
+            "0x12",
+            "0x0000000000000000000000000000000000000000",
+            "<b>",
+        ] {
+            let error = address(text).unwrap_err().to_string();
+            assert!(error.contains("40 hexadecimal digits"), "{error}");
+        }
+        assert_eq!(address(&format!(" {} ", account(7))).unwrap(), account(7));
+    }
+}

@@ -1,0 +1,171 @@
+// The chain as the node shows it: what it tells, and how that is called.
+
+import { node } from "./node.svelte";
+import { decimal, short, type Amount, type State } from "./state";
+
+/** A number of the chain: in hexadecimals, as it may be longer than any other. */
+type Word = string;
+
+export interface Argument {
+  name: string;
+  kind: string;
+  value: Shown;
+}
+
+/** A text; a list; or the fields of a struct. */
+export type Shown = string | Shown[] | Argument[];
+
+export interface Decoded {
+  contract: string;
+  name: string;
+  arguments: Argument[];
+}
+
+export interface Line {
+  hash: string;
+  block: number | null;
+  from: string;
+  to: string | null;
+  value: Word;
+  call: string | null;
+}
+
+export interface Block {
+  number: number;
+  hash: string;
+  parent: string;
+  at: number;
+  gas_used: number;
+  gas_limit: number;
+  base_fee: number;
+  transactions: Line[];
+  more: number;
+}
+
+export interface Event {
+  address: string;
+  decoded: Decoded | null;
+  topics: string[];
+  data: string;
+  transaction: string | null;
+  block: number | null;
+}
+
+export interface Transaction extends Line {
+  at: number | null;
+  nonce: number;
+  gas_limit: number;
+  gas_used: number | null;
+  fee: Word | null;
+  succeeded: boolean | null;
+  created: string | null;
+  decoded: Decoded | null;
+  input: string;
+  events: Event[];
+  more: number;
+}
+
+export interface Account {
+  address: string;
+  coins: Word;
+  mor: Amount;
+  sent: number;
+  code_bytes: number;
+  latest: Line[];
+  looked_through: number;
+}
+
+export interface ChannelLine {
+  id: string;
+  config: { payer: string; receiver: string; token: string; withdraw_delay_s: number };
+  block: number;
+  state: { balance: Amount; total_claimed: Amount; withdrawal: { amount: Amount; initiated_at: number } | null };
+}
+
+export interface Channel extends ChannelLine {
+  events: Event[];
+  more: number;
+}
+
+export interface Registrations {
+  providers: { address: string; endpoint: string; stake: Amount }[];
+  models: { id: string; owner: string; name: string; tags: string[] }[];
+  more: number;
+}
+
+export interface Found {
+  block?: Block;
+  transaction?: Transaction;
+  account?: Account;
+  channel?: Channel;
+}
+
+/** Asks the node; throws what it says where it does not answer. */
+export async function ask<T>(path: string, more: RequestInit = {}): Promise<T> {
+  const response = await node.call(path, more);
+  const body = (await response.json()) as T & { error?: { message?: string } };
+  if (!response.ok) throw new Error(body.error?.message ?? `the node answered with status ${response.status}`);
+  return body;
+}
+
+/** What went wrong, in words. */
+export function problem(error: unknown): string {
+  if (error instanceof TypeError) return "The node cannot be reached. See that it still runs, then try again.";
+  const said = error instanceof Error ? error.message : String(error);
+  return `${said.charAt(0).toUpperCase()}${said.slice(1)}.`;
+}
+
+/** The page that shows it. */
+export const link = (name: string | number) => `#/explorer/${encodeURIComponent(name)}`;
+
+/** Accounts and contracts by what they are, under their addresses in small letters. */
+export function names(now: State): Map<string, string> {
+  const known = new Map<string, string>();
+  const add = (address: string, name: string) => known.set(address.toLowerCase(), name);
+  for (const [address, name] of Object.entries(now.chain.known)) add(address, name);
+  for (const [address, name] of Object.entries(now.names)) add(address, name);
+  if (now.flows) {
+    add(now.flows.wallet.account, "your wallet");
+    for (const { account, provider } of now.flows.accounts) add(account, `your account for ${now.names[provider] ?? short(provider)}`);
+  }
+  return known;
+}
+
+/** Coins, of a number of wei. */
+export const ether = (wei: Word | Amount) => `${decimal(BigInt(wei).toString(), 18, 9)} ETH`;
+
+/** Digits in groups of three. */
+export const grouped = (digits: string | number) => String(digits).replace(/\B(?=(\d{3})+$)/g, "\u202f");
+
+export const time = (at: number) => new Date(at * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+/** How long ago, both in seconds. */
+export function ago(then: number, now: number): string {
+  const gone = Math.max(0, Math.round(now - then));
+  if (gone < 120) return `${gone} s ago`;
+  if (gone < 7200) return `${Math.round(gone / 60)} min ago`;
+  if (gone < 172_800) return `${Math.round(gone / 3600)} h ago`;
+  return `${Math.round(gone / 86_400)} d ago`;
+}
+
+export const isFields = (value: Shown[] | Argument[]): value is Argument[] => {
+  const first = value[0];
+  return typeof first === "object" && !Array.isArray(first) && "kind" in first;
+};
+
+/** Whether a call speaks of this token: then its amounts are of it. */
+export function speaksOf(called: Decoded | null, token: string): boolean {
+  const within = (value: Shown): boolean => {
+    if (typeof value === "string") return false;
+    if (!isFields(value)) return value.some(within);
+    return value.some((one) => (one.name === "token" && typeof one.value === "string" && one.value.toLowerCase() === token.toLowerCase()) || within(one.value));
+  };
+  return called !== null && within(called.arguments);
+}
+
+/** Names of arguments that are amounts of money. */
+const MONEY = new Set([
+  "amount", "value", "newBalance", "claimAmount", "newTotalClaimed", "totalClaimed", "maxClaimableAmount", "stake", "fee", "pricePerSecond",
+]);
+
+export const isMoney = (argument: Argument) => argument.kind.startsWith("uint") && MONEY.has(argument.name);
