@@ -179,6 +179,14 @@ pub enum DescriptorError {
 }
 
 impl Record {
+    /// What a relay's record names among its capabilities.
+    pub const RELAY: &'static str = "relay";
+
+    /// Whether it is a relay's.
+    pub fn is_relay(&self) -> bool {
+        self.capabilities.iter().any(|named| named == Self::RELAY)
+    }
+
     /// How far a provider's clock may be ahead of ours.
     const CLOCK_SKEW_S: u64 = 300;
 

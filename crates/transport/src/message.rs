@@ -37,6 +37,12 @@ pub const MAX_RECEIPTS: usize = 256;
 /// The most descriptions in one [`FromRelay::Described`].
 pub const MAX_DESCRIBED: usize = 64;
 
+/// The most load digests in one [`FromRelay::Loads`].
+pub const MAX_LOADS: usize = 256;
+
+/// The longest frame behind [`Hello::Gossip`].
+pub const MAX_GOSSIP_BYTES: usize = 1024;
+
 /// The longest text of one description.
 pub const MAX_DESCRIPTION_BYTES: usize = 2 * market::MAX_RECORD_BYTES;
 
@@ -61,6 +67,19 @@ pub enum Hello {
         /// What [`FromRelay::Complete`] said before, if anything.
         known: Option<B256>,
     },
+    /// The load digest of a registered provider whose node opened the stream:
+    /// keep it and pass it on. The last message; nothing is answered.
+    Load {
+        /// As [`market::LoadDigest::sign`] makes it.
+        digest: Bytes,
+    },
+    /// Tell the newest load digests of all registered providers. Answered by
+    /// [`FromRelay::Loads`], as often as it takes, and the stream's end.
+    Loads,
+    /// What follows is gossip between two relays: frames that hold one byte
+    /// string each, of [`MAX_GOSSIP_BYTES`] at most. Nothing is answered: the
+    /// other one says what it has to say on a stream of its own.
+    Gossip,
 }
 
 /// What a relay says, in the clear: its own words, not those of a provider.
@@ -79,6 +98,9 @@ pub enum FromRelay {
     },
     /// Nothing changed since the digest that was named. The last message.
     Unchanged,
+    /// Some of the newest load digests, each as its provider's node signed it;
+    /// at most [`MAX_LOADS`].
+    Loads(Vec<Bytes>),
 }
 
 /// A registered node's description, exactly as its endpoint serves it.

@@ -83,6 +83,8 @@ pub struct ReceiveHalf {
     /// The next frame is a relay's answer.
     behind_relay: bool,
     sealed: Option<Box<Sealed>>,
+    /// The longest frame that is taken.
+    limit: usize,
 }
 
 #[derive(Debug)]
@@ -224,6 +226,7 @@ impl Stream {
                 version_seen: false,
                 behind_relay: false,
                 sealed: None,
+                limit: MAX_MESSAGE_BYTES,
             },
         }
     }
@@ -571,6 +574,11 @@ impl ReceiveHalf {
             .unwrap_or(Err(ReceiveError::Late { within }))
     }
 
+    /// From now on takes no message of more than `bytes`.
+    pub fn limit(&mut self, bytes: usize) {
+        self.limit = bytes;
+    }
+
     /// A whole frame's content, if it is there.
     fn take_frame(&mut self) -> Result<Option<Bytes>, ReceiveError> {
         if self.sealed.is_none() {
@@ -578,13 +586,13 @@ impl ReceiveHalf {
         }
         self.push_sealed()?;
         match &mut self.sealed {
-            Some(sealed) => cut_frame(sealed.open()?),
+            Some(sealed) => cut_frame(sealed.open()?, self.limit),
             None => Ok(None),
         }
     }
 
     fn take_plain_frame(&mut self) -> Result<Option<Bytes>, ReceiveError> {
-        take_frame(&mut self.buffer, &mut self.version_seen)
+        take_frame(&mut self.buffer, &mut self.version_seen, self.limit)
     }
 
     /// Gives all that came to the opener.
@@ -642,13 +650,12 @@ impl From<ReceiveError> for Waiting {
 }
 
 /// A whole frame's content, if it is there.
-fn cut_frame(buffer: &mut BytesMut) -> Result<Option<Bytes>, ReceiveError> {
+fn cut_frame(buffer: &mut BytesMut, limit: usize) -> Result<Option<Bytes>, ReceiveError> {
     let Some(length) = buffer.first_chunk::<LENGTH_BYTES>() else {
         return Ok(None);
     };
     let size = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
-    if size > MAX_MESSAGE_BYTES {
-        let limit = MAX_MESSAGE_BYTES;
+    if size > limit {
         return Err(ReceiveError::TooLong { size, limit });
     }
     if buffer.len() < LENGTH_BYTES + size {
@@ -697,7 +704,7 @@ pub fn messages_in<T: DeserializeOwned>(direction: &[u8]) -> Result<Vec<T>, Rece
     let mut buffer = BytesMut::from(direction);
     let mut version_seen = false;
     let mut messages = Vec::new();
-    while let Some(frame) = take_frame(&mut buffer, &mut version_seen)? {
+    while let Some(frame) = take_frame(&mut buffer, &mut version_seen, MAX_MESSAGE_BYTES)? {
         messages.push(decode(&frame)?);
     }
     match buffer.is_empty() {
@@ -710,9 +717,10 @@ pub fn messages_in<T: DeserializeOwned>(direction: &[u8]) -> Result<Vec<T>, Rece
 fn take_frame(
     buffer: &mut BytesMut,
     version_seen: &mut bool,
+    limit: usize,
 ) -> Result<Option<Bytes>, ReceiveError> {
     match version_in(buffer, version_seen)? {
-        true => cut_frame(buffer),
+        true => cut_frame(buffer, limit),
         false => Ok(None),
     }
 }
