@@ -17,6 +17,9 @@ pub(crate) struct Counters {
     unreachable: AtomicU64,
     busy: AtomicU64,
     malformed: AtomicU64,
+    loads_heard: AtomicU64,
+    loads_refused: AtomicU64,
+    loads_told: AtomicU64,
 }
 
 /// What a relay did since it started.
@@ -40,6 +43,12 @@ pub struct Counts {
     pub busy: u64,
     /// Streams that did not say what they were for.
     pub malformed: u64,
+    /// Load digests that were news, from providers or through other relays.
+    pub loads_heard: u64,
+    /// Load digests that were not believed, came too late, or too many.
+    pub loads_refused: u64,
+    /// Times that load digests were told.
+    pub loads_told: u64,
 }
 
 impl Counters {
@@ -60,6 +69,18 @@ impl Counters {
 
     pub(crate) fn malformed(&self) {
         add(&self.malformed, 1);
+    }
+
+    pub(crate) fn load_heard(&self) {
+        add(&self.loads_heard, 1);
+    }
+
+    pub(crate) fn load_refused(&self) {
+        add(&self.loads_refused, 1);
+    }
+
+    pub(crate) fn loads_told(&self) {
+        add(&self.loads_told, 1);
     }
 
     pub(crate) fn refused(&self, refusal: RelayRefusal) {
@@ -85,6 +106,9 @@ impl Counters {
             unreachable: read(&self.unreachable),
             busy: read(&self.busy),
             malformed: read(&self.malformed),
+            loads_heard: read(&self.loads_heard),
+            loads_refused: read(&self.loads_refused),
+            loads_told: read(&self.loads_told),
         }
     }
 }

@@ -45,6 +45,7 @@ struct Known {
 struct Told {
     text: Bytes,
     addr: NodeAddr,
+    is_relay: bool,
     expires_at: Timestamp,
 }
 
@@ -53,6 +54,7 @@ struct Told {
 pub(crate) struct Directory {
     known: BTreeMap<Address, Known>,
     nodes: HashMap<NodeId, NodeAddr>,
+    relays: BTreeSet<NodeId>,
     digest: B256,
 }
 
@@ -60,6 +62,22 @@ impl Directory {
     /// Where a registered node is.
     pub(crate) fn find(&self, node: NodeId) -> Option<&NodeAddr> {
         self.nodes.get(&node)
+    }
+
+    /// The node that a registered account described.
+    pub(crate) fn node_of(&self, account: Address) -> Option<NodeId> {
+        let told = self.known.get(&account)?.told.as_ref()?;
+        Some(told.addr.id)
+    }
+
+    /// Whether a registered node says that it is a relay.
+    pub(crate) fn is_relay(&self, node: NodeId) -> bool {
+        self.relays.contains(&node)
+    }
+
+    /// All that say so.
+    pub(crate) fn relays(&self) -> Vec<NodeId> {
+        self.relays.iter().copied().collect()
     }
 
     /// Names this state of things.
@@ -132,6 +150,9 @@ impl Directory {
             hash.update(account);
             hash.update(Sha256::digest(&told.text));
             after.nodes.insert(told.addr.id, told.addr.clone());
+            if told.is_relay {
+                after.relays.insert(told.addr.id);
+            }
         }
         after.digest = B256::from_slice(&hash.finalize());
         after
@@ -229,9 +250,11 @@ fn checked(
         addresses: addresses.filter_map(|text| text.parse().ok()).collect(),
     };
     let expires_at = opened.record.expires_at;
+    let is_relay = opened.record.is_relay();
     Ok(Told {
         text,
         addr,
+        is_relay,
         expires_at,
     })
 }
@@ -260,6 +283,7 @@ mod tests {
         Told {
             text: number.to_string().into(),
             addr,
+            is_relay: number == 1,
             expires_at: Timestamp(until),
         }
     }
@@ -301,6 +325,9 @@ mod tests {
         let directory = Directory::default().with(&all, found(2_000), NOW);
         let node = told(0, 0).addr.id;
         assert!(directory.find(node).is_some());
+        assert_eq!(directory.node_of(all[0].address), Some(node));
+        assert_eq!(directory.relays(), [told(1, 0).addr.id]);
+        assert!(!directory.is_relay(node));
         let failed = || vec![(all[0].address, Err(Failed))];
         let later = directory.with(&all, failed(), NOW);
         assert!(later.find(node).is_some());
@@ -311,6 +338,7 @@ mod tests {
                 .find(node)
                 .is_none()
         );
-        assert!(directory.with(&all[1..], vec![], NOW).find(node).is_none());
+        let without = directory.with(&all[1..], vec![], NOW);
+        assert!(without.find(node).is_none() && without.node_of(all[0].address).is_none());
     }
 }

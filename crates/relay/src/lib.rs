@@ -1,6 +1,7 @@
 //! Stands between those who ask and those who answer: carries sealed streams
 //! to registered nodes, so that the one side does not see who asks, and tells
 //! what registered nodes say of themselves, so that nobody has to ask them.
+//! Relays pass on to each other what providers tell of their load.
 //!
 //! A relay learns who dials it, which node is meant, and how much is said
 //! when. It cannot open anything, keeps counters and nothing else, and reaches
@@ -8,6 +9,8 @@
 
 mod counters;
 mod directory;
+mod gossip;
+mod mesh;
 mod shares;
 mod shell;
 mod stream;

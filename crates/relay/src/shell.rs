@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use market::{Ledger, LedgerError, NodeKey, Record, Timestamp, WalletKey};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,11 +16,12 @@ use transport::{Node, door};
 
 use crate::counters::{Counters, Counts};
 use crate::directory::{self, Directory};
+use crate::gossip::{self, Gossip};
 use crate::shares::Shares;
 use crate::stream::{Peers, serve, turn_away};
 
 /// What a relay's record names among its capabilities.
-pub const CAPABILITY: &str = "relay";
+pub const CAPABILITY: &str = Record::RELAY;
 
 /// Streams that begin in a second before each peer has only its share, if
 /// nothing else is said.
@@ -124,6 +125,7 @@ pub(crate) struct Inner {
     pub(crate) directory: watch::Sender<Arc<Directory>>,
     served: watch::Sender<Bytes>,
     pub(crate) peers: Arc<Peers>,
+    pub(crate) gossip: Gossip,
     pub(crate) counters: Counters,
 }
 
@@ -156,6 +158,7 @@ impl Relay {
                 endpoint: config.endpoint.clone(),
                 source,
             })?;
+        let (gossip, heard) = Gossip::new(ledger.domain());
         let inner = Arc::new(Inner {
             ledger,
             node,
@@ -167,6 +170,7 @@ impl Relay {
             directory: watch::Sender::new(Arc::default()),
             served: watch::Sender::new(Bytes::new()),
             peers: Arc::default(),
+            gossip,
             counters: Counters::default(),
         });
         inner.sign();
@@ -175,16 +179,18 @@ impl Relay {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
-        relay.begin(listener);
+        relay.begin(listener, heard);
         info!(account = %relay.inner.ledger.account(), endpoint = relay.inner.config.endpoint, "relaying");
         Ok(relay)
     }
 
-    fn begin(&self, listener: TcpListener) {
+    fn begin(&self, listener: TcpListener, heard: mpsc::Receiver<gossip::Event>) {
         let inner = &self.inner;
         self.spawn(door::serve(listener, inner.served.subscribe()));
         self.spawn(Arc::clone(inner).sign_on());
         self.spawn(Arc::clone(inner).look_on());
+        let (tasks, stop) = (self.tasks.clone(), self.stop.clone());
+        self.spawn(gossip::run(Arc::clone(inner), heard, tasks, stop));
         let accept = accept(Arc::clone(inner), self.tasks.clone(), self.stop.clone());
         self.spawn(accept);
     }
@@ -233,7 +239,7 @@ impl Drop for Relay {
     }
 }
 
-fn spawn(
+pub(crate) fn spawn(
     tasks: &TaskTracker,
     stop: &CancellationToken,
     task: impl Future<Output = ()> + Send + 'static,
@@ -284,8 +290,12 @@ impl Inner {
         }
     }
 
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
     async fn look(&self) -> Result<(), LedgerError> {
-        let now = (self.clock)();
+        let now = self.now();
         directory::look(&*self.ledger, &self.http, &self.directory, now).await
     }
 
@@ -297,7 +307,7 @@ impl Inner {
     }
 
     fn sign(&self) {
-        let now = (self.clock)();
+        let now = self.now();
         let addresses = match self.config.addresses.is_empty() {
             true => {
                 let bound = self.node.addr().addresses;

@@ -8,9 +8,10 @@ use futures_util::FutureExt as _;
 use market::NodeId;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
-use transport::message::{Description, FromRelay, Hello, MAX_DESCRIBED, RelayRefusal};
+use transport::message::{Description, FromRelay, Hello, MAX_DESCRIBED, MAX_LOADS, RelayRefusal};
 use transport::{Carried, CarryLimits, Incoming, SendError, SendHalf, Stream, carry};
 
+use crate::gossip;
 use crate::shell::Inner;
 
 /// Time to say what a stream is for.
@@ -64,6 +65,9 @@ pub(crate) async fn serve(inner: &Inner, incoming: Incoming, _turn: OwnedSemapho
     match hello {
         Ok(Some(Hello::Relay { to })) => relay(inner, peer, to, stream).await,
         Ok(Some(Hello::Describe { known })) => describe(inner, known, stream.send).await,
+        Ok(Some(Hello::Load { digest })) => gossip::told(inner, peer, digest).await,
+        Ok(Some(Hello::Loads)) => loads(inner, stream.send).await,
+        Ok(Some(Hello::Gossip)) => gossip::listen(inner, peer, stream.receive).await,
         // Nothing is sealed to a relay.
         Ok(Some(Hello::Sealed { .. }) | None) | Err(_) => inner.counters.malformed(),
     }
@@ -153,6 +157,18 @@ async fn describe(inner: &Inner, known: Option<market::B256>, mut send: SendHalf
     }
     let complete = FromRelay::Complete { digest };
     let _ = timeout(SAY_WITHIN, last(&mut send, &complete)).await;
+}
+
+async fn loads(inner: &Inner, mut send: SendHalf) {
+    inner.counters.loads_told();
+    let told = inner.gossip.told(inner.now());
+    for part in told.chunks(MAX_LOADS) {
+        let part = FromRelay::Loads(part.to_vec());
+        if !matches!(timeout(SAY_WITHIN, send.send(&part)).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+    let _ = timeout(SAY_WITHIN, send.finish()).await;
 }
 
 async fn tell(send: &mut SendHalf, part: Vec<Description>) -> Result<(), SendError> {
