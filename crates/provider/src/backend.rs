@@ -123,12 +123,18 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Whether it would take a request now.
     fn check(&self) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Whether its owner wants nothing new to go to it.
+    fn is_drained(&self) -> bool {
+        false
+    }
 }
 
 /// [`Backend`] as an object.
 trait Boxed: Send + Sync {
     fn chat(&self, body: Bytes) -> BoxFuture<'static, Result<ChunkStream, BackendError>>;
     fn check(&self) -> BoxFuture<'static, Result<(), BackendError>>;
+    fn is_drained(&self) -> bool;
 }
 
 impl<B: Backend> Boxed for Arc<B> {
@@ -140,6 +146,10 @@ impl<B: Backend> Boxed for Arc<B> {
     fn check(&self) -> BoxFuture<'static, Result<(), BackendError>> {
         let this = Arc::clone(self);
         Box::pin(async move { Backend::check(&*this).await })
+    }
+
+    fn is_drained(&self) -> bool {
+        Backend::is_drained(&**self)
     }
 }
 
@@ -169,6 +179,11 @@ impl BackendHandle {
     /// See [`Backend::check`].
     pub(crate) async fn check(&self) -> Result<(), BackendError> {
         self.0.check().await
+    }
+
+    /// See [`Backend::is_drained`].
+    pub(crate) fn is_drained(&self) -> bool {
+        self.0.is_drained()
     }
 }
 

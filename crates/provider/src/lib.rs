@@ -18,6 +18,7 @@ mod descriptor;
 mod desk;
 mod detect;
 mod exchange;
+mod load;
 mod meter;
 mod payment;
 mod quotes;

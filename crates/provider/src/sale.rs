@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use market::ModelId;
+use market::{Load, ModelId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::warn;
@@ -98,6 +98,27 @@ impl Sale {
         let turns = u64::try_from(turns).unwrap_or(u64::MAX);
         let wait = self.mean_ms.load(Ordering::Relaxed).saturating_mul(turns);
         Duration::from_millis(wait).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)
+    }
+
+    /// What is told of it. It takes nothing while all places are taken, while
+    /// its backend is drained, and while that is not well.
+    pub(crate) fn load(&self) -> Load {
+        let is_shut = self.config.backend.is_drained() || self.problem().is_some();
+        let places = self.places.available_permits();
+        let slots = self.slots.available_permits().min(places);
+        let (free_slots, wait_ms) = match (is_shut || places == 0, slots) {
+            (true, _) => (0, None),
+            (false, 0) => {
+                let ms = self.retry_after().as_millis();
+                (0, Some(u32::try_from(ms).unwrap_or(u32::MAX)))
+            }
+            (false, slots) => (u16::try_from(slots).unwrap_or(u16::MAX), Some(0)),
+        };
+        Load {
+            model: self.model.into(),
+            free_slots,
+            wait_ms,
+        }
     }
 
     /// An answer took so long.

@@ -27,6 +27,7 @@ use crate::counters::Counters;
 use crate::descriptor::{Descriptor, Identity};
 use crate::desk::Desk;
 use crate::exchange;
+use crate::load::{self, Relays};
 use crate::register::{RegisterError, register};
 use crate::sale::Sale;
 use crate::session::{ReplayError, Sessions};
@@ -126,7 +127,7 @@ pub(crate) struct Inner {
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) node_key: Arc<NodeKey>,
     wallet: Arc<WalletKey>,
-    node: Node,
+    pub(crate) node: Node,
     pub(crate) sales: BTreeMap<ModelId, Arc<Sale>>,
     pub(crate) sessions: Sessions,
     pub(crate) descriptor: Descriptor,
@@ -380,6 +381,10 @@ impl Inner {
         self.tasks.spawn(Arc::clone(self).keep_quotes());
         self.tasks.spawn(Arc::clone(self).ask_backends());
         self.tasks.spawn(claim::watch(Arc::clone(self)));
+        let relays = Arc::new(Relays::default());
+        let found = load::find_on(Arc::clone(self), Arc::clone(&relays));
+        self.tasks.spawn(found);
+        self.tasks.spawn(load::tell_on(Arc::clone(self), relays));
     }
 
     async fn accept(self: Arc<Self>) {

@@ -305,6 +305,10 @@ impl Backend for Pool {
         let none_is_live = Err(BackendError::Busy { retry_after: None });
         checked.into_iter().next().unwrap_or(none_is_live)
     }
+
+    fn is_drained(&self) -> bool {
+        self.members.iter().all(Member::is_drained)
+    }
 }
 
 /// That one is busy says more than that another one is gone.
@@ -428,7 +432,9 @@ mod tests {
         drop(first);
         assert_eq!(pool.standings()[0].running, 0);
 
+        assert!(!Backend::is_drained(&pool));
         pool.drain(1, true);
+        assert!(Backend::is_drained(&pool));
         let refused = pool.chat(ask("5")).await.err();
         assert!(matches!(refused, Some(BackendError::Busy { .. })));
         let checked = pool.check().await;
