@@ -447,6 +447,7 @@ impl Router {
         let quantization = card.and_then(|card| card.quantization.as_deref());
         Listing {
             provider: seller.address,
+            model: offer.model.into(),
             operator: operator(seller),
             stake: snapshot.registry.stake(seller.address),
             rates: offer.quote.rates,

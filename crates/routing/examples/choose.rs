@@ -7,7 +7,9 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use market::{Address, Amount, Demand, Labels, Moment, Network, Payer, Rates, Timestamp, Upstream};
+use market::{
+    Address, Amount, Demand, Labels, ModelTag, Moment, Network, Payer, Rates, Timestamp, Upstream,
+};
 use routing::{
     Chance, Knowledge, Listing, MaxPrice, Operator, Preferences, Rule, Shelf, Sort, Wanted, Worth,
     choose,
@@ -86,6 +88,7 @@ fn shelf(offers: u64) -> Shelf {
         };
         Listing {
             provider: account(n),
+            model: ModelTag([0; 4]),
             operator: Operator(chance.below(300)),
             stake: Amount::new(MOR / 5 + u128::from(chance.below(1000)) * MOR / 100),
             rates: Rates {

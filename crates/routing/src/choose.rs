@@ -11,7 +11,7 @@ use market::{Address, Amount, CardId, Moment};
 use serde::Serialize;
 
 use crate::chance::Chance;
-use crate::cost::{Terms, Tokens, Usual};
+use crate::cost::{Known, Terms, Tokens, Usual};
 use crate::knowledge::Knowledge;
 use crate::others;
 use crate::preferences::Sort;
@@ -218,13 +218,19 @@ impl Table<'_> {
         }
         let seen = self.knowledge.seen(&listing.provider);
         let spare = self.shelf.is_spare(place).then_some(Misfit::Cardless);
-        let drawback = self.wanted.drawback(listing, seen, self.now).or(spare);
+        let load = self.knowledge.load(listing, self.now);
+        let drawback = self.wanted.drawback(listing, (seen, load), self.now);
+        let drawback = drawback.or(spare);
         let tokens = Tokens {
             input: self.wanted.input_tokens,
             output: self.wanted.output_tokens(),
         };
         let sticky = self.wanted.stick_to == Some(listing.provider);
-        let known = (seen, self.usual);
+        let known = Known {
+            seen,
+            load,
+            usual: self.usual,
+        };
         let terms = Terms::of(
             &listing.rates,
             tokens,
@@ -479,7 +485,7 @@ fn sorted_by(sort: Option<Sort>, terms: &Terms) -> u128 {
 mod tests {
     use core::time::Duration;
 
-    use market::{Demand, Labels, Timestamp, Upstream};
+    use market::{Demand, Labels, Load, ModelTag, Timestamp, Upstream};
     use proptest::prelude::*;
 
     use super::*;
@@ -644,6 +650,72 @@ mod tests {
         ] {
             assert!(text.contains(term), "{text}");
         }
+    }
+
+    fn telling(knowledge: &mut Knowledge, n: u64, free_slots: u16, wait_ms: Option<u32>) {
+        let load = Load {
+            model: ModelTag([0; 4]),
+            free_slots,
+            wait_ms,
+        };
+        let other = Load {
+            model: ModelTag([1; 4]),
+            free_slots: 0,
+            wait_ms: None,
+        };
+        knowledge.told_load(id(n), vec![other, load], Duration::from_secs(1), at(100));
+    }
+
+    #[test]
+    fn who_says_that_it_takes_nothing_is_asked_last_while_that_is_fresh() {
+        let shelf = shelf(&[10, 20, 30]);
+        let mut knowledge = Knowledge::default();
+        telling(&mut knowledge, 0, 0, None);
+        for seed in 0..1000 {
+            let choice = asked().choose(&shelf, &knowledge, Rule::Cost, seed);
+            let last = choice.ranked.last().unwrap();
+            assert_eq!(last.place, 0, "seed {seed}");
+            assert_eq!(last.standing, Standing::LastResort(Misfit::Full));
+        }
+        // It is free again; or its word has grown old.
+        let mut free = knowledge.clone();
+        telling(&mut free, 0, 1, Some(0));
+        assert!(asked().first(&shelf, &free)[0] > 600);
+        assert!(knowledge.load(shelf.at(0).unwrap(), at(100)).is_some());
+        assert!(knowledge.load(shelf.at(0).unwrap(), at(101)).is_none());
+        // Where all say so, all are asked.
+        for n in 1..3 {
+            telling(&mut knowledge, n, 0, None);
+        }
+        assert_eq!(asked().ranked(&shelf, &knowledge).len(), 3);
+    }
+
+    #[test]
+    fn who_lies_about_its_load_wins_nothing_and_loses_a_second_wait_at_most() {
+        let shelf = shelf(&[10, 10]);
+        let mut knowledge = Knowledge::default();
+        for n in 0..2 {
+            answering(&mut knowledge, n, Duration::from_secs(1));
+        }
+        let terms = |knowledge: &Knowledge| {
+            let choice = asked().choose(&shelf, knowledge, Rule::Cost, 1);
+            let own = choice.ranked.into_iter().find(|seat| seat.place == 0);
+            own.unwrap().terms
+        };
+        let silent = terms(&knowledge);
+        // To be free without end is worth as much as to say nothing.
+        telling(&mut knowledge, 0, u16::MAX, Some(0));
+        assert_eq!(terms(&knowledge), silent);
+        assert!(asked().first(&shelf, &knowledge)[0] < 600);
+        // A queue without end counts as one wait.
+        telling(&mut knowledge, 0, 0, Some(u32::MAX - 1));
+        let queued = terms(&knowledge);
+        assert_eq!(queued.told_us, silent.wait_us);
+        let seconds = |terms: &Terms| terms.time.base_units() / 500_000_000_000;
+        assert_eq!(seconds(&queued) - seconds(&silent), 1000);
+        // What is told of another model says nothing of this one.
+        knowledge.told_load(id(0), vec![], Duration::from_secs(1), at(100));
+        assert_eq!(terms(&knowledge), silent);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What asking a provider would cost, term by term, in base units of the token
 //! that is paid.
 
-use market::{Amount, Moment, Rates};
+use market::{Amount, Load, Moment, Rates};
 use serde::Serialize;
 
 use crate::seen::Seen;
@@ -63,6 +63,17 @@ pub(crate) struct Tokens {
     pub(crate) output: u32,
 }
 
+/// What is known of a provider.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known<'a> {
+    /// From here.
+    pub(crate) seen: Option<&'a Seen>,
+    /// What it tells of its load.
+    pub(crate) load: Option<Load>,
+    /// Of all others.
+    pub(crate) usual: Usual,
+}
+
 /// What is reckoned with where a provider is not known.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Usual {
@@ -79,12 +90,13 @@ impl Terms {
     pub(crate) fn of(
         rates: &Rates,
         tokens: Tokens,
-        (seen, usual): (Option<&Seen>, Usual),
+        known: Known<'_>,
         worth: &Worth,
         sticky: bool,
         now: Moment,
     ) -> Option<Self> {
         let price = rates.cost(tokens.input, tokens.output).ok()?;
+        let Known { seen, load, usual } = known;
         let wait_us = seen
             .and_then(|seen| seen.wait_us(now))
             .unwrap_or(usual.wait_us);
@@ -94,7 +106,8 @@ impl Terms {
         let trip_us = seen.and_then(Seen::trip_us).unwrap_or(usual.trip_us);
         let running = seen.map_or(0, Seen::running);
         // What it says of itself can at most double its own wait.
-        let told_us = seen.map_or(0, |seen| seen.told_us(now)).min(wait_us);
+        let told_us = seen.map_or(0, |seen| seen.told_us(now));
+        let told_us = told_us.max(load.map_or(0, queue_us)).min(wait_us);
         let queued = wait_us.saturating_mul(u64::from(running).saturating_add(1));
         let answering = token_us.saturating_mul(u64::from(tokens.output));
         let all_us = [told_us, trip_us, answering]
@@ -125,6 +138,15 @@ impl Terms {
             sticky,
             total,
         })
+    }
+}
+
+/// What a request would wait for a slot, as the provider tells; longest where it takes none.
+fn queue_us(load: Load) -> u64 {
+    match (load.free_slots, load.wait_ms) {
+        (_, None) => u64::MAX,
+        (0, Some(ms)) => u64::from(ms) * 1000,
+        (_, Some(_)) => 0,
     }
 }
 

@@ -6,13 +6,14 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, HashMap};
 
-use market::{Address, Moment};
+use market::{Address, Load, Moment};
 
 use crate::budget::RetryBudget;
 use crate::cost::Usual;
 use crate::others::MarketPast;
 use crate::peak::Peak;
 use crate::seen::{Seen, add, nearest_rank};
+use crate::shelf::Listing;
 
 /// How long to wait for a provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub struct Knowledge {
     running: usize,
     budget: RetryBudget,
     pub(crate) past: MarketPast,
+    /// What providers tell of their load, and until when that counts.
+    loads: HashMap<Address, (Vec<Load>, Moment)>,
 }
 
 impl Knowledge {
@@ -205,6 +208,26 @@ impl Knowledge {
         self.of(provider).told(wait, now);
     }
 
+    /// It tells of its load, of each model; counts for so long. That it is free
+    /// counts nothing, a queue as much as its own wait at most, and that it
+    /// would refuse puts it last.
+    pub fn told_load(&mut self, provider: Address, loads: Vec<Load>, good: Duration, now: Moment) {
+        if self.loads.len() >= Self::PROVIDERS_MAX && !self.loads.contains_key(&provider) {
+            self.loads.retain(|_, (_, until)| now < *until);
+            if self.loads.len() >= Self::PROVIDERS_MAX {
+                return;
+            }
+        }
+        self.loads.insert(provider, (loads, now.after(good)));
+    }
+
+    /// What a provider tells of its load with an offer's model, while that counts.
+    pub fn load(&self, listing: &Listing, now: Moment) -> Option<Load> {
+        let (loads, until) = self.loads.get(&listing.provider)?;
+        let mut loads = loads.iter().filter(|_| now < *until);
+        loads.find(|load| load.model == listing.model).copied()
+    }
+
     /// A request to it is over, however it ended.
     pub fn ended(&mut self, provider: Address) {
         self.running = self.running.saturating_sub(1);
@@ -306,6 +329,20 @@ mod tests {
         assert_eq!(knowledge.seen.len(), Knowledge::PROVIDERS_MAX);
         assert_eq!(knowledge.seen(&provider(1)).unwrap().running(), 1);
         assert!(knowledge.seen(&provider(2 * most + 9)).is_some());
+    }
+
+    #[test]
+    fn no_more_loads_are_remembered_than_there_is_room_for_and_old_ones_go_first() {
+        let mut knowledge = Knowledge::default();
+        let most = Knowledge::PROVIDERS_MAX as u64;
+        let second = Duration::from_secs(1);
+        for n in 0..most + 10 {
+            knowledge.told_load(provider(n), vec![], second, NOW);
+        }
+        assert_eq!(knowledge.loads.len(), Knowledge::PROVIDERS_MAX);
+        assert!(!knowledge.loads.contains_key(&provider(most)));
+        knowledge.told_load(provider(most), vec![], second, NOW.after(second));
+        assert_eq!(knowledge.loads.len(), 1);
     }
 
     #[test]

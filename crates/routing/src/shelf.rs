@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use market::{Address, Amount, CardId, Labels, Rates, Timestamp};
+use market::{Address, Amount, CardId, Labels, ModelTag, Rates, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::chance::Chance;
@@ -23,6 +23,8 @@ pub struct Operator(pub u64);
 pub struct Listing {
     /// Whose.
     pub provider: Address,
+    /// What its load digests call the model.
+    pub model: ModelTag,
     /// What it probably fails together with.
     pub operator: Operator,
     /// What it staked, in MOR.
@@ -215,6 +217,7 @@ pub(crate) mod tests {
         account[12..].copy_from_slice(&n.to_be_bytes());
         Listing {
             provider: account.into(),
+            model: ModelTag([0; 4]),
             operator: Operator(n),
             stake: Amount::new(1_000_000_000_000_000_000),
             rates: Rates {

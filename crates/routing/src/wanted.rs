@@ -1,6 +1,6 @@
 //! What a request wants, and why an offer does not fit it.
 
-use market::{Address, Amount, Demand, Moment, Timestamp};
+use market::{Address, Amount, Demand, Load, Moment, Timestamp};
 use serde::Serialize;
 
 use crate::cost::Worth;
@@ -109,7 +109,7 @@ impl Wanted<'_> {
     pub(crate) fn drawback(
         &self,
         listing: &Listing,
-        seen: Option<&Seen>,
+        (seen, load): (Option<&Seen>, Option<Load>),
         now: Moment,
     ) -> Option<Misfit> {
         if let (Some(asked), Some(limit)) = (self.output_tokens_max, listing.output_tokens_max)
@@ -123,7 +123,16 @@ impl Wanted<'_> {
             let estimate = self.input_tokens;
             return Some(Misfit::RequestTooLong { estimate, limit });
         }
-        let seen = seen?;
+        // To say so costs nobody but itself, so that it is believed.
+        let full = || {
+            let is_full = load.is_some_and(|load| load.wait_ms.is_none());
+            is_full.then_some(Misfit::Full)
+        };
+        seen.and_then(|seen| Self::out(seen, now)).or_else(full)
+    }
+
+    /// Why a provider is left alone now, by what was seen of it.
+    fn out(seen: &Seen, now: Moment) -> Option<Misfit> {
         let ms = |until: Moment| {
             let left = until.since(now).as_millis();
             u64::try_from(left).unwrap_or(u64::MAX)
@@ -210,6 +219,9 @@ pub enum Misfit {
         /// Until it is tried again.
         wait_ms: u64,
     },
+    /// Its load digest says that it would refuse.
+    #[error("it says that it takes no request now")]
+    Full,
     /// Others have the card of the model.
     #[error("it declares no card, others do")]
     Cardless,

@@ -1,6 +1,6 @@
 //! Who sells, where, how fast, at what price, and how honestly.
 
-use ::market::{Address, Amount, Labels, Network, Payer, Rates, Timestamp, Upstream};
+use ::market::{Address, Amount, Labels, ModelTag, Network, Payer, Rates, Timestamp, Upstream};
 use routing::{Listing, Operator, Shelf};
 use world::Random;
 
@@ -187,6 +187,7 @@ fn provider(operators: &[(u64, usize)], liars: bool, random: &mut Random) -> Pro
 fn listing(n: usize, provider: &Provider) -> Listing {
     Listing {
         provider: Market::account(n),
+        model: ModelTag([0; 4]),
         operator: Operator(u64::try_from(provider.operator).unwrap_or(u64::MAX)),
         stake: provider.stake,
         rates: provider.rates,
