@@ -13,6 +13,7 @@ mod error;
 mod exchange;
 mod failover;
 mod guards;
+mod loads;
 mod look_alikes;
 mod paths;
 mod payer;

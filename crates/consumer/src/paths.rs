@@ -12,13 +12,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use market::{Address, B256, Domain, Network, NodeId, Provider, Timestamp};
+use market::{
+    Address, B256, Domain, LOAD_BYTES_MAX, LoadBook, Network, NodeId, Provider, Timestamp,
+};
 use seal::{EpochKey, Pacing, Token};
 use store::Store;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
 use transport::describe::{DescribeError, Described, Opened, fetch};
-use transport::message::{FromRelay, Hello, RelayRefusal};
+use transport::message::{FromRelay, Hello, MAX_LOADS, RelayRefusal};
 use transport::{Counters, Endpoints, Node, NodeAddr, OpenError, ReceiveError, SendError, Stream};
 
 use crate::catalog::Seller;
@@ -38,6 +40,12 @@ const MEASURED_MAX: usize = 16;
 
 /// Fetched or measured at a time.
 const AT_ONCE: usize = 16;
+
+/// Time for a guard to tell all load digests.
+const LOADS_WITHIN: Duration = Duration::from_secs(5);
+
+/// The longest message with some of them.
+const LOADS_FRAME_BYTES: usize = MAX_LOADS * (LOAD_BYTES_MAX + 2) + 16;
 
 /// The most that a relay's descriptions may come to.
 const TOLD_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -356,6 +364,22 @@ impl Paths {
         kept.drain(..extra);
     }
 
+    /// The load digests that a guard knows, as it tells them: of all providers,
+    /// so that nothing shows which of them matter. None: no guard tells any.
+    pub(crate) async fn loads(&self) -> Option<Vec<Bytes>> {
+        if self.network == Network::Direct {
+            return None;
+        }
+        for guard in self.usable() {
+            match timeout(LOADS_WITHIN, ask_loads(&guard)).await {
+                Ok(Ok(loads)) => return Some(loads),
+                Ok(Err(error)) => debug!(%error, "a guard tells no loads"),
+                Err(_) => debug!("a guard tells no loads in time"),
+            }
+        }
+        None
+    }
+
     /// What registered nodes say of themselves. `relays`: those that sell nothing.
     pub(crate) async fn describe(
         &self,
@@ -575,11 +599,7 @@ impl Paths {
         let record = Described::parse(&text)?
             .open(relay.address, domain, now)?
             .record;
-        if !record
-            .capabilities
-            .iter()
-            .any(|capability| capability == "relay")
-        {
+        if !record.is_relay() {
             return Err(TellError::NoRelay);
         }
         let addresses = record.addresses.iter();
@@ -633,7 +653,7 @@ enum TellError {
     Late,
     #[error("it spoke out of turn")]
     OutOfTurn,
-    #[error("it told more than {TOLD_BYTES_MAX} bytes")]
+    #[error("it told more than anybody needs")]
     TooMuch,
     #[error(transparent)]
     Describe(#[from] DescribeError),
@@ -677,6 +697,26 @@ async fn ask(guard: &Guard) -> Result<Option<(Told, B256)>, TellError> {
             Some(FromRelay::Unchanged) if known.is_some() => return Ok(None),
             Some(FromRelay::Refused(refusal)) => return Err(ReceiveError::Relay(refusal).into()),
             _ => return Err(TellError::OutOfTurn),
+        }
+    }
+}
+
+/// Asks a guard for all load digests.
+async fn ask_loads(guard: &Guard) -> Result<Vec<Bytes>, TellError> {
+    let mut stream = guard.node.open(&guard.addr).await?;
+    stream.send.send(&Hello::Loads).await?;
+    stream.send.finish().await?;
+    stream.receive.limit(LOADS_FRAME_BYTES);
+    let mut loads = Vec::new();
+    loop {
+        match stream.receive.receive::<FromRelay>().await? {
+            Some(FromRelay::Loads(part)) => loads.extend(part),
+            Some(FromRelay::Refused(refusal)) => return Err(ReceiveError::Relay(refusal).into()),
+            None => return Ok(loads),
+            Some(_) => return Err(TellError::OutOfTurn),
+        }
+        if loads.len() > LoadBook::PROVIDERS_MAX {
+            return Err(TellError::TooMuch);
         }
     }
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use market::{
-    Address, Amount, Asked, ChannelTerms, Demand, InputBound, Labels, Moment, Network, Offer,
+    Address, Amount, Asked, ChannelTerms, Demand, InputBound, Labels, Load, Moment, Network, Offer,
     Payer, Timestamp,
 };
 use openai::{BadRequest, ChatRequest};
@@ -279,6 +279,8 @@ impl Router {
                 let output = Wanted::TYPICAL_OUTPUT_TOKENS;
                 let price = offer.quote.rates.cost(input, output).ok()?;
                 let seen = state.knowledge.seen(&seller.address);
+                let listing = stand.shelf.at(place);
+                let load = listing.and_then(|listing| state.knowledge.load(listing, now));
                 let is_out = seen.is_some_and(|seen| {
                     seen.breaker().shut_until(now).is_some() || seen.busy_until(now).is_some()
                 });
@@ -286,6 +288,7 @@ impl Router {
                     seller: Arc::clone(seller),
                     offer: offer.clone(),
                     live: !is_out && seller.problem.is_none(),
+                    full: load.is_some_and(|load| load.wait_ms.is_none()),
                     ttft_ms: seen.and_then(routing::Seen::first_median_ms),
                     running: seen.map_or(0, routing::Seen::running),
                 };
@@ -369,6 +372,13 @@ impl Router {
     pub(crate) fn slow(&self, provider: Address, wait: Duration) {
         let now = self.now();
         self.state().knowledge.told(provider, wait, now);
+    }
+
+    /// It tells of its load; that counts for so long.
+    pub(crate) fn told_load(&self, provider: Address, loads: Vec<Load>, good: Duration) {
+        let now = self.now();
+        let knowledge = &mut self.state().knowledge;
+        knowledge.told_load(provider, loads, good, now);
     }
 
     /// It is busy for about so long.
@@ -480,6 +490,8 @@ pub(crate) struct Listed {
     pub(crate) seller: Arc<Seller>,
     pub(crate) offer: Offer,
     pub(crate) live: bool,
+    /// It says that it takes nothing now.
+    pub(crate) full: bool,
     pub(crate) ttft_ms: Option<u64>,
     pub(crate) running: u32,
 }

@@ -27,6 +27,7 @@ use crate::catalog::{self, Seller, Snapshot};
 use crate::error::{InferError, Shortage, StartError};
 use crate::exchange::{Attempt, Errand, begin};
 use crate::failover::{Conditions, Story};
+use crate::loads::{self, Used};
 use crate::paths::Paths;
 use crate::payer::{Payers, Pseudonyms};
 use crate::payment::{Channel, entry};
@@ -112,6 +113,7 @@ pub(crate) struct Inner {
     recent: Mutex<VecDeque<AnswerView>>,
     running: AtomicUsize,
     pub(crate) standby: Standby,
+    pub(crate) used: Used,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -163,11 +165,13 @@ impl Consumer {
             recent: Mutex::new(recent),
             running: AtomicUsize::new(0),
             standby: Standby::default(),
+            used: Used::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
         inner.tasks.spawn(Arc::clone(&inner).watch());
         inner.tasks.spawn(Arc::clone(&inner).keep());
+        inner.tasks.spawn(loads::hear_on(Arc::clone(&inner)));
         failpoint::hit("consumer.started");
         Ok(Self { inner })
     }
@@ -183,6 +187,7 @@ impl Consumer {
             return Err(InferError::Stopping);
         }
         let place = inner.place()?;
+        inner.used.now();
         let started = Instant::now();
         let routing = Router::wishes(&request, &conditions.preferences)?;
         inner.router.requested();
@@ -224,7 +229,8 @@ impl Consumer {
 
     /// Whom a request for this model would go to now, and why.
     pub fn explain(&self, model: &str, demand: &Demand) -> RouteView {
-        let snapshot = Arc::clone(&self.inner.snapshot.borrow());
+        self.inner.used.now();
+        let snapshot = self.inner.snapshot();
         let router = &self.inner.router;
         router.explain(&snapshot, model, demand, self.inner.now())
     }
@@ -499,14 +505,14 @@ impl Inner {
     }
 
     async fn refresh(&self) -> Result<(), LedgerError> {
-        let before = Arc::clone(&self.snapshot.borrow());
+        let before = self.snapshot();
         let registry = catalog::read(&*self.ledger).await;
         let (registry, read) = match registry {
             Ok(registry) => (Arc::new(registry), Ok(())),
             // While the chain does not answer, quotes go on.
             Err(error) => (Arc::clone(&before.registry), Err(error)),
         };
-        let domain = self.ledger.domain();
+        let domain = self.domain();
         let after = catalog::look(registry, &self.paths, &before, &domain, self.now()).await;
         self.snapshot.send_replace(Arc::new(after));
         read
@@ -603,7 +609,7 @@ impl Inner {
         wishes: &routing::Wishes,
         demand: &Demand,
     ) -> Result<Route, InferError> {
-        let snapshot = Arc::clone(&self.snapshot.borrow());
+        let snapshot = self.snapshot();
         let now = self.now();
         let mut route = self.router.route(&snapshot, request, wishes, demand, now);
         if let Some((model, choices)) = route.ambiguous.take() {
@@ -657,6 +663,15 @@ impl Inner {
     /// At what pace a request travels.
     pub(crate) fn pacing(&self, conditions: &Conditions) -> Pacing {
         conditions.pacing.unwrap_or(self.policy.pacing)
+    }
+
+    /// The market as last seen.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.borrow())
+    }
+
+    pub(crate) fn domain(&self) -> market::Domain {
+        self.ledger.domain()
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -724,7 +739,7 @@ impl Inner {
     }
 
     fn models(&self) -> Vec<ModelView> {
-        let snapshot = Arc::clone(&self.snapshot.borrow());
+        let snapshot = self.snapshot();
         let now = self.now();
         let mut views = Vec::new();
         for name in snapshot.names_on_offer() {
@@ -767,6 +782,7 @@ impl Inner {
             parameters: offer.parameters,
             upstream: offer.upstream,
             live: listed.live,
+            full: listed.full,
             ttft_ms: listed.ttft_ms,
             running: listed.running,
             problem: seller.problem.clone(),

@@ -65,6 +65,8 @@ pub struct OfferView {
     pub upstream: Option<String>,
     /// Whether its descriptor is fresh and it did not fail lately.
     pub live: bool,
+    /// Whether its load digest says that it takes no request now.
+    pub full: bool,
     /// Median time to the first token lately, if it was used.
     pub ttft_ms: Option<u64>,
     /// Requests that it is answering for us.

@@ -213,6 +213,7 @@ pub(crate) fn model(name: &str, live: bool) -> ModelView {
             parameters: vec![],
             upstream: None,
             live,
+            full: false,
             ttft_ms: None,
             running: 0,
             problem: (!live).then(|| "its descriptor is stale".into()),
