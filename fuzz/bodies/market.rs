@@ -1,17 +1,22 @@
 //! What is done with bytes that are anything: by the fuzzer, and by a test
 //! with what the fuzzer found worth keeping (`corpus/`).
 
-use market::{Address, Domain, NodeKey, Record, SignedRecord, Timestamp, WalletKey};
+use market::{
+    Address, Domain, Heard, LoadBook, LoadDigest, NodeKey, Record, SignedRecord, Timestamp,
+    WalletKey,
+};
 
 const NOW: Timestamp = Timestamp(1_790_000_000);
+
+const DOMAIN: Domain = Domain {
+    chain_id: 31337,
+    settlement: Address::repeat_byte(4),
+};
 
 /// Descriptors: as they come, and as a text that is well signed.
 pub(crate) fn descriptor(bytes: &[u8]) {
     let wallet = WalletKey::from_bytes(&[3; 32]).expect("a good key");
-    let domain = Domain {
-        chain_id: 31337,
-        settlement: Address::repeat_byte(4),
-    };
+    let domain = DOMAIN;
     if let Ok(record) = serde_json::from_slice::<SignedRecord>(bytes) {
         let _ = record.open(wallet.address(), &domain, NOW);
     }
@@ -24,5 +29,18 @@ pub(crate) fn descriptor(bytes: &[u8]) {
             let again = again.open(wallet.address(), &domain, NOW);
             assert_eq!(again.expect("it was good before"), opened);
         }
+    }
+}
+
+/// Load digests: as they come, and well signed.
+pub(crate) fn load(bytes: &[u8]) {
+    let node = NodeKey::from_bytes(&[5; 32]);
+    let heard = |bytes: &[u8], now| LoadBook::new(DOMAIN).hear(bytes, |_| Some(node.id()), now);
+    let _ = heard(bytes, NOW);
+    if let Ok(digest) = LoadDigest::read(bytes) {
+        let signed = digest.sign(&DOMAIN, &node);
+        assert_eq!(signed.len(), bytes.len());
+        assert_eq!(LoadDigest::read(&signed).as_ref(), Ok(&digest));
+        assert_eq!(heard(&signed, digest.issued_at), Ok(Heard::New));
     }
 }
