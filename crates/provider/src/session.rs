@@ -485,7 +485,8 @@ impl Replay {
 /// go on while the store writes.
 fn read_ahead(mut scan: Scan) -> impl Stream<Item = Result<Page, LoadError>> {
     let (read, pages) = mpsc::channel(PAGES_AHEAD);
-    tokio::spawn(async move {
+    let mut reading = JoinSet::new();
+    reading.spawn(async move {
         loop {
             let page = scan.next().await;
             let is_last = page.is_err();
@@ -495,9 +496,9 @@ fn read_ahead(mut scan: Scan) -> impl Stream<Item = Result<Page, LoadError>> {
             }
         }
     });
-    stream::unfold(pages, |mut pages| async move {
+    stream::unfold((pages, reading), |(mut pages, reading)| async move {
         let page = pages.recv().await?;
-        Some((page, pages))
+        Some((page, (pages, reading)))
     })
 }
 
