@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 use transport::message::{Hello, MAX_GOSSIP_BYTES};
-use transport::{Node, NodeAddr, ReceiveHalf};
+use transport::{Node, NodeAddr, ReceiveError, ReceiveHalf};
 
 use crate::mesh::{Effect, Mesh, Word};
 use crate::shell::{Inner, spawn};
@@ -62,8 +62,8 @@ pub(crate) enum Event {
     Word(NodeId, Word),
     /// A provider told its load.
     Told(Bytes),
-    /// A relay left without a word, or is not to be heard. `turn`: the stream to
-    /// it that is meant; none: all that there is.
+    /// A relay left, or is not to be heard. `turn`: the stream to it that is
+    /// meant; none: whatever there is.
     Lost { relay: NodeId, turn: Option<u64> },
 }
 
@@ -244,8 +244,10 @@ pub(crate) async fn listen(inner: &Inner, peer: NodeId, receive: ReceiveHalf) {
     let ended = cut.run_until_cancelled(read(inner, peer, receive)).await;
     cut.cancel();
     match ended {
-        None | Some(Ended::Well) => return,
-        Some(Ended::Broken) => {}
+        // Another stream of it took this one's place.
+        None => return,
+        // Who has us for a neighbour goes on saying something.
+        Some(Ended::Left) => {}
         Some(Ended::Foul) => {
             debug!(relay = %peer, "not heard for a while: it passes on what nobody may");
             gossip.shun(peer, Instant::now());
@@ -255,10 +257,9 @@ pub(crate) async fn listen(inner: &Inner, peer: NodeId, receive: ReceiveHalf) {
     let _ = gossip.events.send(Event::Lost { relay, turn }).await;
 }
 
-/// How a relay's word came to its end.
+/// Why a relay is listened to no longer.
 enum Ended {
-    Well,
-    Broken,
+    Left,
     Foul,
 }
 
@@ -268,10 +269,7 @@ async fn read(inner: &Inner, peer: NodeId, mut receive: ReceiveHalf) -> Ended {
         // As long as the connection: who is gone is noticed there.
         let frame: Bytes = match receive.receive().await {
             Ok(Some(frame)) => frame,
-            Ok(None) => return Ended::Well,
-            Err(transport::ReceiveError::Left | transport::ReceiveError::Lost { .. }) => {
-                return Ended::Broken;
-            }
+            Ok(None) | Err(ReceiveError::Left | ReceiveError::Lost { .. }) => return Ended::Left,
             Err(_) => return Ended::Foul,
         };
         let Ok(word) = Word::read(&frame) else {
@@ -290,7 +288,7 @@ async fn read(inner: &Inner, peer: NodeId, mut receive: ReceiveHalf) -> Ended {
         }
         let event = Event::Word(peer, word);
         if inner.gossip.events.send(event).await.is_err() {
-            return Ended::Well;
+            return Ended::Left;
         }
     }
 }
