@@ -117,3 +117,54 @@ async fn a_server_is_drained_and_killed_while_fifty_answers_come() {
     told(&town, "resume", &town.backend);
     assert_eq!(client.answered(MODEL, "3").await.text, "0 1 2 ");
 }
+
+/// Whether the provider stands last since it says that it takes nothing.
+async fn is_full(client: &Client, provider: &str) -> bool {
+    let route = client
+        .api("GET", &format!("/api/route?model={MODEL}"))
+        .await;
+    let ranked = route["choices"][0]["ranked"].as_array();
+    let mut ranked = ranked.into_iter().flatten();
+    let is_it = |seat: &&Value| {
+        let told = seat["provider"].as_str().unwrap();
+        told.eq_ignore_ascii_case(provider)
+    };
+    let seat = ranked.find(is_it);
+    seat.is_some_and(|seat| seat["standing"]["last-resort"]["reason"] == "full")
+}
+
+async fn waits_for(client: &Client, provider: &str, full: bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while is_full(client, provider).await != full {
+        assert!(tokio::time::Instant::now() < deadline, "never full: {full}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_hears_that_all_servers_are_drained_before_it_asks() {
+    let town = Town::start().await;
+    let other = Counting::start().await;
+    let drained = town.provider();
+    let _other = town.provider_of("other", &other, PRICE);
+    let _relays = ["one", "two"].map(|folder| town.relay(folder, &[]));
+    let consumer = town.oblivious_consumer();
+    let client = Client::of(&consumer);
+    client.answered(MODEL, "0").await;
+
+    let account = drained.said("provider");
+    told(&town, "drain", &town.backend);
+    waits_for(&client, &account, true).await;
+    for number in 1..=10 {
+        let response = client.ask(MODEL, &number.to_string()).await;
+        let route = response.headers()["x-lethe-route"].to_str().unwrap();
+        let route = format!("/api/routes/{route}");
+        assert!(Answer::read(response).await.done);
+        let asked = client.api("GET", &route).await["asked"].take();
+        assert_eq!(asked.as_array().unwrap().len(), 1, "{asked}");
+        let by = asked[0]["provider"].as_str().unwrap();
+        assert!(!by.eq_ignore_ascii_case(&account), "{asked}");
+    }
+    told(&town, "resume", &town.backend);
+    waits_for(&client, &account, false).await;
+}

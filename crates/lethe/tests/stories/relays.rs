@@ -2,7 +2,7 @@
 
 use futures_util::{StreamExt as _, stream};
 
-use crate::process::{Answer, Client, Running};
+use crate::process::{Answer, Client};
 use crate::town::{MODEL, Town};
 
 /// More than one relay takes of a consumer at once, less than both do.
@@ -10,28 +10,14 @@ const REQUESTS: usize = 36;
 const AT_ONCE: usize = 4;
 
 /// A relay that soon counts each peer's share.
-fn narrow(town: &Town, folder: &str) -> Running {
-    let rpc = town.rpc_url();
-    let args = [
-        "relay",
-        "--rpc-url",
-        &rpc,
-        "--endpoint",
-        "127.0.0.1:0",
-        "--streams-per-second",
-        "1",
-    ];
-    Running::start(&town.folder().join(folder), &args)
-}
+const NARROW: [&str; 2] = ["--streams-per-second", "1"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_busy_relay_refuses_goes_through_the_other_one() {
     let town = Town::start().await;
     let _provider = town.provider();
-    let _relays = [narrow(&town, "one"), narrow(&town, "two")];
-    let rpc = town.rpc_url();
-    let args = ["consume", "--rpc-url", &rpc, "--http", "127.0.0.1:0"];
-    let consumer = Running::start(&town.folder().join("consumer"), &args);
+    let _relays = ["one", "two"].map(|folder| town.relay(folder, &NARROW));
+    let consumer = town.oblivious_consumer();
     let client = Client::of(&consumer);
     client.answered(MODEL, "0").await;
 

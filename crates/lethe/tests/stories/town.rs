@@ -181,6 +181,21 @@ impl Town {
         args.map(str::to_owned).into()
     }
 
+    /// A relay with a folder of this name, with more flags.
+    pub(crate) fn relay(&self, folder: &str, flags: &[&str]) -> Running {
+        let rpc = self.rpc_url();
+        let usual = ["relay", "--rpc-url", &rpc, "--endpoint", "127.0.0.1:0"];
+        let args: Vec<_> = usual.iter().chain(flags).copied().collect();
+        Running::start(&self.folder.path().join(folder), &args)
+    }
+
+    /// A consumer that goes through relays.
+    pub(crate) fn oblivious_consumer(&self) -> Running {
+        let rpc = self.rpc_url();
+        let args = ["consume", "--rpc-url", &rpc, "--http", "127.0.0.1:0"];
+        Running::start(&self.folder.path().join("consumer"), &args)
+    }
+
     pub(crate) fn consumer(&self) -> Running {
         self.consumer_in("consumer")
     }
