@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -138,7 +139,9 @@ pub(super) async fn pull(
     let held = fs::metadata(&paths.part).map_or(0, |part| part.len());
     has_room(models, note.bytes.saturating_sub(held))?;
     let mut part = Part::open(&paths, &note, wanted.silent)?;
-    part.fill(hub, wanted).await?;
+    // What is pulled is what was looked at, also when a branch moves on meanwhile.
+    let revision = note.revision.as_deref().unwrap_or(wanted.revision);
+    part.fill(hub, wanted.reference, revision).await?;
     let found = part.digest();
     if found != note.sha256 {
         part.set_aside(&paths)?;
@@ -272,6 +275,9 @@ impl Part {
             Err(TryLockError::WouldBlock) => return Err(PullError::InUse { path }),
             Err(TryLockError::Error(source)) => return Err(at(source)),
         }
+        if !is_named(&file, &path).map_err(at)? {
+            return Err(PullError::InUse { path });
+        }
         let length = file.metadata().map_err(at)?.len();
         let known = Note::read(&paths.part_note);
         let is_same =
@@ -301,10 +307,15 @@ impl Part {
     }
 
     /// Brings what is missing, from try to try.
-    async fn fill(&mut self, hub: &Hub, wanted: &Wanted<'_>) -> Result<(), PullError> {
+    async fn fill(
+        &mut self,
+        hub: &Hub,
+        reference: &Reference,
+        revision: &str,
+    ) -> Result<(), PullError> {
         let (mut furthest, mut tries) = (self.held, 0);
         while self.held < self.bytes {
-            let Err(error) = self.once(hub, wanted).await else {
+            let Err(error) = self.once(hub, reference, revision).await else {
                 continue;
             };
             (furthest, tries) = match self.held > furthest {
@@ -327,9 +338,13 @@ impl Part {
     }
 
     /// One try.
-    async fn once(&mut self, hub: &Hub, wanted: &Wanted<'_>) -> Result<(), PullError> {
-        let opened = hub.open(wanted.reference, wanted.revision, self.held).await;
-        let mut response = opened?;
+    async fn once(
+        &mut self,
+        hub: &Hub,
+        reference: &Reference,
+        revision: &str,
+    ) -> Result<(), PullError> {
+        let mut response = hub.open(reference, revision, self.held).await?;
         let Some(first) = begins(&response, self.held, self.bytes) else {
             let status = response.status().as_u16();
             return Err(PullError::Confused {
@@ -390,6 +405,8 @@ impl Part {
         named.map_err(|source| self.unwritten(source))?;
         // What is known of a part is of no more use; the next look passes over it.
         let _ = fs::remove_file(&paths.part_note);
+        // So is one that was wrong before.
+        let _ = fs::remove_file(&paths.wrong);
         Ok(())
     }
 
@@ -409,6 +426,17 @@ impl Part {
     }
 }
 
+/// Whether an open file still has this name: who had it before may have
+/// finished it between our opening and our lock.
+fn is_named(file: &File, path: &Path) -> io::Result<bool> {
+    let own = file.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (own.dev(), own.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Sums up what is there, from the beginning. How much it is.
 fn read_through(
     mut file: impl Read,
@@ -425,5 +453,31 @@ fn read_through(
         sum.update(&buffer[..length]);
         held += u64::try_from(length).unwrap_or(u64::MAX);
         shown(held);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTE: Note = Note {
+        sha256: Digest([7; 32]),
+        bytes: 4,
+        revision: None,
+    };
+
+    #[test]
+    fn a_part_has_one_writer_and_a_file_that_was_finished_meanwhile_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let reference = Reference::parse("hf:a/b:m.gguf").unwrap();
+        let paths = Paths::of(folder.path(), &reference);
+        let first = Part::open(&paths, &NOTE, true).unwrap();
+        let second = Part::open(&paths, &NOTE, true);
+        assert!(matches!(second, Err(PullError::InUse { .. })));
+        assert!(is_named(&first.file, &paths.part).unwrap());
+        let late = File::open(&paths.part).unwrap();
+        first.name(&paths).unwrap();
+        assert!(!is_named(&late, &paths.part).unwrap());
+        assert!(is_named(&late, &paths.file).unwrap());
     }
 }

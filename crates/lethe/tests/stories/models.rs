@@ -63,6 +63,7 @@ struct Seen {
 #[derive(Debug, Clone)]
 struct Asked {
     method: Method,
+    path: String,
     range: Option<String>,
     token: Option<String>,
 }
@@ -122,6 +123,7 @@ async fn serve(State(seen): State<Arc<Seen>>, request: Request) -> Response {
     let (range, token) = (text(RANGE), text(AUTHORIZATION));
     seen.asked.lock().unwrap().push(Asked {
         method: request.method().clone(),
+        path: request.uri().path().to_owned(),
         range: range.clone(),
         token,
     });
@@ -241,6 +243,10 @@ async fn a_model_comes_from_where_it_lies_and_is_listed_and_removed() {
             .iter()
             .all(|asked| asked.token.as_deref() == Some("Bearer mine"))
     );
+    // What comes is what was looked at, whatever `main` is by now.
+    let paths: Vec<_> = asked.iter().map(|asked| asked.path.as_str()).collect();
+    let pinned = format!("/org/repo/resolve/{COMMIT}/tiny.gguf");
+    assert_eq!(paths, ["/org/repo/resolve/main/tiny.gguf", &pinned]);
     let asked = store.seen.asked.lock().unwrap().clone();
     assert_eq!(asked.len(), 1, "{asked:?}");
     assert!(asked.iter().all(|asked| asked.token.is_none()));
@@ -347,7 +353,7 @@ async fn a_wrong_checksum_is_refused_and_the_file_set_aside() {
     // What the user says goes before what the server says.
     let right = digest(&content());
     told(&pull(data, &server, &["--sha256", &right, "--json"]));
-    assert!(file(data, "").exists());
+    assert!(file(data, "").exists() && !file(data, ".wrong").exists());
     let output = pull(data, &server, &["--sha256", &"cd".repeat(32)]);
     refused(&output, &["wrong checksum", "--sha256"]);
     assert_eq!(
