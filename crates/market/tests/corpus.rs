@@ -5,12 +5,14 @@ mod bodies;
 
 fn each_of(target: &str, body: fn(&[u8])) {
     let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus");
-    let files = std::fs::read_dir(format!("{corpus}/{target}")).unwrap();
-    let files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    let files = std::fs::read_dir(format!("{corpus}/{target}")).expect("the corpus is there");
+    let files: Vec<_> = files
+        .map(|file| file.expect("the corpus is readable").path())
+        .collect();
     assert!(!files.is_empty());
     for file in files {
         eprintln!("{}", file.display());
-        body(&std::fs::read(file).unwrap());
+        body(&std::fs::read(file).expect("the corpus is readable"));
     }
 }
 

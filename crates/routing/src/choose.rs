@@ -703,10 +703,11 @@ mod tests {
             own.unwrap().terms
         };
         let silent = terms(&knowledge);
+        let first = asked().first(&shelf, &knowledge);
         // To be free without end is worth as much as to say nothing.
         telling(&mut knowledge, 0, u16::MAX, Some(0));
         assert_eq!(terms(&knowledge), silent);
-        assert!(asked().first(&shelf, &knowledge)[0] < 600);
+        assert_eq!(asked().first(&shelf, &knowledge), first);
         // A queue without end counts as one wait.
         telling(&mut knowledge, 0, 0, Some(u32::MAX - 1));
         let queued = terms(&knowledge);
