@@ -34,7 +34,7 @@ use crate::policies::{PolicyError, claiming, funding, mor};
 use crate::relaying::{RelayError, carry};
 use crate::route;
 use crate::selling::{SellError, Selling, Shop, engine_backend, sell};
-use crate::signals::stopped;
+use crate::signals::{Signals, stopped};
 use crate::signed_claims;
 use crate::summary;
 
@@ -98,11 +98,12 @@ pub(crate) async fn chain(args: cli::Chain) -> Result<(), RoleError> {
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let rpc_url = local::start(folder.path(), args.rpc, args.cheats, &tasks, &stop).await?;
     warn_if_open(args.rpc, Exposed::Chain);
+    let signals = Signals::listen();
     match args.json {
         true => output::json(&summary::chain_json(&rpc_url)),
         false => output::line(summary::chain(&rpc_url)),
     }
-    stopped(args.json, || 0).await;
+    stopped(signals, args.json, || 0).await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;
@@ -161,8 +162,9 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
         let keeper = signed_claims::Keeper::new(provider, place.network.clone(), path);
         tasks.spawn(keeper.keep(stop.clone()));
     }
+    let signals = Signals::listen();
     say_selling(&args, &selling);
-    stopped(sale.json, || selling.running()).await;
+    stopped(signals, sale.json, || selling.running()).await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;
@@ -336,6 +338,7 @@ pub(crate) async fn relay(args: cli::Relay) -> Result<(), RoleError> {
     let per_second = args.streams_per_second;
     let relaying = carry(&place, "relay", endpoint, args.listen, per_second).await?;
     let (address, endpoint) = (relaying.address, relaying.endpoint);
+    let signals = Signals::listen();
     match args.json {
         true => output::json(&json!({ "relay": address, "endpoint": endpoint.to_string() })),
         false => output::line(format!(
@@ -343,7 +346,7 @@ pub(crate) async fn relay(args: cli::Relay) -> Result<(), RoleError> {
             transport::door::DESCRIPTOR_PATH
         )),
     }
-    stopped(args.json, || relaying.running()).await;
+    stopped(signals, args.json, || relaying.running()).await;
     relaying.stop().await;
     Ok(())
 }
@@ -392,6 +395,7 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         rpc_url: place.rpc_url.clone(),
         dashboard_url: format!("http://{http}/"),
     };
+    let signals = Signals::listen();
     place.folder.announce(&running)?;
     match args.json {
         true => output::json(
@@ -403,7 +407,7 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
             key_path.display()
         )),
     }
-    stopped(args.json, || buying.running()).await;
+    stopped(signals, args.json, || buying.running()).await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;

@@ -5,15 +5,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::codes;
 use crate::output;
 
-/// What ends a node: Ctrl-C, or what `kill` and service managers send.
-struct Signals {
+/// What ends a node: Ctrl-C, or what `kill` and service managers send. Heard
+/// from when this is made: a node listens before it says that it is ready.
+pub(crate) struct Signals {
     interrupt: Option<Signal>,
     terminate: Option<Signal>,
 }
 
 impl Signals {
     /// One that cannot be listened to ends the process at once, as if nobody listened.
-    fn new() -> Self {
+    pub(crate) fn listen() -> Self {
         Self {
             interrupt: signal(SignalKind::interrupt()).ok(),
             terminate: signal(SignalKind::terminate()).ok(),
@@ -40,8 +41,7 @@ async fn next(signal: &mut Option<Signal>) {
 /// Resolves on Ctrl-C or SIGTERM and says what is waited for: so many answers,
 /// as `running` counts them. A second one ends the process at once, which
 /// costs the answers that run and nothing else: what is signed is in the journals.
-pub(crate) async fn stopped(silent: bool, running: impl FnOnce() -> usize) {
-    let mut signals = Signals::new();
+pub(crate) async fn stopped(mut signals: Signals, silent: bool, running: impl FnOnce() -> usize) {
     signals.next().await;
     if !silent {
         output::aside(words(running()));

@@ -33,7 +33,7 @@ use crate::folder::{Folder, FolderError};
 use crate::output;
 use crate::place::{Place, PlaceError};
 use crate::policies::{PolicyError, watching};
-use crate::signals::stopped;
+use crate::signals::{Signals, stopped};
 use crate::signed_claims::{self, ClaimsFileError};
 
 /// Channels read from the chain at a time.
@@ -85,6 +85,7 @@ pub(crate) async fn tower(args: cli::Tower) -> Result<(), TowerError> {
     };
     let held = signed_claims::read(&watch.file, &place.network)?.len();
     let account = watch.ledger.account();
+    let signals = Signals::listen();
     match args.json {
         true => output::json(&json!({ "tower": account, "claims": held })),
         false => output::line(format!(
@@ -93,7 +94,7 @@ pub(crate) async fn tower(args: cli::Tower) -> Result<(), TowerError> {
     }
     let watching = watch.run(Duration::from_secs(args.look_every));
     tokio::select! {
-        () = stopped(args.json, || 0) => {}
+        () = stopped(signals, args.json, || 0) => {}
         () = watching => {}
     }
     drop(watch);

@@ -32,7 +32,7 @@ use crate::policies::usual_funding;
 use crate::progress::Progress;
 use crate::relaying::{RelayError, Relaying, carry};
 use crate::selling::{SellError, Selling, Shop, engine_backend, sell};
-use crate::signals::stopped;
+use crate::signals::{Signals, stopped};
 use crate::summary;
 
 /// Between two claims of a demonstration's provider, so that one can watch it.
@@ -173,6 +173,7 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
     tasks.spawn(keys.keep(stop.clone()));
     tasks.spawn(gateway.serve(listener, stop.clone()));
     tasks.spawn(Arc::clone(&dashboard).watch());
+    let signals = Signals::listen();
     market.place.folder.announce(&running)?;
     let found = provider::detect().await;
     progress.done();
@@ -185,7 +186,7 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
         json: args.json,
     });
 
-    stopped(args.json, || market.running()).await;
+    stopped(signals, args.json, || market.running()).await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;
