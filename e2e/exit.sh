@@ -9,7 +9,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/check.sh"
 LETHE=$(realpath "$1")
 CAST=$(realpath "$2")
 DOCUMENT=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../docs/protocol/payment.md")
-readonly LETHE CAST DOCUMENT
+GGUF=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../crates/engine/model/demo.gguf")
+readonly LETHE CAST DOCUMENT GGUF
 readonly START_S=60 OVER_S=1100 MODEL=lethe-demo
 
 work=$(mktemp -d -t lethe-exit-XXXXXX)
@@ -74,7 +75,7 @@ market() {
   start chain chain --cheats --rpc 127.0.0.1:0
   ETH_RPC_URL=$(field rpc_url <"$work/chain.json")
   export ETH_RPC_URL
-  start provider provide --rpc-url "$ETH_RPC_URL" --model $MODEL --endpoint 127.0.0.1:0 --claim-every 86400 \
+  start provider provide --rpc-url "$ETH_RPC_URL" --model $MODEL --gguf "$GGUF" --endpoint 127.0.0.1:0 --claim-every 86400 \
     --tower-file "$work/claims.json"
   start consumer consume --direct --rpc-url "$ETH_RPC_URL" --http 127.0.0.1:0
 }
