@@ -4,8 +4,8 @@
 //! less than a named number begin in a second, all are taken. Beyond that only
 //! those who have something left of an allowance of their own: it is full for a
 //! peer that was not seen lately, and earns an equal share of the number. Who
-//! asks a lot is refused, who asks now and then is not, and streams that run
-//! are not touched.
+//! asks a lot is refused and waits until it has earned the next ones, who asks
+//! now and then is taken, and streams that run are not touched.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -21,6 +21,13 @@ const AT_ONCE: f64 = 32.0;
 
 /// Peers whose allowance is known. More than may be connected at a time.
 const PEERS: usize = 4096;
+
+/// A peer that is refused waits until it has earned so many: of what it sends
+/// then, most is taken, and little has to be refused.
+const EARNED: f64 = 4.0;
+
+/// The longest that it is made to wait for its next stream.
+const WAIT: Duration = Duration::from_secs(2);
 
 /// What began in this window, and what each peer has left.
 #[derive(Debug)]
@@ -52,26 +59,29 @@ impl Shares {
         }
     }
 
-    /// Whether this peer may begin a stream now. If so, it counts.
-    pub(crate) fn take(&mut self, peer: NodeId, now: Instant) -> bool {
+    /// Whether this peer may begin a stream now. If so, it counts; if not, for
+    /// how long the peer is to wait.
+    pub(crate) fn take(&mut self, peer: NodeId, now: Instant) -> Result<(), Duration> {
         if now.saturating_duration_since(self.since) >= WINDOW {
             self.since = now;
             self.begun = 0;
         }
-        let has_allowance = self.charge(peer, now);
-        let is_taken = has_allowance || self.begun < self.per_second;
-        self.begun += usize::from(is_taken);
-        is_taken
+        let charged = self.charge(peer, now);
+        if self.begun >= self.per_second {
+            charged?;
+        }
+        self.begun += 1;
+        Ok(())
     }
 
     /// Takes one of the peer's allowance, if there is one.
-    fn charge(&mut self, peer: NodeId, now: Instant) -> bool {
+    fn charge(&mut self, peer: NodeId, now: Instant) -> Result<(), Duration> {
         if self.left.len() >= PEERS && !self.left.contains_key(&peer) {
             if now.saturating_duration_since(self.forgot) >= WINDOW {
                 self.forget(now);
             }
             if self.left.len() >= PEERS {
-                return false;
+                return Err(WAIT);
             }
         }
         let share = self.share();
@@ -82,11 +92,12 @@ impl Shares {
         let earned = now.saturating_duration_since(left.at).as_secs_f64() * share;
         left.streams = (left.streams + earned).min(AT_ONCE);
         left.at = now;
-        let has_one = left.streams >= 1.0;
-        if has_one {
-            left.streams -= 1.0;
+        if left.streams < 1.0 {
+            let wait = Duration::try_from_secs_f64((EARNED - left.streams) / share);
+            return Err(wait.unwrap_or(WAIT).min(WAIT));
         }
-        has_one
+        left.streams -= 1.0;
+        Ok(())
     }
 
     /// What each peer earns in a second.
@@ -121,9 +132,13 @@ mod tests {
     fn all_are_taken_while_there_is_room() {
         let now = Instant::now();
         let mut shares = Shares::new(100, now);
-        assert!((0..100).all(|_| shares.take(peer(1), now)));
-        assert!(!shares.take(peer(1), now));
-        assert!(shares.take(peer(2), now), "another has an allowance");
+        assert!((0..100).all(|_| shares.take(peer(1), now).is_ok()));
+        assert!(shares.take(peer(1), now).is_err());
+        assert_eq!(
+            shares.take(peer(2), now),
+            Ok(()),
+            "another has an allowance"
+        );
     }
 
     #[test]
@@ -135,11 +150,13 @@ mod tests {
             for tenth in 0..10 {
                 let now = began + WINDOW * second + WINDOW / 10 * tenth;
                 for _ in 0..2 {
-                    taken += (0..100).filter(|key| shares.take(peer(*key), now)).count();
+                    taken += (0..100)
+                        .filter(|key| shares.take(peer(*key), now).is_ok())
+                        .count();
                 }
             }
             let now = began + WINDOW * second + WINDOW * 95 / 100;
-            assert!(shares.take(peer(1000), now), "in second {second}");
+            assert_eq!(shares.take(peer(1000), now), Ok(()), "in second {second}");
             // The allowances of the beginning are used up by then.
             if second >= 3 {
                 assert!((200..=400).contains(&taken), "{taken} in second {second}");
@@ -151,12 +168,23 @@ mod tests {
     fn an_allowance_comes_back() {
         let began = Instant::now();
         let mut shares = Shares::new(0, began);
-        assert_eq!((0..100).filter(|_| shares.take(peer(1), began)).count(), 32);
+        assert_eq!(
+            (0..100)
+                .filter(|_| shares.take(peer(1), began).is_ok())
+                .count(),
+            32
+        );
         let mut shares = Shares::new(10, began);
-        while shares.take(peer(1), began) {}
-        assert!(!shares.take(peer(1), began + WINDOW / 20));
-        let later = began + WINDOW / 10;
-        assert!(shares.take(peer(1), later) && !shares.take(peer(1), later));
+        while shares.take(peer(1), began).is_ok() {}
+        let soon = began + WINDOW / 20;
+        assert_eq!(shares.take(peer(1), soon), Err(WINDOW * 35 / 100));
+        let later = soon + WINDOW * 35 / 100;
+        let taken = (0..5).map(|_| shares.take(peer(1), later));
+        let wait = Err(WINDOW * 4 / 10);
+        assert_eq!(
+            taken.collect::<Vec<_>>(),
+            [Ok(()), Ok(()), Ok(()), Ok(()), wait]
+        );
     }
 
     #[test]
@@ -164,11 +192,11 @@ mod tests {
         let began = Instant::now();
         let mut shares = Shares::new(1000, began);
         for key in 0..20_000 {
-            shares.take(peer(key), began);
+            let _ = shares.take(peer(key), began);
         }
         assert_eq!(shares.left.len(), PEERS);
         // Those are forgotten who have all of theirs again.
-        assert!(shares.take(peer(99_999), began + WINDOW * 10));
+        assert_eq!(shares.take(peer(99_999), began + WINDOW * 10), Ok(()));
         assert_eq!(shares.left.len(), 1);
     }
 }

@@ -25,7 +25,7 @@ pub const CAPABILITY: &str = Record::RELAY;
 
 /// Streams that begin in a second before each peer has only its share, if
 /// nothing else is said.
-pub const STREAMS_PER_SECOND: usize = 2000;
+pub const STREAMS_PER_SECOND: usize = 1000;
 
 /// For how long its own record is good.
 const RECORD_GOOD_S: u64 = 600;
@@ -257,10 +257,11 @@ async fn accept(inner: Arc<Inner>, tasks: TaskTracker, stop: CancellationToken) 
         let Some(incoming) = inner.node.accept().await else {
             return;
         };
-        if !shares.take(incoming.peer, Instant::now()) {
-            turn_away(&inner, incoming);
+        if let Err(wait) = shares.take(incoming.peer, Instant::now()) {
+            turn_away(&inner, incoming, wait);
             continue;
         }
+        incoming.patience.grow();
         let inner = Arc::clone(&inner);
         spawn(&tasks, &stop, async move {
             serve(&inner, incoming, turn).await;

@@ -60,7 +60,9 @@ impl Drop for Place {
 
 /// Serves one stream.
 pub(crate) async fn serve(inner: &Inner, incoming: Incoming, _turn: OwnedSemaphorePermit) {
-    let Incoming { peer, mut stream } = incoming;
+    let Incoming {
+        peer, mut stream, ..
+    } = incoming;
     let hello = stream.receive.receive_within::<Hello>(HELLO_WITHIN).await;
     match hello {
         Ok(Some(Hello::Relay { to })) => relay(inner, peer, to, stream).await,
@@ -74,8 +76,10 @@ pub(crate) async fn serve(inner: &Inner, incoming: Incoming, _turn: OwnedSemapho
 }
 
 /// Refuses a stream before it says what it is for, at once or not at all: who
-/// does not take a word now is told by the stream's end.
-pub(crate) fn turn_away(inner: &Inner, incoming: Incoming) {
+/// does not take a word now is told by the stream's end. The peer's next one
+/// has to wait.
+pub(crate) fn turn_away(inner: &Inner, incoming: Incoming, wait: Duration) {
+    incoming.patience.lose(wait);
     // Kept until then: who is told to stop sending might not read why.
     let Stream {
         mut send,

@@ -96,6 +96,38 @@ pub struct Incoming {
     pub peer: NodeId,
     /// Its stream.
     pub stream: Stream,
+    /// With the peer, who may want to open more.
+    pub patience: Patience,
+}
+
+/// How much more of a peer is wanted. In memory nothing comes of it.
+#[derive(Debug, Clone)]
+pub struct Patience(Option<quic::Credit>);
+
+impl Patience {
+    pub(crate) fn quic(credit: quic::Credit) -> Self {
+        Self(Some(credit))
+    }
+
+    pub(crate) fn endless() -> Self {
+        Self(None)
+    }
+
+    /// The peer may have one more stream open at a time, up to
+    /// [`STREAMS_PER_CONNECTION`].
+    pub fn grow(&self) {
+        if let Some(credit) = &self.0 {
+            credit.raise();
+        }
+    }
+
+    /// The peer may open no stream beyond those that are open, and the next is
+    /// taken only after so long.
+    pub fn lose(&self, long: std::time::Duration) {
+        if let Some(credit) = &self.0 {
+            credit.hold(long);
+        }
+    }
 }
 
 /// What crossed a node's own UDP sockets: all of it, headers and repeats too.

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::queue::Queue;
 use crate::stream::{Broken, Stream};
-use crate::{ACCEPT_QUEUE, Incoming, OpenError, STREAM_WITHIN};
+use crate::{ACCEPT_QUEUE, Incoming, OpenError, Patience, STREAM_WITHIN};
 
 /// What a pipe holds before its writer waits; as a stream's window on QUIC.
 const PIPE_BYTES: usize = 256 * 1024;
@@ -112,6 +112,7 @@ impl Member {
         let incoming = Incoming {
             peer: self.id,
             stream: far,
+            patience: Patience::endless(),
         };
         match tokio::time::timeout(STREAM_WITHIN, peer.incoming.push(incoming)).await {
             Ok(Ok(())) => Ok(near),

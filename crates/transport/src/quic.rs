@@ -7,6 +7,7 @@
 //! tracker and ends with its token.
 
 mod accept;
+mod credit;
 mod peers;
 mod pipe;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::queue::Queue;
 use crate::{ACCEPT_QUEUE, BindError, Counters, Incoming, NodeAddr, OpenError, Stream};
+pub(crate) use credit::Credit;
 use peers::Peers;
 pub(crate) use pipe::{QuicReader, QuicWriter};
 
@@ -39,6 +41,9 @@ pub const ACCEPTED_CONNECTIONS: usize = 1024;
 
 /// Streams that a peer may have open on one connection.
 pub const STREAMS_PER_CONNECTION: u32 = 256;
+
+/// The same to begin with, where many are connected: it grows with use.
+const CROWDED_STREAMS: u32 = 32;
 
 /// How long a dial may take, the handshake included: room for two repeats.
 pub const DIAL_WITHIN: Duration = Duration::from_secs(4);
@@ -66,8 +71,8 @@ const DIALLED_WINDOW: u32 = STREAM_WINDOW * STREAMS_PER_CONNECTION;
 /// What all requests of one accepted connection may: strangers get less.
 const ACCEPTED_WINDOW: u32 = 8 * 1024 * 1024;
 
-/// The same, where many are connected: room for a small request on each stream.
-const CROWDED_WINDOW: u32 = 512 * 1024;
+/// The same, where many are connected.
+const CROWDED_WINDOW: u32 = 256 * 1024;
 
 /// Codes on the wire: why a connection or a half was given up.
 const CODE_DONE: VarInt = VarInt::from_u32(0);

@@ -45,7 +45,7 @@ impl Pair {
     async fn stream(&self) -> (Stream, Stream) {
         let mut near = self.near.open(&self.far.addr()).await.unwrap();
         near.send.send(&"first").await.unwrap();
-        let Incoming { peer, stream } = self.far.accept().await.unwrap();
+        let Incoming { peer, stream, .. } = self.far.accept().await.unwrap();
         assert_eq!(peer, self.near.id());
         let mut far = stream;
         let first: Option<String> = far.receive.receive().await.unwrap();

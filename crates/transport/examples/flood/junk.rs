@@ -72,6 +72,7 @@ pub(crate) async fn run(attack: Attack) -> Result<Value, Failure> {
     let sent = done.sent.load(Ordering::Relaxed);
     Ok(json!({
         "keys": nodes.len(),
+        "wanted_per_second": attack.per_second,
         "sent": sent,
         "not_taken": done.failed.load(Ordering::Relaxed),
         "sent_per_second": (f64::from(u32::try_from(sent)?) / seconds).round(),

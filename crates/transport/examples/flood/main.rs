@@ -3,7 +3,7 @@
 //! * `flood junk RELAY PROVIDER KEYS PER_SECOND SECONDS BYTES`: as many nodes,
 //!   each with a key of its own, open streams through the relay to the provider
 //!   and send noise of so many bytes in place of a sealed request (2048: its
-//!   smallest size);
+//!   smallest size), PER_SECOND of them or as many as the relay lets them begin;
 //! * `flood half-open RELAY PER_SECOND SECONDS`: first packets of handshakes,
 //!   from many ports, that never go on.
 //!

@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    ACCEPTED_CONNECTIONS, ALPN, CODE_DONE, CODE_UNUSED, CROWDED_WINDOW, DIAL_WITHIN,
-    KEEP_UNUSED_ACCEPTED, Link, STREAMS_PER_CONNECTION, transport_config,
+    ACCEPTED_CONNECTIONS, ALPN, CODE_DONE, CODE_UNUSED, CROWDED_STREAMS, CROWDED_WINDOW, Credit,
+    DIAL_WITHIN, KEEP_UNUSED_ACCEPTED, Link, STREAMS_PER_CONNECTION, transport_config,
 };
-use crate::Incoming;
 use crate::queue::Queue;
+use crate::{Incoming, Patience};
 
 /// Fewer free places than this are a crowd.
 const CROWDED: usize = ACCEPTED_CONNECTIONS / 4;
@@ -29,8 +29,9 @@ const UNPROVEN_PER_SECOND: f64 = 32.0;
 /// As many may come at once after a quiet time.
 const UNPROVEN_AT_ONCE: f64 = 64.0;
 
-/// Connections that get a wide window. Those beyond them get a narrow one: what
-/// all of them may have on the way stays under a gigabyte.
+/// Connections that get a wide window and all streams from the beginning. Those
+/// beyond them get a narrow one and fewer: what all of them may have on the way
+/// stays under a gigabyte.
 pub(super) const WIDE: usize = 64;
 
 /// How long a connection without streams keeps its place in a crowd.
@@ -67,7 +68,10 @@ pub(super) async fn run(
             continue;
         };
         let taken = ACCEPTED_CONNECTIONS - places.available_permits();
-        let config = (taken > WIDE).then(|| Arc::clone(&narrow));
+        let (config, streams) = match taken > WIDE {
+            true => (Some(Arc::clone(&narrow)), CROWDED_STREAMS),
+            false => (None, STREAMS_PER_CONNECTION),
+        };
         let incoming = Arc::clone(&incoming);
         let places = Arc::clone(&places);
         let stop = stop.clone();
@@ -78,7 +82,7 @@ pub(super) async fn run(
                 link = greet(dialled, config) => link,
             };
             if let Some(link) = link {
-                serve(link, &incoming, &places, &stop).await;
+                serve(link, streams, &incoming, &places, &stop).await;
             }
         });
     }
@@ -115,7 +119,7 @@ impl Allowance {
 fn narrow(endpoint: &iroh::Endpoint) -> ServerConfig {
     endpoint
         .create_server_config_builder(vec![ALPN.to_vec()])
-        .set_transport_config(transport_config(STREAMS_PER_CONNECTION, CROWDED_WINDOW))
+        .set_transport_config(transport_config(CROWDED_STREAMS, CROWDED_WINDOW))
         .build()
 }
 
@@ -144,6 +148,7 @@ async fn greet(
 
 async fn serve(
     link: Link,
+    streams: u32,
     incoming: &Queue<Incoming>,
     places: &Semaphore,
     stop: &CancellationToken,
@@ -152,7 +157,7 @@ async fn serve(
         () = stop.cancelled() => CODE_DONE,
         () = link.unused_for(KEEP_UNUSED_ACCEPTED) => CODE_UNUSED,
         () = crowded_out(&link, places, KEEP_UNUSED_CROWDED) => CODE_UNUSED,
-        () = pass_on(&link, incoming) => CODE_DONE,
+        () = pass_on(&link, streams, incoming) => CODE_DONE,
     };
     link.connection.close(code, b"");
 }
@@ -169,11 +174,20 @@ pub(super) async fn crowded_out(link: &Link, places: &Semaphore, keep: Duration)
 
 /// Moves streams to the queue until the connection or the queue ends. A full
 /// queue is felt by the peer, who has a limited number of streams.
-async fn pass_on(link: &Link, incoming: &Queue<Incoming>) {
+async fn pass_on(link: &Link, streams: u32, incoming: &Queue<Incoming>) {
     let peer = peer_id(&link.connection);
-    while let Ok((send, receive)) = link.connection.accept_bi().await {
-        let stream = link.stream(send, receive);
-        if incoming.push(Incoming { peer, stream }).await.is_err() {
+    let credit = Credit::new(link, streams);
+    loop {
+        credit.ready().await;
+        let Ok((send, receive)) = link.connection.accept_bi().await else {
+            return;
+        };
+        let opened = Incoming {
+            peer,
+            stream: link.stream(send, receive),
+            patience: Patience::quic(credit.clone()),
+        };
+        if incoming.push(opened).await.is_err() {
             return;
         }
     }

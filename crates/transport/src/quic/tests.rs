@@ -13,10 +13,10 @@ use tokio::time::{Instant, timeout};
 
 use super::accept::{WIDE, crowded_out};
 use super::{
-    ACCEPTED_CONNECTIONS, CROWDED_WINDOW, DIAL_WITHIN, Endpoint, IDLE_TIMEOUT,
+    ACCEPTED_CONNECTIONS, CROWDED_STREAMS, CROWDED_WINDOW, DIAL_WITHIN, Endpoint, IDLE_TIMEOUT,
     STREAMS_PER_CONNECTION,
 };
-use crate::{NodeAddr, OpenError, ReceiveError, STREAM_WITHIN, Stream};
+use crate::{NodeAddr, OpenError, Patience, ReceiveError, STREAM_WITHIN, Stream};
 
 fn key(seed: u8) -> NodeKey {
     NodeKey::from_bytes(&[seed; 32])
@@ -220,6 +220,79 @@ async fn streams_on_a_connection_are_limited() {
     tokio::select! {
         opened = near.open(&to) => drop(opened.expect("a place is free again")),
         () = accept_all => panic!("the node was closed"),
+    }
+}
+
+/// Streams that `near` can have open at `far` who takes and keeps them all, and
+/// does with each what `then` says.
+async fn room(near: &Endpoint, far: &Endpoint, then: fn(&Patience)) -> u32 {
+    let mut kept = Vec::new();
+    let (to, soon) = (address(far), Duration::from_millis(300));
+    while let Ok(Ok(mut here)) = timeout(soon, near.open(&to)).await {
+        here.send.send(&1u8).await.unwrap();
+        let incoming = far.accept().await.unwrap();
+        then(&incoming.patience);
+        kept.push((here, incoming));
+    }
+    u32::try_from(kept.len()).unwrap()
+}
+
+#[tokio::test]
+async fn in_a_crowd_a_peer_begins_with_fewer_streams_and_may_have_more_with_use() {
+    let far = node(1).await;
+    let mut crowd = Vec::new();
+    for seed in 3..3 + u8::try_from(WIDE).unwrap() {
+        let one = node(seed).await;
+        let carried = stream(&one, &far).await;
+        crowd.push((one, carried));
+    }
+    let (late, later) = (node(0xfe).await, node(0xff).await);
+    assert_eq!(room(&late, &far, |_| ()).await, CROWDED_STREAMS);
+    // The endpoint tells of more only when it is an eighth more.
+    let most = room(&later, &far, Patience::grow).await;
+    let all = STREAMS_PER_CONNECTION;
+    assert!((all * 7 / 8..=all).contains(&most), "{most}");
+}
+
+#[tokio::test]
+async fn who_is_made_to_wait_cannot_send_on() {
+    const WAIT: Duration = Duration::from_millis(600);
+    let (near, far) = (node(1).await, node(2).await);
+    let to = address(&far);
+    // What was allowed before is still there, and is taken one at a time.
+    let (mut first, incoming) = {
+        let mut here = near.open(&to).await.unwrap();
+        here.send.send(&1u8).await.unwrap();
+        (here, far.accept().await.unwrap())
+    };
+    let began = Instant::now();
+    incoming.patience.lose(WAIT);
+    let mut sent = Vec::new();
+    for _ in 1..STREAMS_PER_CONNECTION {
+        let mut here = near.open(&to).await.unwrap();
+        here.send.send(&2u8).await.unwrap();
+        sent.push(here);
+    }
+    assert!(timeout(WAIT / 4, near.open(&to)).await.is_err());
+    // One may have been asked for already when the wait began.
+    let mut taken = vec![far.accept().await.unwrap()];
+    taken.push(far.accept().await.unwrap());
+    assert!(began.elapsed() >= WAIT);
+
+    // What ends makes no room beyond what is open, until patience grows again.
+    taken.clear();
+    sent.drain(..2);
+    assert!(timeout(WAIT / 4, near.open(&to)).await.is_err());
+    first.send.send(&3u8).await.unwrap();
+    drop(sent);
+    let drained = async {
+        while let Some(late) = far.accept().await {
+            late.patience.grow();
+        }
+    };
+    tokio::select! {
+        opened = near.open(&to) => drop(opened.unwrap()),
+        () = drained => panic!("the node was closed"),
     }
 }
 
