@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use market::{
     Address, Amount, B256, ChannelConfig, ChannelState, ChannelTerms, Domain, Escrowed,
-    FundingStep, LedgerError, OverLimit, Payer, PurseEvent, Spending, Timestamp, U256,
+    FundingStep, LedgerError, OverLimit, Payer, PurseEvent, Spending, Timestamp, U256, read_json,
 };
 use serde::{Deserialize, Serialize};
 use store::{AppendError, Loaded, Store};
@@ -520,8 +520,9 @@ impl Replayed {
         };
         let (mut used_at, mut unread) = (None, None);
         // Nothing is kept of an event but what follows from it.
-        let events = loaded.lines().map_while(|line| {
-            match serde_json::from_slice::<PurseEvent>(line.payload) {
+        let events = loaded
+            .lines()
+            .map_while(|line| match read_json::<PurseEvent>(line.payload) {
                 Ok(event) => {
                     used_at = receipted_at(&event).or(used_at);
                     Some(event)
@@ -530,8 +531,7 @@ impl Replayed {
                     unread = Some(error);
                     None
                 }
-            }
-        });
+            });
         let replayed = Spending::replay(id, events);
         if let Some(error) = unread {
             return Err(odd(error.into()));
@@ -602,7 +602,7 @@ fn parsed<'a, T: serde::de::DeserializeOwned>(
     name: &str,
     lines: impl Iterator<Item = store::Line<'a>>,
 ) -> Result<Vec<T>, StartError> {
-    let parsed = lines.map(|line| serde_json::from_slice(line.payload));
+    let parsed = lines.map(|line| read_json(line.payload));
     let parsed: Result<_, serde_json::Error> = parsed.collect();
     parsed.map_err(|error| StartError::Entry {
         journal: name.to_owned(),

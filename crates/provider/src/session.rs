@@ -12,7 +12,7 @@ use futures_util::future::try_join_all;
 use futures_util::{Stream, StreamExt, stream};
 use market::{
     ChannelConfig, ChannelId, ChannelState, Domain, Durable, Earning, Ledger, LedgerError, Move,
-    Receipt, TillEvent, Timestamp,
+    Receipt, TillEvent, Timestamp, read_json,
 };
 use store::{Journal, Line, LoadError, Loaded, Page, Scan, Store};
 use tokio::sync::{Semaphore, mpsc};
@@ -407,7 +407,7 @@ pub(crate) fn replay<'a>(
     if head.kind != CHANNEL {
         return Err(headless());
     }
-    let Opened { config } = serde_json::from_slice(head.payload).map_err(odd)?;
+    let Opened { config } = read_json(head.payload).map_err(odd)?;
     let id = config.id(domain);
     if name.strip_prefix(PREFIX).map(str::parse) != Some(Ok(id)) {
         return Err(headless());
@@ -415,7 +415,7 @@ pub(crate) fn replay<'a>(
     let mut unread = None;
     // Nothing is kept of an event but what follows from it.
     let events = lines.map_while(|line| {
-        let event = serde_json::from_slice::<TillEvent>(line.payload);
+        let event = read_json::<TillEvent>(line.payload);
         event.map_err(|error| unread = Some(error)).ok()
     });
     let earning = Earning::replay(id, events);

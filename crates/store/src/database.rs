@@ -23,6 +23,10 @@ const APPLICATION_ID: u32 = 0x4c54_4845;
 /// No file that has anything in it is shorter: the smallest page of SQLite.
 const SHORTEST_BYTES: u64 = 512;
 
+/// Pages in the log before they are moved to the file, which takes two syncs
+/// and many small writes: 16 MB.
+const CHECKPOINT_PAGES: u32 = 4096;
+
 const SCHEMA: &str = "
     CREATE TABLE journals (
         id INTEGER PRIMARY KEY,
@@ -386,6 +390,7 @@ fn prepare(path: &Path) -> Result<Connection, Trouble> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     // Where the system's fsync does not reach the disk itself (macOS).
     connection.pragma_update(None, "fullfsync", true)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     if is_new {
         failpoint::hit("store.made.before");
