@@ -88,6 +88,10 @@ pub struct Record {
     pub node: NodeId,
     /// Where it listens (UDP, QUIC): `host:port`.
     pub addresses: Vec<String>,
+    /// The nodes of the relays at which it waits, and through which alone it is
+    /// reached; none: it is dialled at its addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relays: Vec<NodeId>,
     /// What it sells.
     pub offers: Vec<Offer>,
     /// Optional parts of the protocol that it speaks.
@@ -166,6 +170,12 @@ pub enum DescriptorError {
         /// Of which model.
         model: ModelId,
     },
+    /// It waits at more relays than one may.
+    #[error("record names {count} relays (allowed: {allowed})", allowed = Record::RELAYS_MAX)]
+    Relays {
+        /// How many.
+        count: usize,
+    },
     /// No longer, or not yet, good.
     #[error("record is good from {issued_at} to {expires_at}, it is {now} now", issued_at = .issued_at.0, expires_at = .expires_at.0, now = .now.0)]
     Stale {
@@ -186,6 +196,9 @@ impl Record {
     pub fn is_relay(&self) -> bool {
         self.capabilities.iter().any(|named| named == Self::RELAY)
     }
+
+    /// Relays at which one node waits.
+    pub const RELAYS_MAX: usize = 3;
 
     /// How far a provider's clock may be ahead of ours.
     const CLOCK_SKEW_S: u64 = 300;
@@ -256,6 +269,10 @@ impl SignedRecord {
         if got_s > Record::GOOD_S_MAX {
             return Err(DescriptorError::TooLong { got_s });
         }
+        let count = record.relays.len();
+        if count > Record::RELAYS_MAX {
+            return Err(DescriptorError::Relays { count });
+        }
         let odd = |offer: &&Offer| !Offer::are_parameters(&offer.parameters);
         if let Some(Offer { model, .. }) = record.offers.iter().find(odd) {
             return Err(DescriptorError::Parameters { model: *model });
@@ -315,6 +332,7 @@ mod tests {
             withdraw_delay_min_s: 900,
             node: node().id(),
             addresses: vec!["127.0.0.1:1".into()],
+            relays: vec![],
             offers: vec![],
             capabilities: vec![],
             issued_at: NOW,
@@ -410,6 +428,22 @@ mod tests {
         assert!(
             matches!(opened, Err(DescriptorError::Malformed(_))),
             "{opened:?}"
+        );
+    }
+
+    #[test]
+    fn who_waits_at_relays_names_a_few_of_them_and_others_none() {
+        let at = |relays| Record {
+            relays: vec![node().id(); relays],
+            ..record()
+        };
+        assert!(!record().sign(&wallet(), &node()).record.contains("relays"));
+        let most = at(Record::RELAYS_MAX);
+        assert_eq!(opened(&most, NOW).unwrap(), most);
+        let more = opened(&at(Record::RELAYS_MAX + 1), NOW);
+        assert!(
+            matches!(more, Err(DescriptorError::Relays { count: 4 })),
+            "{more:?}"
         );
     }
 

@@ -159,6 +159,7 @@ impl Descriptor {
             withdraw_delay_min_s: self.identity.withdraw_delay_min_s,
             node: self.identity.node,
             addresses: self.identity.addresses.clone(),
+            relays: vec![],
             expires_at: ends.min().unwrap_or(now),
             offers: listed
                 .iter()

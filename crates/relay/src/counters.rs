@@ -49,6 +49,8 @@ pub struct Counts {
     pub loads_refused: u64,
     /// Times that load digests were told.
     pub loads_told: u64,
+    /// Nodes that wait here now.
+    pub waiting: u64,
 }
 
 impl Counters {
@@ -109,6 +111,7 @@ impl Counters {
             loads_heard: read(&self.loads_heard),
             loads_refused: read(&self.loads_refused),
             loads_told: read(&self.loads_told),
+            waiting: 0,
         }
     }
 }

@@ -18,6 +18,8 @@ use transport::NodeAddr;
 use transport::describe::{DescribeError, Described, fetch};
 use transport::message::Description;
 
+use crate::waiting::Waiting;
+
 /// Descriptions fetched at a time.
 const FETCHES: usize = 64;
 
@@ -42,11 +44,27 @@ struct Known {
 
 /// What a node told, checked.
 #[derive(Debug, Clone)]
-struct Told {
+pub(crate) struct Told {
     text: Bytes,
     addr: NodeAddr,
     is_relay: bool,
+    /// It waits at relays, and is not to be dialled.
+    waits: bool,
     expires_at: Timestamp,
+}
+
+impl Told {
+    pub(crate) fn node(&self) -> NodeId {
+        self.addr.id
+    }
+
+    pub(crate) fn text(&self) -> &Bytes {
+        &self.text
+    }
+
+    pub(crate) fn is_good(&self, now: Timestamp) -> bool {
+        now < self.expires_at
+    }
 }
 
 /// All that is known at one moment.
@@ -54,12 +72,13 @@ struct Told {
 pub(crate) struct Directory {
     known: BTreeMap<Address, Known>,
     nodes: HashMap<NodeId, NodeAddr>,
+    waiting: BTreeSet<NodeId>,
     relays: BTreeSet<NodeId>,
     digest: B256,
 }
 
 impl Directory {
-    /// Where a registered node is.
+    /// Where a registered node is that can be dialled.
     pub(crate) fn find(&self, node: NodeId) -> Option<&NodeAddr> {
         self.nodes.get(&node)
     }
@@ -68,6 +87,16 @@ impl Directory {
     pub(crate) fn node_of(&self, account: Address) -> Option<NodeId> {
         let told = self.known.get(&account)?.told.as_ref()?;
         Some(told.addr.id)
+    }
+
+    /// Whether a registered node waits at relays, and cannot be dialled.
+    pub(crate) fn waits(&self, node: NodeId) -> bool {
+        self.waiting.contains(&node)
+    }
+
+    /// Whether an account was in the registry at the last look.
+    pub(crate) fn is_registered(&self, account: Address) -> bool {
+        self.known.contains_key(&account)
     }
 
     /// Whether a registered node says that it is a relay.
@@ -142,13 +171,17 @@ impl Directory {
                 Some(Err(Failed)) => known.failures = known.failures.saturating_add(1),
                 None => {}
             }
-            known.told = known.told.filter(|told| now < told.expires_at);
+            known.told = known.told.filter(|told| told.is_good(now));
             after.known.insert(account, known);
         }
         for (account, known) in &after.known {
             let Some(told) = &known.told else { continue };
             hash.update(account);
             hash.update(Sha256::digest(&told.text));
+            if told.waits {
+                after.waiting.insert(told.addr.id);
+                continue;
+            }
             after.nodes.insert(told.addr.id, told.addr.clone());
             if told.is_relay {
                 after.relays.insert(told.addr.id);
@@ -165,11 +198,20 @@ struct Failed;
 
 type Fetched = (Address, Result<Told, Failed>);
 
+/// Where descriptions are had.
+#[derive(Clone, Copy)]
+pub(crate) struct Sources<'a> {
+    /// From everybody's door.
+    pub(crate) http: &'a reqwest::Client,
+    /// Of those who wait here, as they brought them.
+    pub(crate) waiting: &'a Waiting,
+}
+
 /// Reads registry and descriptions anew, and tells twice what came of it:
 /// after those who answered last time, and after some of the others.
 pub(crate) async fn look(
     ledger: &dyn Ledger,
-    http: &reqwest::Client,
+    sources: Sources<'_>,
     directory: &watch::Sender<Arc<Directory>>,
     now: Timestamp,
 ) -> Result<(), LedgerError> {
@@ -179,14 +221,14 @@ pub(crate) async fn look(
     let lots = directory.borrow().lots(&registered);
     for lot in lots {
         let before = Arc::clone(&directory.borrow());
-        let found = fetch_all(http, &before, lot, domain, now).await;
+        let found = fetch_all(sources, &before, lot, domain, now).await;
         directory.send_replace(Arc::new(before.with(&registered, found, now)));
     }
     Ok(())
 }
 
 async fn fetch_all(
-    http: &reqwest::Client,
+    sources: Sources<'_>,
     before: &Directory,
     lot: Vec<Provider>,
     domain: Domain,
@@ -195,7 +237,7 @@ async fn fetch_all(
     let mut missing: BTreeSet<Address> = lot.iter().map(|provider| provider.address).collect();
     let mut found = Vec::with_capacity(lot.len());
     let fetches = stream::iter(lot)
-        .map(|provider| one(http, before, provider, domain, now))
+        .map(|provider| one(sources, before, provider, domain, now))
         .buffer_unordered(FETCHES);
     let mut fetches = pin!(fetches.take_until(sleep(LOOK_WITHIN)));
     while let Some((account, told)) = fetches.next().await {
@@ -207,20 +249,23 @@ async fn fetch_all(
 }
 
 async fn one(
-    http: &reqwest::Client,
+    sources: Sources<'_>,
     before: &Directory,
     provider: Provider,
     domain: Domain,
     now: Timestamp,
 ) -> Fetched {
     let account = provider.address;
-    let told = match fetch(http, &provider.endpoint).await {
+    if let Some(told) = sources.waiting.told(account, now) {
+        return (account, Ok(told));
+    }
+    let told = match fetch(sources.http, &provider.endpoint).await {
         Ok(text) => {
             let last = before
                 .known
                 .get(&account)
                 .and_then(|known| known.told.as_ref());
-            match last.filter(|last| last.text == text && now < last.expires_at) {
+            match last.filter(|last| last.text == text && last.is_good(now)) {
                 // Its signatures were checked before.
                 Some(last) => Ok(last.clone()),
                 None => checked(text.into(), account, &domain, now),
@@ -237,7 +282,8 @@ async fn one(
     )
 }
 
-fn checked(
+/// What an account says of its node, if it is believed.
+pub(crate) fn checked(
     text: Bytes,
     account: Address,
     domain: &Domain,
@@ -251,10 +297,12 @@ fn checked(
     };
     let expires_at = opened.record.expires_at;
     let is_relay = opened.record.is_relay();
+    let waits = !opened.record.relays.is_empty();
     Ok(Told {
         text,
         addr,
         is_relay,
+        waits,
         expires_at,
     })
 }
@@ -284,6 +332,7 @@ mod tests {
             text: number.to_string().into(),
             addr,
             is_relay: number == 1,
+            waits: number == 2,
             expires_at: Timestamp(until),
         }
     }
@@ -312,6 +361,17 @@ mod tests {
         let [first, failed] = directory.lots(&all);
         assert_eq!(first, [all[1].clone()]);
         assert!(failed[..12].contains(&all[0]), "{failed:?}");
+    }
+
+    #[test]
+    fn who_waits_at_relays_is_told_of_and_not_dialled() {
+        let all = [provider(2)];
+        let found = vec![(all[0].address, Ok(told(2, 2_000)))];
+        let directory = Directory::default().with(&all, found, NOW);
+        let node = told(2, 0).addr.id;
+        assert!(directory.waits(node) && directory.find(node).is_none());
+        assert_eq!(directory.node_of(all[0].address), Some(node));
+        assert_eq!(directory.parts(1, 1).len(), 1);
     }
 
     #[test]

@@ -84,16 +84,16 @@ struct Ear {
     cut: CancellationToken,
 }
 
-/// Bytes that are still heard.
+/// Bytes, or descriptions, that are still heard.
 #[derive(Debug, Clone, Copy)]
-struct Allowance {
+pub(crate) struct Allowance {
     per_second: u32,
     left: f64,
     since: Instant,
 }
 
 impl Allowance {
-    fn new(per_second: u32, now: Instant) -> Self {
+    pub(crate) fn new(per_second: u32, now: Instant) -> Self {
         Self {
             per_second,
             left: f64::from(per_second * AT_ONCE),
@@ -102,7 +102,7 @@ impl Allowance {
     }
 
     /// Whether so many more are within it. If so, they are taken from it.
-    fn take(&mut self, bytes: usize, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, bytes: usize, now: Instant) -> bool {
         let per_second = f64::from(self.per_second);
         let earned = now.saturating_duration_since(self.since).as_secs_f64() * per_second;
         self.left = (self.left + earned).min(per_second * f64::from(AT_ONCE));

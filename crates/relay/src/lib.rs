@@ -14,6 +14,7 @@ mod mesh;
 mod shares;
 mod shell;
 mod stream;
+mod waiting;
 
 pub use counters::Counts;
 pub use shell::{CAPABILITY, Clock, Config, Deps, Relay, STREAMS_PER_SECOND, StartError, Watch};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use market::{Ledger, LedgerError, NodeKey, Record, Timestamp, WalletKey};
+use market::{Domain, Ledger, LedgerError, NodeKey, Record, Timestamp, WalletKey};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
@@ -15,10 +15,11 @@ use transport::describe::{Described, http_client};
 use transport::{Node, door};
 
 use crate::counters::{Counters, Counts};
-use crate::directory::{self, Directory};
+use crate::directory::{self, Directory, Sources};
 use crate::gossip::{self, Gossip};
 use crate::shares::Shares;
 use crate::stream::{Peers, serve, turn_away};
+use crate::waiting::Waiting;
 
 /// What a relay's record names among its capabilities.
 pub const CAPABILITY: &str = Record::RELAY;
@@ -26,6 +27,9 @@ pub const CAPABILITY: &str = Record::RELAY;
 /// Streams that begin in a second before each peer has only its share, if
 /// nothing else is said.
 pub const STREAMS_PER_SECOND: usize = 1000;
+
+/// Nodes that cannot be dialled and may wait at a time.
+const WAITING: usize = 128;
 
 /// For how long its own record is good.
 const RECORD_GOOD_S: u64 = 600;
@@ -49,6 +53,8 @@ pub struct Config {
     pub streams_per_peer: usize,
     /// Streams that begin in a second before each peer has only its share.
     pub streams_per_second: usize,
+    /// Nodes that cannot be dialled and wait here at a time.
+    pub waiting: usize,
     /// Bytes each way in one stream.
     pub bytes_per_stream: u64,
     /// A stream on which nothing moves for so long is given up.
@@ -66,6 +72,7 @@ impl Config {
             streams: 4096,
             streams_per_peer: 256,
             streams_per_second: STREAMS_PER_SECOND,
+            waiting: WAITING,
             bytes_per_stream: 256 * 1024 * 1024,
             idle: Duration::from_secs(60),
             refresh,
@@ -125,6 +132,7 @@ pub(crate) struct Inner {
     pub(crate) directory: watch::Sender<Arc<Directory>>,
     served: watch::Sender<Bytes>,
     pub(crate) peers: Arc<Peers>,
+    pub(crate) waiting: Waiting,
     pub(crate) gossip: Gossip,
     pub(crate) counters: Counters,
 }
@@ -170,6 +178,7 @@ impl Relay {
             directory: watch::Sender::new(Arc::default()),
             served: watch::Sender::new(Bytes::new()),
             peers: Arc::default(),
+            waiting: Waiting::default(),
             gossip,
             counters: Counters::default(),
         });
@@ -186,7 +195,9 @@ impl Relay {
 
     fn begin(&self, listener: TcpListener, heard: mpsc::Receiver<gossip::Event>) {
         let inner = &self.inner;
-        self.spawn(door::serve(listener, inner.served.subscribe()));
+        let waiting = Arc::clone(inner);
+        let guests = Arc::new(move |account| waiting.waiting.text(account, waiting.now()));
+        self.spawn(door::serve_with(listener, inner.served.subscribe(), guests));
         self.spawn(Arc::clone(inner).sign_on());
         self.spawn(Arc::clone(inner).look_on());
         let (tasks, stop) = (self.tasks.clone(), self.stop.clone());
@@ -201,7 +212,7 @@ impl Relay {
 
     /// What it did so far.
     pub fn counts(&self) -> Counts {
-        self.inner.counters.counts()
+        self.inner.counts()
     }
 
     /// The same for somebody else to look at.
@@ -229,7 +240,7 @@ pub struct Watch(Arc<Inner>);
 impl Watch {
     /// What it did so far.
     pub fn counts(&self) -> Counts {
-        self.0.counters.counts()
+        self.0.counts()
     }
 }
 
@@ -291,13 +302,28 @@ impl Inner {
         }
     }
 
+    fn counts(&self) -> Counts {
+        Counts {
+            waiting: u64::try_from(self.waiting.count()).unwrap_or(u64::MAX),
+            ..self.counters.counts()
+        }
+    }
+
+    pub(crate) fn domain(&self) -> Domain {
+        self.ledger.domain()
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         (self.clock)()
     }
 
     async fn look(&self) -> Result<(), LedgerError> {
         let now = self.now();
-        directory::look(&*self.ledger, &self.http, &self.directory, now).await
+        let sources = Sources {
+            http: &self.http,
+            waiting: &self.waiting,
+        };
+        directory::look(&*self.ledger, sources, &self.directory, now).await
     }
 
     async fn sign_on(self: Arc<Self>) {
@@ -326,6 +352,7 @@ impl Inner {
             withdraw_delay_min_s: market::WITHDRAW_DELAY_MIN_S,
             node: self.node.id(),
             addresses,
+            relays: vec![],
             offers: vec![],
             capabilities: vec![CAPABILITY.to_owned()],
             issued_at: now,

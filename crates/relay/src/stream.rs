@@ -11,8 +11,8 @@ use tokio::time::timeout;
 use transport::message::{Description, FromRelay, Hello, MAX_DESCRIBED, MAX_LOADS, RelayRefusal};
 use transport::{Carried, CarryLimits, Incoming, SendError, SendHalf, Stream, carry};
 
-use crate::gossip;
 use crate::shell::Inner;
+use crate::{gossip, waiting};
 
 /// Time to say what a stream is for.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
@@ -28,13 +28,13 @@ const PART_BYTES: usize = 1024 * 1024;
 pub(crate) struct Peers(Mutex<HashMap<NodeId, usize>>);
 
 /// One of a peer's streams; given back when dropped.
-struct Place {
+pub(crate) struct Place {
     peers: Arc<Peers>,
     peer: NodeId,
 }
 
 impl Peers {
-    fn place(self: &Arc<Self>, peer: NodeId, limit: usize) -> Option<Place> {
+    pub(crate) fn place(self: &Arc<Self>, peer: NodeId, limit: usize) -> Option<Place> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(peer).or_default();
         if *count >= limit {
@@ -59,9 +59,12 @@ impl Drop for Place {
 }
 
 /// Serves one stream.
-pub(crate) async fn serve(inner: &Inner, incoming: Incoming, _turn: OwnedSemaphorePermit) {
+pub(crate) async fn serve(inner: &Inner, incoming: Incoming, turn: OwnedSemaphorePermit) {
     let Incoming {
-        peer, mut stream, ..
+        peer,
+        mut stream,
+        back,
+        patience: _,
     } = incoming;
     let hello = stream.receive.receive_within::<Hello>(HELLO_WITHIN).await;
     match hello {
@@ -70,6 +73,7 @@ pub(crate) async fn serve(inner: &Inner, incoming: Incoming, _turn: OwnedSemapho
         Ok(Some(Hello::Load { digest })) => gossip::told(inner, peer, digest).await,
         Ok(Some(Hello::Loads)) => loads(inner, stream.send).await,
         Ok(Some(Hello::Gossip)) => gossip::listen(inner, peer, stream.receive).await,
+        Ok(Some(Hello::Wait)) => waiting::host(inner, peer, stream, back, turn).await,
         // Nothing is sealed to a relay.
         Ok(Some(Hello::Sealed { .. }) | None) | Err(_) => inner.counters.malformed(),
     }
@@ -95,11 +99,9 @@ async fn relay(inner: &Inner, peer: NodeId, to: NodeId, mut near: Stream) {
     let Some(_place) = inner.peers.place(peer, limits.streams_per_peer) else {
         return refuse(inner, near.send, RelayRefusal::Busy).await;
     };
-    let Some(addr) = inner.directory.borrow().find(to).cloned() else {
-        return refuse(inner, near.send, RelayRefusal::Unknown).await;
-    };
-    let Ok(far) = inner.node.open(&addr).await else {
-        return refuse(inner, near.send, RelayRefusal::Unreachable).await;
+    let (far, _place_there) = match way(inner, to).await {
+        Ok(way) => way,
+        Err(refusal) => return refuse(inner, near.send, refusal).await,
     };
     if near.send.send(&FromRelay::Carrying).await.is_err() {
         return;
@@ -116,6 +118,25 @@ async fn relay(inner: &Inner, peer: NodeId, to: NodeId, mut near: Stream) {
     running.carried = carry(near, far, limits).await;
 }
 
+/// A stream to a registered node: on the connection of one that waits here, with
+/// its place there; else dialled.
+async fn way(inner: &Inner, to: NodeId) -> Result<(Stream, Option<Place>), RelayRefusal> {
+    if let Some(opened) = inner.waiting.open(to).await {
+        return opened.map(|(stream, place)| (stream, Some(place)));
+    }
+    let addr = {
+        let directory = inner.directory.borrow();
+        let refusal = match directory.waits(to) {
+            true => RelayRefusal::Unreachable,
+            false => RelayRefusal::Unknown,
+        };
+        directory.find(to).cloned().ok_or(refusal)?
+    };
+    let dialled = inner.node.open(&addr).await;
+    let stream = dialled.map_err(|_| RelayRefusal::Unreachable)?;
+    Ok((stream, None))
+}
+
 /// Counts a stream as running until it is dropped, however it ends.
 struct Running<'a> {
     inner: &'a Inner,
@@ -128,7 +149,8 @@ impl Drop for Running<'_> {
     }
 }
 
-async fn refuse(inner: &Inner, mut send: SendHalf, refusal: RelayRefusal) {
+/// Says why not.
+pub(crate) async fn refuse(inner: &Inner, mut send: SendHalf, refusal: RelayRefusal) {
     inner.counters.refused(refusal);
     let refused = FromRelay::Refused(refusal);
     let _ = timeout(SAY_WITHIN, last(&mut send, &refused)).await;

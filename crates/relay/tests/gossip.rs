@@ -128,6 +128,7 @@ impl Town {
             withdraw_delay_min_s: WITHDRAW_DELAY_MIN_S,
             node: key.id(),
             addresses: addresses.iter().map(ToString::to_string).collect(),
+            relays: vec![],
             offers: vec![],
             capabilities: is_relay
                 .then(|| Record::RELAY.to_owned())

@@ -3,10 +3,16 @@
 //! The endpoint in the registry answers `GET /.well-known/lethe` with one JSON
 //! text: the record that its wallet signed, and, if it takes requests, the
 //! epoch record that its node key signed. The same text is what relays pass on.
+//! Who cannot be asked itself has the relays' doors at which it waits in the
+//! registry ([`Endpoint`]); these answer with its text at a path of its own.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use market::{Domain, NodeId, Record, SignedRecord, Timestamp};
+use futures_util::future::select_ok;
+use market::{Address, Domain, NodeId, Record, SignedRecord, Timestamp};
 use seal::{EpochKey, SignedEpoch};
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +20,10 @@ use crate::door::DESCRIPTOR_PATH;
 use crate::message::MAX_DESCRIPTION_BYTES;
 
 /// Time for one node to answer for its description.
-const WITHIN: std::time::Duration = std::time::Duration::from_secs(3);
+const WITHIN: Duration = Duration::from_secs(3);
+
+/// A relay is asked for the text of one that waits so long after the one before it.
+const APART: Duration = Duration::from_millis(500);
 
 /// A node's description as it is served.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,11 +49,8 @@ pub struct Opened {
 #[derive(Debug, thiserror::Error)]
 pub enum DescribeError {
     /// Not an address.
-    #[error("its endpoint {endpoint:?} is not host:port")]
-    Endpoint {
-        /// What the registry says.
-        endpoint: String,
-    },
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
     /// Nobody there.
     #[error("its endpoint does not answer")]
     Fetch(#[source] reqwest::Error),
@@ -63,6 +69,81 @@ pub enum DescribeError {
     /// Forged, stale, or of another chain.
     #[error("its description is not believed")]
     Disbelieved(#[source] market::DescriptorError),
+}
+
+/// Where a node's description is, as the registry has it: `host:port`, or
+/// `host:port[,host:port…]/ACCOUNT` of one that waits at relays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `host:port` each: its own, or those of relays.
+    hosts: Vec<String>,
+    /// Whose, where the doors are relays'.
+    guest: Option<Address>,
+}
+
+/// A text that is no endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "endpoint {endpoint:?} is not host:port, nor up to {allowed} of them with commas between and /ACCOUNT behind",
+    allowed = Record::RELAYS_MAX
+)]
+pub struct EndpointError {
+    /// What it says.
+    pub endpoint: String,
+}
+
+impl Endpoint {
+    /// Of one that waits at the relays whose doors these are.
+    pub fn at_relays(hosts: Vec<String>, guest: Address) -> Self {
+        Self {
+            hosts,
+            guest: Some(guest),
+        }
+    }
+
+    /// Whether the doors are relays'.
+    pub fn is_at_relays(&self) -> bool {
+        self.guest.is_some()
+    }
+
+    fn urls(&self) -> impl Iterator<Item = String> {
+        let guest = self.guest.map(|guest| format!("/{guest:#x}"));
+        let guest = guest.unwrap_or_default();
+        self.hosts
+            .iter()
+            .map(move |host| format!("http://{host}{DESCRIPTOR_PATH}{guest}"))
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        let error = || EndpointError {
+            endpoint: text.to_owned(),
+        };
+        let is_plain =
+            |host: &str| !host.contains(['/', '@', '?', '#', ' ', ',']) && host.contains(':');
+        let (hosts, guest) = match text.split_once('/') {
+            None => (vec![text.to_owned()], None),
+            Some((hosts, guest)) => {
+                let guest = guest.parse().map_err(|_| error())?;
+                (hosts.split(',').map(str::to_owned).collect(), Some(guest))
+            }
+        };
+        let good = hosts.len() <= Record::RELAYS_MAX && hosts.iter().all(|host| is_plain(host));
+        good.then_some(Self { hosts, guest }).ok_or_else(error)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.hosts.join(","))?;
+        match self.guest {
+            Some(guest) => write!(f, "/{guest:#x}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Described {
@@ -97,15 +178,23 @@ impl Described {
     }
 }
 
-/// Fetches the text that the node at `endpoint` serves.
+/// Fetches the text that the node at `endpoint` serves, or that relays serve
+/// for it: the first that has it.
 pub async fn fetch(http: &reqwest::Client, endpoint: &str) -> Result<Vec<u8>, DescribeError> {
-    let plain = !endpoint.contains(['/', '@', '?', '#', ' ']) && endpoint.contains(':');
-    if !plain {
-        return Err(DescribeError::Endpoint {
-            endpoint: endpoint.to_owned(),
-        });
-    }
-    let url = format!("http://{endpoint}{DESCRIPTOR_PATH}");
+    let endpoint: Endpoint = endpoint.parse()?;
+    let tries = endpoint.urls().zip(0..).map(|(url, before)| {
+        Box::pin(async move {
+            if before > 0 {
+                tokio::time::sleep(APART * before).await;
+            }
+            fetch_at(http, url).await
+        })
+    });
+    let (text, _) = select_ok(tries).await?;
+    Ok(text)
+}
+
+async fn fetch_at(http: &reqwest::Client, url: String) -> Result<Vec<u8>, DescribeError> {
     let response = http.get(url).timeout(WITHIN).send().await;
     let mut response = response.map_err(|error| DescribeError::Fetch(error.without_url()))?;
     if !response.status().is_success() {
@@ -134,4 +223,42 @@ pub fn http_client() -> Result<reqwest::Client, reqwest::Error> {
         .redirect(reqwest::redirect::Policy::none())
         .tcp_nodelay(true)
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_one_door_or_those_of_a_few_relays() {
+        let guest = "0x00000000000000000000000000000000000000aB";
+        let doors = |text: &str| {
+            let endpoint: Endpoint = text.parse().unwrap();
+            assert_eq!(endpoint.to_string(), text.to_lowercase());
+            endpoint.urls().collect::<Vec<_>>()
+        };
+        assert_eq!(doors("[::1]:3333"), ["http://[::1]:3333/.well-known/lethe"]);
+        let path = format!("/.well-known/lethe/{}", guest.to_lowercase());
+        assert_eq!(
+            doors(&format!("a:1,b.example:2/{guest}")),
+            [
+                format!("http://a:1{path}"),
+                format!("http://b.example:2{path}")
+            ]
+        );
+        for bad in [
+            "a",
+            "a:1,b:2",
+            "a:1/",
+            "a:1/b",
+            "me@a:1",
+            &format!("/{guest}"),
+            &format!("a:1,/{guest}"),
+            &format!("a:1/{guest}/"),
+            &format!("a:1/{guest}?x"),
+            &format!("a:1,b:1,c:1,d:1/{guest}"),
+        ] {
+            assert!(bad.parse::<Endpoint>().is_err(), "{bad}");
+        }
+    }
 }

@@ -5,7 +5,7 @@
 //! method; what begins otherwise is not spoken here and is closed.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use market::Address;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -41,8 +42,24 @@ const HEAD_BYTES_MAX: usize = 8 * 1024;
 /// After an error of the listener itself, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What is served for others, who cannot be asked themselves.
+pub type Guests = Arc<dyn Fn(Address) -> Option<Bytes> + Send + Sync>;
+
+/// What is behind a door.
+#[derive(Clone)]
+struct Behind {
+    descriptor: watch::Receiver<Bytes>,
+    guests: Guests,
+}
+
 /// Serves what `descriptor` holds, always the latest, until it is dropped.
 pub async fn serve(listener: TcpListener, descriptor: watch::Receiver<Bytes>) {
+    serve_with(listener, descriptor, Arc::new(|_| None)).await;
+}
+
+/// The same, and below it, at `/ACCOUNT`, what there is of guests.
+pub async fn serve_with(listener: TcpListener, descriptor: watch::Receiver<Bytes>, guests: Guests) {
+    let behind = Behind { descriptor, guests };
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -58,10 +75,10 @@ pub async fn serve(listener: TcpListener, descriptor: watch::Receiver<Bytes>) {
                 continue;
             }
         };
-        let descriptor = descriptor.clone();
+        let behind = behind.clone();
         connections.spawn(async move {
             let _place = place;
-            if timeout(CONNECTION_TIMEOUT, connection(stream, descriptor))
+            if timeout(CONNECTION_TIMEOUT, connection(stream, behind))
                 .await
                 .is_err()
             {
@@ -71,7 +88,7 @@ pub async fn serve(listener: TcpListener, descriptor: watch::Receiver<Bytes>) {
     }
 }
 
-async fn connection(stream: TcpStream, descriptor: watch::Receiver<Bytes>) {
+async fn connection(stream: TcpStream, behind: Behind) {
     if stream.set_nodelay(true).is_err() {
         return;
     }
@@ -80,7 +97,7 @@ async fn connection(stream: TcpStream, descriptor: watch::Receiver<Bytes>) {
         Ok(Ok(1)) if first[0].is_ascii_uppercase() => {}
         _ => return,
     }
-    let service = service_fn(|request| answer(request, descriptor.borrow().clone()));
+    let service = service_fn(|request| ready(Ok::<_, Infallible>(answer(&request, &behind))));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -92,16 +109,24 @@ async fn connection(stream: TcpStream, descriptor: watch::Receiver<Bytes>) {
     }
 }
 
+impl Behind {
+    /// What is served at a path.
+    fn find(&self, path: &str) -> Option<Bytes> {
+        match path.strip_prefix(DESCRIPTOR_PATH)? {
+            "" => Some(self.descriptor.borrow().clone()),
+            below => (self.guests)(below.strip_prefix('/')?.parse().ok()?),
+        }
+    }
+}
+
 /// Bodies are never read: a connection with one is closed after the answer.
-fn answer(
-    request: Request<Incoming>,
-    descriptor: Bytes,
-) -> impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> {
+fn answer(request: &Request<Incoming>, behind: &Behind) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
-    let known = request.uri().path() == DESCRIPTOR_PATH;
-    if !known {
+    let Some(text) = behind.find(request.uri().path()) else {
         *response.status_mut() = StatusCode::NOT_FOUND;
-    } else if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return response;
+    };
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
         *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
         let allow = HeaderValue::from_static("GET, HEAD");
         response.headers_mut().insert(ALLOW, allow);
@@ -109,9 +134,9 @@ fn answer(
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        *response.body_mut() = Full::new(descriptor);
+        *response.body_mut() = Full::new(text);
     }
-    std::future::ready(Ok(response))
+    response
 }
 
 #[cfg(test)]
@@ -120,11 +145,14 @@ mod tests {
 
     use super::*;
 
+    const GUEST: Address = Address::repeat_byte(7);
+
     /// What the door answers to these bytes until it closes.
     async fn said_to(bytes: &[u8]) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (_sender, descriptor) = watch::channel(Bytes::from_static(b"{\"record\":1}"));
+        let guests: Guests = Arc::new(|account| (account == GUEST).then(|| "a guest's".into()));
         let asking = async {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(bytes).await.unwrap();
@@ -135,7 +163,7 @@ mod tests {
         };
         tokio::select! {
             answer = asking => answer,
-            () = serve(listener, descriptor) => unreachable!(),
+            () = serve_with(listener, descriptor, guests) => unreachable!(),
         }
     }
 
@@ -150,6 +178,10 @@ mod tests {
         let answer = said_to(format!("GET /.well-known/lethe {end}").as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         assert!(answer.ends_with("{\"record\":1}"), "{answer}");
+        let of = |account: Address| format!("GET /.well-known/lethe/{account:#x} {end}");
+        let answer = said_to(of(GUEST).as_bytes()).await;
+        assert!(answer.ends_with("a guest's"), "{answer}");
+        assert_eq!(status_of(&of(Address::ZERO)).await, "404");
         assert_eq!(status_of(&format!("GET /metrics {end}")).await, "404");
         assert_eq!(
             status_of(&format!("POST /.well-known/lethe {end}")).await,

@@ -38,7 +38,7 @@ pub use carry::{Carried, CarryLimits, carry};
 pub use memory::MemoryNetwork;
 pub use paced::{ANSWER_CELLS, ASK_CELLS, TICK};
 pub use quic::{
-    ACCEPTED_CONNECTIONS, DIAL_WITHIN, DIALLED_CONNECTIONS, IDLE_TIMEOUT, KEEP_ALIVE,
+    ACCEPTED_CONNECTIONS, DIAL_WITHIN, DIALLED_CONNECTIONS, IDLE_TIMEOUT, KEEP_ALIVE, STREAMS_BACK,
     STREAMS_PER_CONNECTION,
 };
 pub use stream::{ReceiveError, ReceiveHalf, SendError, SendHalf, Stream, messages_in};
@@ -96,8 +96,40 @@ pub struct Incoming {
     pub peer: NodeId,
     /// Its stream.
     pub stream: Stream,
+    /// To the peer, on the connection on which it came.
+    pub back: WayBack,
     /// With the peer, who may want to open more.
     pub patience: Patience,
+}
+
+/// A way to a peer that cannot be dialled: on a connection that it dialled,
+/// where it lets us in ([`Node::open_and_let_in`]).
+#[derive(Debug, Clone)]
+pub struct WayBack(Back);
+
+#[derive(Debug, Clone)]
+enum Back {
+    Quic(quic::Link),
+    Memory(memory::Back),
+}
+
+impl WayBack {
+    /// Opens a stream. The peer learns of it with the first message.
+    pub async fn open(&self) -> Result<Stream, OpenError> {
+        match &self.0 {
+            Back::Quic(link) => link.open_back().await,
+            Back::Memory(back) => back.open().await,
+        }
+    }
+
+    /// Takes in as much at a time as [`STREAMS_BACK`] streams may have on the
+    /// way: one reader who stalls does not hold up the others.
+    pub fn widen(&self) {
+        match &self.0 {
+            Back::Quic(link) => link.widen(),
+            Back::Memory(_) => {}
+        }
+    }
 }
 
 /// How much more of a peer is wanted. In memory nothing comes of it.
@@ -260,6 +292,19 @@ impl Node {
         }
         match &*self.0 {
             Form::Quic(endpoint) => endpoint.open(to).await,
+            Form::Memory(member) => member.open(to.id).await,
+        }
+    }
+
+    /// The same; from then on, as long as that connection lasts, the peer may
+    /// open up to [`STREAMS_BACK`] streams at a time on it, and they come to
+    /// [`Node::accept`]: for one who cannot be dialled.
+    pub async fn open_and_let_in(&self, to: &NodeAddr) -> Result<Stream, OpenError> {
+        if to.id == self.id() {
+            return Err(OpenError::Oneself { peer: to.id });
+        }
+        match &*self.0 {
+            Form::Quic(endpoint) => endpoint.open_and_let_in(to).await,
             Form::Memory(member) => member.open(to.id).await,
         }
     }

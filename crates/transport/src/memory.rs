@@ -3,7 +3,7 @@
 //! Same frames, same ends: a dropped half is felt at once by the other side,
 //! and a node that goes takes its streams with it. What it leaves out is the
 //! network: no datagrams, no handshake, no delay; a stream is seen by the peer
-//! when it is opened, not with its first message.
+//! when it is opened, not with its first message, and everybody is let in.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::queue::Queue;
 use crate::stream::{Broken, Stream};
-use crate::{ACCEPT_QUEUE, Incoming, OpenError, Patience, STREAM_WITHIN};
+use crate::{ACCEPT_QUEUE, Incoming, OpenError, Patience, STREAM_WITHIN, WayBack};
 
 /// What a pipe holds before its writer waits; as a stream's window on QUIC.
 const PIPE_BYTES: usize = 256 * 1024;
@@ -36,6 +36,21 @@ pub struct MemoryNetwork {
 struct Desk {
     incoming: Queue<Incoming>,
     gone: CancellationToken,
+}
+
+/// A way to a peer.
+#[derive(Debug, Clone)]
+pub(crate) struct Back {
+    network: MemoryNetwork,
+    own: NodeId,
+    desk: Arc<Desk>,
+    peer: NodeId,
+}
+
+impl Back {
+    pub(crate) async fn open(&self) -> Result<Stream, OpenError> {
+        self.network.open(self.own, &self.desk, self.peer).await
+    }
 }
 
 /// A node on the network.
@@ -79,6 +94,41 @@ impl MemoryNetwork {
         }
     }
 
+    async fn open(&self, own: NodeId, desk: &Desk, to: NodeId) -> Result<Stream, OpenError> {
+        if desk.gone.is_cancelled() {
+            return Err(OpenError::Closed);
+        }
+        let unreachable = |kind: io::ErrorKind| OpenError::Unreachable {
+            peer: to,
+            addresses: Vec::new(),
+            source: Arc::new(kind.into()),
+        };
+        let peer = self.members().get(&to).map(Arc::clone);
+        let peer = peer.ok_or_else(|| unreachable(io::ErrorKind::ConnectionRefused))?;
+
+        let (near, far) = stream_pair(&desk.gone, &peer.gone);
+        let incoming = Incoming {
+            peer: own,
+            stream: far,
+            patience: Patience::endless(),
+            back: WayBack(crate::Back::Memory(Back {
+                network: self.clone(),
+                own: to,
+                desk: Arc::clone(&peer),
+                peer: own,
+            })),
+        };
+        match tokio::time::timeout(STREAM_WITHIN, peer.incoming.push(incoming)).await {
+            Ok(Ok(())) => Ok(near),
+            Ok(Err(_)) => Err(unreachable(io::ErrorKind::ConnectionReset)),
+            Err(_) => Err(OpenError::TimedOut {
+                peer: to,
+                addresses: Vec::new(),
+                within: STREAM_WITHIN,
+            }),
+        }
+    }
+
     fn members(&self) -> MutexGuard<'_, HashMap<NodeId, Arc<Desk>>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -97,32 +147,7 @@ impl Member {
     }
 
     pub(crate) async fn open(&self, to: NodeId) -> Result<Stream, OpenError> {
-        if self.desk.gone.is_cancelled() {
-            return Err(OpenError::Closed);
-        }
-        let unreachable = |kind: io::ErrorKind| OpenError::Unreachable {
-            peer: to,
-            addresses: Vec::new(),
-            source: Arc::new(kind.into()),
-        };
-        let peer = self.network.members().get(&to).map(Arc::clone);
-        let peer = peer.ok_or_else(|| unreachable(io::ErrorKind::ConnectionRefused))?;
-
-        let (near, far) = stream_pair(&self.desk.gone, &peer.gone);
-        let incoming = Incoming {
-            peer: self.id,
-            stream: far,
-            patience: Patience::endless(),
-        };
-        match tokio::time::timeout(STREAM_WITHIN, peer.incoming.push(incoming)).await {
-            Ok(Ok(())) => Ok(near),
-            Ok(Err(_)) => Err(unreachable(io::ErrorKind::ConnectionReset)),
-            Err(_) => Err(OpenError::TimedOut {
-                peer: to,
-                addresses: Vec::new(),
-                within: STREAM_WITHIN,
-            }),
-        }
+        self.network.open(self.id, &self.desk, to).await
     }
 
     pub(crate) async fn accept(&self) -> Option<Incoming> {

@@ -80,6 +80,11 @@ pub enum Hello {
     /// string each, of [`MAX_GOSSIP_BYTES`] at most. Nothing is answered: the
     /// other one says what it has to say on a stream of its own.
     Gossip,
+    /// Let streams to this node come on the connection on which this is said, as
+    /// long as this stream is open: nobody can dial it. What follows is its
+    /// [`Description`], at once and whenever it changes. Answered by
+    /// [`FromRelay::Waiting`] when the first one is believed.
+    Wait,
 }
 
 /// What a relay says, in the clear: its own words, not those of a provider.
@@ -101,6 +106,8 @@ pub enum FromRelay {
     /// Some of the newest load digests, each as its provider's node signed it;
     /// at most [`MAX_LOADS`].
     Loads(Vec<Bytes>),
+    /// The one who waits is told of, and what is for it is carried to it.
+    Waiting,
 }
 
 /// A registered node's description, exactly as its endpoint serves it.
@@ -118,7 +125,8 @@ pub enum RelayRefusal {
     /// The node is not in the registry, or has not described itself.
     #[error("it knows no registered node of the provider's id")]
     Unknown,
-    /// The node does not answer.
+    /// The node does not answer, or takes no more streams of those that it has to
+    /// be brought.
     #[error("the provider does not answer it")]
     Unreachable,
     /// As many streams as it takes, in all or from one peer.

@@ -1,9 +1,10 @@
 //! The real form: an iroh endpoint on one UDP socket.
 //!
 //! Nothing is asked of others to find a peer: no relay, no discovery, no
-//! port mapping. Connections that a node dials only carry streams that it
-//! opens; [`peers`] has them. Those it accepts only carry streams that the
-//! peer opens; [`accept`] serves them. Every task belongs to the endpoint's
+//! port mapping. Connections that a node dials carry streams that it opens;
+//! [`peers`] has them. Those it accepts carry streams that the peer opens;
+//! [`accept`] serves them. Only where who dialled lets the other one in do
+//! streams go the other way, too: that is how one is reached who cannot be dialled. Every task belongs to the endpoint's
 //! tracker and ends with its token.
 
 mod accept;
@@ -15,17 +16,20 @@ mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use iroh::RelayMode;
 use iroh::endpoint::{Connection, IdleTimeout, QuicTransportConfig, VarInt, presets};
 use market::{NodeId, NodeKey};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::queue::Queue;
-use crate::{ACCEPT_QUEUE, BindError, Counters, Incoming, NodeAddr, OpenError, Stream};
+use crate::{
+    ACCEPT_QUEUE, BindError, Counters, Incoming, NodeAddr, OpenError, STREAM_WITHIN, Stream,
+};
 pub(crate) use credit::Credit;
 use peers::Peers;
 pub(crate) use pipe::{QuicReader, QuicWriter};
@@ -44,6 +48,9 @@ pub const STREAMS_PER_CONNECTION: u32 = 256;
 
 /// The same to begin with, where many are connected: it grows with use.
 const CROWDED_STREAMS: u32 = 32;
+
+/// Streams that a peer may open on a connection that it did not dial, where it is let in.
+pub const STREAMS_BACK: u32 = 64;
 
 /// How long a dial may take, the handshake included: room for two repeats.
 pub const DIAL_WITHIN: Duration = Duration::from_secs(4);
@@ -67,6 +74,10 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 /// What all answers on a dialled connection may: all windows at once, so that
 /// one reader who stalls never holds up the streams beside it.
 const DIALLED_WINDOW: u32 = STREAM_WINDOW * STREAMS_PER_CONNECTION;
+
+/// The same of one whose answers come on a connection that it dialled, and what
+/// requests may on the way to it.
+const BACK_WINDOW: u32 = STREAM_WINDOW * STREAMS_BACK;
 
 /// What all requests of one accepted connection may: strangers get less.
 const ACCEPTED_WINDOW: u32 = 8 * 1024 * 1024;
@@ -108,7 +119,12 @@ impl Endpoint {
             stop.clone(),
         ));
         Ok(Self {
-            peers: Peers::new(inner.clone(), tasks.clone(), stop.clone()),
+            peers: Peers::new(
+                inner.clone(),
+                Arc::clone(&incoming),
+                tasks.clone(),
+                stop.clone(),
+            ),
             id: key.id(),
             inner,
             incoming,
@@ -127,6 +143,10 @@ impl Endpoint {
 
     pub(crate) async fn open(&self, to: &NodeAddr) -> Result<Stream, OpenError> {
         self.peers.open(to).await
+    }
+
+    pub(crate) async fn open_and_let_in(&self, to: &NodeAddr) -> Result<Stream, OpenError> {
+        self.peers.open_and_let_in(to).await
     }
 
     pub(crate) async fn accept(&self) -> Option<Incoming> {
@@ -166,9 +186,11 @@ impl Drop for Endpoint {
 
 /// A connection and how many streams it carries now.
 #[derive(Debug, Clone)]
-struct Link {
+pub(crate) struct Link {
     connection: Connection,
     streams: Arc<AtomicUsize>,
+    /// Whether the peer may open streams although it did not dial.
+    is_let_in: Arc<AtomicBool>,
 }
 
 /// Counts one half of a stream, as long as it lives.
@@ -180,7 +202,45 @@ impl Link {
         Self {
             connection,
             streams: Arc::default(),
+            is_let_in: Arc::default(),
         }
+    }
+
+    fn peer(&self) -> NodeId {
+        NodeId((*self.connection.remote_id().as_bytes()).into())
+    }
+
+    /// A stream on a connection that the peer dialled.
+    pub(crate) async fn open_back(&self) -> Result<Stream, OpenError> {
+        let peer = self.peer();
+        match timeout(STREAM_WITHIN, self.connection.open_bi()).await {
+            Ok(Ok((send, receive))) => Ok(self.stream(send, receive)),
+            Ok(Err(source)) => Err(OpenError::Unreachable {
+                peer,
+                addresses: Vec::new(),
+                source: Arc::new(source.into()),
+            }),
+            Err(_) => Err(OpenError::NoStream {
+                peer,
+                limit: STREAMS_BACK,
+                within: STREAM_WITHIN,
+            }),
+        }
+    }
+
+    /// Takes in what the answers on so many streams may have on the way.
+    pub(crate) fn widen(&self) {
+        self.connection.set_receive_window(BACK_WINDOW.into());
+    }
+
+    /// From now on the peer may open streams. Whether it could not before.
+    fn let_in(&self) -> bool {
+        let is_new = !self.is_let_in.swap(true, Ordering::Relaxed);
+        if is_new {
+            let streams = STREAMS_BACK.into();
+            self.connection.set_max_concurrent_bi_streams(streams);
+        }
+        is_new
     }
 
     fn is_alive(&self) -> bool {

@@ -80,8 +80,10 @@ pub struct ReceiveHalf {
     /// What came and was not taken yet.
     buffer: BytesMut,
     version_seen: bool,
-    /// The next frame is a relay's answer.
-    behind_relay: bool,
+    /// So many frames that come next are relays' answers.
+    relays: u8,
+    /// Relays that carry.
+    hops: u8,
     sealed: Option<Box<Sealed>>,
     /// The longest frame that is taken.
     limit: usize,
@@ -181,6 +183,9 @@ pub enum ReceiveError {
     /// The relay in between does not carry on.
     #[error("the relay does not carry the request: {0}")]
     Relay(RelayRefusal),
+    /// The relay behind the first one does not carry on.
+    #[error("the relay at which the provider waits does not carry the request: {0}")]
+    Behind(RelayRefusal),
     /// A relay that says something else than whether it carries.
     #[error("the relay spoke out of turn")]
     RelayOutOfTurn,
@@ -224,7 +229,8 @@ impl Stream {
                 pipe: receive,
                 buffer: BytesMut::new(),
                 version_seen: false,
-                behind_relay: false,
+                relays: 0,
+                hops: 0,
                 sealed: None,
                 limit: MAX_MESSAGE_BYTES,
             },
@@ -232,12 +238,12 @@ impl Stream {
     }
 
     /// Asks the relay at the other end to carry on to `to`; from now on the
-    /// other end is that node. Goes out with the next message; whether the
+    /// other end is that node, which may be a relay again. Goes out with the next message; whether the
     /// relay carries is learned at the first [`ReceiveHalf::receive`].
     pub fn through(&mut self, to: NodeId) -> Result<(), SendError> {
         self.send.queue(&Hello::Relay { to })?;
         self.send.state = Sending::New;
-        self.receive.behind_relay = true;
+        self.receive.relays = self.receive.relays.saturating_add(1);
         Ok(())
     }
 
@@ -533,16 +539,20 @@ impl ReceiveHalf {
         }
     }
 
-    /// Waits for a relay's word that it carries.
+    /// Waits for each relay's word that it carries.
     async fn pass_relay(&mut self) -> Result<(), ReceiveError> {
-        while self.behind_relay {
+        while self.relays > 0 {
             if let Some(frame) = self.take_plain_frame()? {
                 match decode::<FromRelay>(&frame)? {
                     FromRelay::Carrying => {}
-                    FromRelay::Refused(refusal) => return Err(ReceiveError::Relay(refusal)),
+                    FromRelay::Refused(refusal) if self.hops == 0 => {
+                        return Err(ReceiveError::Relay(refusal));
+                    }
+                    FromRelay::Refused(refusal) => return Err(ReceiveError::Behind(refusal)),
                     _ => return Err(ReceiveError::RelayOutOfTurn),
                 }
-                self.behind_relay = false;
+                self.relays -= 1;
+                self.hops += 1;
                 self.version_seen = false;
             } else if !self.fill().await? {
                 return Err(ReceiveError::Truncated);

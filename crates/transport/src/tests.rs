@@ -91,6 +91,7 @@ on_both_forms![
     two_hundred_streams_at_once,
     closing_ends_everything,
     nobody_opens_a_stream_to_oneself,
+    who_cannot_be_dialled_is_reached_on_the_connection_that_it_dialled,
 ];
 
 async fn messages_come_in_order_and_whole(pair: Pair) {
@@ -394,4 +395,28 @@ async fn a_killed_member_takes_its_streams_along() {
 /// The head of a frame that announces `size` bytes.
 fn announcing(size: usize) -> Bytes {
     Bytes::copy_from_slice(&u32::try_from(size).unwrap().to_be_bytes())
+}
+
+async fn who_cannot_be_dialled_is_reached_on_the_connection_that_it_dialled(pair: Pair) {
+    let Pair { near, far } = pair;
+    let mut held = near.open_and_let_in(&far.addr()).await.unwrap();
+    held.send.send(&"here I am").await.unwrap();
+    let Incoming { peer, back, .. } = far.accept().await.unwrap();
+    assert_eq!(peer, near.id());
+    back.widen();
+    for n in 0..3_u8 {
+        let mut there = back.open().await.unwrap();
+        there.send.send(&n).await.unwrap();
+        let Incoming {
+            peer,
+            stream: mut here,
+            ..
+        } = near.accept().await.unwrap();
+        assert_eq!(peer, far.id());
+        assert_eq!(here.receive.receive().await.unwrap(), Some(n));
+        here.send.send(&(n + 10)).await.unwrap();
+        assert_eq!(there.receive.receive().await.unwrap(), Some(n + 10));
+    }
+    near.close().await;
+    assert!(back.open().await.is_err());
 }

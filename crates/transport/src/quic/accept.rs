@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use iroh::endpoint::{Connection, ServerConfig};
-use market::NodeId;
+use iroh::endpoint::ServerConfig;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +14,7 @@ use super::{
     DIAL_WITHIN, KEEP_UNUSED_ACCEPTED, Link, STREAMS_PER_CONNECTION, transport_config,
 };
 use crate::queue::Queue;
-use crate::{Incoming, Patience};
+use crate::{Back, Incoming, Patience, WayBack};
 
 /// Fewer free places than this are a crowd.
 const CROWDED: usize = ACCEPTED_CONNECTIONS / 4;
@@ -174,8 +173,8 @@ pub(super) async fn crowded_out(link: &Link, places: &Semaphore, keep: Duration)
 
 /// Moves streams to the queue until the connection or the queue ends. A full
 /// queue is felt by the peer, who has a limited number of streams.
-async fn pass_on(link: &Link, streams: u32, incoming: &Queue<Incoming>) {
-    let peer = peer_id(&link.connection);
+pub(super) async fn pass_on(link: &Link, streams: u32, incoming: &Queue<Incoming>) {
+    let peer = link.peer();
     let credit = Credit::new(link, streams);
     loop {
         credit.ready().await;
@@ -185,16 +184,13 @@ async fn pass_on(link: &Link, streams: u32, incoming: &Queue<Incoming>) {
         let opened = Incoming {
             peer,
             stream: link.stream(send, receive),
+            back: WayBack(Back::Quic(link.clone())),
             patience: Patience::quic(credit.clone()),
         };
         if incoming.push(opened).await.is_err() {
             return;
         }
     }
-}
-
-fn peer_id(connection: &Connection) -> NodeId {
-    NodeId((*connection.remote_id().as_bytes()).into())
 }
 
 #[cfg(test)]

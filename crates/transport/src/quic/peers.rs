@@ -17,11 +17,13 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::accept::pass_on;
 use super::{
     ALPN, CODE_DONE, CODE_UNUSED, DIAL_WITHIN, DIALLED_CONNECTIONS, DIALLED_WINDOW, KEEP_UNUSED,
-    Link, STREAMS_PER_CONNECTION, transport_config,
+    Link, STREAMS_BACK, STREAMS_PER_CONNECTION, transport_config,
 };
-use crate::{NodeAddr, OpenError, STREAM_WITHIN, Stream};
+use crate::queue::Queue;
+use crate::{Incoming, NodeAddr, OpenError, STREAM_WITHIN, Stream};
 
 /// How often a stream is tried for: a connection may turn out dead once.
 const ATTEMPTS: usize = 2;
@@ -29,6 +31,8 @@ const ATTEMPTS: usize = 2;
 #[derive(Debug)]
 pub(super) struct Peers {
     endpoint: iroh::Endpoint,
+    /// Streams of peers that are let in.
+    incoming: Arc<Queue<Incoming>>,
     dials: Mutex<HashMap<NodeId, watch::Receiver<Dial>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -56,11 +60,13 @@ impl Dial {
 impl Peers {
     pub(super) fn new(
         endpoint: iroh::Endpoint,
+        incoming: Arc<Queue<Incoming>>,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
         Self {
             endpoint,
+            incoming,
             dials: Mutex::default(),
             tasks,
             stop,
@@ -68,11 +74,30 @@ impl Peers {
     }
 
     pub(super) async fn open(&self, to: &NodeAddr) -> Result<Stream, OpenError> {
+        self.open_on(to).await.map(|(stream, _)| stream)
+    }
+
+    /// The same; from then on the peer's streams on that connection are taken.
+    pub(super) async fn open_and_let_in(&self, to: &NodeAddr) -> Result<Stream, OpenError> {
+        let (stream, link) = self.open_on(to).await?;
+        if link.let_in() {
+            // Those who ask come this way, as they come to who is dialled.
+            link.widen();
+            let (incoming, stop) = (Arc::clone(&self.incoming), self.stop.clone());
+            self.tasks.spawn(async move {
+                let taken = pass_on(&link, STREAMS_BACK, &incoming);
+                stop.run_until_cancelled(taken).await;
+            });
+        }
+        Ok(stream)
+    }
+
+    async fn open_on(&self, to: &NodeAddr) -> Result<(Stream, Link), OpenError> {
         let mut lost = None;
         for _ in 0..ATTEMPTS {
             let link = self.link(to).await?;
             match timeout(STREAM_WITHIN, link.connection.open_bi()).await {
-                Ok(Ok((send, receive))) => return Ok(link.stream(send, receive)),
+                Ok(Ok((send, receive))) => return Ok((link.stream(send, receive), link)),
                 Ok(Err(error)) => lost = Some(error),
                 Err(_) => {
                     return Err(OpenError::NoStream {
@@ -165,7 +190,7 @@ async fn connect(
     to: &NodeAddr,
     address: EndpointAddr,
 ) -> Result<Link, OpenError> {
-    // The peer opens no streams on a connection that it did not dial.
+    // The peer opens no streams on a connection that it did not dial, unless it is let in.
     let options = ConnectOptions::new().with_transport_config(transport_config(0, DIALLED_WINDOW));
     let dialled = async {
         let connecting = endpoint

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use super::accept::{WIDE, crowded_out};
 use super::{
     ACCEPTED_CONNECTIONS, CROWDED_STREAMS, CROWDED_WINDOW, DIAL_WITHIN, Endpoint, IDLE_TIMEOUT,
-    STREAMS_PER_CONNECTION,
+    STREAMS_BACK, STREAMS_PER_CONNECTION,
 };
 use crate::{NodeAddr, OpenError, Patience, ReceiveError, STREAM_WITHIN, Stream};
 
@@ -91,6 +91,26 @@ async fn a_broken_connection_is_replaced() {
     ));
     stream(&near, &far).await;
     assert_ne!(connection(&near, &far).await.stable_id(), first.stable_id());
+}
+
+#[tokio::test]
+async fn nobody_opens_streams_on_a_connection_that_it_did_not_dial_unless_let_in() {
+    let (near, far) = (node(1).await, node(2).await);
+    let (_here, _there) = stream(&near, &far).await;
+    let mut here = near.open(&address(&far)).await.unwrap();
+    here.send.send(&1u8).await.unwrap();
+    let back = far.accept().await.unwrap().back;
+    let refused = back.open().await.unwrap_err();
+    assert!(matches!(refused, OpenError::NoStream { .. }), "{refused}");
+
+    let mut waiting = near.open_and_let_in(&address(&far)).await.unwrap();
+    waiting.send.send(&1u8).await.unwrap();
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS_BACK {
+        streams.push(back.open().await.unwrap());
+    }
+    let one_more = back.open().await.unwrap_err();
+    assert!(matches!(one_more, OpenError::NoStream { .. }), "{one_more}");
 }
 
 #[tokio::test]
