@@ -4,14 +4,14 @@
 //! A provider whose description cannot be had keeps its last offers until they
 //! expire, marked with the problem, and is asked for again at the next refresh.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use market::{
     Address, Amount, Asked, Card, CardId, ChannelTerms, Domain, Ledger, LedgerError, Model,
-    ModelId, NAME_BYTES_MAX, NameFault, NodeId, Offer, Provider, Timestamp, Upstream,
+    ModelId, NAME_BYTES_MAX, NameFault, NodeId, Offer, Provider, Record, Timestamp, Upstream,
 };
 use seal::EpochKey;
 use serde::Serialize;
@@ -37,6 +37,8 @@ pub(crate) struct Seller {
     pub(crate) node: NodeId,
     /// Where it listens.
     pub(crate) addresses: Vec<SocketAddr>,
+    /// The relays at which it waits, if it cannot be dialled, with their addresses as far as known.
+    pub(crate) relays: Vec<NodeAddr>,
     /// Who may claim for it.
     pub(crate) receiver_authorizer: Address,
     /// The shortest withdrawal delay it accepts.
@@ -318,6 +320,7 @@ pub(crate) async fn look(
     let relays = providers.iter().filter(|provider| !sells(provider));
     let relays: Vec<_> = relays.cloned().collect();
     let mut described = paths.describe(providers, &relays, domain, now).await;
+    let places = places(&described);
 
     let mut sellers = BTreeMap::new();
     for provider in providers.iter().filter(sells) {
@@ -332,6 +335,9 @@ pub(crate) async fn look(
         };
         let last = before.sellers.get(&address);
         let mut seller = seller(provider, found, last.map(Arc::as_ref));
+        for relay in &mut seller.relays {
+            relay.addresses = places.get(&relay.id).cloned().unwrap_or_default();
+        }
         seller.offers.retain(on_offer);
         for offer in &mut seller.offers {
             // Its name is what the registry says, whatever the descriptor calls it.
@@ -350,11 +356,31 @@ pub(crate) async fn look(
     }
 }
 
+/// Where relays are.
+fn places(
+    described: &BTreeMap<Address, Result<Known, String>>,
+) -> HashMap<NodeId, Vec<SocketAddr>> {
+    let records = described.values().flatten();
+    let records = records.map(|known| &known.opened.record);
+    let relays = records.filter(|record| record.is_relay());
+    relays
+        .map(|record| (record.node, sockets(record)))
+        .collect()
+}
+
+fn sockets(record: &Record) -> Vec<SocketAddr> {
+    let addresses = record.addresses.iter();
+    addresses.filter_map(|text| text.parse().ok()).collect()
+}
+
 fn seller(provider: &Provider, found: Result<Known, String>, last: Option<&Seller>) -> Seller {
     match found {
         Ok(Known { opened, doubt }) => {
             let record = &opened.record;
-            let addresses = record.addresses.iter();
+            let at = |relay: &NodeId| NodeAddr {
+                id: *relay,
+                addresses: vec![],
+            };
             // A key that was certain stays so until it is over: relays hear of
             // a new one at different times.
             let kept = || last.filter(|last| last.node == record.node)?.key.clone();
@@ -370,7 +396,8 @@ fn seller(provider: &Provider, found: Result<Known, String>, last: Option<&Selle
                 address: provider.address,
                 endpoint: provider.endpoint.clone(),
                 node: record.node,
-                addresses: addresses.filter_map(|text| text.parse().ok()).collect(),
+                addresses: sockets(record),
+                relays: record.relays.iter().map(at).collect(),
                 receiver_authorizer: record.receiver_authorizer,
                 withdraw_delay_min_s: record.withdraw_delay_min_s,
                 offers: record.offers.clone(),
@@ -385,6 +412,7 @@ fn seller(provider: &Provider, found: Result<Known, String>, last: Option<&Selle
                 endpoint: provider.endpoint.clone(),
                 node: NodeId(market::B256::ZERO),
                 addresses: vec![],
+                relays: vec![],
                 receiver_authorizer: Address::ZERO,
                 withdraw_delay_min_s: 0,
                 key: None,

@@ -101,8 +101,26 @@ pub(crate) struct Errand<'a> {
     pub(crate) started: Instant,
 }
 
-/// Asks one provider. Returns once the first piece is there.
+/// Asks one provider. Returns once the first piece is there. One that waits at
+/// several relays is asked again if the first of them does not reach it.
 pub(crate) async fn begin(
+    inner: &Arc<Inner>,
+    candidate: &Candidate,
+    errand: Errand<'_>,
+) -> Result<Part, Attempt> {
+    let begun = Box::pin(begin_once(inner, candidate, errand)).await;
+    match &begun {
+        Err(Attempt::Elsewhere {
+            error: InferError::Path { .. },
+            ..
+        }) if inner.paths.has_detour(&candidate.seller) => {
+            Box::pin(begin_once(inner, candidate, errand)).await
+        }
+        _ => begun,
+    }
+}
+
+async fn begin_once(
     inner: &Arc<Inner>,
     candidate: &Candidate,
     errand: Errand<'_>,
@@ -116,7 +134,7 @@ pub(crate) async fn begin(
     let opening = inner.paths.open_at(seller, errand.pacing, inner.now());
     let (channel, way) = tokio::join!(inner.sessions.acquire(&terms), opening);
     let channel = channel.map_err(|error| Attempt::unpayable(provider, error))?;
-    let Way { stream, guard } = way.map_err(|error| Attempt::lost(provider, &error))?;
+    let Way { stream, carrier } = way.map_err(|error| Attempt::lost(provider, &error))?;
     let channel = reconciled(inner, seller, &terms, channel).await?;
 
     let body = request.upstream_body(&candidate.offer.name);
@@ -157,7 +175,7 @@ pub(crate) async fn begin(
         pacing: errand.pacing,
         labels: inner.labels(&candidate.offer),
         candidate: candidate.clone(),
-        guard,
+        carrier,
         channel,
         debt,
         buying,
@@ -263,7 +281,7 @@ struct Exchange {
     pacing: Pacing,
     labels: Labels,
     candidate: Candidate,
-    guard: Option<Carrier>,
+    carrier: Option<Carrier>,
     channel: Arc<Channel>,
     debt: Debt,
     buying: Buying,
@@ -313,7 +331,7 @@ impl Exchange {
             }
             Ok(Ok(_)) => Err(failed("it spoke out of turn".into())),
             Ok(Err(error)) => {
-                self.inner.paths.broke(self.guard.as_ref(), &error).await;
+                self.inner.paths.broke(self.carrier.as_ref(), &error).await;
                 Err(Attempt::lost(provider, &error))
             }
             Err(_) => {
@@ -514,10 +532,11 @@ impl Exchange {
                 return Err(self.broken("the provider closed the stream without a receipt".into()));
             }
             Ok(Err(error @ ReceiveError::Late { .. })) => {
-                self.inner.paths.broke(self.guard.as_ref(), &error).await;
+                self.inner.paths.broke(self.carrier.as_ref(), &error).await;
                 return Err(self.broken("the path failed: nothing is heard any more".into()));
             }
             Ok(Err(error)) => {
+                self.inner.paths.strayed(self.carrier.as_ref(), &error);
                 return Err(self.broken(format!("the path failed: {}", chain(&error))));
             }
             Err(_) => {

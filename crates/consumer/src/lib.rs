@@ -9,6 +9,7 @@
 mod answer;
 mod books;
 mod catalog;
+mod detours;
 mod error;
 mod exchange;
 mod failover;
@@ -25,6 +26,7 @@ mod routes;
 mod session;
 mod shell;
 mod standby;
+mod telling;
 mod upkeep;
 mod view;
 

@@ -1,4 +1,5 @@
-//! How this consumer reaches the market: through a guard, or directly.
+//! How this consumer reaches the market: through a guard, or directly; and
+//! through one more relay where a provider waits at relays.
 //!
 //! Through a guard it dials relays only. They tell what registered nodes say
 //! of themselves, and carry what is sealed to a provider. Each guard knows
@@ -12,22 +13,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use market::{
-    Address, B256, Domain, LOAD_BYTES_MAX, LoadBook, Network, NodeId, Provider, Timestamp,
-};
+use market::{Address, B256, Domain, Network, NodeId, Provider, Timestamp};
 use seal::{EpochKey, Pacing, Token};
 use store::Store;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
-use transport::describe::{DescribeError, Described, Opened, fetch};
-use transport::message::{FromRelay, Hello, MAX_LOADS, RelayRefusal};
+use transport::describe::{Described, Opened, fetch};
 use transport::{Counters, Endpoints, Node, NodeAddr, OpenError, ReceiveError, SendError, Stream};
 
 use crate::catalog::Seller;
+use crate::detours::Detours;
 use crate::error::Shortage;
 use crate::exchange::chain;
 use crate::guards::{GUARDS, PINNED_MAX, Pin, pick, standing};
 use crate::payment::entry;
+use crate::telling::{TellError, Told, ask, ask_loads, is_busy};
 
 /// The journal of pinned guards.
 const JOURNAL: &str = "consumer/guards";
@@ -43,12 +43,6 @@ const AT_ONCE: usize = 16;
 
 /// Time for a guard to tell all load digests.
 const LOADS_WITHIN: Duration = Duration::from_secs(5);
-
-/// The longest message with some of them.
-const LOADS_FRAME_BYTES: usize = MAX_LOADS * (LOAD_BYTES_MAX + 2) + 16;
-
-/// The most that a relay's descriptions may come to.
-const TOLD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A guard that failed is not used for so long, if there is another.
 const SHUN: Duration = Duration::from_secs(20);
@@ -69,12 +63,19 @@ const TOKENS_KEPT: usize = 64;
 pub(crate) struct Way {
     pub(crate) stream: Stream,
     /// None: nobody, it goes there directly.
-    pub(crate) guard: Option<Carrier>,
+    pub(crate) carrier: Option<Carrier>,
+}
+
+/// Who carries a stream.
+pub(crate) struct Carrier {
+    guard: Option<Kept>,
+    /// The provider's node, and the relay at which it waits, if it does.
+    behind: Option<(NodeId, NodeId)>,
 }
 
 /// The guard of a stream, kept as long as that: what it carries is not cut
 /// when another takes its place.
-pub(crate) struct Carrier {
+struct Kept {
     account: Address,
     _node: Node,
 }
@@ -117,9 +118,6 @@ pub(crate) struct Known {
     pub(crate) doubt: Option<String>,
 }
 
-/// What a guard told, word for word.
-type Told = BTreeMap<Address, Bytes>;
-
 /// A relay in use.
 #[derive(Clone)]
 struct Guard {
@@ -139,6 +137,11 @@ impl Guard {
     fn rank(&self, now: Instant) -> (bool, bool) {
         let is_ahead = |until: Option<Instant>| until.is_some_and(|until| now < until);
         (is_ahead(self.shunned_until), is_ahead(self.busy_until))
+    }
+
+    /// What it tells; none: what it told before.
+    async fn ask(&self) -> Result<Option<(Told, B256)>, TellError> {
+        ask(&self.node, &self.addr, self.digest).await
     }
 
     fn failed(&mut self, is_busy: bool) {
@@ -167,6 +170,7 @@ pub(crate) struct Paths {
     http: reqwest::Client,
     state: Mutex<State>,
     direct: tokio::sync::OnceCell<Node>,
+    detours: Detours,
     tokens: Mutex<HashMap<Address, VecDeque<Token>>>,
     /// One look at a time.
     looking: tokio::sync::Mutex<()>,
@@ -200,6 +204,7 @@ impl Paths {
                 memo: HashMap::new(),
             }),
             direct: tokio::sync::OnceCell::new(),
+            detours: Detours::default(),
             tokens: Mutex::default(),
             looking: tokio::sync::Mutex::default(),
             suspecting: tokio::sync::Mutex::default(),
@@ -271,11 +276,8 @@ impl Paths {
                 .unwrap_or_else(|| "it has none".into()),
         })?;
         let mut way = match self.network {
-            Network::Direct => Way {
-                stream: self.direct().await?.open(&seller.node_addr()).await?,
-                guard: None,
-            },
-            Network::Oblivious => self.through_guard(seller.node).await?,
+            Network::Direct => self.straight(seller).await?,
+            Network::Oblivious => self.through_guard(seller).await?,
         };
         let sealed = seal::ask(key, key.strongest(), pacing, now)?;
         way.stream.seal(self.token(seller.address), sealed)?;
@@ -286,19 +288,60 @@ impl Paths {
         self.direct.get_or_try_init(|| self.endpoints.fresh()).await
     }
 
-    async fn through_guard(&self, to: NodeId) -> Result<Way, PathError> {
+    /// To the provider itself; to one that cannot be dialled, by a relay at which it
+    /// waits. That one sees who asks and was chosen by the provider: no more
+    /// is claimed of it than if the provider saw it itself.
+    async fn straight(&self, seller: &Seller) -> Result<Way, PathError> {
+        let node = self.direct().await?;
+        let addr = seller.node_addr();
+        if seller.relays.is_empty() {
+            let stream = node.open(&addr).await?;
+            let carrier = None;
+            return Ok(Way { stream, carrier });
+        }
+        let mut failed = OpenError::NoAddress { peer: addr.id };
+        let relays = &seller.relays;
+        for relay in self.detours.ordered(addr.id, relays, Instant::now()) {
+            match node.open(&relay).await {
+                Ok(mut stream) => {
+                    stream.through(addr.id)?;
+                    let carrier = Some(Carrier {
+                        guard: None,
+                        behind: Some((addr.id, relay.id)),
+                    });
+                    return Ok(Way { stream, carrier });
+                }
+                Err(error) => {
+                    debug!(%error, "a relay at which a provider waits does not answer");
+                    self.detours.failed(addr.id, relay.id, Instant::now());
+                    failed = error;
+                }
+            }
+        }
+        Err(failed.into())
+    }
+
+    async fn through_guard(&self, seller: &Seller) -> Result<Way, PathError> {
+        let (to, relays) = (seller.node, &seller.relays);
         let mut failed = PathError::NoGuard;
         for guard in self.usable() {
+            let own = guard.addr.id;
+            let relay = self.detours.first(to, relays, own, Instant::now());
             match guard.node.open(&guard.addr).await {
                 Ok(mut stream) => {
+                    if let Some(relay) = relay.filter(|relay| *relay != own) {
+                        stream.through(relay)?;
+                    }
                     stream.through(to)?;
-                    return Ok(Way {
-                        stream,
-                        guard: Some(Carrier {
-                            account: guard.account,
-                            _node: guard.node,
-                        }),
+                    let guard = Kept {
+                        account: guard.account,
+                        _node: guard.node,
+                    };
+                    let carrier = Some(Carrier {
+                        guard: Some(guard),
+                        behind: relay.map(|relay| (to, relay)),
                     });
+                    return Ok(Way { stream, carrier });
                 }
                 Err(error) => {
                     debug!(%error, "a guard does not answer");
@@ -330,7 +373,9 @@ impl Paths {
     /// guards are asked for a word, and who has none is not the first choice
     /// for a while. Without that question any provider could drive a consumer
     /// from its guards. A guard that says that it is busy needs no question.
-    pub(crate) async fn broke(&self, guard: Option<&Carrier>, error: &ReceiveError) {
+    pub(crate) async fn broke(&self, carrier: Option<&Carrier>, error: &ReceiveError) {
+        self.strayed(carrier, error);
+        let guard = carrier.and_then(|carrier| carrier.guard.as_ref());
         let Some(guard) = guard else { return };
         if is_busy(error) {
             self.failed(guard.account, true);
@@ -341,7 +386,7 @@ impl Paths {
             return;
         }
         let asked = self.usable().into_iter().map(|guard| async move {
-            match timeout(SUSPECT_WITHIN, ask(&guard)).await {
+            match timeout(SUSPECT_WITHIN, guard.ask()).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => self.failed(guard.account, error.is_busy()),
                 Err(_) => self.failed(guard.account, false),
@@ -349,6 +394,22 @@ impl Paths {
         });
         futures_util::future::join_all(asked).await;
         *asked_at = Some(Instant::now());
+    }
+
+    /// The way to a provider that waits at relays broke: another of them is tried
+    /// next. That it is the guard who is busy says nothing about them.
+    pub(crate) fn strayed(&self, carrier: Option<&Carrier>, error: &ReceiveError) {
+        let behind = carrier.and_then(|carrier| carrier.behind);
+        if let Some((provider, relay)) = behind.filter(|_| !is_busy(error)) {
+            self.detours.failed(provider, relay, Instant::now());
+        }
+    }
+
+    /// Whether a seller is worth asking again at once: the relay at which it was
+    /// asked failed, and it waits at another one.
+    pub(crate) fn has_detour(&self, seller: &Seller) -> bool {
+        self.detours
+            .is_left(seller.node, &seller.relays, Instant::now())
     }
 
     fn token(&self, provider: Address) -> Option<Token> {
@@ -371,7 +432,7 @@ impl Paths {
             return None;
         }
         for guard in self.usable() {
-            match timeout(LOADS_WITHIN, ask_loads(&guard)).await {
+            match timeout(LOADS_WITHIN, ask_loads(&guard.node, &guard.addr)).await {
                 Ok(Ok(loads)) => return Some(loads),
                 Ok(Err(error)) => debug!(%error, "a guard tells no loads"),
                 Err(_) => debug!("a guard tells no loads in time"),
@@ -461,7 +522,7 @@ impl Paths {
         self.keep_guards(relays, domain, now).await;
         let guards = self.state().guards.clone();
         let asked = guards.into_iter().map(|guard| async move {
-            let told = timeout(DESCRIBE_WITHIN, ask(&guard)).await;
+            let told = timeout(DESCRIBE_WITHIN, guard.ask()).await;
             (guard.account, told.unwrap_or(Err(TellError::Late)))
         });
         let asked = futures_util::future::join_all(asked).await;
@@ -616,12 +677,12 @@ impl Paths {
             busy_until: None,
         };
         // Once for the handshake, once for the time.
-        if let Some((told, digest)) = ask(&guard).await? {
+        if let Some((told, digest)) = guard.ask().await? {
             guard.told = Arc::new(told);
             guard.digest = Some(digest);
         }
         let asked = Instant::now();
-        ask(&guard).await?;
+        guard.ask().await?;
         Ok((guard, asked.elapsed()))
     }
 
@@ -641,83 +702,6 @@ impl Paths {
 
     fn tokens(&self) -> MutexGuard<'_, HashMap<Address, VecDeque<Token>>> {
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Why a relay told nothing.
-#[derive(Debug, thiserror::Error)]
-enum TellError {
-    #[error("it does not say that it is a relay")]
-    NoRelay,
-    #[error("it took too long")]
-    Late,
-    #[error("it spoke out of turn")]
-    OutOfTurn,
-    #[error("it told more than anybody needs")]
-    TooMuch,
-    #[error(transparent)]
-    Describe(#[from] DescribeError),
-    #[error(transparent)]
-    Path(#[from] PathError),
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    #[error(transparent)]
-    Send(#[from] SendError),
-    #[error(transparent)]
-    Receive(#[from] ReceiveError),
-}
-
-impl TellError {
-    fn is_busy(&self) -> bool {
-        matches!(self, Self::Receive(error) if is_busy(error))
-    }
-}
-
-fn is_busy(error: &ReceiveError) -> bool {
-    matches!(error, ReceiveError::Relay(RelayRefusal::Busy))
-}
-
-/// Asks a guard for what it knows; none: what it told before still stands.
-async fn ask(guard: &Guard) -> Result<Option<(Told, B256)>, TellError> {
-    let mut stream = guard.node.open(&guard.addr).await?;
-    let known = guard.digest;
-    stream.send.send(&Hello::Describe { known }).await?;
-    stream.send.finish().await?;
-    let (mut told, mut bytes) = (Told::new(), 0);
-    loop {
-        match stream.receive.receive::<FromRelay>().await? {
-            Some(FromRelay::Described(part)) => {
-                bytes += part.iter().map(|one| one.text.len()).sum::<usize>();
-                if bytes > TOLD_BYTES_MAX {
-                    return Err(TellError::TooMuch);
-                }
-                told.extend(part.into_iter().map(|one| (one.account, one.text)));
-            }
-            Some(FromRelay::Complete { digest }) => return Ok(Some((told, digest))),
-            Some(FromRelay::Unchanged) if known.is_some() => return Ok(None),
-            Some(FromRelay::Refused(refusal)) => return Err(ReceiveError::Relay(refusal).into()),
-            _ => return Err(TellError::OutOfTurn),
-        }
-    }
-}
-
-/// Asks a guard for all load digests.
-async fn ask_loads(guard: &Guard) -> Result<Vec<Bytes>, TellError> {
-    let mut stream = guard.node.open(&guard.addr).await?;
-    stream.send.send(&Hello::Loads).await?;
-    stream.send.finish().await?;
-    stream.receive.limit(LOADS_FRAME_BYTES);
-    let mut loads = Vec::new();
-    loop {
-        match stream.receive.receive::<FromRelay>().await? {
-            Some(FromRelay::Loads(part)) => loads.extend(part),
-            Some(FromRelay::Refused(refusal)) => return Err(ReceiveError::Relay(refusal).into()),
-            None => return Ok(loads),
-            Some(_) => return Err(TellError::OutOfTurn),
-        }
-        if loads.len() > LoadBook::PROVIDERS_MAX {
-            return Err(TellError::TooMuch);
-        }
     }
 }
 

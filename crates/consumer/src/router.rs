@@ -616,6 +616,7 @@ mod tests {
             node: NodeId(B256::ZERO),
             key: Some(key(address)),
             addresses: vec!["127.0.0.1:1".parse().unwrap()],
+            relays: vec![],
             receiver_authorizer: address,
             withdraw_delay_min_s: 900,
             offers: vec![offer],
