@@ -459,12 +459,16 @@ pub(crate) struct Provide {
 /// What holds for whatever is sold.
 #[derive(Debug, Args)]
 pub(crate) struct Sale {
-    /// Where the descriptor is served; registered on chain as the provider's endpoint.
+    /// Where the descriptor is served; registered on chain as the provider's endpoint, but with --behind.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3333", value_parser = listener)]
     pub(crate) endpoint: SocketAddr,
-    /// Where the node listens (QUIC, UDP).
+    /// Where the node listens (QUIC, UDP). An address of this machine alone is widened where a relay of --behind is elsewhere.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = listener)]
     pub(crate) listen: SocketAddr,
+    /// Sell without an open port: wait at this registered relay, and be reached through it alone. Its host:port as in the
+    /// registry; better given twice, for two relays.
+    #[arg(long, value_name = "RELAY")]
+    pub(crate) behind: Vec<String>,
     /// Answers at a time.
     #[arg(long, default_value_t = 2, value_parser = slots)]
     pub(crate) slots: usize,

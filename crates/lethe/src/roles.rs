@@ -187,6 +187,7 @@ fn say_selling(args: &cli::Provide, selling: &Selling) {
             "provider": address,
             "endpoint": endpoint,
             "model": model,
+            "behind": status.behind,
             "offered": is_offered,
             "problem": problem,
         }));
@@ -195,10 +196,14 @@ fn say_selling(args: &cli::Provide, selling: &Selling) {
         true => format!("Selling {model} as {address}"),
         false => format!("Ready as {address}, with {model} not yet on offer"),
     };
-    output::line(format!(
-        "{begins}; descriptor at http://{endpoint}{}",
-        transport::door::DESCRIPTOR_PATH
-    ));
+    let place = match args.sale.behind.as_slice() {
+        [] => format!(
+            "descriptor at http://{endpoint}{}",
+            transport::door::DESCRIPTOR_PATH
+        ),
+        relays => format!("reached through {}", relays.join(" and ")),
+    };
+    output::line(format!("{begins}; {place}"));
 }
 
 fn backend_warning(args: &cli::Provide, problem: &str, is_offered: bool) -> String {
@@ -244,6 +249,7 @@ fn shop(args: &cli::Provide, source: Source, rates: Rates, claims: ClaimPolicy) 
         probe: !args.no_probe,
         card: source.card,
         parameters: source.parameters,
+        behind: args.sale.behind.clone(),
     }
 }
 

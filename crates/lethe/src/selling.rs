@@ -1,6 +1,6 @@
 //! A provider with all that belongs to it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +65,8 @@ pub(crate) struct Shop {
     pub(crate) parameters: Vec<String>,
     /// When it claims.
     pub(crate) claims: ClaimPolicy,
+    /// Relays at which it waits, if it cannot be dialled.
+    pub(crate) behind: Vec<String>,
 }
 
 /// A provider that sells.
@@ -104,7 +106,7 @@ pub(crate) async fn sell(
         first_money::tell(place, &ledger, wanted).await?;
     }
     let (listener, bound) = listen_for(endpoint, &ledger).await?;
-    let node = Node::quic(&node_key, bind).await?;
+    let node = Node::quic(&node_key, dialling(bind, &shop.behind)).await?;
     let config = config(shop, bound, &ledger).await?;
     let deps = provider::Deps {
         ledger: Arc::new(ledger.clone()),
@@ -131,6 +133,19 @@ pub(crate) async fn sell(
         node,
         store,
     })
+}
+
+/// From where relays are dialled: an address of this machine alone reaches none
+/// that is elsewhere.
+fn dialling(bind: SocketAddr, relays: &[String]) -> SocketAddr {
+    let is_here = |relay: &String| {
+        let relay = relay.parse::<SocketAddr>();
+        relay.is_ok_and(|relay| relay.ip().is_loopback())
+    };
+    if !bind.ip().is_loopback() || relays.iter().all(is_here) {
+        return bind;
+    }
+    SocketAddr::from((Ipv4Addr::UNSPECIFIED, bind.port()))
 }
 
 /// Listens where a registered node's description is to be served; if nothing
@@ -192,6 +207,7 @@ async fn config(shop: Shop, bound: SocketAddr, ledger: &EvmLedger) -> Result<Con
     Ok(Config {
         endpoint: bound.to_string(),
         addresses: vec![],
+        behind: shop.behind,
         offers: vec![offer],
         withdraw_delay_min_s: market::WITHDRAW_DELAY_MIN_S,
         quote_validity_s: 600,
@@ -216,5 +232,26 @@ impl Selling {
         }
         self.node.close().await;
         self.store.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_at_relays_elsewhere_dials_from_where_it_reaches_them() {
+        let from = |bind: &str, relays: &[&str]| {
+            let relays: Vec<_> = relays.iter().map(|relay| (*relay).to_owned()).collect();
+            dialling(bind.parse().unwrap(), &relays).to_string()
+        };
+        assert_eq!(from("127.0.0.1:5", &[]), "127.0.0.1:5");
+        assert_eq!(from("127.0.0.1:5", &["127.0.0.1:3334"]), "127.0.0.1:5");
+        assert_eq!(
+            from("127.0.0.1:5", &["127.0.0.1:1", "192.0.2.1:1"]),
+            "0.0.0.0:5"
+        );
+        assert_eq!(from("127.0.0.1:0", &["relay.example:3334"]), "0.0.0.0:0");
+        assert_eq!(from("192.0.2.7:0", &["192.0.2.1:1"]), "192.0.2.7:0");
     }
 }

@@ -324,6 +324,7 @@ impl Spec {
                 interval: CLAIM_EVERY,
                 ..ClaimPolicy::default()
             },
+            behind: vec![],
         }
     }
 }

@@ -211,6 +211,7 @@ fn config() -> Config {
     Config {
         endpoint: "127.0.0.1:3333".into(),
         addresses: vec![],
+        behind: vec![],
         offers: vec![offer],
         withdraw_delay_min_s: 900,
         quote_validity_s: 600,

@@ -15,6 +15,10 @@ use crate::sale::{Place, Sale};
 use crate::session::SessionError;
 use crate::shell::Inner;
 
+/// When to come again to who rests. To be busy costs a
+/// provider nothing in the eyes of who asks.
+const RESTING_RETRY_MS: u64 = 60_000;
+
 /// A request that may be worked on as soon as a slot is free.
 pub(crate) struct Admitted {
     pub(crate) sale: Arc<Sale>,
@@ -34,6 +38,13 @@ pub(crate) async fn admit(inner: &Inner, infer: &Infer) -> Result<Admitted, Refu
             Reason::Unavailable,
             "the provider is stopping; ask another one",
         ));
+    }
+    if inner.descriptor.is_resting() {
+        let message = "the provider sells nothing at this time; ask another one";
+        return Err(Refusal {
+            retry_after_ms: Some(RESTING_RETRY_MS),
+            ..refusal(Reason::Busy, message)
+        });
     }
     let sale = inner.sales.get(&infer.model).ok_or_else(|| {
         refusal(

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use market::{
     Address, Amount, B256, Card, ClaimPolicy, Model, Offer, PARAMETER_BYTES_MAX, PARAMETERS_MAX,
-    Rates, Stakes, WITHDRAW_DELAY_MAX_S, WITHDRAW_DELAY_MIN_S,
+    Rates, Record, Stakes, WITHDRAW_DELAY_MAX_S, WITHDRAW_DELAY_MIN_S,
 };
+
+use transport::describe::Endpoint;
 
 use crate::backend::BackendHandle;
 
@@ -21,6 +23,9 @@ pub const DECLARED_BYTES_MAX: usize = 64 * 1024;
 /// The shortest time that a quote may be good for: a consumer looks at
 /// descriptors about twice a minute.
 pub const QUOTE_VALIDITY_MIN_S: u64 = 60;
+
+/// The longest endpoint that readers take from the registry.
+const ENDPOINT_BYTES_MAX: usize = 256;
 
 /// Answers of one offer that may run, and wait, at a time.
 pub const PLACES_MAX: usize = 4096;
@@ -70,6 +75,9 @@ pub struct Config {
     pub endpoint: String,
     /// `host:port` (UDP) where others reach the node; empty: where it is bound.
     pub addresses: Vec<String>,
+    /// Endpoints of registered relays at which it waits, because nobody can dial
+    /// it: these then stand in the registry in place of `endpoint`. None: it is dialled.
+    pub behind: Vec<String>,
     /// What is sold.
     pub offers: Vec<OfferConfig>,
     /// The shortest withdrawal delay of a channel that is accepted.
@@ -115,6 +123,14 @@ impl Config {
     /// A consumer may have to deposit first, which takes a few blocks.
     pub const PAY_WITHIN: Duration = Duration::from_secs(30);
 
+    /// What stands in the registry for this account.
+    pub(crate) fn registered_endpoint(&self, account: Address) -> String {
+        match self.behind.is_empty() {
+            true => self.endpoint.clone(),
+            false => Endpoint::at_relays(self.behind.clone(), account).to_string(),
+        }
+    }
+
     /// Says what cannot work. The market's bounds come from the chain.
     pub fn check(&self, stakes: &Stakes) -> Result<(), ConfigError> {
         let plain = |text: &str| {
@@ -126,6 +142,18 @@ impl Config {
         }
         if let Some(address) = self.addresses.iter().find(|address| !plain(address)) {
             return ConfigError::new("addresses", address, "host:port, nothing else");
+        }
+        let relays = &self.behind;
+        let is_twice = |at: usize| relays[..at].contains(&relays[at]);
+        let is_good = |at: usize| plain(&relays[at]) && !relays[at].contains(',') && !is_twice(at);
+        if relays.len() > Record::RELAYS_MAX || !(0..relays.len()).all(is_good) {
+            let allowed = format!("up to {} times host:port, each once", Record::RELAYS_MAX);
+            return ConfigError::new("behind", relays.join(" "), allowed);
+        }
+        let bytes = self.registered_endpoint(Address::ZERO).len();
+        if bytes > ENDPOINT_BYTES_MAX {
+            let allowed = format!("up to {ENDPOINT_BYTES_MAX} bytes in all");
+            return ConfigError::new("behind", format!("{bytes} bytes"), allowed);
         }
         let delays = WITHDRAW_DELAY_MIN_S..=WITHDRAW_DELAY_MAX_S;
         if !delays.contains(&self.withdraw_delay_min_s) {

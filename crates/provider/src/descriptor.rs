@@ -1,8 +1,11 @@
 //! The provider's description of itself, signed, and always fresh.
 //!
 //! The text that is served is made here and nowhere else: when the provider
-//! starts, when a price changes, and when half of a quote's time is over.
+//! starts, when a price changes, when half of a quote's time is over, when a
+//! relay takes it or loses it, and when it rests or sells again.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -41,6 +44,10 @@ pub(crate) struct Identity {
 pub(crate) struct Descriptor {
     identity: Identity,
     listed: Mutex<Vec<Listed>>,
+    /// The relays at which it waits now, by their endpoints.
+    relays: Mutex<BTreeMap<String, NodeId>>,
+    /// Whether nothing is on offer for now, whoever is there to answer.
+    resting: AtomicBool,
     served: watch::Sender<Bytes>,
 }
 
@@ -65,6 +72,8 @@ impl Descriptor {
         Self {
             identity,
             listed: Mutex::new(listed.collect()),
+            relays: Mutex::default(),
+            resting: AtomicBool::new(false),
             served: watch::Sender::new(Bytes::new()),
         }
     }
@@ -96,6 +105,31 @@ impl Descriptor {
         let mut listed = self.listed();
         let offer = listed.iter_mut().find(|offer| offer.model == model);
         offer.is_some_and(|offer| !std::mem::replace(&mut offer.offered, true))
+    }
+
+    /// From now on it is reached through that relay. Whether that is news.
+    pub(crate) fn reached(&self, relay: &str, node: NodeId) -> bool {
+        self.relays().insert(relay.to_owned(), node) != Some(node)
+    }
+
+    /// It is not any more. Whether that is news.
+    pub(crate) fn unreached(&self, relay: &str) -> bool {
+        self.relays().remove(relay).is_some()
+    }
+
+    /// The relays at which it waits now, by their endpoints.
+    pub(crate) fn relays_reached(&self) -> Vec<String> {
+        self.relays().keys().cloned().collect()
+    }
+
+    /// Takes all offers out of the record, or puts them back. Whether that is news.
+    pub(crate) fn rest(&self, is_resting: bool) -> bool {
+        self.resting.swap(is_resting, Ordering::Relaxed) != is_resting
+    }
+
+    /// Whether nothing is on offer for now.
+    pub(crate) fn is_resting(&self) -> bool {
+        self.resting.load(Ordering::Relaxed)
     }
 
     /// The names of what is not in the record yet.
@@ -159,16 +193,20 @@ impl Descriptor {
             withdraw_delay_min_s: self.identity.withdraw_delay_min_s,
             node: self.identity.node,
             addresses: self.identity.addresses.clone(),
-            relays: vec![],
+            relays: self.relays().values().copied().collect(),
             expires_at: ends.min().unwrap_or(now),
             offers: listed
                 .iter()
-                .filter(|offer| offer.offered)
+                .filter(|offer| offer.offered && !self.is_resting())
                 .map(offered)
                 .collect(),
             capabilities: vec![],
             issued_at: now,
         }
+    }
+
+    fn relays(&self) -> MutexGuard<'_, BTreeMap<String, NodeId>> {
+        self.relays.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn listed(&self) -> MutexGuard<'_, Vec<Listed>> {

@@ -10,6 +10,7 @@
 
 mod admit;
 mod backend;
+mod behind;
 mod books;
 mod claim;
 mod config;
@@ -47,4 +48,4 @@ pub use market::ClaimPolicy;
 pub use register::RegisterError;
 pub use session::ReplayError;
 pub use shell::{Clock, Deps, Provider, RatesError, StartError};
-pub use status::{MoneyStatus, OfferStatus, Status};
+pub use status::{MoneyStatus, OfferStatus, RelayStatus, Status};

@@ -2,8 +2,8 @@
 //!
 //! A few relays are told, each on a stream of its own that nothing comes back on;
 //! they pass it on to each other ([`market::LoadDigest`]). It is told every five
-//! seconds, and at once when an offer becomes full or free. Whoever stops, or
-//! whose backends are drained or down, says that it takes nothing.
+//! seconds, and at once when an offer becomes full or free. Whoever stops or
+//! rests, or whose backends are drained or down, says that it takes nothing.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -105,7 +105,7 @@ fn loads(inner: &Inner) -> Vec<Load> {
         ..load
     };
     let loads = inner.sales.values().map(|sale| Sale::load(sale));
-    match inner.is_closing() {
+    match inner.is_closing() || inner.descriptor.is_resting() {
         true => loads.map(closed).collect(),
         false => loads.collect(),
     }
@@ -202,37 +202,37 @@ impl Relays {
         let chance = RandomState::new();
         registered.sort_by_cached_key(|one| chance.hash_one(one.address));
         let asked = registered.iter().take(ASKED).map(|one| async move {
-            let relay = meet(inner, http, one).await;
-            if let Err(error) = &relay {
+            let addr = meet(inner, http, one).await;
+            if let Err(error) = &addr {
                 debug!(account = %one.address, %error, "no relay to tell");
             }
-            relay.ok().flatten()
+            Some(Relay {
+                account: one.address,
+                addr: addr.ok().flatten()?,
+                failures: 0,
+            })
         });
         join_all(asked).await.into_iter().flatten().collect()
     }
 }
 
-/// A registered node, if it says that it is a relay.
-async fn meet(
+/// Where a registered node is, if it says that it is a relay.
+pub(crate) async fn meet(
     inner: &Inner,
     http: &reqwest::Client,
     one: &Provider,
-) -> Result<Option<Relay>, DescribeError> {
+) -> Result<Option<NodeAddr>, DescribeError> {
     let text = fetch(http, &one.endpoint).await?;
     let (domain, now) = (inner.ledger.domain(), (inner.clock)());
     let record = Described::parse(&text)?
         .open(one.address, &domain, now)?
         .record;
     let addresses = record.addresses.iter();
-    let relay = Relay {
-        account: one.address,
-        addr: NodeAddr {
-            id: record.node,
-            addresses: addresses.filter_map(|text| text.parse().ok()).collect(),
-        },
-        failures: 0,
+    let addr = NodeAddr {
+        id: record.node,
+        addresses: addresses.filter_map(|text| text.parse().ok()).collect(),
     };
-    Ok(record.is_relay().then_some(relay))
+    Ok(record.is_relay().then_some(addr))
 }
 
 /// Why a relay was not told.

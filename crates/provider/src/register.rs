@@ -170,6 +170,7 @@ mod tests {
         Config {
             endpoint: endpoint.into(),
             addresses: vec![],
+            behind: vec![],
             offers: vec![offer],
             withdraw_delay_min_s: 900,
             quote_validity_s: 60,

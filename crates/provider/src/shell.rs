@@ -20,6 +20,7 @@ use tracing::{debug, info, warn};
 use transport::{Incoming, Node, door};
 
 use crate::backend::{BackendError, continues};
+use crate::behind;
 use crate::books::TillView;
 use crate::claim::{self, Claimed};
 use crate::config::{Config, ConfigError, check_rates};
@@ -104,6 +105,14 @@ pub enum StartError {
     /// The journal is not to be understood.
     #[error(transparent)]
     Replay(#[from] ReplayError),
+    /// Nobody is registered where it is to wait.
+    #[error(
+        "no relay is registered with endpoint {relay:?}; `--behind` takes the host:port that a relay has in the registry"
+    )]
+    NoRelay {
+        /// Which.
+        relay: String,
+    },
     /// The descriptor cannot be served.
     #[error("the descriptor's listener has no address")]
     Listener(#[source] io::Error),
@@ -135,6 +144,8 @@ pub(crate) struct Inner {
     /// All but the token, which is the offer's.
     pub(crate) terms: ChannelTerms,
     pub(crate) endpoint: String,
+    /// Endpoints of the relays at which it waits, if it cannot be dialled.
+    pub(crate) behind: Vec<String>,
     pub(crate) claims: ClaimPolicy,
     pub(crate) pay_within: Duration,
     stop_within: Duration,
@@ -175,7 +186,7 @@ impl Provider {
             store,
             wallet,
             node_key,
-            config,
+            mut config,
             listener,
             clock,
         } = deps;
@@ -189,6 +200,11 @@ impl Provider {
         let address = listener.local_addr().map_err(StartError::Listener)?;
         let stakes = ledger.stakes().await?;
         config.check(&stakes)?;
+        if let Some(relay) = behind::unregistered(&*ledger, &config.behind).await? {
+            let relay = relay.clone();
+            return Err(StartError::NoRelay { relay });
+        }
+        config.endpoint = config.registered_endpoint(wallet.address());
         let tasks = Tasks::default();
         let sessions = Sessions::load(Arc::clone(&ledger), store, tasks.clone(), clock()).await?;
         let models = register(&*ledger, &config, &stakes).await?;
@@ -220,6 +236,7 @@ impl Provider {
             desk,
             terms,
             endpoint: config.endpoint,
+            behind: config.behind,
             claims: config.claims,
             pay_within: config.pay_within,
             stop_within: config.stop_within,
@@ -272,6 +289,14 @@ impl Provider {
         }
         inner.sign();
         Ok(())
+    }
+
+    /// Takes all offers off the market for now, or puts them back. What runs comes
+    /// to its end, and nothing of it counts against the provider.
+    pub fn rest(&self, is_resting: bool) {
+        if self.inner.descriptor.rest(is_resting) {
+            self.inner.sign();
+        }
     }
 
     /// What each channel has earned.
@@ -361,6 +386,9 @@ fn is_there(asked: &Result<(), BackendError>) -> bool {
 
 /// Where others reach the node.
 fn addresses(config: &Config, node: &Node) -> Vec<String> {
+    if !config.behind.is_empty() {
+        return vec![];
+    }
     if config.addresses.is_empty() {
         return node
             .addr()
@@ -381,6 +409,9 @@ impl Inner {
         self.tasks.spawn(Arc::clone(self).keep_quotes());
         self.tasks.spawn(Arc::clone(self).ask_backends());
         self.tasks.spawn(claim::watch(Arc::clone(self)));
+        for relay in self.behind.clone() {
+            self.tasks.spawn(behind::wait_on(Arc::clone(self), relay));
+        }
         let relays = Arc::new(Relays::default());
         let found = load::find_on(Arc::clone(self), Arc::clone(&relays));
         self.tasks.spawn(found);
@@ -441,7 +472,7 @@ impl Inner {
     }
 
     /// Serves the description as it is now.
-    fn sign(&self) {
+    pub(crate) fn sign(&self) {
         let (record, now) = (self.desk.record(), (self.clock)());
         self.descriptor
             .sign(&self.wallet, &self.node_key, record, now);

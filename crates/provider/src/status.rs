@@ -17,6 +17,10 @@ pub struct Status {
     pub provider: Address,
     /// The endpoint in the registry.
     pub endpoint: String,
+    /// The relays that it is to be reached through, if it cannot be dialled.
+    pub behind: Vec<RelayStatus>,
+    /// Whether nothing is on offer for now, by its own wish.
+    pub resting: bool,
     /// What is sold.
     pub offers: Vec<OfferStatus>,
     /// What was earned, per token.
@@ -25,6 +29,15 @@ pub struct Status {
     pub channels: usize,
     /// What was counted since the start.
     pub counted: Counted,
+}
+
+/// A relay at which the provider waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RelayStatus {
+    /// Its endpoint in the registry.
+    pub relay: String,
+    /// Whether it takes the provider now.
+    pub reached: bool,
 }
 
 /// One offer.
@@ -87,9 +100,16 @@ pub(crate) fn status(inner: &Inner) -> Status {
             add(&mut sum.claimed, claimed);
         });
     }
+    let reached = inner.descriptor.relays_reached();
+    let behind = inner.behind.iter().map(|relay| RelayStatus {
+        relay: relay.clone(),
+        reached: reached.contains(relay),
+    });
     Status {
         provider: inner.terms.receiver,
         endpoint: inner.endpoint.clone(),
+        behind: behind.collect(),
+        resting: inner.descriptor.is_resting(),
         offers,
         money: money.into_values().collect(),
         channels: channels.len(),

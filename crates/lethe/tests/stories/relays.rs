@@ -1,9 +1,11 @@
-//! Relays that have too much to do.
+//! Relays that have too much to do, and relays at which a provider waits.
 
 use futures_util::{StreamExt as _, stream};
 
-use crate::process::{Answer, Client};
-use crate::town::{MODEL, Town};
+use serde_json::Value;
+
+use crate::process::{Answer, Client, PATIENCE, Running};
+use crate::town::{MODEL, PRICE, Town};
 
 /// More than one relay takes of a consumer at once, less than both do.
 const REQUESTS: usize = 36;
@@ -29,4 +31,69 @@ async fn what_a_busy_relay_refuses_goes_through_the_other_one() {
     for answer in answers {
         assert!(answer.done, "{}", answer.raw);
     }
+}
+
+/// A provider that waits at these relays and is reached in no other way.
+fn provider_behind(town: &Town, relays: &[&Running], flags: &[&str]) -> Running {
+    let mut args = town.provider_args(&town.backend, PRICE);
+    for relay in relays {
+        args.extend(["--behind".to_owned(), relay.said("endpoint")]);
+    }
+    args.extend(flags.iter().map(|flag| (*flag).to_owned()));
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    Running::start(&town.folder().join("provider"), &args)
+}
+
+/// Asks until somebody answers.
+async fn answered_again(client: &Client) -> Answer {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let response = client.ask(MODEL, "5").await;
+        if response.status().is_success() {
+            let answer = Answer::read(response).await;
+            if answer.done {
+                return answer;
+            }
+        }
+        assert!(tokio::time::Instant::now() < deadline, "nobody answers");
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_cannot_be_dialled_sells_through_relays_and_goes_on_when_one_is_killed() {
+    let town = Town::start().await;
+    let [one, two, three] = ["one", "two", "three"].map(|folder| town.relay(folder, &[]));
+    let provider = provider_behind(&town, &[&one, &two], &[]);
+    let behind: Value = provider.ready["behind"].clone();
+    assert_eq!(behind.as_array().map(Vec::len), Some(2), "{behind}");
+    let registered = town.ledger().await;
+    let registered = market::Ledger::providers(&registered).await.unwrap();
+    let address: market::Address = provider.said("provider").parse().unwrap();
+    let own = registered.iter().find(|one| one.address == address);
+    let endpoint = &own.unwrap().endpoint;
+    assert!(
+        endpoint.starts_with(&one.said("endpoint")) && endpoint.contains("/0x"),
+        "{endpoint}"
+    );
+
+    let consumer = town.oblivious_consumer();
+    let client = Client::of(&consumer);
+    client.answered(MODEL, "5").await;
+    one.kill();
+    answered_again(&client).await;
+    drop((two, three));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_direct_consumer_reaches_such_a_provider_by_its_relay_and_claims_no_more_for_it() {
+    let town = Town::start().await;
+    let one = town.relay("one", &[]);
+    let _provider = provider_behind(&town, &[&one], &[]);
+    let consumer = town.consumer();
+    let client = Client::of(&consumer);
+    client.answered(MODEL, "5").await;
+    let response = client.ask(MODEL, "5").await;
+    let labels = response.headers()["x-lethe-labels"].to_str().unwrap();
+    assert!(labels.contains("network=direct"), "{labels}");
 }
