@@ -15,6 +15,8 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use consumer::Pacing;
 use market::{Address, Amount, Payer};
 
+use crate::when::When;
+
 /// The longest that a server is waited for, if nothing is said, in seconds: until it begins, and within an answer.
 pub(crate) const FIRST_CHUNK_WITHIN_S: u64 = 60;
 /// See [`FIRST_CHUNK_WITHIN_S`].
@@ -469,6 +471,10 @@ pub(crate) struct Sale {
     /// registry; better given twice, for two relays.
     #[arg(long, value_name = "RELAY")]
     pub(crate) behind: Vec<String>,
+    /// Sell at these times only: ranges of hours such as 22:00-07:00, with commas between, or `idle`, while others leave
+    /// the processor alone. Outside of them nothing is on offer, and what runs comes to its end.
+    #[arg(long, value_name = "HOURS")]
+    pub(crate) when: Option<When>,
     /// Answers at a time.
     #[arg(long, default_value_t = 2, value_parser = slots)]
     pub(crate) slots: usize,

@@ -60,6 +60,7 @@ mod tx_journal;
 mod up;
 mod wallet;
 mod watched;
+mod when;
 mod whereabouts;
 
 use std::process::ExitCode;

@@ -37,6 +37,7 @@ use crate::selling::{SellError, Selling, Shop, engine_backend, sell};
 use crate::signals::{Signals, stopped};
 use crate::signed_claims;
 use crate::summary;
+use crate::when::{self, WhenError};
 
 /// Why a role does not run.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +68,8 @@ pub(crate) enum RoleError {
     Policy(#[from] PolicyError),
     #[error(transparent)]
     ApiKeys(#[from] ApiKeysError),
+    #[error(transparent)]
+    When(#[from] WhenError),
     #[error(transparent)]
     Backend(#[from] BackendFlagError),
     #[error(transparent)]
@@ -162,6 +165,11 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
         let keeper = signed_claims::Keeper::new(provider, place.network.clone(), path);
         tasks.spawn(keeper.keep(stop.clone()));
     }
+    if let Some(when) = sale.when.clone() {
+        let provider = Arc::clone(&selling.provider);
+        let keeper = when::Keeper::new(provider, when, args.gguf.is_some())?;
+        tasks.spawn(keeper.keep(stop.clone()));
+    }
     let signals = Signals::listen();
     say_selling(&args, &selling);
     stopped(signals, sale.json, || selling.running()).await;
@@ -188,13 +196,15 @@ fn say_selling(args: &cli::Provide, selling: &Selling) {
             "endpoint": endpoint,
             "model": model,
             "behind": status.behind,
+            "resting": status.resting,
             "offered": is_offered,
             "problem": problem,
         }));
     }
-    let begins = match is_offered {
-        true => format!("Selling {model} as {address}"),
-        false => format!("Ready as {address}, with {model} not yet on offer"),
+    let begins = match (is_offered, status.resting) {
+        (true, false) => format!("Selling {model} as {address}"),
+        (true, true) => format!("Ready as {address}, with {model} not on offer at this time"),
+        (false, _) => format!("Ready as {address}, with {model} not yet on offer"),
     };
     let place = match args.sale.behind.as_slice() {
         [] => format!(

@@ -20,7 +20,7 @@ pub(crate) fn lethe(data: &Path, args: &[&str]) -> Command {
         .args(&args[1..]);
     command.env("LETHE_LOG", "error").stdin(Stdio::null());
     // The user's own config file is none of a story's.
-    command.env("XDG_CONFIG_HOME", data);
+    command.env("XDG_CONFIG_HOME", data).env("TZ", "UTC");
     command
 }
 

@@ -97,3 +97,38 @@ async fn a_direct_consumer_reaches_such_a_provider_by_its_relay_and_claims_no_mo
     let labels = response.headers()["x-lethe-labels"].to_str().unwrap();
     assert!(labels.contains("network=direct"), "{labels}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outside_of_its_hours_a_provider_has_nothing_on_offer() {
+    let town = Town::start().await;
+    // None of these hours ends while this runs.
+    let hour = |ahead: u64| (hour_now() + ahead) % 24;
+    let (closed, open) = (
+        format!("{:02}:00-{:02}:00", hour(6), hour(7)),
+        format!("{:02}:00-{:02}:00", hour(22), hour(4)),
+    );
+    let provider = provider_behind(&town, &[], &["--when", &closed]);
+    assert_eq!(provider.ready["resting"], true, "{}", provider.ready);
+    let offers = record(&provider).await["offers"].clone();
+    assert_eq!(offers.as_array().map(Vec::len), Some(0), "{offers}");
+    provider.stop();
+
+    let provider = provider_behind(&town, &[], &["--when", &open]);
+    assert_eq!(provider.ready["resting"], false, "{}", provider.ready);
+    let consumer = town.consumer();
+    Client::of(&consumer).answered(MODEL, "5").await;
+}
+
+/// The hour of the day in the zone of the processes.
+fn hour_now() -> u64 {
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap();
+    since.as_secs() / 3600 % 24
+}
+
+/// What a provider says of itself.
+async fn record(provider: &Running) -> Value {
+    let url = format!("http://{}/.well-known/lethe", provider.said("endpoint"));
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let described: Value = client.get(url).send().await.unwrap().json().await.unwrap();
+    serde_json::from_str(described["record"].as_str().unwrap()).unwrap()
+}
