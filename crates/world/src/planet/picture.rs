@@ -19,7 +19,8 @@ const HEAD: &str = r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 920 
 fn colour(policy: Policy) -> &'static str {
     match policy {
         Policy::Clairvoyant => "#777777",
-        Policy::Cost => "#0a7d4f",
+        Policy::Told => "#0a7d4f",
+        Policy::Cost => "#7fb89f",
         Policy::Morpheus => "#b8461c",
         Policy::Random => "#5470b8",
         Policy::RoundRobin => "#8a5aa8",
@@ -94,7 +95,7 @@ pub(super) fn draw(played: &[Played]) -> String {
         svg.push_str(&panel.draw(x, y));
     }
     for (n, policy) in (0_u32..).zip(Policy::ALL) {
-        let x = 64.0 + 165.0 * f64::from(n);
+        let x = 64.0 + 140.0 * f64::from(n);
         let (colour, name) = (colour(policy), policy.name());
         put(
             &mut svg,

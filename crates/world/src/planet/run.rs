@@ -8,6 +8,7 @@ use ::market::{Demand, Moment, Timestamp};
 use routing::{Knowledge, Preferences, Rule, Wanted, Worth, choose};
 use world::Random;
 
+use crate::planet::loads::{Heard, TOLD_EVERY_US, Told};
 use crate::planet::market::{Kind, Market, town};
 use crate::planet::tally::{Figures, ratio};
 
@@ -37,7 +38,9 @@ const INPUT: core::ops::Range<u64> = 100..2_000;
 pub(super) enum Policy {
     /// Knows who is up and free, and how fast everybody really is.
     Clairvoyant,
-    /// Ours.
+    /// Ours, with what providers tell of their load.
+    Told,
+    /// Ours, without that.
     Cost,
     /// Morpheus' rating.
     Morpheus,
@@ -48,19 +51,21 @@ pub(super) enum Policy {
 }
 
 impl Policy {
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::Clairvoyant,
+        Self::Told,
         Self::Cost,
         Self::Morpheus,
         Self::Random,
         Self::RoundRobin,
     ];
-    pub(super) const SWEPT: [Self; 3] = [Self::Cost, Self::Random, Self::RoundRobin];
+    pub(super) const SWEPT: [Self; 4] = [Self::Told, Self::Cost, Self::Random, Self::RoundRobin];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Clairvoyant => "clairvoyant",
-            Self::Cost => "choose",
+            Self::Told => "choose",
+            Self::Cost => "no digests",
             Self::Morpheus => "Morpheus",
             Self::Random => "random",
             Self::RoundRobin => "round robin",
@@ -107,6 +112,8 @@ enum Event {
     Lost {
         try_id: u64,
     },
+    /// All tell of their load.
+    Tell,
     /// A provider goes or comes back.
     Turns {
         provider: usize,
@@ -153,6 +160,7 @@ struct Request {
 struct Consumer {
     town: usize,
     knowledge: Knowledge,
+    heard: Heard,
     turn: u64,
 }
 
@@ -174,6 +182,7 @@ struct Run<'a> {
     outages: Random,
     choices: Random,
     free: Option<Free>,
+    told: Told,
     figures: Figures,
 }
 
@@ -188,6 +197,9 @@ struct Free {
 pub(super) fn play(settings: &Settings, mut progress: impl FnMut(u64)) -> Figures {
     let mut run = Run::new(settings);
     run.at(0, Event::Arrives);
+    if settings.policy == Policy::Told {
+        run.at(0, Event::Tell);
+    }
     let mut told = 0;
     while let Some(Reverse((time, _, event))) = run.events.pop() {
         run.time_us = time;
@@ -211,9 +223,11 @@ impl<'a> Run<'a> {
         let seed = Random::new(settings.seed);
         let market = Market::new(settings.providers, settings.liars, &mut seed.apart(1));
         let mut random = seed.apart(2);
+        let mut phases = seed.apart(5);
         let consumer = |_| Consumer {
             town: town(&mut random),
             knowledge: Knowledge::default(),
+            heard: Heard::new(phases.draw()),
             turn: random.draw(),
         };
         let consumers = (0..settings.consumers).map(consumer).collect();
@@ -243,6 +257,7 @@ impl<'a> Run<'a> {
             outages: seed.apart(3),
             choices: seed.apart(4),
             free: None,
+            told: Told::default(),
             figures: Figures::default(),
             market,
         };
@@ -317,6 +332,10 @@ impl<'a> Run<'a> {
             Event::Ends { try_id } => self.ends(try_id),
             Event::Refused { try_id } => self.refused(try_id),
             Event::Lost { try_id } => self.lost(try_id),
+            Event::Tell => {
+                self.told.tell(self.time_us, self.taken());
+                self.at(TOLD_EVERY_US, Event::Tell);
+            }
             Event::Turns { provider } => {
                 let up = !self.now[provider].own_up;
                 self.now[provider].own_up = up;
@@ -336,6 +355,26 @@ impl<'a> Run<'a> {
                 }
             }
         }
+    }
+
+    /// Who has no free slot and says so; those who lie seem to be free.
+    fn taken(&self) -> Vec<(usize, Option<u32>)> {
+        let providers = self.market.providers.iter().zip(&self.now).enumerate();
+        let full = providers.filter(|(n, (it, now))| {
+            it.kind == Kind::Honest && now.running.len() >= it.slots && self.is_up(*n)
+        });
+        full.map(|(n, (it, now))| {
+            let each_us = it.wait_us + OUTPUT_MEAN * it.token_us;
+            let places = u64::try_from(it.slots).unwrap_or(1).max(1);
+            let before = u64::try_from(now.queue.len()).unwrap_or(u64::MAX);
+            let wait_ms = each_us.saturating_mul(before + 1) / places / 1000;
+            let has_room = now.queue.len() < it.queue_max;
+            (
+                n,
+                has_room.then(|| u32::try_from(wait_ms).unwrap_or(u32::MAX - 1)),
+            )
+        })
+        .collect()
     }
 
     /// Whoever was being served when it went is noticed to be gone.
@@ -379,8 +418,12 @@ impl<'a> Run<'a> {
 
     fn ranked(&mut self, request: &Request) -> VecDeque<usize> {
         let consumer = &mut self.consumers[request.consumer];
+        let Consumer {
+            heard, knowledge, ..
+        } = consumer;
+        self.told.hear(heard, knowledge, self.time_us);
         let rule = match self.settings.policy {
-            Policy::Cost => Rule::Cost,
+            Policy::Told | Policy::Cost => Rule::Cost,
             Policy::Morpheus => Rule::Morpheus,
             Policy::Random => Rule::Random,
             Policy::RoundRobin => {
@@ -609,7 +652,10 @@ impl<'a> Run<'a> {
         tried.request.lost += 1;
         let may = match self.settings.policy {
             _ if tried.request.lost == LOST_MAX => false,
-            Policy::Cost => self.consumers[tried.request.consumer].knowledge.may_retry(),
+            Policy::Told | Policy::Cost => {
+                let knowledge = &mut self.consumers[tried.request.consumer].knowledge;
+                knowledge.may_retry()
+            }
             _ => true,
         };
         match may {
