@@ -5,6 +5,7 @@ use std::time::Duration;
 use market::{Address, LedgerError};
 use openai::BadRequest;
 
+use crate::budgets::BudgetError;
 use crate::catalog::CardChoice;
 use crate::payer::KeysError;
 use crate::session::SessionError;
@@ -116,6 +117,9 @@ pub enum InferError {
         /// Who falls short of what.
         reasons: String,
     },
+    /// The budget of the request's key does not reach.
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
     /// Too many requests are running here.
     #[error("{running} requests are running, which is the limit here")]
     Overloaded {
@@ -128,6 +132,15 @@ pub enum InferError {
 }
 
 impl InferError {
+    /// Of two reasons the one that helps a caller more: that somebody is busy
+    /// beats that somebody failed.
+    pub(crate) fn nearer(before: Option<Self>, now: Self) -> Self {
+        match before {
+            Some(busy @ Self::Busy { .. }) => busy,
+            _ => now,
+        }
+    }
+
     /// What it is, in words of ours alone: nothing that a provider said.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
@@ -144,6 +157,7 @@ impl InferError {
             Self::Path { .. } => "the path to it failed",
             Self::Demand { .. } => "it does not meet the demand",
             Self::NobodyFits { .. } => "it does not fit",
+            Self::Budget(_) => "the budget of the request's key does not reach",
             Self::Overloaded { .. } => "too many requests are running here",
             Self::Stopping => "the node is stopping",
         }

@@ -13,9 +13,9 @@ use std::time::Duration;
 use crate::paths::{Carrier, Way};
 use bytes::Bytes;
 use market::{
-    Address, BEGIN_WITHIN, Buying, BuyingError, ChannelTerms, InputBound, LAST_VOUCHER_WITHIN,
-    Labels, LedgerError, Moment, PurseError, RequestId, SIGN_OF_LIFE_WITHIN, Said, SignedReceipt,
-    SignedVoucher, Turn,
+    Address, Amount, BEGIN_WITHIN, Buying, BuyingError, ChannelTerms, InputBound,
+    LAST_VOUCHER_WITHIN, Labels, LedgerError, Moment, PurseError, RequestId, SIGN_OF_LIFE_WITHIN,
+    Said, SignedReceipt, SignedVoucher, Turn,
 };
 use openai::ChatRequest;
 use seal::Pacing;
@@ -27,6 +27,7 @@ use transport::message::{Ask, Failure, FromConsumer, FromProvider, Infer, Reason
 use transport::{ReceiveError, ReceiveHalf, SendHalf, Stream};
 
 use crate::answer::{Part, Summary, Word};
+use crate::budgets::{Budget, BudgetError, Held};
 use crate::catalog::Seller;
 use crate::error::{BrokenError, InferError};
 use crate::payment::{Channel, PaymentError, Reserved};
@@ -97,6 +98,8 @@ pub(crate) struct Errand<'a> {
     pub(crate) request: &'a ChatRequest,
     pub(crate) route: RouteId,
     pub(crate) pacing: Pacing,
+    /// What it counts against.
+    pub(crate) budget: Option<&'a Budget>,
     /// When it was begun; others may have been asked since.
     pub(crate) started: Instant,
 }
@@ -130,6 +133,11 @@ async fn begin_once(
     let asking = inner.router.asking(candidate);
     let seller = &candidate.seller;
     let terms = candidate.terms();
+    let body = request.upstream_body(&candidate.offer.name);
+    let bound = InputBound::of_body(body.len()).within(candidate.offer.context_length);
+    let longest = longest(candidate, request);
+    let id = inner.new_request_id();
+    let mut held = hold(inner, candidate, errand, (id, bound, longest))?;
     Box::pin(revive(inner, candidate)).await;
     let opening = inner.paths.open_at(seller, errand.pacing, inner.now());
     let (channel, way) = tokio::join!(inner.sessions.acquire(&terms), opening);
@@ -137,10 +145,7 @@ async fn begin_once(
     let Way { stream, carrier } = way.map_err(|error| Attempt::lost(provider, &error))?;
     let channel = reconciled(inner, seller, &terms, channel).await?;
 
-    let body = request.upstream_body(&candidate.offer.name);
-    let bound = InputBound::of_body(body.len()).within(candidate.offer.context_length);
-    let id = inner.new_request_id();
-    let reserved = reserve(inner, &channel, id, candidate, bound).await;
+    let reserved = reserve(inner, &channel, (id, bound), candidate, held.as_mut()).await;
     let (reserved, voucher) = reserved.map_err(|error| Attempt::unpayable(provider, error))?;
     failpoint::hit("consumer.voucher.signed");
     let debt = Debt {
@@ -148,6 +153,7 @@ async fn begin_once(
         seller: Arc::clone(seller),
         channel: Arc::clone(&channel),
         reserved,
+        held,
     };
     let signed = Infer::signed_text(id, channel.id);
     let key = channel.hot_key();
@@ -162,7 +168,6 @@ async fn begin_once(
         body,
     };
     let Stream { mut send, receive } = stream;
-    let longest = longest(candidate, request);
     let buying = Buying::new(id, longest, Moment::new(errand.started.elapsed()));
     let asked_at = Instant::now();
     let asked = send.send(&Ask::Infer(Box::new(infer))).await;
@@ -215,20 +220,55 @@ fn longest(candidate: &Candidate, request: &ChatRequest) -> Option<u32> {
     limits.into_iter().flatten().min()
 }
 
+/// Holds what a request may cost at most of its key's budget, if it has one.
+fn hold(
+    inner: &Inner,
+    candidate: &Candidate,
+    errand: Errand<'_>,
+    (request, bound, longest): (RequestId, InputBound, Option<u32>),
+) -> Result<Option<Held>, Attempt> {
+    let Some(budget) = errand.budget else {
+        return Ok(None);
+    };
+    let (provider, offer) = (candidate.seller.address, &candidate.offer);
+    let short = |error: BudgetError| Attempt::elsewhere(error.into());
+    let token = offer.quote.token;
+    if token != inner.mor() {
+        return Err(short(BudgetError::Token { provider, token }));
+    }
+    let limits = [longest, offer.context_length].into_iter().flatten();
+    let Some(longest) = limits.min() else {
+        return Err(short(BudgetError::Unlimited { provider }));
+    };
+    // What no amount can hold no budget can.
+    let most = offer.quote.rates.cost(bound.ceiling, longest);
+    let most = most.unwrap_or(Amount::new(u128::MAX));
+    let budgets = &inner.budgets;
+    let held = budgets.hold(budget, request, &offer.name, most, inner.now());
+    held.map(Some).map_err(short)
+}
+
 async fn reserve(
     inner: &Inner,
     channel: &Arc<Channel>,
-    request: RequestId,
+    (request, bound): (RequestId, InputBound),
     candidate: &Candidate,
-    bound: InputBound,
+    held: Option<&mut Held>,
 ) -> Result<(Reserved, SignedVoucher), SessionError> {
     let rates = candidate.offer.quote.rates;
+    if let Some(held) = &held {
+        held.write(channel.id).await?;
+    }
     for _ in 0..TOP_UPS {
         match channel.ask(request, rates, bound).await {
             Err(PaymentError::Purse(PurseError::Escrow { needed, .. })) => {
                 inner.sessions.top_up(channel, needed).await?;
             }
-            outcome => return Ok(outcome?),
+            outcome => {
+                let reserved = outcome?;
+                held.into_iter().for_each(Held::asked);
+                return Ok(reserved);
+            }
         }
     }
     let escrow = channel.purse(|purse| purse.escrow());
@@ -257,6 +297,16 @@ struct Debt {
     seller: Arc<Seller>,
     channel: Arc<Channel>,
     reserved: Reserved,
+    /// Of its key's budget.
+    held: Option<Held>,
+}
+
+impl Debt {
+    /// Nothing came of the request.
+    fn refused(&mut self) {
+        self.reserved.close();
+        self.held.iter().for_each(Held::refused);
+    }
 }
 
 impl Drop for Debt {
@@ -323,7 +373,7 @@ impl Exchange {
                 failpoint::hit("consumer.refusal.received");
                 self.hear(Said::Refused)
                     .map_err(|error| failed(error.to_string()))?;
-                self.debt.reserved.close();
+                self.debt.refused();
                 if refusal.reason == Reason::Payment {
                     self.channel.contented(false);
                 }

@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, info};
 
 use crate::answer::{Part, PartSummary, Summary, since_ms};
+use crate::budgets::Budget;
 use crate::error::{BrokenError, InferError};
 use crate::router::Router;
 use crate::routes::RouteId;
@@ -81,6 +82,8 @@ pub struct Conditions {
     pub preferences: Arc<Defaults>,
     /// At what pace it is to travel; as all of the node's, if it is none.
     pub pacing: Option<Pacing>,
+    /// What it counts against, if its key has a budget.
+    pub budget: Option<Arc<Budget>>,
 }
 
 /// On the way to the next provider.
@@ -281,7 +284,10 @@ impl ResumeError {
             Self::Nobody => true,
             Self::Infer(error) => matches!(
                 error,
-                InferError::BadRequest(_) | InferError::Refused { .. } | InferError::Stopping
+                InferError::BadRequest(_)
+                    | InferError::Refused { .. }
+                    | InferError::Budget(_)
+                    | InferError::Stopping
             ),
         }
     }
@@ -342,8 +348,8 @@ impl Resume {
             return Err(ResumeError::Nobody);
         }
         let started = Instant::now();
-        let pacing = self.inner.pacing(&self.conditions);
-        let asked = self.inner.ask_each(&self.request, &route, pacing, started);
+        let (inner, conditions) = (&self.inner, &self.conditions);
+        let asked = inner.ask_each(&self.request, &route, conditions, started);
         Ok(asked.await?)
     }
 

@@ -8,6 +8,7 @@
 
 mod answer;
 mod books;
+mod budgets;
 mod catalog;
 mod detours;
 mod error;
@@ -32,6 +33,7 @@ mod view;
 
 pub use answer::{Answer, PartSummary, Piece, Summary};
 pub use books::{PurseView, read_books};
+pub use budgets::{Budget, BudgetError, Short, SpentView, TallyView, read_spent};
 pub use catalog::CardChoice;
 pub use error::{BrokenError, InferError, Shortage, StartError};
 pub use failover::{Conditions, Failover, FailoverError};

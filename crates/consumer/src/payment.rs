@@ -16,6 +16,7 @@ use store::{AppendError, Entry, Journal};
 use tokio::sync::Notify;
 use tracing::debug;
 
+use crate::budgets::Budgets;
 use crate::payer::{KeysError, PayerNumber, Payers};
 use crate::reconcile::Missing;
 
@@ -51,6 +52,8 @@ pub(crate) struct Channel {
     hot_key: OnceLock<Arc<WalletKey>>,
     spending: Mutex<Spending>,
     journal: Journal,
+    /// What its receipts come to counts there.
+    budgets: Arc<Budgets>,
     /// A receipt raised the ceiling: whoever pays over this channel sends the
     /// voucher, because answers that run on may wait for it.
     pub(crate) raised: Notify,
@@ -79,7 +82,7 @@ impl Channel {
         config: ChannelConfig,
         payer: PayerNumber,
         payers: Arc<Payers>,
-        journal: Journal,
+        (journal, budgets): (Journal, Arc<Budgets>),
         spending: Spending,
     ) -> Self {
         let missing = Missing::default();
@@ -96,6 +99,7 @@ impl Channel {
             hot_key: OnceLock::new(),
             spending: Mutex::new(spending),
             journal,
+            budgets,
             raised: Notify::new(),
             refusals: AtomicU32::new(0),
             upkeep: tokio::sync::Mutex::default(),
@@ -204,6 +208,15 @@ impl Channel {
         self.write(&resumed).await.map(drop)
     }
 
+    /// The provider says that nothing runs: nothing is reserved any more for
+    /// answers that ended without a receipt.
+    pub(crate) fn settled_up(&self) {
+        self.spending(Spending::settled_up);
+        self.budgets.give_up(self.id, |request| {
+            self.purse(|purse| purse.is_running(request))
+        });
+    }
+
     /// Makes a move durable, and reports it.
     pub(crate) async fn write(&self, to_write: &Move<PurseEvent>) -> Result<Written, PaymentError> {
         let unreported = Unreported {
@@ -214,6 +227,12 @@ impl Channel {
         self.journal.append(entries).await?;
         let reported = self.spending(|spending| spending.written(to_write.id()))?;
         drop(unreported);
+        for event in to_write.events() {
+            if let PurseEvent::Receipted { receipt, .. } = event {
+                let receipt = &receipt.receipt;
+                self.budgets.receipted(receipt.request, receipt.amount);
+            }
+        }
         if reported.raised {
             self.raised.notify_one();
         }

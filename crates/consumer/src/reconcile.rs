@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use market::{Purse, PurseError, SIGN_OF_LIFE_WITHIN, SignedReceipt, Spending, Timestamp};
+use market::{Purse, PurseError, SIGN_OF_LIFE_WITHIN, SignedReceipt, Timestamp};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 use transport::message::{Ask, FromProvider, MAX_RECEIPTS, ReceiptsAsk};
@@ -209,7 +209,7 @@ async fn fetch(
         }
         if receipts.len() < MAX_RECEIPTS {
             if running == 0 && !channel.purse(|purse| purse.is_restored()) {
-                channel.spending(Spending::settled_up);
+                channel.settled_up();
             }
             return Ok(running == 0);
         }

@@ -19,6 +19,7 @@ use store::{AppendError, Loaded, Store};
 use tracing::warn;
 
 use crate::StartError;
+use crate::budgets::Budgets;
 use crate::payer::{KeysError, PayerNumber, Payers};
 use crate::payment::{Channel, PaymentError, entry};
 use crate::shell::Policy;
@@ -104,6 +105,7 @@ pub(crate) struct Sessions {
     payers: Arc<Payers>,
     store: Store,
     policy: Policy,
+    budgets: Arc<Budgets>,
     channels: Mutex<Vec<Arc<Channel>>>,
     /// When the journal last heard of an answer on a channel, at the start.
     last_used: BTreeMap<market::ChannelId, Timestamp>,
@@ -115,13 +117,13 @@ impl Sessions {
     /// What the journal knows.
     pub(crate) async fn load(
         payers: Payers,
-        store: Store,
-        policy: Policy,
+        (store, policy, budgets): (Store, Policy, Arc<Budgets>),
     ) -> Result<Self, StartError> {
         let mut sessions = Self {
             payers: Arc::new(payers),
             store,
             policy,
+            budgets,
             channels: Mutex::default(),
             last_used: BTreeMap::new(),
             opening: tokio::sync::Mutex::default(),
@@ -166,7 +168,7 @@ impl Sessions {
             opened.config,
             opened.payer,
             Arc::clone(&self.payers),
-            journal,
+            (journal, Arc::clone(&self.budgets)),
             spending,
         ))
     }

@@ -1,7 +1,7 @@
 //! The consumer as a whole: its tasks, its state, and the way of a request
 //! through them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,6 +23,7 @@ use tracing::{debug, info, warn};
 use transport::Endpoints;
 
 use crate::answer::{Answer, Part, Summary, since_ms};
+use crate::budgets::{Budgets, SpentView};
 use crate::catalog::{self, Seller, Snapshot};
 use crate::error::{InferError, Shortage, StartError};
 use crate::exchange::{Attempt, Errand, begin};
@@ -105,6 +106,7 @@ pub(crate) struct Inner {
     ledger: Arc<dyn Ledger>,
     pub(crate) paths: Paths,
     pub(crate) sessions: Sessions,
+    pub(crate) budgets: Arc<Budgets>,
     store: Store,
     policy: Policy,
     clock: Clock,
@@ -141,7 +143,9 @@ impl Consumer {
             hot_key,
             pseudonyms,
         };
-        let sessions = Sessions::load(payers, store.clone(), policy.clone()).await?;
+        let budgets = Arc::new(Budgets::load(store.clone(), clock()).await?);
+        let sessions = (store.clone(), policy.clone(), Arc::clone(&budgets));
+        let sessions = Sessions::load(payers, sessions).await?;
         let recent = recent_answers(&store).await?;
         let http = transport::describe::http_client().map_err(StartError::Http)?;
         let paths = Paths::load(
@@ -157,6 +161,7 @@ impl Consumer {
             ledger,
             paths,
             sessions,
+            budgets,
             store,
             policy,
             clock,
@@ -240,6 +245,11 @@ impl Consumer {
         self.inner.recent().iter().rev().cloned().collect()
     }
 
+    /// What keys with a budget have spent today, by their names.
+    pub fn spent(&self) -> BTreeMap<String, SpentView> {
+        self.inner.budgets.view(self.inner.now())
+    }
+
     /// Every channel and the money in it.
     pub async fn channels(&self) -> Result<Vec<ChannelView>, LedgerError> {
         self.inner.sessions.view().await
@@ -308,15 +318,6 @@ impl Consumer {
         self.inner.tasks.wait().await;
         self.inner.paths.close().await;
         failpoint::hit("consumer.stopped");
-    }
-}
-
-/// Of two reasons the one that helps a caller more: that somebody is busy
-/// beats that somebody failed.
-fn nearer(before: Option<InferError>, now: InferError) -> InferError {
-    match before {
-        Some(busy @ InferError::Busy { .. }) => busy,
-        _ => now,
     }
 }
 
@@ -433,6 +434,8 @@ impl<'a> Tries<'a> {
                 self.router.busy(provider, retry_after);
                 Ending::Busy
             }
+            // It was not asked.
+            None if matches!(error, InferError::Budget(_)) => Ending::Failed,
             None => {
                 self.router.failed(provider);
                 self.losses += 1;
@@ -441,7 +444,7 @@ impl<'a> Tries<'a> {
         };
         let problem = busy.is_none().then(|| error.kind());
         self.ended(provider, ending, problem);
-        self.best = Some(nearer(self.best.take(), error));
+        self.best = Some(InferError::nearer(self.best.take(), error));
     }
 }
 
@@ -537,8 +540,7 @@ impl Inner {
         started: Instant,
     ) -> Result<Part, InferError> {
         let route = self.route(request, wishes, &conditions.demand)?;
-        let pacing = self.pacing(conditions);
-        self.ask_each(request, &route, pacing, started).await
+        self.ask_each(request, &route, conditions, started).await
     }
 
     /// The same of a route, in its order; of one that is slow to begin the next
@@ -547,7 +549,7 @@ impl Inner {
         self: &'a Arc<Self>,
         request: &'a ChatRequest,
         route: &'a Route,
-        pacing: Pacing,
+        conditions: &'a Conditions,
         started: Instant,
     ) -> BoxFuture<'a, Result<Part, InferError>> {
         Box::pin(async move {
@@ -555,7 +557,8 @@ impl Inner {
             let errand = Errand {
                 request,
                 route: route.id,
-                pacing,
+                pacing: self.pacing(conditions),
+                budget: conditions.budget.as_deref(),
                 started,
             };
             let ask = |candidate| tried(self, candidate, errand);
@@ -672,6 +675,10 @@ impl Inner {
 
     pub(crate) fn domain(&self) -> market::Domain {
         self.ledger.domain()
+    }
+
+    pub(crate) fn mor(&self) -> Address {
+        self.ledger.mor()
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use consumer::{BrokenError, InferError};
+use consumer::{BrokenError, BudgetError, InferError};
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use openai::{BadRequest, ErrorBody, ErrorKind};
@@ -41,6 +41,12 @@ pub(crate) fn answer(error: &InferError) -> (StatusCode, &'static str) {
         InferError::Path { .. } => (StatusCode::BAD_GATEWAY, "path_failed"),
         InferError::Demand { .. } => (StatusCode::PRECONDITION_FAILED, "demand_not_met"),
         InferError::NobodyFits { .. } => (StatusCode::PRECONDITION_FAILED, "preferences_not_met"),
+        InferError::Budget(error) => match error {
+            BudgetError::Unlimited { .. } => (StatusCode::BAD_REQUEST, "budget_unlimited"),
+            error if error.may_pass_soon() => (StatusCode::TOO_MANY_REQUESTS, "budget_held"),
+            BudgetError::Short(_) => (StatusCode::PAYMENT_REQUIRED, "budget_spent"),
+            BudgetError::Token { .. } => (StatusCode::PAYMENT_REQUIRED, "budget_token"),
+        },
         InferError::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
         InferError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
     }
@@ -76,6 +82,13 @@ fn advice(error: &InferError) -> &'static str {
         InferError::NobodyFits { .. } => {
             "allow more in the field provider, or choose another model; `lethe route explain MODEL` shows who sells it"
         }
+        InferError::Budget(BudgetError::Short(_)) => {
+            "ask for a shorter answer (max_tokens), wait, or have the node's owner raise the budget"
+        }
+        InferError::Budget(BudgetError::Token { .. }) => {
+            "choose another model, or use a key without a budget"
+        }
+        InferError::Budget(BudgetError::Unlimited { .. }) => "say max_tokens",
         InferError::Stopping => "try again when the node is back",
     }
 }
@@ -83,6 +96,10 @@ fn advice(error: &InferError) -> &'static str {
 fn retry_after(error: &InferError) -> Option<Duration> {
     match error {
         InferError::Busy { retry_after, .. } => Some(*retry_after),
+        InferError::Budget(error) if error.may_pass_soon() => Some(RETRY_SOON),
+        InferError::Budget(BudgetError::Short(short)) => {
+            Some(Duration::from_secs(short.resets_in_s))
+        }
         InferError::NobodyThere { .. }
         | InferError::ChainGone { .. }
         | InferError::Journal { .. }
@@ -96,6 +113,7 @@ fn retry_after(error: &InferError) -> Option<Duration> {
         | InferError::Payment { .. }
         | InferError::Demand { .. }
         | InferError::NobodyFits { .. }
+        | InferError::Budget(_)
         | InferError::Provider { .. } => None,
     }
 }
@@ -104,6 +122,7 @@ fn kind_of(status: StatusCode) -> ErrorKind {
     match status {
         StatusCode::UNAUTHORIZED => ErrorKind::Authentication,
         StatusCode::FORBIDDEN => ErrorKind::Permission,
+        StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimit,
         StatusCode::PAYMENT_REQUIRED => ErrorKind::InsufficientQuota,
         status if status.is_client_error() => ErrorKind::InvalidRequest,
         _ => ErrorKind::Server,

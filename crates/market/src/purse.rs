@@ -422,6 +422,11 @@ impl Purse {
         self.running.len()
     }
 
+    /// Whether this one is among them.
+    pub fn is_running(&self, request: RequestId) -> bool {
+        self.running.contains_key(&request)
+    }
+
     /// Whether the provider may hold receipts that we have not seen: an
     /// answer ended without one, there is a gap, or more was claimed.
     pub fn needs_reconciling(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use consumer::{CardChoice, InferError, SessionError};
+use consumer::{BudgetError, CardChoice, InferError, SessionError, Short};
 use gateway::{Limits, Settings};
 use market::{Address, Amount, Card, LedgerError};
 use openai::BadRequest;
@@ -217,6 +217,17 @@ async fn what_fails_before_the_first_chunk_has_a_status() {
             "preferences_not_met",
             "",
         ),
+        (short(95, 0), 402, "budget_spent", "7200"),
+        (short(0, 95), 429, "budget_held", "1"),
+        (
+            BudgetError::Unlimited {
+                provider: Address::ZERO,
+            }
+            .into(),
+            400,
+            "budget_unlimited",
+            "",
+        ),
         (
             InferError::Overloaded { running: 9 },
             503,
@@ -239,6 +250,20 @@ async fn what_fails_before_the_first_chunk_has_a_status() {
             assert_eq!(code(&wire.body(&head).await), word, "{error}");
         }
     }
+}
+
+/// A budget of 100 that a request of 10 does not fit into any more.
+fn short(spent: u128, held: u128) -> InferError {
+    let [budget, needed, spent, held] = [100, 10, spent, held].map(Amount::new);
+    let short = Short {
+        model: None,
+        budget,
+        spent,
+        held,
+        needed,
+        resets_in_s: 7200,
+    };
+    BudgetError::Short(Box::new(short)).into()
 }
 
 fn unpaid() -> InferError {
@@ -312,6 +337,7 @@ fn again(error: &InferError) -> InferError {
             reasons: reasons.clone(),
         },
         InferError::Overloaded { running } => InferError::Overloaded { running: *running },
+        InferError::Budget(error) => error.clone().into(),
         InferError::Payment { .. } => unpaid(),
         InferError::ChainGone { .. } => without_chain(),
         InferError::Journal { .. } => without_disk(),

@@ -1,0 +1,614 @@
+//! What a key may spend in a day, and what it has spent today.
+//!
+//! A request that may cost more than is left of the day is not begun. What it
+//! may cost at most is held, durably, before anything is signed for it; its
+//! receipt puts what it did cost in that place. A crash forgets no hold: each
+//! is in the day's journal with its channel, and what came of it in that
+//! channel's. A day is one of UTC, and a request belongs to the day on which
+//! it was begun.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use market::{Address, Amount, ChannelId, PurseEvent, RequestId, Timestamp};
+use serde::{Deserialize, Serialize};
+use store::{AppendError, Entry, MAX_ENTRIES, Store};
+
+use crate::StartError;
+use crate::payment::entry;
+use crate::session::{entries, journal_name};
+
+const DAY_S: u64 = 86_400;
+
+/// MOR has 18 digits after the point.
+const MOR_DECIMALS: u8 = 18;
+
+/// A journal for each day.
+const SPENT: &str = "consumer/spent/";
+
+/// Requests that cost nothing, as it seems, and may be receipted after all.
+const GIVEN_UP_KEPT: usize = 256;
+
+/// What a key may spend in a day, in base units of MOR.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// Whose: what was spent is kept under this name.
+    pub key: String,
+    /// Whatever the model.
+    pub per_day: Option<Amount>,
+    /// Of single models, by the names under which they are sold.
+    pub models: BTreeMap<String, Amount>,
+}
+
+/// Why a request is not begun: its key's budget does not reach.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BudgetError {
+    /// What is left of the day is less than it may cost.
+    #[error(transparent)]
+    Short(Box<Short>),
+    /// It would be paid in something else than the budget is in.
+    #[error("the key's budget is in MOR, and provider {provider} is paid in {token}")]
+    Token {
+        /// Who.
+        provider: Address,
+        /// In what.
+        token: Address,
+    },
+    /// Nobody says how long the answer may become.
+    #[error(
+        "the key has a budget, and neither the request nor provider {provider} limits the answer"
+    )]
+    Unlimited {
+        /// Who.
+        provider: Address,
+    },
+}
+
+/// A budget, and what it falls short of.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the key's budget {}is {} MOR a day; {} are spent, {} are held for requests that run, and this \
+     one may cost {}; the next day begins at 00:00 UTC, in {}", of_model(.model), mor(.budget),
+     mor(.spent), mor(.held), mor(.needed), time(.resets_in_s)
+)]
+pub struct Short {
+    /// Whose budget it is, if it is not that of all models.
+    pub model: Option<String>,
+    /// For a day.
+    pub budget: Amount,
+    /// What requests of today came to.
+    pub spent: Amount,
+    /// What those that run may come to.
+    pub held: Amount,
+    /// What this one may come to.
+    pub needed: Amount,
+    /// When the next day begins.
+    pub resets_in_s: u64,
+}
+
+impl BudgetError {
+    /// Whether it fits once what runs has cost little.
+    pub fn may_pass_soon(&self) -> bool {
+        match self {
+            Self::Short(short) => sum(short.spent, short.needed) <= short.budget,
+            Self::Token { .. } | Self::Unlimited { .. } => false,
+        }
+    }
+}
+
+fn of_model(model: &Option<String>) -> String {
+    let model = model.as_ref();
+    model.map_or_else(String::new, |model| format!("for model {model:?} "))
+}
+
+fn mor(amount: &Amount) -> String {
+    amount.to_decimal(MOR_DECIMALS)
+}
+
+fn time(seconds: &u64) -> String {
+    let minutes = seconds.div_ceil(60);
+    format!("{} h {} min", minutes / 60, minutes % 60)
+}
+
+/// `left + right`, or all that there can be.
+fn sum(left: Amount, right: Amount) -> Amount {
+    left.plus(right).unwrap_or(Amount::new(u128::MAX))
+}
+
+/// What a key has spent today.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpentView {
+    /// What requests came to.
+    pub spent: Amount,
+    /// What those that run, or whose receipts are missing, may come to at most.
+    pub held: Amount,
+    /// The same of each model, by its name.
+    pub models: BTreeMap<String, TallyView>,
+}
+
+/// What was spent on a model today.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TallyView {
+    /// What requests came to.
+    pub spent: Amount,
+    /// What those that run may come to.
+    pub held: Amount,
+}
+
+impl TallyView {
+    fn hold(&mut self, most: Amount) {
+        self.held = sum(self.held, most);
+    }
+
+    fn end(&mut self, most: Amount, cost: Amount) {
+        self.held = self.held.less(most);
+        self.spent = sum(self.spent, cost);
+    }
+}
+
+/// A line of a day's journal.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Line {
+    Held {
+        request: RequestId,
+        key: String,
+        model: String,
+        most: Amount,
+        channel: ChannelId,
+    },
+    Ended {
+        request: RequestId,
+        cost: Amount,
+    },
+}
+
+impl Line {
+    fn written(&self) -> Entry {
+        let (kind, request) = match self {
+            Self::Held { request, .. } => ("held", request),
+            Self::Ended { request, .. } => ("ended", request),
+        };
+        let payload = serde_json::to_vec(self).expect("a line has only string keys");
+        entry(kind, Some(request.to_string()), payload)
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Hold {
+    key: String,
+    model: String,
+    most: Amount,
+    /// Over which it is paid; none before that is known.
+    channel: Option<ChannelId>,
+    /// Something is signed for it.
+    asked: bool,
+}
+
+/// The day as it is so far: the rules, without a journal.
+#[derive(Debug, Default)]
+struct Today {
+    /// Days since 1970.
+    day: u64,
+    keys: BTreeMap<String, SpentView>,
+    holds: HashMap<RequestId, Hold>,
+    given_up: VecDeque<(RequestId, Hold)>,
+    /// Ends of holds that go into the journal with the next hold; a crash
+    /// forgets them, and finds them in the journals of their channels.
+    unwritten: VecDeque<Line>,
+}
+
+impl Today {
+    /// A clock that goes back does not bring a day back.
+    fn turn(&mut self, now: Timestamp) {
+        let day = now.0 / DAY_S;
+        if day > self.day {
+            *self = Self {
+                day,
+                ..Self::default()
+            };
+        }
+    }
+
+    /// Holds what a request may cost, if every budget reaches.
+    fn hold(
+        &mut self,
+        budget: &Budget,
+        request: RequestId,
+        model: &str,
+        most: Amount,
+        now: Timestamp,
+    ) -> Result<(), BudgetError> {
+        self.turn(now);
+        let resets_in_s = ((self.day + 1) * DAY_S).saturating_sub(now.0);
+        let so_far = self.keys.get(&budget.key);
+        let limits = [
+            (
+                None,
+                budget.per_day,
+                so_far.map(|view| TallyView {
+                    spent: view.spent,
+                    held: view.held,
+                }),
+            ),
+            (
+                Some(model),
+                budget.models.get(model).copied(),
+                so_far.and_then(|view| view.models.get(model).copied()),
+            ),
+        ];
+        for (model, limit, tally) in limits {
+            let Some(limit) = limit else { continue };
+            let TallyView { spent, held } = tally.unwrap_or_default();
+            if sum(sum(spent, held), most) > limit {
+                return Err(BudgetError::Short(Box::new(Short {
+                    model: model.map(str::to_owned),
+                    budget: limit,
+                    spent,
+                    held,
+                    needed: most,
+                    resets_in_s,
+                })));
+            }
+        }
+        let hold = Hold {
+            key: budget.key.clone(),
+            model: model.to_owned(),
+            most,
+            channel: None,
+            asked: false,
+        };
+        self.held(request, hold);
+        Ok(())
+    }
+
+    fn held(&mut self, request: RequestId, hold: Hold) {
+        let view = self.keys.entry(hold.key.clone()).or_default();
+        view.held = sum(view.held, hold.most);
+        let of_model = view.models.entry(hold.model.clone()).or_default();
+        of_model.hold(hold.most);
+        self.holds.insert(request, hold);
+    }
+
+    /// A request came to so much. Of another day: nothing changes.
+    fn end(&mut self, request: RequestId, cost: Amount) {
+        let (hold, most) = match self.holds.remove(&request) {
+            Some(hold) => {
+                let most = hold.most;
+                (hold, most)
+            }
+            None => {
+                let given_up = self.given_up.iter().position(|(it, _)| *it == request);
+                let Some((_, hold)) = given_up.and_then(|n| self.given_up.remove(n)) else {
+                    return;
+                };
+                (hold, Amount::ZERO)
+            }
+        };
+        if let Some(view) = self.keys.get_mut(&hold.key) {
+            view.held = view.held.less(most);
+            view.spent = sum(view.spent, cost);
+            let of_model = view.models.entry(hold.model.clone()).or_default();
+            of_model.end(most, cost);
+        }
+        if hold.channel.is_some() {
+            self.unwritten.push_back(Line::Ended { request, cost });
+        }
+        if cost.is_zero() && hold.asked {
+            if self.given_up.len() == GIVEN_UP_KEPT {
+                self.given_up.pop_front();
+            }
+            self.given_up.push_back((request, hold));
+        }
+    }
+
+    /// The provider says that nothing runs: what was asked over this channel
+    /// and does not run costs nothing, unless a receipt says otherwise later.
+    fn give_up(&mut self, channel: ChannelId, runs: impl Fn(RequestId) -> bool) {
+        let is_over = |(request, hold): &(&RequestId, &Hold)| {
+            hold.asked && hold.channel == Some(channel) && !runs(**request)
+        };
+        let over = self.holds.iter().filter(is_over);
+        let over: Vec<_> = over.map(|(request, _)| *request).collect();
+        for request in over {
+            self.end(request, Amount::ZERO);
+        }
+    }
+
+    fn replay(&mut self, line: Line) {
+        match line {
+            Line::Ended { request, cost } => self.end(request, cost),
+            Line::Held {
+                request,
+                key,
+                model,
+                most,
+                channel,
+            } => {
+                let hold = Hold {
+                    key,
+                    model,
+                    most,
+                    channel: Some(channel),
+                    asked: true,
+                };
+                self.held(request, hold);
+            }
+        }
+    }
+}
+
+/// What the keys have spent today.
+pub(crate) struct Budgets {
+    store: Store,
+    today: Mutex<Today>,
+}
+
+impl Budgets {
+    /// What the journals know of today.
+    pub(crate) async fn load(store: Store, now: Timestamp) -> Result<Self, StartError> {
+        let mut today = Today::default();
+        today.turn(now);
+        for line in entries::<Line>(&store, &journal_of(today.day)).await? {
+            today.replay(line);
+        }
+        today.unwritten.clear();
+        let open = today.holds.iter();
+        let open = open.filter_map(|(request, hold)| Some((*request, hold.channel?)));
+        let open: Vec<_> = open.collect();
+        for (request, channel) in open {
+            if let Some(cost) = came_to(&store, request, channel).await? {
+                today.end(request, cost);
+            }
+        }
+        let today = today.into();
+        Ok(Self { store, today })
+    }
+
+    fn today(&self) -> MutexGuard<'_, Today> {
+        self.today.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Holds what a request to this provider may cost at most, so that no
+    /// other request can spend it. Nothing is written yet.
+    pub(crate) fn hold(
+        self: &Arc<Self>,
+        budget: &Budget,
+        request: RequestId,
+        model: &str,
+        most: Amount,
+        now: Timestamp,
+    ) -> Result<Held, BudgetError> {
+        let mut today = self.today();
+        today.hold(budget, request, model, most, now)?;
+        Ok(Held {
+            budgets: Arc::clone(self),
+            request,
+            day: today.day,
+            asked: false,
+        })
+    }
+
+    /// The request's receipt is in the journal.
+    pub(crate) fn receipted(&self, request: RequestId, cost: Amount) {
+        self.today().end(request, cost);
+    }
+
+    /// Nothing runs on a channel but these.
+    pub(crate) fn give_up(&self, channel: ChannelId, runs: impl Fn(RequestId) -> bool) {
+        self.today().give_up(channel, runs);
+    }
+
+    /// What was spent today, by the keys' names.
+    pub(crate) fn view(&self, now: Timestamp) -> BTreeMap<String, SpentView> {
+        let mut today = self.today();
+        today.turn(now);
+        today.keys.clone()
+    }
+}
+
+/// What the keys of a consumer that does not run have spent today, by their names.
+pub async fn read_spent(
+    store: &Store,
+    now: Timestamp,
+) -> Result<BTreeMap<String, SpentView>, StartError> {
+    let budgets = Budgets::load(store.clone(), now).await?;
+    Ok(budgets.view(now))
+}
+
+fn journal_of(day: u64) -> String {
+    format!("{SPENT}{day}")
+}
+
+/// What its channel knows of a request: none while its receipt is missing.
+async fn came_to(
+    store: &Store,
+    request: RequestId,
+    channel: ChannelId,
+) -> Result<Option<Amount>, StartError> {
+    let name = journal_name(&channel);
+    let (journal, key) = (store.journal(&name), request.to_string());
+    let find = async |kind| {
+        let found = journal.find(kind, &key).await;
+        found.map_err(|error| StartError::Journal(error.into()))
+    };
+    let Some(receipted) = find("receipted").await? else {
+        // Without this line nothing was signed.
+        return Ok(find("asked").await?.is_none().then_some(Amount::ZERO));
+    };
+    let event = serde_json::from_slice(&receipted.payload);
+    let event: PurseEvent = event.map_err(|source| StartError::Entry {
+        journal: name,
+        source: source.into(),
+    })?;
+    Ok(match event {
+        PurseEvent::Receipted { receipt, .. } => Some(receipt.receipt.amount),
+        _ => None,
+    })
+}
+
+/// What is held for a request. Dropped before anything is signed for it, it
+/// costs nothing; later its receipt says what it cost.
+pub(crate) struct Held {
+    budgets: Arc<Budgets>,
+    request: RequestId,
+    day: u64,
+    asked: bool,
+}
+
+impl Held {
+    /// Makes it durable, with the channel over which it is to be paid.
+    pub(crate) async fn write(&self, channel: ChannelId) -> Result<(), AppendError> {
+        let entries = {
+            let mut today = self.budgets.today();
+            let Some(hold) = today.holds.get_mut(&self.request) else {
+                // Another day has begun, of which it does not take.
+                return Ok(());
+            };
+            hold.channel = Some(channel);
+            let held = Line::Held {
+                request: self.request,
+                key: hold.key.clone(),
+                model: hold.model.clone(),
+                most: hold.most,
+                channel,
+            };
+            let ended = today.unwritten.len().min(MAX_ENTRIES - 1);
+            let ended = today.unwritten.drain(..ended);
+            let mut entries: Vec<_> = ended.map(|line| line.written()).collect();
+            entries.push(held.written());
+            entries
+        };
+        let journal = self.budgets.store.journal(&journal_of(self.day));
+        journal.append(entries).await.map(drop)
+    }
+
+    /// Something is signed for it.
+    pub(crate) fn asked(&mut self) {
+        self.asked = true;
+        if let Some(hold) = self.budgets.today().holds.get_mut(&self.request) {
+            hold.asked = true;
+        }
+    }
+
+    /// The provider refused it.
+    pub(crate) fn refused(&self) {
+        self.budgets.today().end(self.request, Amount::ZERO);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.asked {
+            self.budgets.today().end(self.request, Amount::ZERO);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use market::B256;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOON: Timestamp = Timestamp(DAY_S / 2);
+
+    fn budget(per_day: u128) -> Budget {
+        Budget {
+            key: "alice".into(),
+            per_day: Some(Amount::new(per_day)),
+            models: BTreeMap::from([("small".into(), Amount::new(10))]),
+        }
+    }
+
+    fn request(n: u8) -> RequestId {
+        RequestId([n; 16].into())
+    }
+
+    fn hold(today: &mut Today, n: u8, model: &str, most: u128, now: Timestamp) -> bool {
+        let most = Amount::new(most);
+        let held = today.hold(&budget(100), request(n), model, most, now);
+        held.is_ok()
+    }
+
+    fn figures(today: &Today) -> (u128, u128) {
+        let view = &today.keys["alice"];
+        (view.spent.base_units(), view.held.base_units())
+    }
+
+    #[test]
+    fn a_hold_gives_back_what_the_receipt_leaves_of_it() {
+        let mut today = Today::default();
+        assert!(hold(&mut today, 1, "large", 60, NOON));
+        assert!(!hold(&mut today, 2, "large", 41, NOON));
+        today.end(request(1), Amount::new(20));
+        today.end(request(1), Amount::new(20));
+        assert_eq!(figures(&today), (20, 0));
+        assert!(hold(&mut today, 2, "large", 80, NOON));
+        assert_eq!(figures(&today), (20, 80));
+    }
+
+    #[test]
+    fn a_models_budget_holds_beside_that_of_all() {
+        let mut today = Today::default();
+        assert!(!hold(&mut today, 1, "small", 11, NOON));
+        assert!(hold(&mut today, 1, "small", 10, NOON));
+        let refused = today.hold(&budget(100), request(2), "small", Amount::new(1), NOON);
+        let error = refused.unwrap_err();
+        assert!(!error.may_pass_soon() || figures(&today).1 > 0);
+        let told = error.to_string();
+        assert!(told.contains("for model \"small\""), "{told}");
+        assert!(told.contains("in 12 h 0 min"), "{told}");
+        assert!(hold(&mut today, 2, "large", 90, NOON));
+    }
+
+    #[test]
+    fn the_next_day_begins_with_nothing_and_a_clock_that_goes_back_changes_nothing() {
+        let mut today = Today::default();
+        assert!(hold(&mut today, 1, "large", 100, NOON));
+        let morning = Timestamp(DAY_S);
+        assert!(hold(&mut today, 2, "large", 100, morning));
+        // It is of yesterday.
+        today.end(request(1), Amount::new(100));
+        assert_eq!(figures(&today), (0, 100));
+        assert!(!hold(&mut today, 3, "large", 1, NOON));
+    }
+
+    #[test]
+    fn what_is_given_up_costs_nothing_until_its_receipt_comes() {
+        let mut today = Today::default();
+        let channel = ChannelId(B256::repeat_byte(7));
+        for n in 1..=3 {
+            assert!(hold(&mut today, n, "large", 10, NOON));
+            let hold = today.holds.get_mut(&request(n)).unwrap();
+            (hold.channel, hold.asked) = (Some(channel), n < 3);
+        }
+        today.give_up(channel, |it| it == request(2));
+        assert_eq!(figures(&today), (0, 20));
+        today.end(request(1), Amount::new(4));
+        assert_eq!(figures(&today), (4, 20));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_spent_and_held_never_exceeds_the_budget(
+            deeds in prop::collection::vec((0_u8..12, 0_u128..60, any::<bool>()), 0..60),
+        ) {
+            let mut today = Today::default();
+            for (n, amount, ends) in deeds {
+                let amount = Amount::new(amount);
+                match today.holds.get(&request(n)).map(|hold| hold.most) {
+                    Some(most) if ends => today.end(request(n), amount.min(most)),
+                    Some(_) => {}
+                    None => _ = today.hold(&budget(100), request(n), "large", amount, NOON),
+                }
+                if let Some(view) = today.keys.get("alice") {
+                    let held: u128 = today.holds.values().map(|it| it.most.base_units()).sum();
+                    prop_assert_eq!(view.held.base_units(), held);
+                    prop_assert!(view.spent.base_units() + held <= 100);
+                }
+            }
+        }
+    }
+}
