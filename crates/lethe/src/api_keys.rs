@@ -5,12 +5,18 @@
 //! nothing with it. The node's own key is not among them; that one alone
 //! opens the dashboard.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use consumer::{Conditions, Defaults, Failover, Pacing};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use consumer::{Budget, Conditions, Consumer, Defaults, Failover, Pacing, SpentView, TallyView};
 use gateway::ApiKey;
-use market::Demand;
+use market::{Amount, Asked, Demand, Which};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -19,9 +25,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::cli::key::{Act, Add, Key};
+use crate::client::{self, Client, ClientError};
+use crate::clock;
+use crate::doorkeeper::{guarded, refuse};
 use crate::folder::{Folder, FolderError, flag_of};
 use crate::keystore::{self, KeystoreError, private_text, write_private};
 use crate::output;
+use crate::place::{self, PlaceError};
+use crate::policies::MOR_DECIMALS;
 use crate::watched::watched;
 
 /// The file in the data folder.
@@ -30,6 +41,9 @@ const FILE: &str = "api-keys.json";
 const NAME_MAX: usize = 64;
 /// Keys of one node; a request is compared with each.
 const KEYS_MAX: usize = 256;
+
+/// What was spent today, by the keys' names.
+type Spent = BTreeMap<String, SpentView>;
 
 /// Why the keys cannot be had or changed.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +64,12 @@ pub(crate) enum ApiKeysError {
         name: String,
         problem: String,
     },
+    #[error("what was spent today cannot be told")]
+    Ask(#[from] ClientError),
+    #[error("what was spent today cannot be told")]
+    Place(#[from] Box<PlaceError>),
+    #[error("what was spent today cannot be told")]
+    Spent(#[from] consumer::StartError),
     #[error("--prefer is not JSON")]
     Prefer(#[source] serde_json::Error),
     #[error("no key {name:?} in {path:?}; `lethe key list` says which there are")]
@@ -77,6 +97,12 @@ struct Entry {
     failover: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pacing: Option<String>,
+    /// MOR, whatever the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    budget_per_day: Option<String>,
+    /// MOR a day, by model.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    budgets: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -122,11 +148,46 @@ impl Entry {
             failover,
             preferences: Arc::new(preferences),
             pacing,
+            budget: self.budget()?.map(Arc::new),
         })
     }
 
+    fn budget(&self) -> Result<Option<Budget>, String> {
+        let mor = |field: &str, text: &str| {
+            let amount = Amount::from_decimal(text, MOR_DECIMALS);
+            amount.map_err(|error| {
+                format!("{field}: {text:?} is no amount: {error}; allowed is MOR, such as \"0.5\"")
+            })
+        };
+        if self.budget_per_day.is_none() && self.budgets.is_empty() {
+            return Ok(None);
+        }
+        let per_day = self.budget_per_day.as_deref();
+        let per_day = per_day
+            .map(|text| mor("budget_per_day", text))
+            .transpose()?;
+        let mut models = BTreeMap::new();
+        for (model, text) in &self.budgets {
+            if model.is_empty() || Asked::read(model).which != Which::Any {
+                return Err(format!(
+                    "budgets: {model:?}; allowed is a model's name without a card"
+                ));
+            }
+            models.insert(model.clone(), mor("budgets", text)?);
+        }
+        Ok(Some(Budget {
+            key: self.name.clone(),
+            per_day,
+            models,
+        }))
+    }
+
+    fn has_budget(&self) -> bool {
+        self.budget_per_day.is_some() || !self.budgets.is_empty()
+    }
+
     /// What holds for its requests, for people.
-    fn told(&self) -> String {
+    fn told(&self, spent: Option<&SpentView>) -> String {
         let mut words = vec![self.name.clone()];
         let texts = [
             ("demand", &self.demand),
@@ -137,14 +198,36 @@ impl Entry {
             words.extend(value.as_ref().map(|value| format!("{field}: {value}")));
         }
         words.extend(self.provider.as_ref().map(|it| format!("provider: {it}")));
+        let today = |tally: Option<TallyView>| {
+            let TallyView { spent, held } = tally.unwrap_or_default();
+            let mut text = format!("{} spent today", spent.to_decimal(MOR_DECIMALS));
+            if !held.is_zero() {
+                text += &format!(", {} held", held.to_decimal(MOR_DECIMALS));
+            }
+            text
+        };
+        if let Some(budget) = &self.budget_per_day {
+            let tally = spent.map(|it| TallyView {
+                spent: it.spent,
+                held: it.held,
+            });
+            words.push(format!("budget: {budget} MOR a day ({})", today(tally)));
+        }
+        for (model, budget) in &self.budgets {
+            let tally = spent.and_then(|it| it.models.get(model).copied());
+            words.push(format!("{model}: {budget} MOR a day ({})", today(tally)));
+        }
         words.join("  ")
     }
 
     /// The same, as JSON.
-    fn shown(&self) -> Value {
+    fn shown(&self, spent: Option<&SpentView>) -> Value {
         json!({
             "name": self.name, "provider": self.provider, "demand": self.demand,
             "failover": self.failover, "pacing": self.pacing,
+            "budget_per_day": self.budget_per_day, "budgets": self.budgets,
+            // In base units; of a key without a budget nothing is kept.
+            "spent_today": self.has_budget().then(|| spent.cloned().unwrap_or_default()),
         })
     }
 }
@@ -199,6 +282,15 @@ impl Keys {
         Ok(keys)
     }
 
+    /// As JSON, with what was spent today.
+    fn shown(&self, spent: &Spent) -> Value {
+        let entries = self.entries.iter();
+        let shown: Vec<_> = entries
+            .map(|entry| entry.shown(spent.get(&entry.name)))
+            .collect();
+        json!({ "keys": shown })
+    }
+
     fn write(&self) -> Result<(), ApiKeysError> {
         self.keys()?;
         let file = File {
@@ -222,6 +314,8 @@ impl Keys {
             demand: add.demand.clone(),
             failover: add.failover.clone(),
             pacing: add.pacing.clone(),
+            budget_per_day: add.budget_per_day.clone(),
+            budgets: add.budgets.iter().cloned().collect(),
         });
         self.write()?;
         Ok(key)
@@ -261,6 +355,15 @@ impl ApiKeys {
         self.told.subscribe()
     }
 
+    /// What `lethe key list` and the page show, behind the node's own key.
+    pub(crate) fn routes(&self, consumer: Consumer, key: &str) -> Router {
+        let listed = Listed {
+            path: self.path.clone(),
+            consumer,
+        };
+        guarded([("/api/keys", get(listing))], key).with_state(listed)
+    }
+
     /// Heeds what is changed, until it is told to stop. While the file is
     /// wrong the keys stay as they were.
     pub(crate) async fn keep(self, stop: CancellationToken) {
@@ -283,8 +386,62 @@ impl ApiKeys {
     }
 }
 
+#[derive(Clone)]
+struct Listed {
+    path: PathBuf,
+    consumer: Consumer,
+}
+
+async fn listing(State(listed): State<Listed>) -> Response {
+    let spent = listed.consumer.spent();
+    match Keys::read(listed.path) {
+        Ok(keys) => Json(keys.shown(&spent)).into_response(),
+        Err(error) => {
+            let told = output::with_causes(&error);
+            refuse(StatusCode::INTERNAL_SERVER_ERROR, &told)
+        }
+    }
+}
+
+/// What a running node says of a key.
+#[derive(Debug, Deserialize)]
+struct Told {
+    name: String,
+    spent_today: Option<SpentView>,
+}
+
+#[derive(Debug, Deserialize)]
+struct AllTold {
+    keys: Vec<Told>,
+}
+
+/// What was spent today: the node knows, if it runs, and else its books. None
+/// while it starts or stops.
+async fn spent(folder: &Folder) -> Result<Option<Spent>, ApiKeysError> {
+    let said = || Some(folder.path().to_owned());
+    if folder.running().is_ok() && folder.is_taken().unwrap_or(true) {
+        let told = Client::of(said())?.get("/api/keys").await?;
+        let told: AllTold = client::json(told).await?;
+        let spent = told.keys.into_iter();
+        let spent = spent.filter_map(|key| Some((key.name, key.spent_today?)));
+        return Ok(Some(spent.collect()));
+    }
+    let books = folder.join("consumer.sqlite");
+    if !books.exists() {
+        return Ok(Some(Spent::new()));
+    }
+    let _taken = match Folder::take(said()) {
+        Err(FolderError::InUse { .. }) => return Ok(None),
+        taken => taken?,
+    };
+    let store = place::open(&books).map_err(Box::new)?;
+    let spent = consumer::read_spent(&store, clock::wall()()).await?;
+    store.close().await;
+    Ok(Some(spent))
+}
+
 /// Makes, lists or removes keys.
-pub(crate) fn key(args: Key) -> Result<(), ApiKeysError> {
+pub(crate) async fn key(args: Key) -> Result<(), ApiKeysError> {
     let folder = Folder::look(args.data.folder)?;
     let mut keys = Keys::read(folder.join(FILE))?;
     match args.act {
@@ -299,11 +456,16 @@ pub(crate) fn key(args: Key) -> Result<(), ApiKeysError> {
                 }
             }
         }
-        Act::List if args.json => {
-            let shown: Vec<_> = keys.entries.iter().map(Entry::shown).collect();
-            output::json(&json!({ "keys": shown }));
-        }
         Act::List => {
+            let spent = match keys.entries.iter().any(Entry::has_budget) {
+                true => spent(&folder).await?,
+                false => None,
+            };
+            let spent = spent.unwrap_or_default();
+            if args.json {
+                output::json(&keys.shown(&spent));
+                return Ok(());
+            }
             if keys.entries.is_empty() {
                 let flag = flag_of(folder.path());
                 output::line(format!(
@@ -311,7 +473,7 @@ pub(crate) fn key(args: Key) -> Result<(), ApiKeysError> {
                 ));
             }
             for entry in &keys.entries {
-                output::line(output::plain(&entry.told()));
+                output::line(output::plain(&entry.told(spent.get(&entry.name))));
             }
         }
         Act::Remove { name } => {
@@ -350,6 +512,8 @@ mod tests {
             demand: Some("network=oblivious".into()),
             failover: Some("strict".into()),
             pacing: Some("paced".into()),
+            budget_per_day: Some("0.5".into()),
+            budgets: vec![("m=1".into(), "0".into())],
         }
     }
 
@@ -368,8 +532,17 @@ mod tests {
         assert_eq!(conditions.failover, Failover::Strict);
         assert_eq!(conditions.pacing, Some(Pacing::Paced));
         assert_eq!(conditions.preferences.fields()["sort"], "price");
+        let budget = conditions.budget.unwrap();
+        assert_eq!(budget.key, "alice");
+        assert_eq!(budget.per_day, Some(Amount::new(500_000_000_000_000_000)));
+        assert_eq!(budget.models["m=1"], Amount::ZERO);
+        let told = keys.entries[0].told(None);
+        assert!(
+            told.contains("budget: 0.5 MOR a day (0 spent today)"),
+            "{told}"
+        );
         assert_eq!(further(&folder).unwrap().len(), 1);
-        assert!(!keys.entries[0].shown().to_string().contains("sha256"));
+        assert!(!keys.entries[0].shown(None).to_string().contains("sha256"));
         let again = keys.add(&add("alice")).unwrap_err().to_string();
         assert!(again.contains("there twice"), "{again}");
         let mut keys = read(&folder);
@@ -403,6 +576,14 @@ mod tests {
             (
                 r#""name":"a","pacing":"slow""#.to_owned(),
                 "pacing: \"slow\"; allowed are fast and paced",
+            ),
+            (
+                r#""name":"a","budget_per_day":"-1""#.to_owned(),
+                "budget_per_day: \"-1\" is no amount",
+            ),
+            (
+                r#""name":"a","budgets":{"m@cardless":"1"}"#.to_owned(),
+                "budgets: \"m@cardless\"; allowed is a model's name without a card",
             ),
             (
                 r#""name":"a","prefer":{}"#.to_owned(),

@@ -119,7 +119,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Route(args) => route::route(args).await?,
         Command::Top(args) => Box::pin(top::top(args)).await?,
-        Command::Key(args) => api_keys::key(args)?,
+        Command::Key(args) => api_keys::key(args).await?,
         Command::Backend(args) => backends::backend(args).await?,
         Command::Wallet(args) => wallet::wallet(args).await?,
         Command::Config(args) => {

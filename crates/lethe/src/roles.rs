@@ -402,6 +402,7 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
     let gateway = Gateway::new(Arc::new(buying.consumer.clone()), Settings::default())
         .with_keys(keys.receiver())
         .with_routes(own.routes(&key))
+        .with_routes(keys.routes(buying.consumer.clone(), &key))
         .with_routes(route::routes(buying.consumer.clone(), &key))
         .with_notices(notices);
     tasks.spawn(keys.keep(stop.clone()));

@@ -169,6 +169,7 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
     let gateway = Gateway::new(consumer, Settings::default())
         .with_keys(keys.receiver())
         .with_routes(dashboard.routes())
+        .with_routes(keys.routes(market.buying.consumer.clone(), &key))
         .with_notices(notices);
     tasks.spawn(keys.keep(stop.clone()));
     tasks.spawn(gateway.serve(listener, stop.clone()));

@@ -28,6 +28,15 @@ pub(crate) enum Act {
     },
 }
 
+/// A model and an amount of MOR.
+fn budget(text: &str) -> Result<(String, String), String> {
+    // A name may hold an equals sign, an amount does not.
+    let Some((model, amount)) = text.rsplit_once('=') else {
+        return Err("allowed: MODEL=AMOUNT, such as llama=0.5".to_owned());
+    };
+    Ok((model.to_owned(), super::amount(amount)?))
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Add {
     /// Its name: 1 to 64 letters, digits, `-`, `_` and `.`.
@@ -41,6 +50,12 @@ pub(crate) struct Add {
     /// What happens when a provider is lost within an answer: `continue` or `strict`.
     #[arg(long, value_name = "MODE")]
     pub(crate) failover: Option<String>,
+    /// What its requests may cost in a day of UTC, in MOR. None is begun that may cost more than is left.
+    #[arg(long, value_name = "AMOUNT", value_parser = super::amount)]
+    pub(crate) budget_per_day: Option<String>,
+    /// The same for one model, such as `llama=0.5`; may be given for several.
+    #[arg(long = "budget", value_name = "MODEL=AMOUNT", value_parser = budget)]
+    pub(crate) budgets: Vec<(String, String)>,
     /// At what pace its requests travel, whatever the node's --paced says: `fast` or `paced`.
     #[arg(long, value_name = "PACE")]
     pub(crate) pacing: Option<String>,

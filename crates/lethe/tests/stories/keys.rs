@@ -115,3 +115,113 @@ fn a_node_does_not_start_with_defaults_that_it_does_not_understand() {
     // What runs is not harmed by what is wrong: the file is as it was.
     assert!(std::fs::read_to_string(&path).unwrap().contains("speed"));
 }
+
+/// A question whose answer has three tokens.
+fn short_question() -> Value {
+    json!({
+        "model": MODEL, "max_tokens": 3,
+        "messages": [{ "role": "user", "content": "3" }],
+    })
+}
+
+/// What `lethe key list` says of a key's day: spent and held, in base units.
+fn today(data: &std::path::Path, name: &str) -> (u128, u128) {
+    let listed = ended(data, &["key", "list", "--json"]);
+    let problem = String::from_utf8_lossy(&listed.stderr);
+    assert!(listed.status.success(), "{problem}");
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let keys = listed["keys"].as_array().unwrap().iter();
+    let mut named = keys.filter(|key| key["name"] == name);
+    let today = named.next().unwrap()["spent_today"].clone();
+    let figure = |field: &str| today[field].as_str().unwrap().parse().unwrap();
+    (figure("spent"), figure("held"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_spends_no_more_than_its_budget_whatever_runs_at_a_time() {
+    let town = Town::start().await;
+    let _provider = town.provider();
+    let data = town.folder().join("consumer");
+    // In units of 10^-18 MOR: one is a token, and a request here may come to some 400.
+    let poor = added(&data, &["poor", "--budget-per-day", "0.0000000000000001"]);
+    let one = ["one", "--budget", "counting=0.0000000000000007"];
+    let one = added(&data, &one);
+    let consumer = town.consumer();
+    let own = Client::of(&consumer);
+    own.answered(MODEL, "3").await;
+
+    let asked = town.backend.asked();
+    let client = own.with_key(&poor);
+    let refused = client.ask_with(&[], &short_question()).await;
+    assert_eq!(refused.status(), 402);
+    let until: u64 = refused.headers()["retry-after"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!((1..=86_400).contains(&until), "{until}");
+    let told: Value = refused.json().await.unwrap();
+    assert_eq!(told["error"]["code"], "budget_spent");
+    assert_eq!(told["error"]["type"], "insufficient_quota");
+    let message = told["error"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("0.0000000000000001 MOR a day; 0 are spent"),
+        "{message}"
+    );
+    let told = client.post_at("/v1/messages", &short_question()).await;
+    assert_eq!(told.0, 402);
+    assert_eq!(told.1["error"]["type"], "billing_error");
+    let told = client.post_at("/api/chat", &short_question()).await;
+    assert_eq!(told.0, 402);
+    assert!(
+        told.1["error"].as_str().unwrap().contains("a day"),
+        "{}",
+        told.1
+    );
+    assert_eq!(town.backend.asked(), asked);
+    assert_eq!(today(&data, "poor"), (0, 0));
+
+    // Of many at a time one fits, whichever; the others may come again.
+    let client = own.with_key(&one);
+    let question = short_question();
+    let asking = (0..8).map(|_| client.ask_with(&[], &question));
+    let answers = futures_util::future::join_all(asking).await;
+    let mut good = 0;
+    for answer in answers {
+        match answer.status().as_u16() {
+            200 => good += 1,
+            status => {
+                assert_eq!(status, 429);
+                let told: Value = answer.json().await.unwrap();
+                assert_eq!(told["error"]["code"], "budget_held");
+            }
+        }
+    }
+    assert!(good >= 1);
+    let spent = 12 * good;
+    assert_eq!(today(&data, "one"), (spent, 0));
+
+    // Killed within an answer: until its receipt is there it counts with all that it may cost.
+    let mut long = short_question();
+    (long["max_tokens"], long["stream"]) = (40.into(), true.into());
+    long["messages"][0]["content"] = crate::town::LONG.into();
+    let mut running = client.ask_with(&[], &long).await;
+    crate::town::read_tokens(&mut running, 5).await;
+    consumer.kill();
+    let (after, held) = today(&data, "one");
+    assert_eq!(after, spent);
+    assert!(held > 200, "{held}");
+    let consumer = town.consumer();
+    let own = Client::of(&consumer);
+    assert_eq!(today(&data, "one"), (spent, held));
+    own.answered(MODEL, "3").await;
+    let deadline = Instant::now() + PATIENCE;
+    while today(&data, "one").1 > 0 {
+        assert!(Instant::now() < deadline, "it stays held");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let (after, _) = today(&data, "one");
+    assert!((spent + 9..=spent + 9 + 40).contains(&after), "{after}");
+    consumer.stop();
+    assert_eq!(today(&data, "one"), (after, 0));
+}

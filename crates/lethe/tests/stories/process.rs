@@ -209,6 +209,14 @@ impl Client {
         response.json().await.unwrap()
     }
 
+    /// Posts to a path of the gateway: the status and the JSON that comes.
+    pub(crate) async fn post_at(&self, path: &str, body: &Value) -> (u16, Value) {
+        let url = format!("{}{path}", self.base_url.trim_end_matches("/v1"));
+        let request = self.http.post(url).bearer_auth(&self.key).json(body);
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
+    }
+
     /// Asks, streamed.
     pub(crate) async fn ask(&self, model: &str, question: &str) -> reqwest::Response {
         self.try_ask(model, question).await.unwrap()
