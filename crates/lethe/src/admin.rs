@@ -294,7 +294,8 @@ impl Dashboard {
     }
 }
 
-fn asset(kind: &'static str, text: &'static str) -> Response {
+/// A file of a page.
+pub(crate) fn asset(kind: &'static str, content: impl IntoResponse) -> Response {
     let headers = [
         (header::CONTENT_TYPE, kind),
         (header::CONTENT_SECURITY_POLICY, CSP),
@@ -302,7 +303,7 @@ fn asset(kind: &'static str, text: &'static str) -> Response {
         (header::REFERRER_POLICY, "no-referrer"),
         (header::CACHE_CONTROL, "no-cache"),
     ];
-    (headers, text).into_response()
+    (headers, content).into_response()
 }
 
 async fn state(State(dashboard): State<Arc<Dashboard>>) -> Json<Shown> {

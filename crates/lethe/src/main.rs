@@ -37,6 +37,7 @@ mod model;
 mod models;
 mod money;
 mod offering;
+mod openapi;
 mod output;
 mod own;
 mod phrase;

@@ -27,6 +27,7 @@ use crate::keystore::{KeystoreError, bearer};
 use crate::listen::{Exposed, ListenError, listen, warn_if_open};
 use crate::local::{self, LocalError};
 use crate::model::{self, ModelError};
+use crate::openapi;
 use crate::output;
 use crate::own::{Own, Whose};
 use crate::place::{Place, PlaceError};
@@ -403,6 +404,7 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         .with_keys(keys.receiver())
         .with_routes(own.routes(&key))
         .with_routes(keys.routes(buying.consumer.clone(), &key))
+        .with_routes(openapi::routes())
         .with_routes(route::routes(buying.consumer.clone(), &key))
         .with_notices(notices);
     tasks.spawn(keys.keep(stop.clone()));

@@ -27,6 +27,7 @@ use crate::listen::{Exposed, ListenError, listen, warn_if_open};
 use crate::local::{self, LocalError};
 use crate::model::{self, ModelError};
 use crate::money::Holders;
+use crate::openapi;
 use crate::place::{Place, PlaceError};
 use crate::policies::usual_funding;
 use crate::progress::Progress;
@@ -169,6 +170,7 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
     let gateway = Gateway::new(consumer, Settings::default())
         .with_keys(keys.receiver())
         .with_routes(dashboard.routes())
+        .with_routes(openapi::routes())
         .with_routes(keys.routes(market.buying.consumer.clone(), &key))
         .with_notices(notices);
     tasks.spawn(keys.keep(stop.clone()));
