@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A built lethe, checked with clients that others wrote: OpenAI's for Python and JavaScript, Anthropic's and Ollama's for
-# Python, cast, ethers, viem, the x402 client, llama.cpp's server, Chromium. Installs what is missing; Node 20, Python 3.11
-# and, for Chromium, apt are there.
+# Python, LiteLLM, LangChain, Vercel's AI SDK, schemathesis, cast, ethers, viem, the x402 client, llama.cpp's server,
+# Chromium. Installs what is missing; Node 20, Python 3.11 and, for Chromium, apt are there.
 # usage: run.sh LETHE   (screenshots go to E2E_OUT, if that is set)
 set -euo pipefail
 
@@ -97,6 +97,8 @@ if start; then
   part 100 .venv/bin/python sdk.py
   part 100 .venv/bin/python dialects.py
   part 60 node sdk.mjs
+  part 120 .venv/bin/python openapi.py "$work"
+  part 120 .venv/bin/python clients.py "$lethe"
   part 420 node page.mjs
   part 90 ./chain.sh "$CAST"
   part 60 node ethers.mjs
