@@ -256,7 +256,7 @@ impl Holdings {
 
 impl Belongings {
     /// All tokens that can be part of it, once each.
-    fn tokens(&self) -> BTreeSet<Address> {
+    pub fn tokens(&self) -> BTreeSet<Address> {
         let pays = self.pays.iter().map(|config| config.token);
         let claims = self.claims.iter().map(|claim| claim.config.token);
         let tokens = self.tokens.iter().copied();

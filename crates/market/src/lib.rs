@@ -33,6 +33,7 @@ mod receipt;
 mod selling;
 mod spending;
 mod till;
+mod usd;
 mod voucher;
 
 pub use alloy_primitives::{Address, B256, Signature, U256, keccak256};
@@ -77,4 +78,5 @@ pub use receipt::{Outcome, Receipt, ReceiptError, SignedReceipt, Sold};
 pub use selling::{Go, Selling};
 pub use spending::{Pay, Spending, Written};
 pub use till::{Till, TillError, TillEvent};
+pub use usd::{Accepted, DECIMALS_MAX, NoRate, Tender, UsdRate, UsdRates};
 pub use voucher::{SignedVoucher, Voucher, VoucherError};
