@@ -104,6 +104,9 @@ sol! {
     #[derive(Debug)]
     interface Erc20 {
         event Transfer(address indexed from, address indexed to, uint256 value);
+        // As wide as the word is: a narrower one would be cut, not refused.
+        function decimals() returns (uint256);
+        function symbol() returns (string);
         function totalSupply() returns (uint256);
         function balanceOf(address account) returns (uint256);
         function allowance(address owner, address spender) returns (uint256);

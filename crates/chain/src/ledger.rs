@@ -21,6 +21,7 @@ use crate::logs::{self, Query};
 use crate::profile::Network;
 use crate::rpc::{At, Endpoints, Message, Receipt, Rpc, RpcError};
 use crate::sender::{Intent, Pace, Sender, fee_per_gas};
+use crate::token::Remembered;
 use crate::watch::block_hash;
 
 /// Who asks the log for this target sees each write as a line for `cast`.
@@ -47,6 +48,7 @@ struct Inner {
     rpc: Rpc,
     directory: Directory,
     key: Arc<WalletKey>,
+    tokens: Remembered,
     sender: Sender,
     /// Who spends out of an allowance has the turn from reading it until the
     /// money moved: two at once would take it from each other.
@@ -84,6 +86,7 @@ impl EvmLedger {
             network,
             rpc,
             key,
+            tokens: Remembered::default(),
             sender,
             turn: Semaphore::new(1),
         })))
@@ -91,6 +94,10 @@ impl EvmLedger {
 
     pub(crate) fn rpc(&self) -> &Rpc {
         &self.0.rpc
+    }
+
+    pub(crate) fn remembered(&self) -> &Remembered {
+        &self.0.tokens
     }
 
     /// Where it is.

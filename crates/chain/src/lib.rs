@@ -24,6 +24,7 @@ mod profile;
 mod refusal;
 mod rpc;
 pub mod sender;
+mod token;
 mod watch;
 
 pub use call::{Call, ModelEntry};
@@ -43,4 +44,5 @@ pub use profile::{
     NetworkError, PERMIT2, PERMIT2_COLLECTOR, SETTLEMENT, Token, UNAUDITED_FLAG,
 };
 pub use rpc::{Disagreement, Endpoints};
+pub use token::Tokens;
 pub use watch::{WatchError, WithdrawStarted};

@@ -3,3 +3,4 @@
 
 mod reading;
 mod server;
+mod tokens;

@@ -9,7 +9,7 @@ use crate::server::{Mood, Server};
 
 const CHANNEL: ChannelId = ChannelId(B256::repeat_byte(7));
 
-async fn servers<const N: usize>() -> [Server; N] {
+pub(crate) async fn servers<const N: usize>() -> [Server; N] {
     let mut all = Vec::new();
     for _ in 0..N {
         all.push(Server::start().await);
@@ -20,7 +20,7 @@ async fn servers<const N: usize>() -> [Server; N] {
     all
 }
 
-async fn connected(servers: &[Server]) -> Result<EvmLedger, LedgerError> {
+pub(crate) async fn connected(servers: &[Server]) -> Result<EvmLedger, LedgerError> {
     let urls: Vec<String> = servers.iter().map(|server| server.url.clone()).collect();
     let key = Arc::new(DEVELOPMENT_ACCOUNTS[0].wallet());
     let journal = Arc::new(MemoryJournal::default());

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use alloy::sol_types::SolValue;
 use chain::Network;
 use market::{Address, B256, ChannelConfig};
 use serde_json::{Value, json};
@@ -41,6 +42,9 @@ pub(crate) struct Says {
     pub(crate) range_max: u64,
     /// The contract that logs are said to be of, whatever was asked.
     pub(crate) logs_of: Option<Address>,
+    /// What every token says of itself.
+    pub(crate) symbol: String,
+    pub(crate) decimals: u128,
     /// How often each method was asked.
     pub(crate) asked: BTreeMap<String, u32>,
 }
@@ -71,6 +75,8 @@ impl Server {
             withdrawals: Vec::new(),
             range_max: u64::MAX,
             logs_of: None,
+            symbol: "FOO".to_owned(),
+            decimals: 6,
             asked: BTreeMap::new(),
         }));
         let mut tasks = JoinSet::new();
@@ -204,6 +210,10 @@ impl Says {
         } else if is("channels(bytes32)") {
             let balance = B256::left_padding_from(&self.channel_balance.to_be_bytes());
             vec![balance, B256::ZERO]
+        } else if is("decimals()") {
+            vec![B256::left_padding_from(&self.decimals.to_be_bytes())]
+        } else if is("symbol()") {
+            return alloy::primitives::hex::encode_prefixed((&self.symbol,).abi_encode_params());
         } else {
             vec![B256::ZERO, B256::ZERO]
         };
