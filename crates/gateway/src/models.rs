@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use consumer::{ModelView, OfferView};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
+use market::UsdRates;
 use openai::{ModelCard, ModelList};
 use serde_json::{Value, json};
 
@@ -33,7 +34,9 @@ pub(crate) async fn list<M: Market>(State(shop): State<Shop<M>>, headers: Header
         ))
         .into_response();
     }
-    Json(ModelList::new(models.iter().map(card).collect())).into_response()
+    let usd = &shop.front.settings.usd;
+    let cards = models.iter().map(|model| card(model, usd));
+    Json(ModelList::new(cards.collect())).into_response()
 }
 
 /// `GET /v1/models/{name}`; names may hold slashes, and a card behind an `@`.
@@ -41,7 +44,8 @@ pub(crate) async fn one<M: Market>(
     State(shop): State<Shop<M>>,
     Path(name): Path<String>,
 ) -> Result<Json<ModelCard>, Fault> {
-    Ok(Json(card(&meant(&shop.market.models(), &name)?)))
+    let model = meant(&shop.market.models(), &name)?;
+    Ok(Json(card(&model, &shop.front.settings.usd)))
 }
 
 /// The one model that a name means.
@@ -74,7 +78,7 @@ pub(crate) fn meant(models: &[ModelView], name: &str) -> Result<ModelView, Fault
 
 /// The standard fields, and what a buyer wants to know of the model and of the
 /// cheapest offer.
-fn card(model: &ModelView) -> ModelCard {
+fn card(model: &ModelView, usd: &UsdRates) -> ModelCard {
     let (with_card, rest): (Vec<_>, Vec<_>) = model
         .offers
         .iter()
@@ -97,11 +101,19 @@ fn card(model: &ModelView) -> ModelCard {
     let Some(best) = model.offers.first() else {
         return card;
     };
-    let pricing = json!({
+    let mut pricing = json!({
         "token": best.token,
         "input_per_million": best.rates.input_per_million,
         "output_per_million": best.rates.output_per_million,
     });
+    if let Some(rate) = usd.rate(best.token) {
+        let micro_usd = |price| rate.micro_usd_of(price).to_string();
+        pricing["micro_usd"] = json!({
+            "input_per_million": micro_usd(best.rates.input_per_million),
+            "output_per_million": micro_usd(best.rates.output_per_million),
+            "source": rate.source,
+        });
+    }
     if !best.parameters.is_empty() {
         card = card.with("supported_parameters", best.parameters.clone());
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use consumer::Conditions;
 use http::HeaderValue;
+use market::UsdRates;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
@@ -21,6 +22,8 @@ pub struct Settings {
     pub origins: Vec<String>,
     /// How much.
     pub limits: Limits,
+    /// What prices are in dollars, for people to read; nothing is paid by it.
+    pub usd: UsdRates,
 }
 
 /// How much of everything there may be.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use consumer::{BudgetError, CardChoice, InferError, SessionError, Short};
 use gateway::{Limits, Settings};
-use market::{Address, Amount, Card, LedgerError};
+use market::{Address, Amount, Card, LedgerError, UsdRate, UsdRates};
 use openai::BadRequest;
 use serde_json::{Value, json};
 
@@ -523,6 +523,35 @@ async fn models_are_listed_with_what_a_buyer_wants_to_know() {
     }
     let (status, body) = town.get("/v1/models/no/such").await;
     assert_eq!((status, code(&body).as_str()), (404, "model_not_found"));
+}
+
+#[tokio::test]
+async fn a_price_is_told_in_dollars_where_somebody_says_what_its_token_is_worth() {
+    let rate = |token| UsdRate {
+        token: Address::repeat_byte(token),
+        decimals: 6,
+        micro_usd: 2_000_000,
+        source: "a test".into(),
+    };
+    for (token, told) in [
+        (
+            9,
+            json!({ "input_per_million": "10", "output_per_million": "12", "source": "a test" }),
+        ),
+        (8, Value::Null),
+    ] {
+        let town = Town::with(Settings {
+            usd: UsdRates::new(vec![rate(token)]),
+            ..Settings::default()
+        })
+        .await;
+        *town.market.models.lock().unwrap() = vec![model("m", true)];
+        let (_, body) = town.get("/v1/models").await;
+        let list: Value = serde_json::from_str(&body).unwrap();
+        let pricing = &list["data"][0]["pricing"];
+        assert_eq!(pricing["micro_usd"], told);
+        assert_eq!(pricing["input_per_million"], "5");
+    }
 }
 
 #[tokio::test]
