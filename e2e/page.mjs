@@ -300,7 +300,7 @@ await check("page: the faucet gives demo money, and says when it does not", asyn
   await faucet.getByText("worth nothing").waitFor();
   await faucet.getByLabel("Address of the account").fill(address);
   await page.keyboard.press("Enter");
-  await faucet.getByText("1 ETH and 100 MOR more").waitFor();
+  await faucet.getByText("1 ETH and 100 MOR and 100 USDdev more").waitFor();
   await faucet.getByRole("button", { name: "Give demo money" }).click();
   await faucet.getByText("it gets more in 60 min").waitFor();
   found.splice(0, found.length, ...found.filter((text) => !text.includes("429")));
@@ -381,6 +381,7 @@ await check("page: names of models and providers are text, a look-alike is marke
   for (const answer of state.answers) answer.model = HOSTILE;
   for (const seller of state.sellers) seller.name = HOSTILE;
   for (const place of state.money.places) place.label += HOSTILE;
+  for (const token of state.tokens) token.symbol += HOSTILE;
   const body = `data: ${JSON.stringify(state)}\n\n`;
   await visitor.route("**/api/events", (route) => route.fulfill({ contentType: "text/event-stream", body }));
   await visitor.goto(dashboardUrl);

@@ -33,6 +33,8 @@ export class Turn {
   tokens = $state(0);
   speaking_ms = $state(0);
   cost = $state<Amount | null>(null);
+  /** In what it was paid. */
+  token = $state<string | null>(null);
   problem = $state<Problem | null>(null);
 
   constructor(model: string, question: string) {
@@ -54,6 +56,7 @@ interface Receipt {
   provider: string;
   output_tokens: number;
   cost: Amount;
+  token: string;
   labels: Labels;
 }
 
@@ -185,7 +188,7 @@ function said(role: "user" | "assistant", content: string): object {
 function settle(turn: Turn, receipt: Receipt): void {
   turn.provider = receipt.provider.toLowerCase();
   turn.tokens = receipt.output_tokens;
-  turn.cost = receipt.cost;
+  [turn.cost, turn.token] = [receipt.cost, receipt.token];
   turn.labels = receipt.labels;
 }
 

@@ -1,6 +1,6 @@
 // Figures as people read them.
 
-import { short, type State } from "./state";
+import { decimal, short, type Amount, type State, type Token } from "./state";
 
 /** Which of the figures of a time are worth reading. */
 export function milliseconds(ms: number): string {
@@ -14,6 +14,34 @@ export function perSecond(speed: number): string {
 /** A provider's name, or its address where it has none. */
 export function called(names: State["names"], provider: string): string {
   return names[provider] ?? short(provider);
+}
+
+/** What is known of a token; of one that the node does not deal in only its address: amounts are then in base units. */
+export function tokenOf(state: State, address: string): Token {
+  const known = state.tokens.find((token) => token.address.toLowerCase() === address.toLowerCase());
+  return known ?? { address, symbol: `units of ${short(address)}`, decimals: 0 };
+}
+
+/** So much of a token, with its name. */
+export function amountOf(token: Token, units: Amount, digits = 6): string {
+  return `${decimal(units, token.decimals, digits)} ${token.symbol}`;
+}
+
+/** What so much is worth in dollars; nothing where nobody said. */
+export function dollars(token: Token, units: Amount): string {
+  if (!token.usd) return "";
+  const one = 10n ** BigInt(token.decimals);
+  const micro = (BigInt(units) * BigInt(token.usd.micro_usd) + one / 2n) / one;
+  if (micro === 0n && BigInt(units) > 0n) return "<$0.000001";
+  const fraction = (micro % 1_000_000n).toString().padStart(6, "0").replace(/0{1,4}$/, "");
+  return `$${micro / 1_000_000n}.${fraction}`;
+}
+
+/** At which rates dollars are told, in words. */
+export function ratesOf(state: State): string {
+  const rated = state.tokens.filter((token) => token.usd);
+  const one = (token: Token) => dollars(token, (10n ** BigInt(token.decimals)).toString());
+  return rated.map((token) => `${one(token)} for one ${token.symbol} (${token.usd?.source ?? ""})`).join(", ");
 }
 
 /** How long until then, from now, both in seconds. */

@@ -1,7 +1,7 @@
 // Why a request went, or would go, where it does: what the node tells of it, and the words for that.
 
 import { node } from "./node.svelte";
-import type { Amount } from "./state";
+import type { Amount, Token } from "./state";
 
 export interface Terms {
   wait_us: number;
@@ -53,6 +53,8 @@ export interface Route {
   resumes: string | null;
   choices: Choice[];
   asked: Asked[];
+  /** The token that costs are compared in; they are in 10^-18 of it. */
+  unit?: Token | null;
 }
 
 /** Null: the node no longer keeps it. */
@@ -124,6 +126,8 @@ export function misfit(why: Misfit, amount: (units: Amount) => string): string {
   switch (why.reason) {
     case "unreachable":
       return "its address or key is not known";
+    case "other-token":
+      return "it is paid in a token that this node does not pay with";
     case "quote-expired":
       return "its quote has expired";
     case "not-sold":

@@ -13,6 +13,7 @@ export interface Part {
 export interface Offer {
   provider: string;
   endpoint: string;
+  token: string;
   rates: { input_per_million: Amount; output_per_million: Amount };
   output_tokens_max: number | null;
   upstream: string | null;
@@ -60,6 +61,8 @@ export interface Answer {
   input_tokens: number;
   output_tokens: number;
   cost: Amount;
+  /** In what. */
+  token: string;
   outcome: string | null;
   ttft_ms: number;
   duration_ms: number;
@@ -83,6 +86,15 @@ export interface Place {
   cast?: string;
 }
 
+/** A token as the node knows it. */
+export interface Token {
+  address: string;
+  symbol: string;
+  decimals: number;
+  /** What a whole one is in millionths of a dollar, and by whose word; absent where nobody said. */
+  usd?: { micro_usd: number; source: string };
+}
+
 export interface Money {
   supply: Amount;
   sum: Amount;
@@ -92,6 +104,8 @@ export interface Money {
   /** What is wrong around the node, as a clock that is off. */
   warnings?: string[];
   places: Place[];
+  /** The same of each other token of which there is some. */
+  others?: { token: Token; supply: Amount; sum: Amount; places: Place[] }[];
   /** What moves money by itself, in words. */
   policies: string[];
 }
@@ -122,6 +136,7 @@ export interface Seller {
   endpoint: string;
   offers: {
     name: string;
+    token: string;
     rates: { input_per_million: Amount; output_per_million: Amount };
     quote_expires_at: number;
     slots: number;
@@ -141,7 +156,10 @@ export interface State {
   demonstration: boolean;
   base_url: string;
   chain: { id: number; block: number; rpc_url: string; known: Record<string, string> };
+  /** MOR. */
   token: { symbol: string; decimals: number; address: string };
+  /** All that the node deals in. */
+  tokens: Token[];
   parts: Part[];
   names: Record<string, string>;
   models: Model[];
@@ -151,7 +169,7 @@ export interface State {
   flows: Flows | null;
   sellers: Seller[];
   /** What the faucet gives; null where money may be worth something. */
-  faucet: { coins: Amount; mor: Amount; every_s: number } | null;
+  faucet: { coins: Amount; mor: Amount; usd: Amount; every_s: number } | null;
 }
 
 export class WrongKey extends Error {}

@@ -15,9 +15,10 @@ use std::time::Duration;
 use consumer::{Consumer, Deps, Pacing, PayerKeys, Policy, Pseudonyms};
 use futures_util::future::try_join_all;
 use market::{
-    Address, Amount, B256, BoxFuture, ChannelConfig, ChannelId, Domain, Durable, FundingPolicy,
-    InputBound, Ledger, LedgerError, MemoryLedger, ModelId, Network, NodeKey, Outcome, Payer,
-    Purse, Rates, Receipt, RequestId, Timestamp, U256, Upstream, WalletKey,
+    Accepted, Address, Amount, B256, BoxFuture, ChannelConfig, ChannelId, Domain, Durable,
+    FundingPolicy, InputBound, Ledger, LedgerError, MemoryLedger, ModelId, Network, NodeKey,
+    Outcome, Payer, Purse, Rates, Receipt, RequestId, Tender, Timestamp, U256, Upstream, UsdRates,
+    WalletKey,
 };
 use serde_json::json;
 use store::{Entry, Store};
@@ -192,6 +193,17 @@ fn entry(kind: &str, payload: &impl serde::Serialize) -> Outcomes<Entry> {
     })
 }
 
+const PAID: Accepted = Accepted {
+    token: MOR,
+    decimals: 18,
+};
+const FUNDING: FundingPolicy = FundingPolicy {
+    deposit: Amount::new(1_000),
+    channel_max: Amount::new(10_000),
+    top_up_below: Amount::ZERO,
+    withdraw_idle: None,
+};
+
 async fn start(store: Store, by_wallet: bool) -> Outcomes<Consumer> {
     let book = MemoryLedger::new(DOMAIN, MOR, NOW);
     let deps = Deps {
@@ -201,12 +213,8 @@ async fn start(store: Store, by_wallet: bool) -> Outcomes<Consumer> {
         hot_key: Arc::new(key(2, 0)?),
         pseudonyms: Arc::new(Seeded(book)),
         policy: Policy {
-            funding: FundingPolicy {
-                deposit: Amount::new(1_000),
-                channel_max: Amount::new(10_000),
-                top_up_below: Amount::ZERO,
-                withdraw_idle: None,
-            },
+            tender: Tender::new(&[PAID], &UsdRates::default())?,
+            funding: [(MOR, FUNDING)].into(),
             withdraw_delay_s: 900,
             refresh: Duration::from_secs(60),
             running_max: 64,

@@ -191,6 +191,7 @@ impl Story {
                     },
                     model: Asked::qualified(&part.model, part.card),
                     route: part.route,
+                    token: part.token,
                     begun: seam.is_within(),
                     lost: self.parts.iter().map(|part| part.provider).collect(),
                     tokens: self.tokens_before,
@@ -271,7 +272,9 @@ impl Story {
 /// Why nobody goes on.
 #[derive(Debug, thiserror::Error)]
 enum ResumeError {
-    #[error("no other offer of the same card says that it goes on with a begun answer")]
+    #[error(
+        "no other offer of the same card, for the same token, says that it goes on with a begun answer"
+    )]
     Nobody,
     #[error(transparent)]
     Infer(#[from] InferError),
@@ -304,6 +307,8 @@ struct Resume {
     route: Option<RouteId>,
     /// The caller has a beginning that the next one must go on from.
     begun: bool,
+    /// What the answer is paid in: what two tokens cost could not be one sum.
+    token: Address,
     /// Who was lost; asked last.
     lost: Vec<Address>,
     tokens: u32,
@@ -336,7 +341,10 @@ impl Resume {
             .route(&self.request, &wishes, &self.conditions.demand)?;
         self.inner.router.resumes(&route, self.route);
         for candidates in &mut route.candidates {
-            candidates.retain(|candidate| !self.begun || candidate.offer.continues);
+            candidates.retain(|candidate| {
+                let goes_on = !self.begun || candidate.offer.continues;
+                goes_on && candidate.offer.quote.token == self.token
+            });
             // Who stands by is asked first, who was lost last.
             candidates.sort_by_cached_key(|candidate| {
                 let is_lost = self.lost.contains(&candidate.seller.address);

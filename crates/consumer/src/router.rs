@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use market::{
     Address, Amount, Asked, ChannelTerms, Demand, InputBound, Labels, Load, Moment, Network, Offer,
-    Payer, Timestamp,
+    Payer, Quote, Rates, Tender, Timestamp,
 };
 use openai::{BadRequest, ChatRequest};
 use routing::{
@@ -112,6 +112,7 @@ struct State {
 pub(crate) struct Router {
     network: Network,
     payer: Payer,
+    tender: Tender,
     worth: Worth,
     start: Instant,
     key: RandomState,
@@ -122,10 +123,11 @@ pub(crate) struct Router {
 const ATTEMPTS: usize = 8;
 
 impl Router {
-    pub(crate) fn new(network: Network, payer: Payer) -> Arc<Self> {
+    pub(crate) fn new(network: Network, payer: Payer, tender: Tender) -> Arc<Self> {
         Arc::new(Self {
             network,
             payer,
+            tender,
             worth: Worth::default(),
             start: Instant::now(),
             key: RandomState::new(),
@@ -277,7 +279,8 @@ impl Router {
             .filter(|(_, (seller, offer))| seller.key.is_some() && wall < offer.quote.expires_at)
             .filter_map(|(place, (seller, offer))| {
                 let output = Wanted::TYPICAL_OUTPUT_TOKENS;
-                let price = offer.quote.rates.cost(input, output).ok()?;
+                let rates = self.compared(offer).unwrap_or(offer.quote.rates);
+                let price = rates.cost(input, output).ok()?;
                 let seen = state.knowledge.seen(&seller.address);
                 let listing = stand.shelf.at(place);
                 let load = listing.and_then(|listing| state.knowledge.load(listing, now));
@@ -287,7 +290,9 @@ impl Router {
                 let listed = Listed {
                     seller: Arc::clone(seller),
                     offer: offer.clone(),
-                    live: !is_out && seller.problem.is_none(),
+                    live: !is_out
+                        && seller.problem.is_none()
+                        && self.tender.takes(offer.quote.token),
                     full: load.is_some_and(|load| load.wait_ms.is_none()),
                     ttft_ms: seen.and_then(routing::Seen::first_median_ms),
                     running: seen.map_or(0, routing::Seen::running),
@@ -453,6 +458,7 @@ impl Router {
             let going_on = ["continue_final_message", "add_generation_prompt"];
             parameters.extend(going_on.map(str::to_owned));
         }
+        let compared = self.compared(offer);
         let card = offer.card.as_ref();
         let quantization = card.and_then(|card| card.quantization.as_deref());
         Listing {
@@ -460,7 +466,8 @@ impl Router {
             model: offer.model.into(),
             operator: operator(seller),
             stake: snapshot.registry.stake(seller.address),
-            rates: offer.quote.rates,
+            rates: compared.unwrap_or(offer.quote.rates),
+            payable: compared.is_some(),
             expires_at: offer.quote.expires_at,
             context_length: offer.context_length,
             output_tokens_max: offer.output_tokens_max,
@@ -474,6 +481,16 @@ impl Router {
             card: offer.card_id(),
             reachable: seller.key.is_some(),
         }
+    }
+
+    /// An offer's prices as they are compared; none: it is paid in a token that is not paid with.
+    fn compared(&self, offer: &Offer) -> Option<Rates> {
+        let Quote { token, rates, .. } = offer.quote;
+        let of = |amount| self.tender.comparable(token, amount);
+        Some(Rates {
+            input_per_million: of(rates.input_per_million)?,
+            output_per_million: of(rates.output_per_million)?,
+        })
     }
 
     fn now(&self) -> Moment {
@@ -566,7 +583,7 @@ fn operator(seller: &Seller) -> Operator {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use market::{B256, Domain, ModelId, NodeId, NodeKey, Quote, Rates};
+    use market::{Accepted, B256, Domain, ModelId, NodeId, NodeKey, UsdRate, UsdRates};
     use seal::{EpochKey, EpochKeys, Identity};
     use std::collections::BTreeMap;
 
@@ -636,7 +653,12 @@ mod tests {
     }
 
     fn router() -> Arc<Router> {
-        Router::new(Network::Oblivious, Payer::Pseudonym)
+        let accepted = [Accepted {
+            token: Address::ZERO,
+            decimals: 18,
+        }];
+        let tender = Tender::new(&accepted, &UsdRates::default()).unwrap();
+        Router::new(Network::Oblivious, Payer::Pseudonym, tender)
     }
 
     /// A question with these further fields.
@@ -689,6 +711,69 @@ mod tests {
             .map(|it| (it.seller.address[0], it.live))
             .collect();
         assert_eq!(shown, [(1, true), (2, false), (3, false)]);
+    }
+
+    #[test]
+    fn prices_in_two_tokens_compare_by_their_rates_and_a_third_is_not_asked() {
+        let usd = Address::repeat_byte(0xdd);
+        let other = Address::repeat_byte(0xee);
+        let rates = [(Address::ZERO, 18, 2_000_000), (usd, 6, 1_000_000)];
+        let usd_rates = UsdRates::new(
+            rates
+                .map(|(token, decimals, micro_usd)| UsdRate {
+                    token,
+                    decimals,
+                    micro_usd,
+                    source: "a test".into(),
+                })
+                .into(),
+        );
+        let accepted = rates.map(|(token, decimals, _)| Accepted { token, decimals });
+        let tender = Tender::new(&accepted, &usd_rates).unwrap();
+        let router = Router::new(Network::Oblivious, Payer::Pseudonym, tender);
+        // 10 MOR, 40 MOR, and 50 dollars, which are 25 MOR; the last asks next to nothing, in what nobody knows.
+        let priced = |n: u8, price: u128, token| {
+            let (address, seller) = seller(n, 1);
+            let mut seller = Seller::clone(&seller);
+            let rate = Amount::new(price);
+            seller.offers[0].quote.token = token;
+            seller.offers[0].quote.rates = Rates {
+                input_per_million: rate,
+                output_per_million: rate,
+            };
+            (address, Arc::new(seller))
+        };
+        const ONE: u128 = 1_000_000_000_000_000_000;
+        let snapshot = Arc::new(Snapshot {
+            sellers: [
+                priced(1, 10 * ONE, Address::ZERO),
+                priced(2, 40 * ONE, Address::ZERO),
+                priced(3, 50_000_000, usd),
+                priced(4, 1, other),
+            ]
+            .into(),
+            ..Snapshot::clone(&snapshot())
+        });
+        let offers = router.offers(&snapshot, "m", NOW);
+        let shown: Vec<_> = offers
+            .iter()
+            .map(|it| (it.seller.address[0], it.live))
+            .collect();
+        assert_eq!(shown, [(1, true), (3, true), (2, true), (4, false)]);
+        let request = question("");
+        let wishes = Router::wishes(&request, &Defaults::default()).unwrap();
+        let route = router.route(&snapshot, &request, &wishes, &Demand::default(), NOW);
+        let asked = route.candidates.iter().flatten();
+        assert!(
+            asked
+                .clone()
+                .all(|candidate| candidate.seller.address[0] != 4)
+        );
+        assert_eq!(asked.count(), 3);
+        let told = router.found(route.id).unwrap();
+        let unfit = &told.choices[0].choice.unfit;
+        assert_eq!(unfit.len(), 1);
+        assert_eq!(unfit[0].misfit, Misfit::OtherToken);
     }
 
     /// The usual offers, of these names and with these cards.

@@ -320,7 +320,7 @@ impl Sessions {
         let _one_at_a_time = channel.upkeep.lock().await;
         self.read_escrow(channel).await?;
         let (escrow, charged) = channel.purse(|purse| (purse.escrow(), purse.charged()));
-        let funding = &self.policy.funding;
+        let funding = self.policy.funding_of(channel.config.token);
         let Some(amount) = funding.deposit_for(needed, escrow, charged)? else {
             return Ok(());
         };
@@ -397,7 +397,8 @@ impl Sessions {
             in_use,
             idle: Duration::from_secs(idle_s),
         });
-        let step = self.policy.funding.upkeep(&escrowed, now);
+        let funding = self.policy.funding_of(channel.config.token);
+        let step = funding.upkeep(&escrowed, now);
         match step {
             FundingStep::Rest(_) => {}
             FundingStep::TopUp(amount) => self.pay_in(channel, amount).await?,

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use market::{
     Address, Amount, BoxFuture, ChannelId, Demand, FundingPolicy, Labels, Ledger, LedgerError,
-    Network, Offer, Outcome, Payer, RequestId, Timestamp, WalletKey,
+    Network, Offer, Outcome, Payer, RequestId, Tender, Timestamp, WalletKey,
 };
 use openai::ChatRequest;
 use seal::Pacing;
@@ -65,8 +65,10 @@ const MEND_AFTER: [Duration; 4] = [
 /// What the owner of the money allows.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// What goes into a channel, and when it comes out again.
-    pub funding: FundingPolicy,
+    /// The tokens that it pays in; offers in others are not asked.
+    pub tender: Tender,
+    /// What goes into a channel in each of them, and when it comes out again.
+    pub funding: BTreeMap<Address, FundingPolicy>,
     /// Seconds that a withdrawal takes at least.
     pub withdraw_delay_s: u64,
     /// Between two looks at registry and descriptors.
@@ -82,6 +84,20 @@ pub struct Policy {
     /// Whether the channel of one more provider is funded before it is needed,
     /// of one that would go on with an answer.
     pub standby: bool,
+}
+
+impl Policy {
+    /// For channels in this token. Into one that is not paid with any more nothing
+    /// goes; what is in it comes out like any other.
+    pub(crate) fn funding_of(&self, token: Address) -> FundingPolicy {
+        let own = self.funding.get(&token).cloned();
+        own.unwrap_or_else(|| FundingPolicy {
+            deposit: Amount::ZERO,
+            channel_max: Amount::ZERO,
+            top_up_below: Amount::ZERO,
+            withdraw_idle: self.funding.values().find_map(|own| own.withdraw_idle),
+        })
+    }
 }
 
 /// What a consumer is made of.
@@ -156,7 +172,7 @@ impl Consumer {
         )
         .await
         .map_err(|error| StartError::Journal(error.into()))?;
-        let router = Router::new(policy.network, policy.payer);
+        let router = Router::new(policy.network, policy.payer, policy.tender.clone());
         let inner = Arc::new(Inner {
             ledger,
             paths,
@@ -301,7 +317,7 @@ impl Consumer {
     }
 
     /// What goes into a channel, and when it comes out again.
-    pub fn funding(&self) -> &FundingPolicy {
+    pub fn funding(&self) -> &BTreeMap<Address, FundingPolicy> {
         &self.inner.policy.funding
     }
 
@@ -502,8 +518,7 @@ impl Inner {
                 () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(upkeep::EVERY) => {}
             }
-            let funding = &self.policy.funding;
-            keeper.turn(&self.sessions, funding, self.now()).await;
+            keeper.turn(&self.sessions, &self.policy, self.now()).await;
         }
     }
 
@@ -777,6 +792,16 @@ impl Inner {
 
     fn offer_view(&self, listed: Listed) -> OfferView {
         let Listed { seller, offer, .. } = listed;
+        let other_token = || {
+            let token = offer.quote.token;
+            let is_other = !self.policy.tender.takes(token);
+            is_other.then(|| {
+                format!(
+                    "it is paid in token {token}, which this node does not pay with (--pay-with)"
+                )
+            })
+        };
+        let problem = seller.problem.clone().or_else(other_token);
         OfferView {
             provider: seller.address,
             endpoint: seller.endpoint.clone(),
@@ -792,7 +817,7 @@ impl Inner {
             full: listed.full,
             ttft_ms: listed.ttft_ms,
             running: listed.running,
-            problem: seller.problem.clone(),
+            problem,
         }
     }
 }

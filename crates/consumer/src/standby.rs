@@ -29,9 +29,19 @@ pub(crate) struct Standby {
 /// Whose channel has to be made ready so that somebody of the route stands by
 /// while `answering` answers. None: somebody does, or nobody could go on.
 fn wanting<'a>(route: &'a Route, answering: Address, sessions: &Sessions) -> Option<&'a Candidate> {
-    let others = route.in_order().into_iter();
-    let could: Vec<_> = others
-        .filter(|candidate| candidate.seller.address != answering && candidate.offer.continues)
+    let all = route.in_order();
+    let answers = |candidate: &&&Candidate| candidate.seller.address == answering;
+    let token = all
+        .iter()
+        .find(answers)
+        .map(|candidate| candidate.offer.quote.token);
+    let could: Vec<_> = all
+        .into_iter()
+        .filter(|candidate| {
+            let offer = &candidate.offer;
+            let is_other = candidate.seller.address != answering;
+            is_other && offer.continues && token.is_none_or(|token| offer.quote.token == token)
+        })
         .collect();
     let stands_by = |candidate: &&Candidate| sessions.stands_by(&candidate.terms());
     match could.iter().any(stands_by) {

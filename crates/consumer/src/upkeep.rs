@@ -14,6 +14,7 @@ use tracing::{debug, info};
 
 use crate::payment::Channel;
 use crate::session::Sessions;
+use crate::shell::Policy;
 
 /// Between two looks at the purses.
 pub(crate) const EVERY: Duration = Duration::from_secs(5);
@@ -61,15 +62,14 @@ impl Keeper {
     }
 
     /// Does what is due at `now`, by the wall.
-    pub(crate) async fn turn(
-        &mut self,
-        sessions: &Sessions,
-        policy: &FundingPolicy,
-        now: Timestamp,
-    ) {
+    pub(crate) async fn turn(&mut self, sessions: &Sessions, policy: &Policy, now: Timestamp) {
         let mut due = sessions.all();
-        due.retain(|channel| self.is_due(sessions, channel, policy, now));
+        due.retain(|channel| {
+            let funding = policy.funding_of(channel.config.token);
+            self.is_due(sessions, channel, &funding, now)
+        });
         for channel in due.iter().take(LOOKS) {
+            let funding = policy.funding_of(channel.config.token);
             let Some(kept) = self.kept.get_mut(&channel.id) else {
                 continue;
             };
@@ -78,7 +78,7 @@ impl Keeper {
                 Ok(step) => {
                     kept.in_use = false;
                     told(channel, step);
-                    next_look_s(step, policy)
+                    next_look_s(step, &funding)
                 }
                 Err(error) => {
                     debug!(channel = %channel.id, %error, "not kept as the policy says");

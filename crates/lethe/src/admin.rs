@@ -27,6 +27,7 @@ use crate::faucet::{Faucet, Gift};
 use crate::flows::{Flows, Seller};
 use crate::money::{Holders, Money, MoneyError};
 use crate::route;
+use crate::tokens::{TokenView, TokenViews};
 
 /// Between two looks at what the page shows.
 const EVERY: Duration = Duration::from_secs(1);
@@ -50,7 +51,10 @@ pub(crate) struct Shown {
     demonstration: bool,
     base_url: String,
     chain: ChainShown,
+    /// MOR.
     token: TokenShown,
+    /// All that the node deals in.
+    tokens: TokenViews,
     parts: Vec<Part>,
     names: BTreeMap<Address, String>,
     models: Vec<ModelView>,
@@ -108,6 +112,9 @@ pub(crate) struct Dashboard {
     pub(crate) demonstration: bool,
     pub(crate) explorer: Explorer,
     pub(crate) faucet: Option<Arc<Faucet>>,
+    pub(crate) tokens: TokenViews,
+    /// The token that prices are compared in.
+    pub(crate) unit: Option<TokenView>,
     pub(crate) shown: watch::Sender<Bytes>,
     /// Ends the streams of pages that listen: a node that stops does not wait for them.
     pub(crate) stop: CancellationToken,
@@ -124,7 +131,11 @@ impl Dashboard {
         ];
         let behind_key = guarded(behind_key, &self.key).with_state(Arc::clone(self));
         let behind_key = behind_key
-            .merge(route::routes(self.consumer.clone(), &self.key))
+            .merge(route::routes(
+                self.consumer.clone(),
+                self.unit.clone(),
+                &self.key,
+            ))
             .merge(explorer::routes(self.explorer.clone(), &self.key));
         let behind_key = match &self.faucet {
             Some(faucet) => behind_key.merge(faucet.routes(&self.key)),
@@ -195,6 +206,7 @@ impl Dashboard {
                 decimals: 18,
                 address: ledger.mor(),
             },
+            tokens: self.tokens.clone(),
             parts: self.parts(block),
             names: self.holders.providers.clone(),
             models: self.consumer.models(),

@@ -1,4 +1,4 @@
-//! The node's own books of MOR: every movement is posted from one account to
+//! The node's own books, one for each token: every movement is posted from one account to
 //! another in [`market::Books`], and what the chain says of an account is
 //! compared with what the books hold there. Whatever does not agree is said,
 //! with account and amount; nothing is summed up beside the books.
@@ -16,22 +16,24 @@ use market::{
 };
 
 use crate::places::Place;
-use crate::policies::MOR_DECIMALS;
+use crate::tokens::TokenView;
 
 /// Differences that are named one by one.
 const NAMED_MAX: usize = 20;
 
-/// The movements of MOR, all of them, read as far as was looked.
+/// The movements of a token, all of them, read as far as was looked.
 pub(crate) struct Bookkeeping {
+    token: TokenView,
     movements: Movements,
     books: Books,
 }
 
 impl Bookkeeping {
     /// Of a chain that is read from its first block.
-    pub(crate) fn new(mor: Address) -> Self {
+    pub(crate) fn new(token: TokenView) -> Self {
         Self {
-            movements: Movements::new(mor, 0),
+            movements: Movements::new(token.address, 0),
+            token,
             books: Books::default(),
         }
     }
@@ -46,8 +48,9 @@ impl Bookkeeping {
             let moved = ledger.moved(&mut self.movements).await?;
             let at_head = moved.at_head;
             if let Err(error) = self.post(moved) {
-                *self = Self::new(ledger.mor());
-                return Ok(Err(unposted(&error)));
+                let told = unposted(&error, &self.token);
+                *self = Self::new(self.token.clone());
+                return Ok(Err(told));
             }
             if at_head {
                 return Ok(Ok(&self.books));
@@ -66,11 +69,25 @@ impl Bookkeeping {
     }
 }
 
-/// What the chain says that accounts hold, each asked once.
-#[derive(Debug, Default)]
-pub(crate) struct Findings(BTreeMap<Account, Amount>);
+/// What the chain says that accounts hold of one token, each asked once.
+#[derive(Debug)]
+pub(crate) struct Findings {
+    token: TokenView,
+    found: BTreeMap<Account, Amount>,
+}
 
 impl Findings {
+    /// Nothing asked yet.
+    pub(crate) fn new(token: TokenView) -> Self {
+        let found = BTreeMap::new();
+        Self { token, found }
+    }
+
+    /// Of which token.
+    pub(crate) fn token(&self) -> &TokenView {
+        &self.token
+    }
+
     /// The balance of an account of the chain.
     pub(crate) async fn wallet(
         &mut self,
@@ -78,11 +95,11 @@ impl Findings {
         owner: Address,
     ) -> Result<Amount, LedgerError> {
         let account = Account::Wallet(owner);
-        if let Some(found) = self.0.get(&account) {
+        if let Some(found) = self.found.get(&account) {
             return Ok(*found);
         }
-        let found = ledger.balance(ledger.mor(), owner).await?;
-        self.0.insert(account, found);
+        let found = ledger.balance(self.token.address, owner).await?;
+        self.found.insert(account, found);
         Ok(found)
     }
 
@@ -93,55 +110,51 @@ impl Findings {
         owner: Address,
     ) -> Result<Amount, LedgerError> {
         let account = Account::Earned(owner);
-        if let Some(found) = self.0.get(&account) {
+        if let Some(found) = self.found.get(&account) {
             return Ok(*found);
         }
         let Receiver {
             total_claimed,
             total_settled,
-        } = ledger.receiver(owner, ledger.mor()).await?;
+        } = ledger.receiver(owner, self.token.address).await?;
         let found = total_claimed.less(total_settled);
-        self.0.insert(account, found);
+        self.found.insert(account, found);
         Ok(found)
     }
 
     /// Whether it was asked.
     pub(crate) fn has(&self, account: Account) -> bool {
-        self.0.contains_key(&account)
+        self.found.contains_key(&account)
     }
 
     /// What was found elsewhere.
     pub(crate) fn found(&mut self, account: Account, amount: Amount) {
-        self.0.insert(account, amount);
+        self.found.insert(account, amount);
     }
 
     /// Where the chain and the books do not agree. `settlement`: the contract,
     /// which holds what is in channels and what is claimed.
-    pub(crate) fn differences(
-        &self,
-        books: &Books,
-        mor: Address,
-        settlement: Address,
-    ) -> Vec<String> {
+    pub(crate) fn differences(&self, books: &Books, settlement: Address) -> Vec<String> {
+        let own_token = self.token.address;
         let own = Account::Wallet(settlement);
-        let mut with_contract = books.holds(mor, own);
+        let mut with_contract = books.holds(own_token, own);
         for (token, account, amount) in books.accounts() {
-            if token == mor && matches!(account, Account::Escrow(_) | Account::Earned(_)) {
+            if token == own_token && matches!(account, Account::Escrow(_) | Account::Earned(_)) {
                 with_contract = with_contract.plus(amount).unwrap_or(with_contract);
             }
         }
         let mut differences = Vec::new();
-        for (account, found) in &self.0 {
+        for (account, found) in &self.found {
             let booked = match *account == own {
                 true => with_contract,
-                false => books.holds(mor, *account),
+                false => books.holds(own_token, *account),
             };
             if booked != *found {
                 differences.push(format!(
-                    "{} holds {} MOR by the chain, {} MOR by its movements",
+                    "{} holds {} by the chain, {} by its movements",
                     named(*account),
-                    shown(*found),
-                    shown(booked)
+                    self.token.shown(*found),
+                    self.token.shown(booked)
                 ));
             }
         }
@@ -149,11 +162,11 @@ impl Findings {
     }
 }
 
-/// The books of one data folder. Who is not of the folder is the world: what
+/// The books of one data folder in one token. Who is not of the folder is the world: what
 /// comes from there is issued, what goes there is taken back.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Statement {
-    mor: Address,
+    token: TokenView,
     books: Books,
     /// Channels of which the folder has the payer.
     paid: BTreeSet<ChannelId>,
@@ -162,12 +175,18 @@ pub(crate) struct Statement {
 
 impl Statement {
     /// Nothing posted. `paid`: the channels that the folder pays by.
-    pub(crate) fn new(mor: Address, paid: impl IntoIterator<Item = ChannelId>) -> Self {
+    pub(crate) fn new(token: TokenView, paid: impl IntoIterator<Item = ChannelId>) -> Self {
         Self {
-            mor,
+            token,
+            books: Books::default(),
             paid: paid.into_iter().collect(),
-            ..Self::default()
+            problems: Vec::new(),
         }
+    }
+
+    /// Of which token.
+    pub(crate) fn token(&self) -> &TokenView {
+        &self.token
     }
 
     /// A balance.
@@ -206,38 +225,41 @@ impl Statement {
 
     /// What the folder holds by these books, and what does not agree with the places.
     pub(crate) fn end(mut self, places: &[Place]) -> (Amount, Vec<String>) {
-        let held = self.books.issued(self.mor);
+        let held = self.books.issued(self.token.address);
         if let Err(error) = self.books.audit() {
-            self.problems.push(unposted(&error));
+            self.problems.push(unposted(&error, &self.token));
         }
-        self.problems.extend(uneven(places, held));
+        self.problems.extend(uneven(places, held, &self.token));
         (held, few(self.problems))
     }
 
     fn post(&mut self, from: Account, to: Account, amount: Amount) {
         let posting = Posting {
-            token: self.mor,
+            token: self.token.address,
             from,
             to,
             amount,
         };
         if let Err(error) = self.books.post(posting) {
-            self.problems.push(unposted(&error));
+            self.problems.push(unposted(&error, &self.token));
         }
     }
 }
 
 /// The places together are not what the books hold.
-pub(crate) fn uneven(places: &[Place], held: Amount) -> Option<String> {
+pub(crate) fn uneven(places: &[Place], held: Amount, token: &TokenView) -> Option<String> {
     let amounts = places.iter().map(|place| place.amount);
     match Amount::sum(amounts) {
         Ok(sum) if sum == held => None,
         Ok(sum) => Some(format!(
-            "the places hold {} MOR, their accounts {} MOR",
-            shown(sum),
-            shown(held)
+            "the places hold {}, their accounts {}",
+            token.shown(sum),
+            token.shown(held)
         )),
-        Err(_) => Some("the places hold more MOR than there can be".to_owned()),
+        Err(_) => {
+            let symbol = &token.symbol;
+            Some(format!("the places hold more {symbol} than there can be"))
+        }
     }
 }
 
@@ -250,7 +272,8 @@ fn few(mut differences: Vec<String>) -> Vec<String> {
     differences
 }
 
-fn unposted(error: &BooksError) -> String {
+fn unposted(error: &BooksError, token: &TokenView) -> String {
+    let shown = |amount| token.shown(amount);
     match *error {
         BooksError::Short {
             account,
@@ -258,16 +281,20 @@ fn unposted(error: &BooksError) -> String {
             needs,
             ..
         } => format!(
-            "{} holds {} MOR by its movements, the next takes {} MOR",
+            "{} holds {} by its movements, the next takes {}",
             named(account),
             shown(has),
             shown(needs)
         ),
         BooksError::Overflow { account, .. } => {
-            format!("{} would hold more MOR than there can be", named(account))
+            let symbol = &token.symbol;
+            format!(
+                "{} would hold more {symbol} than there can be",
+                named(account)
+            )
         }
         BooksError::Unbalanced { held, issued, .. } => format!(
-            "all accounts hold {} MOR, {} MOR were issued",
+            "all accounts hold {}, {} were issued",
             shown(held),
             shown(issued)
         ),
@@ -285,10 +312,6 @@ fn named(account: Account) -> String {
     }
 }
 
-fn shown(amount: Amount) -> String {
-    amount.to_decimal(MOR_DECIMALS)
-}
-
 #[cfg(test)]
 mod tests {
     use market::B256;
@@ -300,6 +323,15 @@ mod tests {
     const ALICE: Address = Address::repeat_byte(1);
     const BOB: Address = Address::repeat_byte(2);
     const CHANNEL: ChannelId = ChannelId(B256::repeat_byte(3));
+
+    fn mor() -> TokenView {
+        TokenView {
+            address: MOR,
+            symbol: "MOR".into(),
+            decimals: 18,
+            usd: None,
+        }
+    }
 
     /// Alice has 40, a channel 50, 10 are claimed for Bob.
     fn movements() -> Vec<Posting> {
@@ -318,7 +350,7 @@ mod tests {
     }
 
     fn chain() -> Findings {
-        let mut findings = Findings::default();
+        let mut findings = Findings::new(mor());
         for (account, units) in [
             (Account::Issue, 100),
             (Account::Wallet(ALICE), 40),
@@ -332,7 +364,7 @@ mod tests {
     }
 
     fn kept(postings: Vec<Posting>) -> Result<Bookkeeping, BooksError> {
-        let mut keeping = Bookkeeping::new(MOR);
+        let mut keeping = Bookkeeping::new(mor());
         let moved = Moved {
             postings,
             anew: true,
@@ -343,8 +375,8 @@ mod tests {
 
     fn said(postings: Vec<Posting>) -> Vec<String> {
         match kept(postings) {
-            Ok(keeping) => chain().differences(&keeping.books, MOR, CONTRACT),
-            Err(error) => vec![unposted(&error)],
+            Ok(keeping) => chain().differences(&keeping.books, CONTRACT),
+            Err(error) => vec![unposted(&error, &mor())],
         }
     }
 
@@ -386,18 +418,18 @@ mod tests {
             withdrawal: None,
         };
         let place = |units| Place::new("channel", "escrow", Amount::new(units), "");
-        let mut statement = Statement::new(MOR, [CHANNEL]);
+        let mut statement = Statement::new(mor(), [CHANNEL]);
         statement.channel(CHANNEL, &state);
         assert!(!statement.earned_in(CHANNEL, Amount::new(5)), "told once");
         let fine = (Amount::new(50), Vec::<String>::new());
         assert_eq!(statement.end(&[place(50)]), fine);
 
-        let mut statement = Statement::new(MOR, [CHANNEL]);
+        let mut statement = Statement::new(mor(), [CHANNEL]);
         statement.channel(CHANNEL, &state);
         assert_eq!(statement.end(&[place(49)]).1.len(), 1);
 
         state.total_claimed = Amount::new(61);
-        let mut statement = Statement::new(MOR, [CHANNEL]);
+        let mut statement = Statement::new(mor(), [CHANNEL]);
         statement.channel(CHANNEL, &state);
         let (_, problems) = statement.end(&[place(60)]);
         assert!(problems[0].contains("the next takes"), "{problems:?}");

@@ -4,9 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chain::EvmLedger;
+use chain::{EvmLedger, Token};
 use consumer::{Consumer, Pacing, Policy};
-use market::{Amount, FundingPolicy, Ledger, LedgerError, Network, Payer};
+use market::{Amount, FundingPolicy, Ledger, LedgerError, Network, Payer, Tender};
 use store::Store;
 use transport::Endpoints;
 
@@ -15,9 +15,8 @@ use crate::first_money::{self, Wanted};
 use crate::place::{Place, PlaceError};
 use crate::pseudonyms::KeptPseudonyms;
 
-const ONE_MOR: u128 = 1_000_000_000_000_000_000;
-/// MOR that a demonstration's payer starts with.
-const FIRST_MOR: Amount = Amount::new(100 * ONE_MOR);
+/// Whole tokens that a demonstration's payer starts with, of each that it pays with.
+const FIRST_TOKENS: u128 = 100;
 
 /// Why nothing can be bought.
 #[derive(Debug, thiserror::Error)]
@@ -46,8 +45,16 @@ pub(crate) struct Way {
     pub(crate) standby: bool,
 }
 
+/// In what is paid.
+#[derive(Debug, Clone)]
+pub(crate) struct Means {
+    /// The tokens, each with what goes into a channel of it; the first is the one that prices are compared in.
+    pub(crate) tokens: Vec<(Token, FundingPolicy)>,
+    pub(crate) tender: Tender,
+}
+
 /// What the owner of the money allows, if nothing else is said.
-fn policy(local: bool, way: Way, funding: FundingPolicy) -> Policy {
+fn policy(local: bool, way: Way, means: Means) -> Policy {
     // On one machine a look costs nothing, and a provider that was just
     // started is found at once.
     let refresh = if local {
@@ -55,8 +62,12 @@ fn policy(local: bool, way: Way, funding: FundingPolicy) -> Policy {
     } else {
         Duration::from_secs(15)
     };
+    let funding = means.tokens.into_iter();
     Policy {
-        funding,
+        tender: means.tender,
+        funding: funding
+            .map(|(token, funding)| (token.address, funding))
+            .collect(),
         withdraw_delay_s: market::WITHDRAW_DELAY_MIN_S,
         refresh,
         running_max: 4096,
@@ -68,24 +79,26 @@ fn policy(local: bool, way: Way, funding: FundingPolicy) -> Policy {
 }
 
 /// Opens the consumer's journal and keys and begins to watch the market.
-/// Requests go `way`; channels are kept as `funding` says.
-pub(crate) async fn buy(
-    place: &Place,
-    way: Way,
-    funding: FundingPolicy,
-) -> Result<Buying, BuyError> {
+/// Requests go `way`; channels are kept as `means` says.
+pub(crate) async fn buy(place: &Place, way: Way, means: Means) -> Result<Buying, BuyError> {
     let payer = Arc::new(place.keys.wallet("payer").map_err(PlaceError::from)?);
     let hot_key = Arc::new(place.keys.wallet("hot").map_err(PlaceError::from)?);
     let store = place.store("consumer").await?;
     if let Some(treasury) = place.treasury().await? {
-        treasury.fund(payer.address(), FIRST_MOR).await?;
+        let first = means
+            .tokens
+            .iter()
+            .map(|(token, _)| (token.address, first(token)));
+        let first: Vec<_> = first.collect();
+        treasury.fund(payer.address(), &first).await?;
     }
     let ledger = place.ledger(payer, &store, "payer").await?;
-    let first = Wanted {
-        mor: funding.deposit,
-        mor_for: "for the first channel (--deposit)",
-    };
-    first_money::tell(place, &ledger, first).await?;
+    let wanted = means.tokens.iter().map(|(token, funding)| Wanted {
+        token: token.clone(),
+        amount: funding.deposit,
+        purpose: "for the first channel (--deposit)",
+    });
+    first_money::tell(place, &ledger, wanted.collect()).await?;
     let pseudonyms = Arc::new(KeptPseudonyms::new(place, store.clone()));
     // It only dials out; on a chain of this machine there is nobody elsewhere.
     let bind = match place.network.is_local() && place.rpc_url.contains("127.0.0.1") {
@@ -99,7 +112,7 @@ pub(crate) async fn buy(
         store: store.clone(),
         hot_key,
         pseudonyms,
-        policy: policy(place.network.is_local(), way, funding),
+        policy: policy(place.network.is_local(), way, means),
         clock: clock::wall(),
     };
     let consumer = Consumer::start(deps).await?;
@@ -109,6 +122,11 @@ pub(crate) async fn buy(
         ledger,
         store,
     })
+}
+
+fn first(token: &Token) -> Amount {
+    let one = 10_u128.saturating_pow(token.decimals.into());
+    Amount::new(one.saturating_mul(FIRST_TOKENS))
 }
 
 impl Buying {

@@ -1,9 +1,10 @@
 //! `lethe chat`: a chat on the terminal that shows who answered, how fast, and
 //! for how much. Nothing of it is kept, unless `--keep` says so; see `history`.
 
+use std::collections::BTreeMap;
 use std::io::BufRead;
 
-use market::{Amount, Labels};
+use market::{Address, Amount, Labels};
 use openai::sse::Decoder;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -11,12 +12,14 @@ use tokio::time::Instant;
 
 use crate::client::{Client, ClientError, json as parsed};
 use crate::history::{self, Chats, Conversation, HistoryError, Id, Kept, Key, Message, Role};
+use crate::tokens::TokenViews;
 use crate::{cli, clock, output};
 
 /// What the gateway says at the end of a stream, in a comment.
 #[derive(Debug, Deserialize)]
 struct Tail {
     provider: String,
+    token: Address,
     cost: Amount,
     output_tokens: u32,
     labels: Labels,
@@ -255,13 +258,27 @@ fn figures(text: &str, raw: &str, started: Instant, ttft: Option<std::time::Dura
     })
 }
 
-/// What the node calls a provider; only a demonstration has names.
-async fn name_of(client: &Client, provider: &str) -> Option<String> {
-    let state: Value = parsed(client.get("/api/state").await.ok()?).await.ok()?;
-    let names = state["names"].as_object()?;
-    let mut all = names.iter();
-    let (_, name) = all.find(|(address, _)| address.eq_ignore_ascii_case(provider))?;
-    Some(output::plain(name.as_str()?))
+/// What the node says of itself, as far as an answer's line needs it.
+#[derive(Default, Deserialize)]
+struct Told {
+    /// Only a demonstration has names.
+    #[serde(default)]
+    names: BTreeMap<String, String>,
+    #[serde(default)]
+    tokens: TokenViews,
+}
+
+async fn told(client: &Client) -> Option<Told> {
+    parsed(client.get("/api/state").await.ok()?).await.ok()
+}
+
+impl Told {
+    /// What the node calls a provider.
+    fn name_of(&self, provider: &str) -> Option<String> {
+        let mut all = self.names.iter();
+        let (_, name) = all.find(|(address, _)| address.eq_ignore_ascii_case(provider))?;
+        Some(output::plain(name))
+    }
 }
 
 async fn report(client: &Client, raw: &str, started: Instant, ttft: Option<std::time::Duration>) {
@@ -272,16 +289,19 @@ async fn report(client: &Client, raw: &str, started: Instant, ttft: Option<std::
     let ttft = ttft.unwrap_or_default();
     let seconds = started.elapsed().saturating_sub(ttft).as_secs_f64();
     let speed = f64::from(tail.output_tokens.saturating_sub(1)) / seconds.max(1e-6);
-    let provider = match name_of(client, &tail.provider).await {
+    let told = told(client).await.unwrap_or_default();
+    let token = told.tokens.get(tail.token);
+    let provider = match told.name_of(&tail.provider) {
         Some(name) => format!("{name} {}", tail.provider),
         None => tail.provider,
     };
     output::line(format!(
-        "  [{} · first token {} ms · {speed:.0} tokens/s · {} tokens · {} MOR · {}]",
+        "  [{} · first token {} ms · {speed:.0} tokens/s · {} tokens · {}{} · {}]",
         provider,
         ttft.as_millis(),
         tail.output_tokens,
-        tail.cost.to_decimal(18),
+        token.shown(tail.cost),
+        token.worth(tail.cost),
         tail.labels,
     ));
 }

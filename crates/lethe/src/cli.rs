@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod key;
 pub(crate) mod model;
 pub(crate) mod sell;
+pub(crate) mod token;
 pub(crate) mod top;
 pub(crate) mod wallet;
 
@@ -39,7 +40,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Start the whole market on this machine: chain, providers, gateway, dashboard. A demonstration by one operator.
     Up(Up),
-    /// Say where each unit of MOR is, when it can be had and how; also without a running node.
+    /// Say where each unit of money is, when it can be had and how; also without a running node.
     Where(Where),
     /// Bring all money of a data folder back: claim, settle, withdraw, give up stakes, send it home.
     Exit(Exit),
@@ -114,12 +115,12 @@ fn listener(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// An amount of MOR, as it is written.
+/// An amount of a token, as it is written.
 fn amount(text: &str) -> Result<String, String> {
     match Amount::from_decimal(text, crate::policies::MOR_DECIMALS) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(format!(
-            "{error} (allowed: MOR with at most 18 digits after the point, such as 0.5)"
+            "{error} (allowed: whole tokens with at most 18 digits after the point, such as 0.5)"
         )),
     }
 }
@@ -184,6 +185,8 @@ pub(crate) struct Up {
     /// Who pays: an account for each provider, or the wallet itself.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) payer: PayerChoice,
+    #[command(flatten)]
+    pub(crate) paying: token::Paying,
     /// Print one line of JSON when ready, and nothing else.
     #[arg(long)]
     pub(crate) json: bool,
@@ -223,8 +226,8 @@ pub(crate) struct Exit {
 /// What a transaction's gas may cost of what it brings.
 #[derive(Debug, Args)]
 pub(crate) struct Gas {
-    /// What one of the chain's own coins is worth; without it gas is not weighed.
-    #[arg(long, value_name = "MOR", value_parser = amount)]
+    /// What one of the chain's own coins is worth in the token that is earned (--token); without it gas is not weighed.
+    #[arg(long, value_name = "AMOUNT", value_parser = amount)]
     pub(crate) coin_price: Option<String>,
     /// A claim or a settlement waits while its gas costs more of what it brings.
     #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -237,6 +240,9 @@ pub(crate) struct Tower {
     pub(crate) data: Data,
     #[command(flatten)]
     pub(crate) network: Network,
+    /// The token that the provider sells for, as it says it to `lethe provide`.
+    #[arg(long, value_name = "TOKEN", default_value = "mor", value_parser = token::token)]
+    pub(crate) token: token::Named,
     /// The file of signed claims that the provider writes (`lethe provide --tower-file`).
     #[arg(long, value_name = "FILE")]
     pub(crate) claims: PathBuf,
@@ -445,11 +451,11 @@ pub(crate) struct Provide {
         requires = "backend"
     )]
     pub(crate) heeds: Vec<String>,
-    /// MOR per million tokens of a request.
-    #[arg(long, value_name = "MOR", default_value = "0.5", value_parser = amount)]
+    /// What a million tokens of a request cost, in the token that is sold for (--token).
+    #[arg(long, value_name = "AMOUNT", default_value = "0.5", value_parser = amount)]
     pub(crate) input_price: String,
-    /// MOR per million tokens of an answer.
-    #[arg(long, value_name = "MOR", default_value = "1", value_parser = amount)]
+    /// What a million tokens of an answer cost, in the same.
+    #[arg(long, value_name = "AMOUNT", default_value = "1", value_parser = amount)]
     pub(crate) output_price: String,
     /// Do not try, with two short requests at the start, whether the backend goes on with a begun answer; such answers are then left to others.
     #[arg(long)]
@@ -461,6 +467,11 @@ pub(crate) struct Provide {
 /// What holds for whatever is sold.
 #[derive(Debug, Args)]
 pub(crate) struct Sale {
+    /// In which token it is paid: `mor`, `usdc`, or a token's address. Prices and all amounts here are in whole ones of it.
+    #[arg(long, value_name = "TOKEN", default_value = "mor", value_parser = token::token)]
+    pub(crate) token: token::Named,
+    #[command(flatten)]
+    pub(crate) worth: token::Worth,
     /// Where the descriptor is served; registered on chain as the provider's endpoint, but with --behind.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3333", value_parser = listener)]
     pub(crate) endpoint: SocketAddr,
@@ -485,7 +496,7 @@ pub(crate) struct Sale {
     #[arg(long, value_name = "TOKENS", default_value_t = 8192)]
     pub(crate) answer_max: u32,
     /// Claim as soon as so much is earned.
-    #[arg(long, value_name = "MOR", default_value = "1", value_parser = amount)]
+    #[arg(long, value_name = "AMOUNT", default_value = "1", value_parser = amount)]
     pub(crate) claim_at: String,
     /// Claim what has waited so long.
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -494,7 +505,7 @@ pub(crate) struct Sale {
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(60..=86_400))]
     pub(crate) claim_margin: u64,
     /// Be paid out as soon as so much is claimed.
-    #[arg(long, value_name = "MOR", default_value = "0", value_parser = amount)]
+    #[arg(long, value_name = "AMOUNT", default_value = "0", value_parser = amount)]
     pub(crate) settle_at: String,
     #[command(flatten)]
     pub(crate) gas: Gas,
@@ -550,23 +561,27 @@ pub(crate) struct Consume {
     #[arg(long)]
     pub(crate) no_standby: bool,
     #[command(flatten)]
+    pub(crate) paying: token::Paying,
+    #[command(flatten)]
+    pub(crate) worth: token::Worth,
+    #[command(flatten)]
     pub(crate) funding: Funding,
     /// Print one line of JSON when ready, and nothing else.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// What goes into a channel, and when it comes out again.
+/// What goes into a channel, and when it comes out again; in whole tokens, the same of each that is paid with.
 #[derive(Debug, Args)]
 pub(crate) struct Funding {
     /// Paid into a channel at a time.
-    #[arg(long, value_name = "MOR", default_value = "1", value_parser = amount)]
+    #[arg(long, value_name = "AMOUNT", default_value = "1", value_parser = amount)]
     pub(crate) deposit: String,
     /// The most that one channel may hold of what is not spent.
-    #[arg(long, value_name = "MOR", default_value = "10", value_parser = amount)]
+    #[arg(long, value_name = "AMOUNT", default_value = "10", value_parser = amount)]
     pub(crate) channel_max: String,
     /// Pay in again when a channel in use has less than this left.
-    #[arg(long, value_name = "MOR", default_value = "0.1", value_parser = amount)]
+    #[arg(long, value_name = "AMOUNT", default_value = "0.1", value_parser = amount)]
     pub(crate) top_up_below: String,
     /// Empty a channel that was not used for so long; never, if it is not given.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]

@@ -7,9 +7,10 @@
 
 use std::time::Duration;
 
-use chain::{Call, EvmLedger, Network};
+use chain::{Call, EvmLedger, Network, Tokens};
 use market::{
-    Address, Amount, Blocked, Exit, ExitError, ExitStep, Holdings, Ledger, LedgerError, Timestamp,
+    Address, Amount, Blocked, ChannelConfig, Exit, ExitError, ExitStep, Holdings, Ledger,
+    LedgerError, Timestamp,
 };
 use serde::Serialize;
 
@@ -57,6 +58,7 @@ struct Told {
 #[derive(Debug, Serialize)]
 struct Waiting {
     account: String,
+    token: Address,
     amount: Amount,
     unlocks_at: Timestamp,
     cast: String,
@@ -80,6 +82,17 @@ struct Report {
     blocked: Vec<Stuck>,
     /// Where the money is now: account and MOR.
     returned: Vec<(Address, Amount)>,
+    /// The same of other tokens.
+    returned_others: Vec<Returned>,
+}
+
+/// Money of another token than MOR that an account has now.
+#[derive(Debug, Serialize)]
+struct Returned {
+    account: Address,
+    token: Address,
+    symbol: String,
+    amount: Amount,
 }
 
 /// Brings everything back that can be had now; with `--wait` all of it. Whether it was all.
@@ -95,6 +108,7 @@ pub(crate) async fn exit(args: cli::Exit) -> Result<bool, ExitCommandError> {
     let mut teller = Teller {
         json: args.json,
         command,
+        tokens: tokens(&estate).await?,
         report: Report::default(),
     };
     let outcome = leave(&estate, args.to, args.wait, &mut teller).await;
@@ -102,6 +116,17 @@ pub(crate) async fn exit(args: cli::Exit) -> Result<bool, ExitCommandError> {
     let all = outcome?;
     teller.end();
     Ok(all)
+}
+
+/// All tokens that the folder has to do with.
+async fn tokens(estate: &Estate) -> Result<Tokens, ExitCommandError> {
+    let Some(ledger) = estate.reader().await? else {
+        return Ok(Tokens::default());
+    };
+    let accounts = estate.accounts.iter();
+    let belongings = accounts.map(|account| account.belongings(ledger.network()));
+    let addresses = belongings.flat_map(|belongings| belongings.tokens());
+    Ok(Tokens::read(&ledger, addresses.collect()).await?)
 }
 
 async fn leave(
@@ -118,7 +143,7 @@ async fn leave(
         teller.waits_until(next_at);
         until(estate, next_at).await?;
     }
-    teller.report.returned = returned(estate, to).await?;
+    returned(estate, to, teller).await?;
     let report = &teller.report;
     teller.report.done = report.waiting.is_empty() && report.blocked.is_empty();
     Ok(teller.report.done)
@@ -192,17 +217,19 @@ async fn leave_as(
     })?;
     let waiting = outcome.waits.iter().map(|wait| Waiting {
         account: account.name.clone(),
+        token: wait.config.token,
         amount: wait.amount,
         unlocks_at: wait.ready_at,
         cast: Call::finalize_withdraw(network, &wait.config).cast(),
     });
     teller.report.waiting.extend(waiting);
+    let tokens = &teller.tokens;
     let stuck = outcome
         .blocked
         .iter()
         .map(|Blocked { step, reason }| Stuck {
             account: account.name.clone(),
-            step: words(step),
+            step: words(step, tokens),
             reason: reason.clone(),
             cast: Call::of_exit(network, account.address(), step).cast(),
         });
@@ -238,20 +265,31 @@ async fn sweep(
 async fn returned(
     estate: &Estate,
     to: Option<Address>,
-) -> Result<Vec<(Address, Amount)>, ExitCommandError> {
+    teller: &mut Teller,
+) -> Result<(), ExitCommandError> {
     let mut owners: Vec<Address> = estate.accounts.iter().map(Account::address).collect();
     owners.extend(to);
     owners.dedup();
-    let mut returned = Vec::new();
-    if let Some(ledger) = estate.reader().await? {
-        for owner in owners {
-            let amount = ledger.balance(ledger.mor(), owner).await?;
-            if !amount.is_zero() {
-                returned.push((owner, amount));
+    let Some(ledger) = estate.reader().await? else {
+        return Ok(());
+    };
+    let report = &mut teller.report;
+    for account in owners {
+        for token in teller.tokens.all() {
+            let amount = ledger.balance(token.address, account).await?;
+            match amount.is_zero() {
+                true => {}
+                false if token.address == ledger.mor() => report.returned.push((account, amount)),
+                false => report.returned_others.push(Returned {
+                    account,
+                    token: token.address,
+                    symbol: token.symbol.clone(),
+                    amount,
+                }),
             }
         }
     }
-    Ok(returned)
+    Ok(())
 }
 
 /// Until the chain, or the clock where no blocks are made, is so far.
@@ -265,21 +303,29 @@ async fn until(estate: &Estate, at: Timestamp) -> Result<(), ExitCommandError> {
     Ok(())
 }
 
-fn shown(amount: Amount) -> String {
-    amount.to_decimal(MOR_DECIMALS)
-}
-
 /// A step for people.
-fn words(step: &ExitStep) -> String {
+fn words(step: &ExitStep, tokens: &Tokens) -> String {
+    let of = |config: &ChannelConfig, amount: &Amount| tokens.shown(config.token, *amount);
     match step {
         ExitStep::Claim(rows) => format!("claim what was earned on {} channels", rows.len()),
-        ExitStep::Settle { amount, .. } => format!("be paid {} that were claimed", shown(*amount)),
+        ExitStep::Settle { token, amount } => {
+            format!(
+                "be paid {} that were claimed",
+                tokens.shown(*token, *amount)
+            )
+        }
         ExitStep::DeleteBid(bid) => format!("delete bid {bid}"),
         ExitStep::DeregisterModel(model) => format!("take model {model} off the market"),
         ExitStep::DeregisterProvider => "leave the registry".to_owned(),
-        ExitStep::Initiate { amount, .. } => format!("ask for {} of a channel", shown(*amount)),
-        ExitStep::Finalise { amount, .. } => format!("take {} out of a channel", shown(*amount)),
-        ExitStep::Send { to, amount, .. } => format!("send {} to {to}", shown(*amount)),
+        ExitStep::Initiate { config, amount } => {
+            format!("ask for {} of a channel", of(config, amount))
+        }
+        ExitStep::Finalise { config, amount } => {
+            format!("take {} out of a channel", of(config, amount))
+        }
+        ExitStep::Send { token, to, amount } => {
+            format!("send {} to {to}", tokens.shown(*token, *amount))
+        }
     }
 }
 
@@ -288,13 +334,15 @@ struct Teller {
     json: bool,
     /// The one that goes on where this one stopped.
     command: String,
+    tokens: Tokens,
     report: Report,
 }
 
 impl Teller {
     fn step(&mut self, network: &Network, account: &Account, step: &ExitStep) {
         let cast = Call::of_exit(network, account.address(), step).cast();
-        self.tell(account, words(step), cast);
+        let words = words(step, &self.tokens);
+        self.tell(account, words, cast);
     }
 
     fn tell(&mut self, account: &Account, step: String, cast: String) {
@@ -325,6 +373,7 @@ impl Teller {
         }
         for Waiting {
             account,
+            token,
             amount,
             unlocks_at,
             cast,
@@ -333,7 +382,7 @@ impl Teller {
             let left = unlocks_at.since_s(clock::now());
             output::line(format!(
                 "{account}: {} can be taken in {left} s; run `{}` again then\n  or by hand: {cast}",
-                shown(*amount),
+                self.tokens.shown(*token, *amount),
                 self.command
             ));
         }
@@ -343,8 +392,14 @@ impl Teller {
                 stuck.account, stuck.step, stuck.reason, stuck.cast
             ));
         }
-        for (owner, amount) in &report.returned {
-            output::line(format!("{} MOR at {owner}", shown(*amount)));
+        let others = report.returned_others.iter();
+        let others =
+            others.map(|other| (other.account, self.tokens.shown(other.token, other.amount)));
+        let mor = report.returned.iter();
+        let mor =
+            mor.map(|(owner, amount)| (*owner, format!("{} MOR", amount.to_decimal(MOR_DECIMALS))));
+        for (owner, amount) in mor.chain(others) {
+            output::line(format!("{amount} at {owner}"));
         }
         output::line(match report.done {
             true => "all is back; nothing is left to do",

@@ -1,4 +1,4 @@
-//! The demonstration's faucet: coins and MOR for an account of one's own, out
+//! The demonstration's faucet: coins, MOR and dollars for an account of one's own, out
 //! of the treasury. It is there where the chain is thrown away and nowhere
 //! else: its money is worth nothing, and so is the treasury's published key.
 
@@ -30,6 +30,8 @@ const ONE: u128 = 1_000_000_000_000_000_000;
 const COINS: Amount = Amount::new(ONE);
 /// MOR of one gift: what the demonstration's own consumer begins with.
 const MOR: Amount = Amount::new(100 * ONE);
+/// Development dollars of one gift.
+const USD: Amount = Amount::new(100 * 1_000_000);
 /// An account gets one gift in this time.
 const EVERY: Duration = Duration::from_secs(3600);
 /// Gifts to all accounts in that time.
@@ -57,6 +59,8 @@ pub(crate) struct Gift {
     coins: Amount,
     /// In base units.
     mor: Amount,
+    /// Of the chain's dollar, in base units.
+    usd: Amount,
     /// An account gets one in so many seconds.
     every_s: u64,
 }
@@ -67,6 +71,7 @@ impl Gift {
         Self {
             coins: COINS,
             mor: MOR,
+            usd: USD,
             every_s: EVERY.as_secs(),
         }
     }
@@ -135,10 +140,9 @@ impl Faucet {
         given.note(to, now)?;
         let gave = async {
             let treasury = Treasury::of(&self.endpoints, &self.network).await?;
-            treasury
-                .give(to, COINS, MOR)
-                .await
-                .map_err(FaucetError::from)
+            let tokens = gifts(&self.network);
+            let given = treasury.give(to, COINS, &tokens).await;
+            given.map_err(FaucetError::from)
         };
         let gave = gave.await;
         if gave.is_err() {
@@ -146,6 +150,15 @@ impl Faucet {
         }
         gave
     }
+}
+
+/// MOR, and the dollar of a local chain.
+fn gifts(network: &Network) -> Vec<(Address, Amount)> {
+    let amount = |address| if address == network.mor { MOR } else { USD };
+    let tokens = network.tokens.iter();
+    tokens
+        .map(|token| (token.address, amount(token.address)))
+        .collect()
 }
 
 #[derive(Debug, Deserialize)]
@@ -205,12 +218,25 @@ pub(crate) async fn faucet(args: cli::Faucet) -> Result<(), ClientError> {
     match args.json {
         true => output::json(&told),
         false => {
-            let Gift { coins, mor, .. } = told.gift;
+            let Gift {
+                coins, mor, usd, ..
+            } = told.gift;
+            let local = Network::local();
+            let each = local
+                .tokens
+                .iter()
+                .map(|token| match token.address == local.mor {
+                    true => token.shown(mor),
+                    false => token.shown(usd),
+                });
+            let coins = coins.to_decimal(MOR_DECIMALS);
+            let given: Vec<_> = std::iter::once(format!("{coins} ETH"))
+                .chain(each)
+                .collect();
             output::text(format!(
-                "{} has {} ETH and {} MOR more. Demo money of this chain: it is worth nothing.\n",
+                "{} has {} more. Demo money of this chain: it is worth nothing.\n",
                 told.address,
-                coins.to_decimal(MOR_DECIMALS),
-                mor.to_decimal(MOR_DECIMALS)
+                given.join(" and ")
             ));
         }
     }

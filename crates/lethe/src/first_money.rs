@@ -1,7 +1,7 @@
 //! What a wallet on a public network lacks before it can begin, and how it
 //! gets there. On a local chain the treasury sees to it.
 
-use chain::EvmLedger;
+use chain::{EvmLedger, Token};
 use market::{Address, Amount, Ledger, LedgerError};
 
 use crate::config::without_secrets;
@@ -16,19 +16,27 @@ const MARGIN: u128 = 2;
 /// The least that is asked for, in wei: 0.001 coins.
 const COINS_MIN: u128 = 1_000_000_000_000_000;
 
-/// What an account begins with.
-#[derive(Debug, Clone, Copy)]
+/// What an account begins with, of one token.
+#[derive(Debug, Clone)]
 pub(crate) struct Wanted {
-    pub(crate) mor: Amount,
-    /// What the MOR is for.
-    pub(crate) mor_for: &'static str,
+    pub(crate) token: Token,
+    pub(crate) amount: Amount,
+    /// What it is for.
+    pub(crate) purpose: &'static str,
+}
+
+/// MOR, as the network has it.
+pub(crate) fn mor(ledger: &EvmLedger) -> Token {
+    let network = ledger.network();
+    let known = network.token(network.mor).cloned();
+    known.unwrap_or_else(|| Token::unknown(network.mor))
 }
 
 /// Says what is missing, if something is.
 pub(crate) async fn tell(
     place: &Place,
     ledger: &EvmLedger,
-    wanted: Wanted,
+    wanted: Vec<Wanted>,
 ) -> Result<(), LedgerError> {
     if place.network.is_local() {
         // The treasury gives it.
@@ -37,15 +45,21 @@ pub(crate) async fn tell(
     let account = ledger.account();
     let price = ledger.gas_price().await?.base_units();
     let coins = GAS.saturating_mul(MARGIN).saturating_mul(price);
+    let mut lacking = Vec::new();
+    for one in wanted {
+        let has = ledger.balance(one.token.address, account).await?;
+        let amount = missing(has, one.amount);
+        if !amount.is_zero() {
+            lacking.push(Wanted { amount, ..one });
+        }
+    }
     let lack = Lack {
         account,
-        token: ledger.mor(),
         coins: missing(
             ledger.coins(account).await?,
             Amount::new(coins.max(COINS_MIN)),
         ),
-        mor: missing(ledger.balance(ledger.mor(), account).await?, wanted.mor),
-        mor_for: wanted.mor_for,
+        tokens: lacking,
         network: &place.network.name,
         rpc_url: &place.rpc_url,
     };
@@ -65,24 +79,19 @@ fn missing(has: Amount, wanted: Amount) -> Amount {
 
 struct Lack<'a> {
     account: Address,
-    token: Address,
     coins: Amount,
-    mor: Amount,
-    mor_for: &'static str,
+    tokens: Vec<Wanted>,
     network: &'a str,
     rpc_url: &'a str,
 }
 
 impl Lack<'_> {
     fn words(&self) -> Option<String> {
-        if self.coins.is_zero() && self.mor.is_zero() {
+        if self.coins.is_zero() && self.tokens.is_empty() {
             return None;
         }
         let Self {
-            account,
-            token,
-            network,
-            ..
+            account, network, ..
         } = self;
         // A URL with a key in it stays out of the terminal and the log; cast reads the variable.
         let url = match without_secrets(self.rpc_url) == self.rpc_url {
@@ -96,12 +105,17 @@ impl Lack<'_> {
                 "\n  {coins} ETH for gas:\n    cast send {account} --value {coins}ether {url} --interactive"
             ));
         }
-        if !self.mor.is_zero() {
+        for Wanted {
+            token,
+            amount,
+            purpose,
+        } in &self.tokens
+        {
             text.push_str(&format!(
-                "\n  {} MOR {}:\n    cast send {token} 'transfer(address,uint256)' {account} {} {url} --interactive",
-                self.mor.to_decimal(MOR_DECIMALS),
-                self.mor_for,
-                self.mor.base_units()
+                "\n  {} {purpose}:\n    cast send {} 'transfer(address,uint256)' {account} {} {url} --interactive",
+                token.shown(*amount),
+                token.address,
+                amount.base_units()
             ));
         }
         Some(text)
@@ -115,10 +129,15 @@ mod tests {
     fn lack(coins: u128, mor: u128, rpc_url: &str) -> Option<String> {
         let lack = Lack {
             account: Address::repeat_byte(1),
-            token: Address::repeat_byte(2),
             coins: Amount::new(coins),
-            mor: Amount::new(mor),
-            mor_for: "for the stake",
+            tokens: match mor {
+                0 => vec![],
+                mor => vec![Wanted {
+                    token: chain::Network::local().tokens[0].clone(),
+                    amount: Amount::new(mor),
+                    purpose: "for the stake",
+                }],
+            },
             network: "base",
             rpc_url,
         };

@@ -19,6 +19,9 @@ const COINS: u128 = 10_000 * ONE;
 /// MOR that the demonstration's treasury starts with.
 const TREASURY: Amount = Amount::new(1_000_000 * ONE);
 
+/// Development dollars that it starts with.
+const TREASURY_USD: Amount = Amount::new(1_000_000 * 1_000_000);
+
 /// Why the embedded chain does not run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LocalError {
@@ -56,7 +59,7 @@ fn market() -> LocalMarket {
     let treasury = Grant {
         account,
         mor: TREASURY,
-        usd: Amount::ZERO,
+        usd: TREASURY_USD,
     };
     LocalMarket {
         stakes: LocalMarket::STAKES,

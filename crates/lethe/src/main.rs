@@ -55,6 +55,7 @@ mod selling;
 mod signals;
 mod signed_claims;
 mod summary;
+mod tokens;
 mod top;
 mod tower;
 mod tx_journal;

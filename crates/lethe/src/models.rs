@@ -129,7 +129,7 @@ async fn bring(folder: &Folder, args: Pull, silent: bool) -> Result<(), ModelsEr
         folder.flag(),
     );
     output::line(format!(
-        "{done}: {} ({}, SHA-256 {})\nSell it: lethe sell {name} --price MOR{flag}",
+        "{done}: {} ({}, SHA-256 {})\nSell it: lethe sell {name} --price AMOUNT{flag}",
         path.display(),
         HumanBytes(note.bytes),
         note.sha256,

@@ -1,27 +1,31 @@
-//! Where each unit of MOR is: every place that can hold some, and whether all
-//! of it agrees with the books of what moved.
+//! Where each unit of money is, token by token: every place that can hold some,
+//! and whether all of it agrees with the books of what moved. No two tokens are
+//! ever added.
 
 use std::collections::BTreeMap;
 
 use chain::EvmLedger;
 use consumer::{ChannelView, Consumer};
-use market::{Account, Address, Amount, AmountOverflow, Books, Ledger, LedgerError};
+use market::{Account, Address, Amount, AmountOverflow, Books, Ledger, LedgerError, UsdRates};
 use serde::{Deserialize, Serialize};
 
 use crate::bookkeeping::{Bookkeeping, Findings, Statement, uneven};
 use crate::chain_watch;
 use crate::places::{Paid, Place, name};
 use crate::policies::{claim_words, funding_words};
+use crate::tokens::{TokenView, TokenViews};
 
 /// All places.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Money {
-    /// `market`: all MOR there is; `own`: what this data folder holds.
+    /// `market`: all money there is; `own`: what this data folder holds.
     #[serde(default = "of_the_market")]
     pub(crate) scope: String,
+    /// All MOR there is.
     pub(crate) supply: Amount,
+    /// The MOR in these places.
     pub(crate) sum: Amount,
-    /// Places, chain and books agree.
+    /// Places, chain and books agree, for each token.
     pub(crate) complete: bool,
     /// Where they do not: which account, and how much.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -29,36 +33,83 @@ pub(crate) struct Money {
     /// What is wrong around the node, as a clock that is off.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) warnings: Vec<String>,
+    /// Those that hold MOR.
     pub(crate) places: Vec<Place>,
+    /// The same of each other token of which there is some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) others: Vec<Holding>,
     /// What moves money by itself, in words.
     #[serde(default)]
     pub(crate) policies: Vec<String>,
+    /// What a whole MOR is called, and worth.
+    pub(crate) token: TokenView,
 }
+
+/// All places that hold some of one token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Holding {
+    pub(crate) token: TokenView,
+    /// All there is of it.
+    pub(crate) supply: Amount,
+    pub(crate) sum: Amount,
+    pub(crate) places: Vec<Place>,
+}
+
+/// A holding, and what does not agree.
+pub(crate) type Audited = (Holding, Vec<String>);
 
 fn of_the_market() -> String {
     "market".to_owned()
 }
 
-impl Money {
+impl Holding {
     /// Of one data folder: no more is known than its own places.
     pub(crate) fn own(
         supply: Amount,
         statement: Statement,
         places: Vec<Place>,
-        policies: Vec<String>,
         flags: &str,
-    ) -> Self {
+    ) -> Audited {
         let places = told(places, flags);
+        let token = statement.token().clone();
         let (sum, problems) = statement.end(&places);
-        Self {
-            scope: "own".to_owned(),
+        let holding = Self {
+            token,
             supply,
             sum,
+            places,
+        };
+        (holding, problems)
+    }
+}
+
+impl Money {
+    /// Of these tokens, MOR first; others are left out where there is nothing of them.
+    pub(crate) fn new(
+        scope: &str,
+        mor: Audited,
+        others: Vec<Audited>,
+        policies: Vec<String>,
+    ) -> Self {
+        let (mor, mut problems) = mor;
+        let mut kept = Vec::new();
+        for (holding, unlike) in others {
+            if !holding.places.is_empty() || !unlike.is_empty() {
+                kept.push(holding);
+            }
+            problems.extend(unlike);
+        }
+        Self {
+            scope: scope.to_owned(),
+            supply: mor.supply,
+            sum: mor.sum,
             complete: problems.is_empty(),
             problems,
             warnings: Vec::new(),
-            places,
+            places: mor.places,
+            others: kept,
             policies,
+            token: mor.token,
         }
     }
 
@@ -66,6 +117,20 @@ impl Money {
     pub(crate) fn with_warnings(mut self, warnings: Vec<String>) -> Self {
         self.warnings = warnings;
         self
+    }
+
+    /// Token by token, MOR first.
+    pub(crate) fn holdings(&self) -> impl Iterator<Item = (&TokenView, &[Place], Amount, Amount)> {
+        let mor = (&self.token, self.places.as_slice(), self.sum, self.supply);
+        let others = self.others.iter().map(|other| {
+            (
+                &other.token,
+                other.places.as_slice(),
+                other.sum,
+                other.supply,
+            )
+        });
+        std::iter::once(mor).chain(others)
     }
 }
 
@@ -84,27 +149,101 @@ pub(crate) struct Holders {
     pub(crate) ledger: EvmLedger,
     /// Providers by name.
     pub(crate) providers: BTreeMap<Address, String>,
-    /// Of a demonstration: where all MOR came from.
+    /// Of a demonstration: where all money came from.
     pub(crate) treasury: Vec<Address>,
     /// When the providers claim.
     pub(crate) claims: Option<market::ClaimPolicy>,
     /// What a command needs to work on this folder.
     pub(crate) flags: String,
-    /// All that ever moved, as far as was looked.
-    pub(crate) books: tokio::sync::Mutex<Bookkeeping>,
+    /// What tokens are worth.
+    pub(crate) usd_rates: UsdRates,
+    /// All that ever moved of each token, as far as was looked.
+    pub(crate) books: tokio::sync::Mutex<BTreeMap<Address, Bookkeeping>>,
 }
 
 impl Holders {
     /// Reads the chain and the consumer's books.
     pub(crate) async fn look(&self, consumer: &Consumer) -> Result<Money, MoneyError> {
         let ledger = &self.ledger;
-        let mor = ledger.mor();
+        let channels = consumer.channels().await?;
+        let mut paid: Vec<_> = consumer.funding().keys().copied().collect();
+        paid.extend(channels.iter().map(|channel| channel.config.token));
+        let tokens = TokenViews::read(ledger, paid, &self.usd_rates).await?;
+        let mut all = Vec::new();
+        for token in tokens.iter() {
+            all.push(self.audit(consumer, &channels, token).await?);
+        }
+        let mor = all.remove(0);
+        let money = Money::new("market", mor, all, self.policies(consumer, &tokens));
+        Ok(money.with_warnings(chain_watch::warnings(ledger).await))
+    }
+
+    /// One token's places, compared with what moved. Of a token that nobody
+    /// of this node has there are none.
+    async fn audit(
+        &self,
+        consumer: &Consumer,
+        channels: &[ChannelView],
+        token: &TokenView,
+    ) -> Result<Audited, MoneyError> {
+        let ledger = &self.ledger;
+        let channels: Vec<_> = channels
+            .iter()
+            .filter(|channel| channel.config.token == token.address)
+            .collect();
+        let mut findings = Findings::new(token.clone());
+        let mut places = self.bought(consumer, &channels, &mut findings).await?;
+        for (address, name) in &self.providers {
+            places.extend(self.provider(*address, name, &mut findings).await?);
+        }
+        let supply = ledger.supply(token.address).await?;
+        let is_mor = token.address == ledger.mor();
+        if !is_mor && places.iter().all(|place| place.amount.is_zero()) {
+            let nothing = Holding {
+                token: token.clone(),
+                supply,
+                sum: Amount::ZERO,
+                places: Vec::new(),
+            };
+            return Ok((nothing, Vec::new()));
+        }
         let mut books = self.books.lock().await;
-        let (books, mut problems) = match books.catch_up(ledger).await? {
+        let book = books.entry(token.address);
+        let book = book.or_insert_with(|| Bookkeeping::new(token.clone()));
+        let (books, mut problems) = match book.catch_up(ledger).await? {
             Ok(books) => (books.clone(), vec![]),
             Err(problem) => (Books::default(), vec![problem]),
         };
-        let mut findings = Findings::default();
+        if is_mor {
+            places.extend(self.registry(&mut findings).await?);
+        }
+        places.push(self.settlement(&channels, &mut findings).await?);
+        places.extend(self.treasury(&mut findings).await?);
+        places.push(self.others(&books, &mut findings).await?);
+        let places = told(places, &self.flags);
+        findings.found(Account::Issue, supply);
+        if problems.is_empty() {
+            let settlement = ledger.domain().settlement;
+            problems = findings.differences(&books, settlement);
+            problems.extend(uneven(&places, books.issued(token.address), token));
+        }
+        let holding = Holding {
+            token: token.clone(),
+            supply,
+            sum: Amount::sum(places.iter().map(|place| place.amount))?,
+            places,
+        };
+        Ok((holding, problems))
+    }
+
+    /// What the consumer has.
+    async fn bought(
+        &self,
+        consumer: &Consumer,
+        channels: &[&ChannelView],
+        findings: &mut Findings,
+    ) -> Result<Vec<Place>, MoneyError> {
+        let ledger = &self.ledger;
         let mut places = vec![place(
             "your wallet".into(),
             "wallet",
@@ -121,48 +260,17 @@ impl Holders {
                 "yours at any time; the next deposit takes it first",
             ));
         }
-        let channels: Vec<_> = consumer
-            .channels()
-            .await?
-            .into_iter()
-            .filter(|c| c.config.token == mor)
-            .collect();
-        for channel in &channels {
+        for channel in channels {
             let to = self.name(channel.config.receiver);
-            places.extend(Paid::from(channel).places(ledger.network(), &to));
+            places.extend(Paid::from(*channel).places(ledger.network(), &to));
             let id = channel.config.id(&ledger.domain());
             let held = channel.escrow.less(channel.claimed);
             findings.found(Account::Escrow(id), held);
         }
-        for (address, name) in &self.providers {
-            places.extend(self.provider(*address, name, &mut findings).await?);
-        }
-        places.extend(self.registry(&mut findings).await?);
-        places.push(self.settlement(&channels, &mut findings).await?);
-        places.extend(self.treasury(&mut findings).await?);
-        places.push(self.others(&books, &mut findings).await?);
-        let places = told(places, &self.flags);
-
-        let supply = ledger.supply(mor).await?;
-        findings.found(Account::Issue, supply);
-        if problems.is_empty() {
-            let settlement = ledger.domain().settlement;
-            problems = findings.differences(&books, mor, settlement);
-            problems.extend(uneven(&places, books.issued(mor)));
-        }
-        Ok(Money {
-            scope: of_the_market(),
-            supply,
-            sum: Amount::sum(places.iter().map(|place| place.amount))?,
-            complete: problems.is_empty(),
-            problems,
-            warnings: chain_watch::warnings(ledger).await,
-            places,
-            policies: self.policies(consumer),
-        })
+        Ok(places)
     }
 
-    /// Where all MOR of a demonstration came from.
+    /// Where all money of a demonstration came from.
     async fn treasury(&self, findings: &mut Findings) -> Result<Option<Place>, MoneyError> {
         let mut treasury = Amount::ZERO;
         for account in &self.treasury {
@@ -173,9 +281,11 @@ impl Holders {
         Ok((!treasury.is_zero()).then_some(told))
     }
 
-    fn policies(&self, consumer: &Consumer) -> Vec<String> {
-        let mut policies = vec![funding_words(consumer.funding())];
-        policies.extend(self.claims.iter().map(claim_words));
+    fn policies(&self, consumer: &Consumer, tokens: &TokenViews) -> Vec<String> {
+        let mut policies = funding_words(consumer.funding(), tokens);
+        let mor = tokens.get(self.ledger.mor());
+        let claims = self.claims.iter().map(|claims| claim_words(claims, &mor));
+        policies.extend(claims);
         policies
     }
 
@@ -234,7 +344,7 @@ impl Holders {
     /// What the settlement contract holds beyond the channels and receivers that are known here.
     async fn settlement(
         &self,
-        channels: &[ChannelView],
+        channels: &[&ChannelView],
         findings: &mut Findings,
     ) -> Result<Place, MoneyError> {
         let settlement = self.ledger.domain().settlement;
@@ -255,13 +365,13 @@ impl Holders {
 
     /// What accounts hold that nothing above speaks of, by the token's own log.
     async fn others(&self, books: &Books, findings: &mut Findings) -> Result<Place, MoneyError> {
-        let mor = self.ledger.mor();
+        let own = findings.token().address;
         let (mut sum, mut holders) = (Amount::ZERO, 0usize);
         for (token, account, _) in books.accounts() {
             let Account::Wallet(owner) = account else {
                 continue;
             };
-            if token != mor || findings.has(account) {
+            if token != own || findings.has(account) {
                 continue;
             }
             let amount = findings.wallet(&self.ledger, owner).await?;

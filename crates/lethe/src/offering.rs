@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use market::{Amount, B256, Card, CardError, CardFields};
+use market::{Amount, B256, Card, CardError, CardFields, ParseAmountError};
 
 use crate::cli::{self, sell::Sell};
 use crate::folder::{Folder, FolderError};
@@ -12,7 +12,6 @@ use crate::models::ModelsError;
 use crate::models::ollama::{self, Offered, OllamaError};
 use crate::models::pulled::{self, Pulled};
 use crate::models::reference::is_model;
-use crate::policies::{MOR_DECIMALS, PolicyError, mor};
 use crate::roles::{self, RoleError};
 
 /// What is in front of the name of one of Ollama's models.
@@ -29,6 +28,9 @@ const OLLAMA_HEEDS: [&str; 8] = [
     "top_p",
 ];
 
+/// The most digits after the point that a price has.
+const DIGITS: u8 = 18;
+
 /// Why a model cannot be sold.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OfferingError {
@@ -38,8 +40,8 @@ pub(crate) enum OfferingError {
     Models(#[from] ModelsError),
     #[error(transparent)]
     Ollama(#[from] OllamaError),
-    #[error(transparent)]
-    Policy(#[from] PolicyError),
+    #[error("--price is not an amount")]
+    Price(#[source] ParseAmountError),
     #[error(transparent)]
     Role(Box<RoleError>),
     #[error(
@@ -61,8 +63,9 @@ pub(crate) enum OfferingError {
 /// `lethe sell`.
 pub(crate) async fn sell(args: Sell) -> Result<(), OfferingError> {
     let what = What::of(&args).await?;
-    let price = mor("--price", &args.price)?;
-    let half = Amount::new(price.base_units() / 2).to_decimal(MOR_DECIMALS);
+    // In which token, the chain may have to say; half of it is half of it in any.
+    let price = Amount::from_decimal(&args.price, DIGITS).map_err(OfferingError::Price)?;
+    let half = Amount::new(price.base_units() / 2).to_decimal(DIGITS);
     let provide = cli::Provide {
         data: args.data,
         network: args.network,

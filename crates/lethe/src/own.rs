@@ -12,18 +12,19 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use chain::EvmLedger;
-use consumer::{AnswerView, Consumer, ModelView};
-use market::{Address, Amount, Ledger};
-use provider::{Provider, Status};
+use consumer::{AnswerView, ChannelView, Consumer, ModelView};
+use market::{Address, Ledger, UsdRates};
+use provider::{Provider, Status, TillView};
 use serde::Serialize;
 
 use crate::bookkeeping::Statement;
 use crate::chain_watch;
 use crate::doorkeeper::{guarded, refuse};
 use crate::estate::{Account, Estate, EstateError, Role};
-use crate::money::{Money, MoneyError};
+use crate::money::{Audited, Holding, Money, MoneyError};
 use crate::places::{Paid, Place, Seller, name};
 use crate::policies::{claim_words, funding_words};
+use crate::tokens::{TokenView, TokenViews};
 
 /// Whose money is told.
 pub(crate) struct Own {
@@ -32,20 +33,25 @@ pub(crate) struct Own {
     pub(crate) ledger: EvmLedger,
     /// What a command needs to work on the node's folder.
     pub(crate) flags: String,
+    /// What tokens are worth.
+    pub(crate) usd_rates: UsdRates,
+    /// The tokens that it deals in.
+    pub(crate) tokens: TokenViews,
 }
 
 /// Which role of a node.
 pub(crate) enum Whose {
     /// A consumer's.
     Consumer(Consumer),
-    /// A provider's.
-    Provider(Arc<Provider>),
+    /// A provider's, and the token that it sells for.
+    Provider(Arc<Provider>, Address),
 }
 
 /// What runs, in the words of the dashboard's state; it needs no chain.
 #[derive(Debug, Default, Serialize)]
 struct Running {
     version: &'static str,
+    tokens: TokenViews,
     models: Vec<ModelView>,
     answers: Vec<AnswerView>,
     sellers: Vec<Selling>,
@@ -70,12 +76,14 @@ impl Own {
         match &self.whose {
             Whose::Consumer(consumer) => Running {
                 version,
+                tokens: self.tokens.clone(),
                 models: consumer.models(),
                 answers: consumer.recent(),
                 ..Running::default()
             },
-            Whose::Provider(provider) => Running {
+            Whose::Provider(provider, _) => Running {
                 version,
+                tokens: self.tokens.clone(),
                 sellers: vec![Selling {
                     name: "provider",
                     status: provider.status(),
@@ -86,44 +94,75 @@ impl Own {
     }
 
     async fn look(&self) -> Result<Money, MoneyError> {
-        let (ledger, flags) = (&self.ledger, &self.flags);
-        match &self.whose {
+        let ledger = &self.ledger;
+        let (mut all, words) = match &self.whose {
             Whose::Consumer(consumer) => {
-                let mor = ledger.mor();
-                let mut statement = Statement::new(mor, []);
-                let mut places = vec![wallet(ledger, consumer.payer(), &mut statement).await?];
-                for pseudonym in consumer.pseudonyms() {
-                    let (account, to) = (pseudonym.account, pseudonym.provider.to_string());
-                    places.push(account_for(ledger, account, &to, &mut statement).await?);
+                let channels = consumer.channels().await?;
+                let mut paid: Vec<_> = consumer.funding().keys().copied().collect();
+                paid.extend(channels.iter().map(|view| view.config.token));
+                let tokens = TokenViews::read(ledger, paid, &self.usd_rates).await?;
+                let mut all = Vec::new();
+                for token in tokens.iter() {
+                    all.push(self.bought(consumer, &channels, token).await?);
                 }
-                for view in consumer.channels().await? {
-                    if view.config.token == mor {
-                        let to = view.config.receiver.to_string();
-                        let paid = Paid::from(&view);
-                        statement.channel(view.config.id(&ledger.domain()), &paid.state);
-                        places.extend(paid.places(ledger.network(), &to));
-                    }
-                }
-                let words = vec![funding_words(consumer.funding())];
-                let supply = ledger.supply(mor).await?;
-                let money = Money::own(supply, statement, places, words, flags);
-                Ok(money.with_warnings(chain_watch::warnings(ledger).await))
+                (all, funding_words(consumer.funding(), &tokens))
             }
-            Whose::Provider(provider) => {
-                let seller = Seller {
-                    ledger,
-                    account: ledger.account(),
-                    name: "provider",
-                    tills: &provider.tills(),
-                };
-                let words = vec![claim_words(provider.claim_policy())];
-                let supply = ledger.supply(ledger.mor()).await?;
-                let mut statement = Statement::new(ledger.mor(), []);
-                let places = seller.places(&mut statement).await?;
-                let money = Money::own(supply, statement, places, words, flags);
-                Ok(money.with_warnings(chain_watch::warnings(ledger).await))
+            Whose::Provider(provider, sells_for) => {
+                let tills = provider.tills();
+                let earned = tills.iter().filter_map(TillView::claim);
+                let mut earned: Vec<_> = earned.map(|claim| claim.config.token).collect();
+                earned.push(*sells_for);
+                let tokens = TokenViews::read(ledger, earned, &self.usd_rates).await?;
+                let mut all = Vec::new();
+                for token in tokens.iter() {
+                    all.push(self.sold(&tills, token).await?);
+                }
+                let token = tokens.get(*sells_for);
+                (all, vec![claim_words(provider.claim_policy(), &token)])
+            }
+        };
+        let mor = all.remove(0);
+        let money = Money::new("own", mor, all, words);
+        Ok(money.with_warnings(chain_watch::warnings(ledger).await))
+    }
+
+    async fn bought(
+        &self,
+        consumer: &Consumer,
+        channels: &[ChannelView],
+        token: &TokenView,
+    ) -> Result<Audited, MoneyError> {
+        let ledger = &self.ledger;
+        let mut statement = Statement::new(token.clone(), []);
+        let mut places = vec![wallet(ledger, consumer.payer(), &mut statement).await?];
+        for pseudonym in consumer.pseudonyms() {
+            let (account, to) = (pseudonym.account, pseudonym.provider.to_string());
+            places.push(account_for(ledger, account, &to, &mut statement).await?);
+        }
+        for view in channels {
+            if view.config.token == token.address {
+                let to = view.config.receiver.to_string();
+                let paid = Paid::from(view);
+                statement.channel(view.config.id(&ledger.domain()), &paid.state);
+                places.extend(paid.places(ledger.network(), &to));
             }
         }
+        let supply = ledger.supply(token.address).await?;
+        Ok(Holding::own(supply, statement, places, &self.flags))
+    }
+
+    async fn sold(&self, tills: &[TillView], token: &TokenView) -> Result<Audited, MoneyError> {
+        let ledger = &self.ledger;
+        let seller = Seller {
+            ledger,
+            account: ledger.account(),
+            name: "provider",
+            tills,
+        };
+        let mut statement = Statement::new(token.clone(), []);
+        let places = seller.places(&mut statement).await?;
+        let supply = ledger.supply(token.address).await?;
+        Ok(Holding::own(supply, statement, places, &self.flags))
     }
 }
 
@@ -143,7 +182,7 @@ async fn wallet(
     account: Address,
     statement: &mut Statement,
 ) -> Result<Place, MoneyError> {
-    let held = ledger.balance(ledger.mor(), account).await?;
+    let held = ledger.balance(statement.token().address, account).await?;
     statement.wallet(account, held);
     Ok(Place::new(
         "your wallet",
@@ -159,7 +198,7 @@ async fn account_for(
     to: &str,
     statement: &mut Statement,
 ) -> Result<Place, MoneyError> {
-    let held = ledger.balance(ledger.mor(), account).await?;
+    let held = ledger.balance(statement.token().address, account).await?;
     statement.wallet(account, held);
     let detail = "yours at any time; the next deposit takes it first";
     let label = format!("your account for {to}");
@@ -175,29 +214,41 @@ pub(crate) enum OwnError {
     Money(#[from] MoneyError),
 }
 
-/// The money of a folder on which no node runs.
-pub(crate) async fn of_folder(estate: &Estate) -> Result<Money, OwnError> {
-    let mut places = Vec::new();
+/// The money of a folder on which no node runs; none if it has no keys.
+pub(crate) async fn of_folder(estate: &Estate) -> Result<Option<Money>, OwnError> {
     let Some(ledger) = estate.reader().await? else {
-        let nothing = Statement::default();
-        return Ok(Money::own(Amount::ZERO, nothing, places, vec![], ""));
+        return Ok(None);
     };
-    let purses = estate.accounts.iter().flat_map(|account| &account.purses);
-    let paid = purses.map(|purse| purse.config.id(&ledger.domain()));
-    let mut statement = Statement::new(ledger.mor(), paid);
+    let purses = || estate.accounts.iter().flat_map(|account| &account.purses);
+    let tills = || estate.accounts.iter().flat_map(|account| &account.tills);
+    let claims = tills().filter_map(TillView::claim);
+    let mut used: Vec<_> = claims.map(|claim| claim.config.token).collect();
+    used.extend(purses().map(|purse| purse.config.token));
+    let tokens = TokenViews::read(&ledger, used, &UsdRates::default()).await;
+    let tokens = tokens.map_err(MoneyError::from)?;
     let mut names = BTreeMap::new();
     for account in estate.accounts.iter().filter(|a| a.role == Role::Seller) {
         names.insert(account.address(), account.name.clone());
     }
-    for account in &estate.accounts {
-        places.extend(places_of(account, &ledger, &names, &mut statement).await?);
-    }
-    let supply = ledger.supply(ledger.mor()).await;
-    let words = vec!["no node runs on this folder: nothing moves by itself".to_owned()];
-    let supply = supply.map_err(MoneyError::from)?;
     let flags = estate.place.flags();
-    let money = Money::own(supply, statement, places, words, &flags);
-    Ok(money.with_warnings(chain_watch::warnings(&ledger).await))
+    let mut all = Vec::new();
+    for token in tokens.iter() {
+        let paid = purses().map(|purse| purse.config.id(&ledger.domain()));
+        let mut statement = Statement::new(token.clone(), paid);
+        let mut places = Vec::new();
+        for account in &estate.accounts {
+            places.extend(places_of(account, &ledger, &names, &mut statement).await?);
+        }
+        let supply = ledger.supply(token.address).await;
+        let supply = supply.map_err(MoneyError::from)?;
+        all.push(Holding::own(supply, statement, places, &flags));
+    }
+    let words = vec!["no node runs on this folder: nothing moves by itself".to_owned()];
+    let mor = all.remove(0);
+    let money = Money::new("own", mor, all, words);
+    Ok(Some(
+        money.with_warnings(chain_watch::warnings(&ledger).await),
+    ))
 }
 
 async fn places_of(
@@ -224,7 +275,7 @@ async fn places_of(
         }
     };
     for purse in &account.purses {
-        if purse.config.token == ledger.mor() {
+        if purse.config.token == statement.token().address {
             let to = name(names, purse.config.receiver);
             let paid = Paid::read(ledger, purse).await?;
             statement.channel(purse.config.id(&ledger.domain()), &paid.state);

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chain::{Endpoints, EvmLedger, MemoryJournal, Network};
-use market::{Ledger, LedgerError, WalletKey};
+use market::{Address, Amount, Ledger, LedgerError, WalletKey};
 use store::Store;
 
 use crate::chain_watch::{self, ChainIdentityError};
@@ -155,7 +155,7 @@ pub(crate) struct Treasury {
 
 impl Treasury {
     /// Coins given to an account that has less than a tenth of it: 10.
-    const COINS: market::Amount = market::Amount::new(10_000_000_000_000_000_000);
+    const COINS: Amount = Amount::new(10_000_000_000_000_000_000);
 
     /// Of this chain, which is a local one: others refuse the key.
     pub(crate) async fn of(endpoints: &Endpoints, network: &Network) -> Result<Self, PlaceError> {
@@ -173,29 +173,30 @@ impl Treasury {
     /// Gives it, whatever the account has.
     pub(crate) async fn give(
         &self,
-        account: market::Address,
-        coins: market::Amount,
-        mor: market::Amount,
+        account: Address,
+        coins: Amount,
+        tokens: &[(Address, Amount)],
     ) -> Result<(), LedgerError> {
         self.ledger.transfer_coins(account, coins).await?;
-        self.ledger
-            .transfer(self.ledger.mor(), account, mor)
-            .await?;
+        for (token, amount) in tokens {
+            self.ledger.transfer(*token, account, *amount).await?;
+        }
         Ok(())
     }
 
-    /// Sees that an account has coins for gas and, if it never had any, so much MOR.
+    /// Sees that an account has coins for gas and, if it never had any, so much of each token.
     pub(crate) async fn fund(
         &self,
-        account: market::Address,
-        mor: market::Amount,
+        account: Address,
+        tokens: &[(Address, Amount)],
     ) -> Result<(), LedgerError> {
-        // MOR first: who has coins has had its MOR, wherever a start was cut off.
+        // Tokens first: who has coins has had its tokens, wherever a start was cut off.
         let coins = self.ledger.coins(account).await?;
-        let token = self.ledger.mor();
-        if coins.is_zero() && self.ledger.balance(token, account).await? < mor {
-            self.ledger.transfer(token, account, mor).await?;
-            failpoint::hit("treasury.mor.given");
+        for (token, amount) in tokens.iter().filter(|_| coins.is_zero()) {
+            if self.ledger.balance(*token, account).await? < *amount {
+                self.ledger.transfer(*token, account, *amount).await?;
+                failpoint::hit("treasury.mor.given");
+            }
         }
         if coins.base_units() < Self::COINS.base_units() / 10 {
             self.ledger.transfer_coins(account, Self::COINS).await?;

@@ -18,7 +18,7 @@ const TILLS_TOLD: usize = 50;
 /// What brings everything back; the flags come behind it.
 const EXIT: &str = "lethe exit";
 
-/// A place that holds MOR.
+/// A place that holds some of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Place {
     pub(crate) label: String,
@@ -185,21 +185,21 @@ pub(crate) struct Seller<'a> {
 }
 
 impl Seller<'_> {
-    /// All of it, and the postings of it.
+    /// All of it in the statement's token, and the postings of it.
     pub(crate) async fn places(
         &self,
         statement: &mut Statement,
     ) -> Result<Vec<Place>, LedgerError> {
         let (ledger, name) = (self.ledger, self.name);
-        let mor = ledger.mor();
-        let held = ledger.balance(mor, self.account).await?;
+        let token = statement.token().address;
+        let held = ledger.balance(token, self.account).await?;
         statement.wallet(self.account, held);
         let label = format!("{name}: wallet");
         let mut places = vec![Place::new(label, "wallet", held, "yours at any time")];
         places.extend(self.earned(statement).await?);
-        let owed = ledger.receiver(self.account, mor).await?;
+        let owed = ledger.receiver(self.account, token).await?;
         statement.receiver(self.account, &owed);
-        let settle = Call::settle(ledger.network(), self.account, mor);
+        let settle = Call::settle(ledger.network(), self.account, token);
         let claimed = Place::new(
             format!("{name}: claimed"),
             "earned",
@@ -207,18 +207,20 @@ impl Seller<'_> {
             "yours when anybody settles it",
         );
         places.push(claimed.by(EXIT, &settle));
-        places.extend(self.stakes(statement).await?);
+        if token == ledger.mor() {
+            places.extend(self.stakes(statement).await?);
+        }
         Ok(places)
     }
 
     /// What was earned and is not claimed, in the channels of its payers.
     async fn earned(&self, statement: &mut Statement) -> Result<Vec<Place>, LedgerError> {
         let network = self.ledger.network();
-        let mor = self.ledger.mor();
+        let token = statement.token().address;
         let mut places = Vec::new();
         let mut others = Amount::ZERO;
         let claims = self.tills.iter().filter_map(TillView::claim);
-        for claim in claims.filter(|claim| claim.config.token == mor) {
+        for claim in claims.filter(|claim| claim.config.token == token) {
             let id = claim.config.id(&self.ledger.domain());
             let state = self.ledger.channel(id).await?;
             let total = claim.total.min(state.balance);

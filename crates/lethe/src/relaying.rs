@@ -62,11 +62,13 @@ pub(crate) async fn carry(
     let address = wallet.address();
     let store = place.store(name).await?;
     if let Some(treasury) = place.treasury().await? {
-        treasury.fund(address, FIRST_MOR).await?;
+        treasury
+            .fund(address, &[(place.network.mor, FIRST_MOR)])
+            .await?;
     }
     let ledger = place.ledger(Arc::clone(&wallet), &store, name).await?;
     if !place.network.is_local() {
-        first_money::tell(place, &ledger, first_mor(&ledger).await?).await?;
+        first_money::tell(place, &ledger, vec![first_mor(&ledger).await?]).await?;
     }
     let (listener, bound) = listen_for(endpoint, &ledger).await?;
     let node = Node::quic(&node_key, bind).await?;
@@ -107,11 +109,12 @@ async fn first_mor(ledger: &EvmLedger) -> Result<Wanted, LedgerError> {
     let known = ledger.providers().await?;
     let is_known = known.iter().any(|one| one.address == ledger.account());
     Ok(Wanted {
-        mor: match is_known {
+        token: first_money::mor(ledger),
+        amount: match is_known {
             true => Amount::ZERO,
             false => ledger.stakes().await?.provider_min,
         },
-        mor_for: "for the relay's stake, which comes back",
+        purpose: "for the relay's stake, which comes back",
     })
 }
 

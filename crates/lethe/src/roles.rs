@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chain::{Network, NetworkError};
+use chain::{Network, NetworkError, Token};
 use gateway::{ApiKey, Gateway, Settings};
-use market::{Card, ClaimPolicy, Rates};
+use market::{Card, Rates, UsdRates};
 use provider::{BACKENDS_MAX, BackendHandle, OpenAiBackend, OpenAiConfig, OpenAiConfigError, Pool};
 use serde_json::json;
 use tokio::sync::watch;
@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api_keys::{ApiKeys, ApiKeysError};
 use crate::backends::{Backends, BackendsError};
-use crate::buying::{BuyError, Way, buy};
+use crate::buying::{BuyError, Means, Way, buy};
 use crate::card::{self, CardFileError};
 use crate::chain_watch;
 use crate::cli;
@@ -31,14 +31,16 @@ use crate::openapi;
 use crate::output;
 use crate::own::{Own, Whose};
 use crate::place::{Place, PlaceError};
-use crate::policies::{PolicyError, claiming, funding, mor};
+use crate::policies::{PolicyError, amount, claiming, funding};
 use crate::relaying::{RelayError, carry};
 use crate::route;
 use crate::selling::{SellError, Selling, Shop, engine_backend, sell};
 use crate::signals::{Signals, stopped};
 use crate::signed_claims;
 use crate::summary;
+use crate::tokens::{self, TokenError, TokenView};
 use crate::when::{self, WhenError};
+
 
 /// Why a role does not run.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +69,8 @@ pub(crate) enum RoleError {
     Relay(#[from] RelayError),
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
     #[error(transparent)]
     ApiKeys(#[from] ApiKeysError),
     #[error(transparent)]
@@ -124,11 +128,6 @@ pub(crate) async fn provide(args: cli::Provide) -> Result<(), RoleError> {
 pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), RoleError> {
     let (network, sale) = (&args.network, &args.sale);
     let network = Network::by_name(&network.network, network.unaudited)?;
-    let rates = Rates {
-        input_per_million: mor("--input-price", &args.input_price)?,
-        output_per_million: mor("--output-price", &args.output_price)?,
-    };
-    let claims = claiming(sale, network.mor)?;
     let source = source(&args, card).await?;
     let pool = source.pool.clone();
     let folder = Folder::take(args.data.folder.clone())?;
@@ -140,14 +139,21 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
         }
         None => None,
     };
-    let shop = shop(&args, source, rates, claims);
+    let key = Arc::new(place.keys.wallet(PROVIDER)?);
+    let reader = place.reader(key).await?;
+    let token = tokens::named(&reader, "--token", &sale.token).await?;
+    let usd_rates = tokens::usd_rates(&reader, &sale.worth.usd_rate).await?;
+    let shop = shop(&args, source, &token)?;
     let selling = sell(&place, shop, Some(sale.endpoint), sale.listen).await?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let key = bearer(&place.folder.join("api-key"))?;
+    let views = tokens::views(&selling.ledger, vec![token.address], &usd_rates).await?;
     let own = Own {
-        whose: Whose::Provider(Arc::clone(&selling.provider)),
+        tokens: views,
+        whose: Whose::Provider(Arc::clone(&selling.provider), token.address),
         ledger: selling.ledger.clone(),
         flags: place.flags(),
+        usd_rates,
     };
     let mut routes = own.routes(&key);
     if let Some(backends) = backends {
@@ -243,10 +249,15 @@ fn backend_warning(args: &cli::Provide, problem: &str, is_offered: bool) -> Stri
     )
 }
 
-fn shop(args: &cli::Provide, source: Source, rates: Rates, claims: ClaimPolicy) -> Shop {
+fn shop(args: &cli::Provide, source: Source, token: &Token) -> Result<Shop, PolicyError> {
     let named = args.backend_model.as_ref().unwrap_or(&args.model);
-    Shop {
-        name: "provider".into(),
+    let rates = Rates {
+        input_per_million: amount("--input-price", &args.input_price, token)?,
+        output_per_million: amount("--output-price", &args.output_price, token)?,
+    };
+    Ok(Shop {
+        name: PROVIDER.into(),
+        token: token.address,
         upstream_model: named.clone(),
         model: args.model.clone(),
         rates,
@@ -256,12 +267,12 @@ fn shop(args: &cli::Provide, source: Source, rates: Rates, claims: ClaimPolicy) 
         context_length: source.context_length,
         backend: source.backend,
         upstream: source.upstream,
-        claims,
+        claims: claiming(&args.sale, token)?,
         probe: !args.no_probe,
         card: source.card,
         parameters: source.parameters,
         behind: args.sale.behind.clone(),
-    }
+    })
 }
 
 /// Opens a door on this machine, behind the folder's key, at which other commands ask.
@@ -371,7 +382,7 @@ pub(crate) async fn relay(args: cli::Relay) -> Result<(), RoleError> {
 /// `lethe consume`.
 pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
     let network = Network::by_name(&args.network.network, args.network.unaudited)?;
-    let folder = Folder::take(args.data.folder)?;
+    let folder = Folder::take(args.data.folder.clone())?;
     let (listener, http) = listen(args.http, "--http").await?;
     warn_if_open(http, Exposed::Gateway);
     let key_path = folder.join("api-key");
@@ -381,7 +392,7 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         source,
     })?;
     let keys = ApiKeys::load(&folder, api_key)?;
-    let place = Place::new(folder, network, args.network.rpc_url)?;
+    let place = Place::new(folder, network, args.network.rpc_url.clone())?;
     let way = Way {
         network: match args.direct {
             true => market::Network::Direct,
@@ -391,21 +402,37 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         payer: args.payer.into(),
         standby: !args.no_standby,
     };
-    let buying = buy(&place, way, funding(&args.funding)?).await?;
+    let (means, usd_rates) = means(&place, &args).await?;
+    let unit = means
+        .tokens
+        .first()
+        .map(|(token, _)| TokenView::new(token, &usd_rates));
+    let paid: Vec<_> = means
+        .tokens
+        .iter()
+        .map(|(token, _)| token.address)
+        .collect();
+    let buying = buy(&place, way, means).await?;
+    let settings = Settings {
+        usd: usd_rates.clone(),
+        ..Settings::default()
+    };
     let own = Own {
+        tokens: tokens::views(&buying.ledger, paid, &usd_rates).await?,
         whose: Whose::Consumer(buying.consumer.clone()),
         ledger: buying.ledger.clone(),
         flags: place.flags(),
+        usd_rates,
     };
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let (told, notices) = watch::channel(Vec::new());
     tasks.spawn(chain_watch::keep(buying.ledger.clone(), told, stop.clone()));
-    let gateway = Gateway::new(Arc::new(buying.consumer.clone()), Settings::default())
+    let gateway = Gateway::new(Arc::new(buying.consumer.clone()), settings)
         .with_keys(keys.receiver())
         .with_routes(own.routes(&key))
         .with_routes(keys.routes(buying.consumer.clone(), &key))
         .with_routes(openapi::routes())
-        .with_routes(route::routes(buying.consumer.clone(), &key))
+        .with_routes(route::routes(buying.consumer.clone(), unit, &key))
         .with_notices(notices);
     tasks.spawn(keys.keep(stop.clone()));
     tasks.spawn(gateway.serve(listener, stop.clone()));
@@ -432,4 +459,19 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
     tasks.wait().await;
     buying.stop().await;
     Ok(())
+}
+
+/// In what `lethe consume` pays, and what that is worth.
+async fn means(place: &Place, args: &cli::Consume) -> Result<(Means, UsdRates), RoleError> {
+    let key = Arc::new(place.keys.wallet("payer")?);
+    let reader = place.reader(key).await?;
+    let paid_with = tokens::paid_with(&reader, &args.paying.pay_with).await?;
+    let usd_rates = tokens::usd_rates(&reader, &args.worth.usd_rate).await?;
+    let tender = tokens::tender(&paid_with, &usd_rates)?;
+    let mut tokens = Vec::with_capacity(paid_with.len());
+    for token in paid_with {
+        let funding = funding(&args.funding, &token)?;
+        tokens.push((token, funding));
+    }
+    Ok((Means { tokens, tender }, usd_rates))
 }

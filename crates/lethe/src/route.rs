@@ -7,24 +7,49 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use consumer::{Consumer, RouteId};
-use market::{Amount, CardId, Demand};
-use serde::Deserialize;
+use consumer::{Consumer, RouteId, RouteView};
+use market::{Amount, CardId, Demand, UsdRate};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::cli;
 use crate::client::{Client, ClientError, json};
 use crate::doorkeeper::{guarded, refuse};
 use crate::output;
-use crate::policies::MOR_DECIMALS;
+use crate::tokens::TokenView;
+
+/// Digits after the point of what costs are compared in, whatever the token has.
+const COST_DECIMALS: u8 = 18;
 
 /// The routes of a node that buys, behind its key.
-pub(crate) fn routes(consumer: Consumer, key: &str) -> Router {
+/// `unit`: the token that prices are compared in.
+pub(crate) fn routes(consumer: Consumer, unit: Option<TokenView>, key: &str) -> Router {
     let behind_key = [
         ("/api/route", get(explain)),
         ("/api/routes/{id}", get(found)),
     ];
-    guarded(behind_key, key).with_state(consumer)
+    guarded(behind_key, key).with_state(Desk { consumer, unit })
+}
+
+#[derive(Clone)]
+struct Desk {
+    consumer: Consumer,
+    unit: Option<TokenView>,
+}
+
+/// A route, and in what its costs are: in 10^-18 of this token.
+#[derive(Serialize)]
+struct Told {
+    #[serde(flatten)]
+    route: RouteView,
+    unit: Option<TokenView>,
+}
+
+impl Desk {
+    fn told(self, route: RouteView) -> Response {
+        let unit = self.unit;
+        Json(Told { route, unit }).into_response()
+    }
 }
 
 /// What would be chosen.
@@ -35,21 +60,22 @@ struct Question {
     demand: String,
 }
 
-async fn explain(State(consumer): State<Consumer>, Query(question): Query<Question>) -> Response {
+async fn explain(State(desk): State<Desk>, Query(question): Query<Question>) -> Response {
     let demand: Demand = match question.demand.parse() {
         Ok(demand) => demand,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, &format!("demand: {error}")),
     };
-    Json(consumer.explain(&question.model, &demand)).into_response()
+    let route = desk.consumer.explain(&question.model, &demand);
+    desk.told(route)
 }
 
-async fn found(State(consumer): State<Consumer>, Path(id): Path<String>) -> Response {
+async fn found(State(desk): State<Desk>, Path(id): Path<String>) -> Response {
     let id: RouteId = match id.parse() {
         Ok(id) => id,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, &format!("{error}")),
     };
-    match consumer.found(id) {
-        Some(route) => Json(route).into_response(),
+    match desk.consumer.found(id) {
+        Some(route) => desk.told(route),
         None => {
             let message = "no such route; only the last few hundred of this run are kept";
             refuse(StatusCode::NOT_FOUND, message)
@@ -96,7 +122,15 @@ pub(crate) fn id(text: &str) -> Result<String, String> {
 }
 
 fn table(told: &Value) -> String {
+    let unit: Option<TokenView> = serde_json::from_value(told["unit"].clone()).ok();
     let mut text = String::new();
+    if let Some(unit) = &unit {
+        let symbol = output::plain(&unit.symbol);
+        text.push_str(&format!("costs are in thousandths of {symbol}\n"));
+        if let Some(rate) = unit.rate_words() {
+            text.push_str(&format!("{rate}\n"));
+        }
+    }
     for note in list(&told["notes"]) {
         text.push_str(&format!("note: {}\n", said(note)));
     }
@@ -111,7 +145,7 @@ fn table(told: &Value) -> String {
             "provider", "card", "cost", "price", "time", "wait", "running", "way", "quality", "how"
         ));
         for ranked in list(&choice["ranked"]) {
-            text.push_str(&row(ranked));
+            text.push_str(&row(ranked, unit.as_ref()));
         }
         for unfit in list(&choice["unfit"]) {
             let why = reason_of(unfit);
@@ -141,14 +175,21 @@ fn table(told: &Value) -> String {
         let lost = said(&told["resumes"]);
         text.push_str(&format!("goes on with the answer of route {lost}\n"));
     }
-    if text.is_empty() {
+    if list(&told["choices"]).is_empty() && list(&told["asked"]).is_empty() {
         text.push_str("nothing is known of it\n");
     }
     text
 }
 
-fn row(ranked: &Value) -> String {
+fn row(ranked: &Value, unit: Option<&TokenView>) -> String {
     let terms = &ranked["terms"];
+    let usd = unit.and_then(|unit| unit.usd.clone()).map(|rate| UsdRate {
+        decimals: COST_DECIMALS,
+        ..rate
+    });
+    let price = usd.map_or(String::new(), |rate| {
+        format!(", price {}", rate.shown(units(&terms["price"])))
+    });
     let ms = |name: &str| format!("{} ms", terms[name].as_u64().unwrap_or(0) / 1000);
     let quality = terms["quality_permille"].as_u64().unwrap_or(0);
     let last = &ranked["standing"]["last-resort"];
@@ -165,7 +206,7 @@ fn row(ranked: &Value) -> String {
         _ => "",
     };
     format!(
-        "  {:<42}  {card:<12}  {:>12}  {:>9}  {:>9}  {:>8}  {:>7}  {:>8}  {:>5}.{} %  {how}{sticky}\n",
+        "  {:<42}  {card:<12}  {:>12}  {:>9}  {:>9}  {:>8}  {:>7}  {:>8}  {:>5}.{} %  {how}{sticky}{price}\n",
         said(&ranked["provider"]),
         milli(&terms["total"]),
         milli(&terms["price"]),
@@ -189,11 +230,15 @@ fn reason_of(misfit: &Value) -> String {
     words
 }
 
-/// A sum in thousandths of MOR.
+fn units(value: &Value) -> Amount {
+    let amount = value.as_str().and_then(|text| text.parse().ok());
+    amount.unwrap_or_default()
+}
+
+/// A sum in thousandths of the token that is compared in.
 fn milli(value: &Value) -> String {
     const DIGITS: usize = 6;
-    let amount: Option<Amount> = value.as_str().and_then(|text| text.parse().ok());
-    let text = amount.unwrap_or_default().to_decimal(MOR_DECIMALS - 3);
+    let text = units(value).to_decimal(COST_DECIMALS - 3);
     match text.find('.') {
         Some(point) => text[..text.len().min(point + DIGITS)].to_owned(),
         None => text,

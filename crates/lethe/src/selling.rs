@@ -47,6 +47,8 @@ pub(crate) struct Shop {
     pub(crate) name: String,
     /// The model's name in the market.
     pub(crate) model: String,
+    /// In what it is paid.
+    pub(crate) token: Address,
     pub(crate) rates: Rates,
     pub(crate) slots: usize,
     pub(crate) queue: usize,
@@ -98,12 +100,14 @@ pub(crate) async fn sell(
     let address = wallet.address();
     let store = place.store(&name).await?;
     if let Some(treasury) = place.treasury().await? {
-        treasury.fund(address, FIRST_MOR).await?;
+        treasury
+            .fund(address, &[(place.network.mor, FIRST_MOR)])
+            .await?;
     }
     let ledger = place.ledger(Arc::clone(&wallet), &store, &name).await?;
     if !place.network.is_local() {
         let wanted = first_mor(&ledger).await?;
-        first_money::tell(place, &ledger, wanted).await?;
+        first_money::tell(place, &ledger, vec![wanted]).await?;
     }
     let (listener, bound) = listen_for(endpoint, &ledger).await?;
     let node = Node::quic(&node_key, dialling(bind, &shop.behind)).await?;
@@ -179,8 +183,9 @@ async fn first_mor(ledger: &EvmLedger) -> Result<Wanted, LedgerError> {
         .saturating_add(units(stakes.model_min))
         .saturating_add(units(stakes.bid_fee));
     Ok(Wanted {
-        mor: Amount::new(if is_known { 0 } else { all }),
-        mor_for: "for the stakes of provider and model, which come back, and the fee of a bid",
+        token: first_money::mor(ledger),
+        amount: Amount::new(if is_known { 0 } else { all }),
+        purpose: "for the stakes of provider and model, which come back, and the fee of a bid",
     })
 }
 
@@ -191,7 +196,7 @@ async fn config(shop: Shop, bound: SocketAddr, ledger: &EvmLedger) -> Result<Con
         name: shop.model,
         tags: vec!["LLM".into()],
         rates: shop.rates,
-        token: ledger.mor(),
+        token: shop.token,
         price_per_second: stakes.price_per_second_min,
         context_length: shop.context_length,
         output_tokens_max: shop.output_tokens_max,

@@ -201,10 +201,13 @@ mod tests {
 
     const STATE: &str = r#"{
         "version": "1", "demonstration": true,
+        "tokens": [{"address": "0x0808080808080808080808080808080808080808", "symbol": "MOR", "decimals": 18, "usd": {
+            "token": "0x0808080808080808080808080808080808080808", "decimals": 18, "micro_usd": 2500000, "source": "a test"
+        }}],
         "sellers": [{
             "name": "amber", "provider": "0x01", "channels": 1,
             "offers": [{
-                "name": "tiny", "rates": {"input_per_million": "500000000000000000", "output_per_million": "1000000000000000000"},
+                "name": "tiny", "token": "0x0808080808080808080808080808080808080808", "rates": {"input_per_million": "500000000000000000", "output_per_million": "1000000000000000000"},
                 "slots": 4, "running": 3, "queued": 2, "problem": "the backend cannot be reached"
             }],
             "counted": {"output_tokens": 100, "failed": 1, "refused_busy": 7, "refused_payment": 0, "refused_other": 0}
@@ -215,7 +218,8 @@ mod tests {
     const MONEY: &str = r#"{"supply": "1", "sum": "1", "complete": true, "warnings": ["the clock is off"], "places": [
         {"label": "channel to amber: free", "detail": "yours", "kind": "escrow", "amount": "1500000000000000000"},
         {"label": "channel to amber: owed", "detail": "theirs", "kind": "earned", "amount": "0"},
-        {"label": "amber: wallet", "detail": "theirs", "kind": "earned", "amount": "7"}]}"#;
+        {"label": "amber: wallet", "detail": "theirs", "kind": "earned", "amount": "7"}],
+        "token": {"address": "0x0808080808080808080808080808080808080808", "symbol": "MOR", "decimals": 18}}"#;
     const PAGE: &str = "\
 lethe_gateway_running_answers 2
 gen_ai_client_token_usage_sum{gen_ai_request_model=\"a\",gen_ai_token_type=\"output\"} 40
@@ -241,8 +245,8 @@ gen_ai_client_token_usage_sum{gen_ai_request_model=\"b\",gen_ai_token_type=\"out
         let page = lines.join("\n");
         for words in [
             "lethe 1 at http://a/   3 requests running   - tokens/s billed   100 in all",
-            "tiny   amber     failing  0.5 / 1                  3 of 4 running, 2 waiting",
-            "channel to amber: free  1.5  yours",
+            "tiny   amber     failing  0.5 / 1 MOR ($1.25 / $2.50)  3 of 4 running, 2 waiting",
+            "channel to amber: free  1.5 MOR  yours",
             "tiny of amber       the backend cannot be reached",
             "amber               1 answers broke off since the start",
             "amber               7 requests were refused: all places were taken",

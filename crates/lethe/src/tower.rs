@@ -35,6 +35,7 @@ use crate::place::{Place, PlaceError};
 use crate::policies::{PolicyError, watching};
 use crate::signals::{Signals, stopped};
 use crate::signed_claims::{self, ClaimsFileError};
+use crate::tokens::{self, TokenError};
 
 /// Channels read from the chain at a time.
 const READS: usize = 8;
@@ -56,6 +57,8 @@ pub(crate) enum TowerError {
     #[error(transparent)]
     Policy(#[from] PolicyError),
     #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error(transparent)]
     Claims(#[from] ClaimsFileError),
     #[error("the chain does not answer")]
     Ledger(#[from] LedgerError),
@@ -66,15 +69,16 @@ pub(crate) enum TowerError {
 /// Watches until it is told to stop.
 pub(crate) async fn tower(args: cli::Tower) -> Result<(), TowerError> {
     let network = Network::by_name(&args.network.network, args.network.unaudited)?;
-    let policy = watching(&args, network.mor)?;
-    let folder = Folder::take(args.data.folder)?;
-    let place = Place::new(folder, network, args.network.rpc_url)?;
+    let folder = Folder::take(args.data.folder.clone())?;
+    let place = Place::new(folder, network, args.network.rpc_url.clone())?;
     let key = Arc::new(place.keys.wallet("tower").map_err(PlaceError::from)?);
     let store = place.store("tower").await?;
     if let Some(treasury) = place.treasury().await? {
-        treasury.fund(key.address(), Amount::ZERO).await?;
+        treasury.fund(key.address(), &[]).await?;
     }
     let ledger = place.ledger(key, &store, "tower").await?;
+    let token = tokens::named(&ledger, "--token", &args.token).await?;
+    let policy = watching(&args, &token)?;
     let book = StoredCursor::new(&store, "withdrawals");
     let mut watch = Watch {
         ledger,

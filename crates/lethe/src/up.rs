@@ -8,15 +8,14 @@ use std::time::Duration;
 use chain::{DEPLOYER, DEVELOPMENT_ACCOUNTS, Explorer, Network};
 use engine::Engine;
 use gateway::{ApiKey, Gateway, Settings};
-use market::{Amount, Card, ClaimPolicy, LedgerError, Rates};
+use market::{Address, Amount, Card, ClaimPolicy, LedgerError, Rates, UsdRate, UsdRates};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Dashboard;
 use crate::api_keys::{ApiKeys, ApiKeysError};
-use crate::bookkeeping::Bookkeeping;
-use crate::buying::{BuyError, Buying, Way, buy};
+use crate::buying::{BuyError, Buying, Means, Way, buy};
 use crate::card::{self, CardFileError};
 use crate::chain_watch;
 use crate::cli;
@@ -35,6 +34,7 @@ use crate::relaying::{RelayError, Relaying, carry};
 use crate::selling::{SellError, Selling, Shop, engine_backend, sell};
 use crate::signals::{Signals, stopped};
 use crate::summary;
+use crate::tokens::{self, TokenError, TokenView, TokenViews};
 
 /// Between two claims of a demonstration's provider, so that one can watch it.
 const CLAIM_EVERY: Duration = Duration::from_secs(30);
@@ -69,6 +69,8 @@ pub(crate) enum UpError {
     #[error("the chain does not answer")]
     Ledger(#[from] LedgerError),
     #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error(transparent)]
     ApiKeys(#[from] ApiKeysError),
     #[error("the key in {path:?} cannot be used as an API key; remove the file to get a new one")]
     ApiKey {
@@ -88,6 +90,12 @@ struct Spec {
     queue: usize,
     output_tokens_max: u32,
 }
+
+/// What tokens are taken to be worth in the demonstration, where they are worth nothing: for MOR in
+/// millionths of a dollar, and for the chain's dollar.
+const DEMO_MICRO_USD: [u64; 2] = [2_500_000, 1_000_000];
+/// Whose word that is.
+const DEMO_SOURCE: &str = "demo, made up";
 
 const MILLI_MOR: u128 = 1_000_000_000_000_000;
 
@@ -124,6 +132,9 @@ const RELAYS: [&str; 2] = ["dogwood", "elder"];
 
 /// Everything that runs.
 struct Market {
+    usd_rates: UsdRates,
+    tokens: TokenViews,
+    unit: Option<TokenView>,
     place: Place,
     relaying: Vec<Relaying>,
     selling: Vec<Selling>,
@@ -154,7 +165,15 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
         payer: args.payer.into(),
         standby: true,
     };
-    let market = Market::start(folder, args.rpc, args.model.as_deref(), way, &progress).await?;
+    let market = Market::start(
+        folder,
+        args.rpc,
+        args.model.as_deref(),
+        way,
+        &args.paying,
+        &progress,
+    );
+    let market = Box::pin(market).await?;
     let running = Running {
         base_url: format!("http://{http}/v1"),
         rpc_url: market.place.rpc_url.clone(),
@@ -167,7 +186,11 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
     let ledger = market.buying.ledger.clone();
     tasks.spawn(chain_watch::keep(ledger, told, stop.clone()));
     let consumer = Arc::new(market.buying.consumer.clone());
-    let gateway = Gateway::new(consumer, Settings::default())
+    let settings = Settings {
+        usd: market.usd_rates.clone(),
+        ..Settings::default()
+    };
+    let gateway = Gateway::new(consumer, settings)
         .with_keys(keys.receiver())
         .with_routes(dashboard.routes())
         .with_routes(openapi::routes())
@@ -204,6 +227,7 @@ impl Market {
         rpc: SocketAddr,
         model: Option<&std::path::Path>,
         way: Way,
+        paying: &cli::token::Paying,
         progress: &Progress,
     ) -> Result<Self, UpError> {
         let (chain_stop, chain_tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -219,7 +243,7 @@ impl Market {
         let mut selling = Vec::new();
         for spec in &SPECS {
             progress.step(&format!("provider {}", spec.name));
-            let shop = spec.shop(&name, &engine, card.clone());
+            let shop = spec.shop(&name, place.network.mor, &engine, card.clone());
             let bind = SocketAddr::from(([127, 0, 0, 1], 0));
             selling.push(sell(&place, shop, None, bind).await?);
         }
@@ -232,8 +256,19 @@ impl Market {
             relaying.push(relay);
         }
         progress.step("the consumer");
-        let buying = buy(&place, way, usual_funding()).await?;
+        let usd_rates = demo_rates(&place.network);
+        let (means, unit) = means(&place, paying, &usd_rates).await?;
+        let paid: Vec<_> = means
+            .tokens
+            .iter()
+            .map(|(token, _)| token.address)
+            .collect();
+        let buying = buy(&place, way, means).await?;
+        let tokens = tokens::views(&buying.ledger, paid, &usd_rates).await?;
         Ok(Self {
+            usd_rates,
+            tokens,
+            unit,
             place,
             relaying,
             selling,
@@ -274,11 +309,14 @@ impl Market {
                     .first()
                     .map(|one| one.provider.claim_policy().clone()),
                 flags: self.place.flags(),
-                books: Bookkeeping::new(self.place.network.mor).into(),
+                usd_rates: self.usd_rates.clone(),
+                books: tokio::sync::Mutex::default(),
             },
             demonstration: true,
             explorer: Explorer::new(self.buying.ledger.clone()),
             faucet: Faucet::of(&self.place),
+            tokens: self.tokens.clone(),
+            unit: self.unit.clone(),
             shown: watch::Sender::default(),
         }
     }
@@ -304,11 +342,45 @@ impl Market {
     }
 }
 
+/// What tokens are taken to be worth.
+fn demo_rates(network: &Network) -> UsdRates {
+    let rates = network.tokens.iter().zip(DEMO_MICRO_USD);
+    let rates = rates.map(|(token, micro_usd)| UsdRate {
+        token: token.address,
+        decimals: token.decimals,
+        micro_usd,
+        source: DEMO_SOURCE.to_owned(),
+    });
+    UsdRates::new(rates.collect())
+}
+
+/// In what the consumer pays, and the token that prices are compared in.
+async fn means(
+    place: &Place,
+    paying: &cli::token::Paying,
+    usd_rates: &UsdRates,
+) -> Result<(Means, Option<TokenView>), UpError> {
+    let key = Arc::new(place.keys.wallet("payer")?);
+    let reader = place.reader(key).await?;
+    let paid_with = tokens::paid_with(&reader, &paying.pay_with).await?;
+    let unit = paid_with
+        .first()
+        .map(|token| TokenView::new(token, usd_rates));
+    let tender = tokens::tender(&paid_with, usd_rates)?;
+    let funded = paid_with.into_iter().map(|token| {
+        let funding = usual_funding(&token);
+        (token, funding)
+    });
+    let tokens = funded.collect();
+    Ok((Means { tokens, tender }, unit))
+}
+
 impl Spec {
-    fn shop(&self, model: &str, engine: &Engine, card: Card) -> Shop {
+    fn shop(&self, model: &str, token: Address, engine: &Engine, card: Card) -> Shop {
         Shop {
             name: self.name.to_owned(),
             model: model.to_owned(),
+            token,
             rates: Rates {
                 input_per_million: Amount::new(self.input),
                 output_per_million: Amount::new(self.output),

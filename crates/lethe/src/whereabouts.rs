@@ -1,4 +1,4 @@
-//! `lethe where`: where each unit of MOR is, since when, when it can be had,
+//! `lethe where`: where each unit of money is, token by token, since when, when it can be had,
 //! and by which command. Asks the node that runs on the folder; where none
 //! does, it reads the folder's journals and the chain.
 
@@ -11,7 +11,6 @@ use crate::money::Money;
 use crate::output;
 use crate::own::{self, OwnError};
 use crate::places::Place;
-use crate::policies::MOR_DECIMALS;
 
 /// Why it cannot be told.
 #[derive(Debug, thiserror::Error)]
@@ -62,52 +61,69 @@ async fn read(data: cli::Data, network: &cli::Network, look: &Folder) -> Result<
     };
     let money = own::of_folder(&estate).await;
     estate.close().await;
-    Ok(money?)
+    money?.ok_or_else(|| {
+        let path = look.path().to_owned();
+        FolderError::NothingRuns { path }.into()
+    })
 }
 
 /// `runs`: a node runs on the folder, which the commands need for themselves.
 fn table(money: &Money, runs: bool) -> String {
-    let amounts: Vec<_> = money
-        .places
-        .iter()
-        .map(|place| place.amount.to_decimal(MOR_DECIMALS))
-        .collect();
-    let label = money
-        .places
-        .iter()
-        .map(|place| place.label.chars().count())
-        .max()
-        .unwrap_or(0);
-    let amount = amounts.iter().map(String::len).max().unwrap_or(0);
     let mut text = String::new();
-    for (place, shown) in money.places.iter().zip(&amounts) {
-        text.push_str(&format!(
-            "{:label$}  {shown:>amount$} MOR  {}\n{}",
-            place.label,
-            place.detail,
-            way_out(place, runs)
+    let all = || money.holdings().flat_map(|(_, places, ..)| places);
+    let label = all().map(|place| place.label.chars().count());
+    let label = label.max().unwrap_or(0);
+    let mut sums = String::new();
+    for (token, places, sum, supply) in money.holdings() {
+        let amounts: Vec<_> = places
+            .iter()
+            .map(|place| token.figure(place.amount))
+            .collect();
+        let amount = amounts.iter().map(String::len).max().unwrap_or(0);
+        let symbol = output::plain(&token.symbol);
+        for (place, shown) in places.iter().zip(&amounts) {
+            let worth = token.worth(place.amount);
+            text.push_str(&format!(
+                "{:label$}  {shown:>amount$} {symbol}{worth}  {}\n{}",
+                place.label,
+                place.detail,
+                way_out(place, runs)
+            ));
+        }
+        let verdict = verdict(money, &token.shown(supply));
+        let (sum, worth) = (token.figure(sum), token.worth(sum));
+        sums.push_str(&format!(
+            "{:label$}  {sum:>amount$} {symbol}{worth}  {verdict}\n",
+            "sum"
         ));
     }
     for policy in &money.policies {
         text.push_str(&format!("policy: {policy}\n"));
     }
-    let sum = money.sum.to_decimal(MOR_DECIMALS);
-    let supply = money.supply.to_decimal(MOR_DECIMALS);
-    let verdict = match (money.scope.as_str(), money.complete) {
-        ("own", true) => format!("of this data folder, out of {supply} MOR that there are"),
-        (_, true) => "every unit is accounted for".to_owned(),
-        (_, false) => format!(
-            "NOT every unit is accounted for, out of {supply} MOR that there are; please report this"
-        ),
-    };
+    for rate in money
+        .holdings()
+        .filter_map(|(token, ..)| token.rate_words())
+    {
+        text.push_str(&format!("{rate}\n"));
+    }
     for warning in &money.warnings {
         text.push_str(&format!("WARNING: {warning}\n"));
     }
     for problem in &money.problems {
         text.push_str(&format!("DIFFERENCE: {problem}\n"));
     }
-    text.push_str(&format!("{:label$}  {sum:>amount$} MOR  {verdict}", "sum"));
+    text.push_str(sums.trim_end());
     text
+}
+
+fn verdict(money: &Money, supply: &str) -> String {
+    match (money.scope.as_str(), money.complete) {
+        ("own", true) => format!("of this data folder, out of {supply} that there are"),
+        (_, true) => "every unit is accounted for".to_owned(),
+        (_, false) => format!(
+            "NOT every unit is accounted for, out of {supply} that there are; please report this"
+        ),
+    }
 }
 
 /// When and how a place's money can be had, in lines of their own.
@@ -140,9 +156,23 @@ fn way_out(place: &Place, runs: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use market::Amount;
+    use chain::Network;
+    use market::{Amount, UsdRate, UsdRates};
 
     use super::*;
+    use crate::money::Holding;
+    use crate::tokens::TokenView;
+
+    fn token(at: usize, micro_usd: u64) -> TokenView {
+        let token = &Network::local().tokens[at];
+        let rate = UsdRate {
+            token: token.address,
+            decimals: token.decimals,
+            micro_usd,
+            source: "a test".into(),
+        };
+        TokenView::new(token, &UsdRates::new(vec![rate]))
+    }
 
     #[test]
     fn the_table_lines_up_and_says_whether_the_sum_is_right() {
@@ -159,9 +189,29 @@ mod tests {
                 place("your wallet", 1_000_000_000_000_000_000),
                 place("x", 500_000_000_000_000_000),
             ],
+            others: vec![],
+            token: TokenView {
+                usd: None,
+                ..token(0, 1)
+            },
         };
         let expected = "your wallet    1 MOR  d\nx            0.5 MOR  d\nWARNING: the clock is off\nsum          1.5 MOR  every unit is accounted for";
         assert_eq!(table(&money, true), expected);
+        money.token = token(0, 2_500_000);
+        money.others = vec![Holding {
+            token: TokenView {
+                usd: None,
+                ..token(1, 1)
+            },
+            supply: Amount::new(9_000_000),
+            sum: Amount::new(1_200_000),
+            places: vec![place("your wallet", 1_200_000)],
+        }];
+        let told = table(&money, true);
+        let both = "x            0.5 MOR ($1.25)  d\nyour wallet  1.2 USDdev  d\ndollars at $2.50 for one MOR (a test)";
+        assert!(told.contains(both), "{told}");
+        let sums = "sum          1.5 MOR ($3.75)  every unit is accounted for\nsum          1.2 USDdev  every unit is accounted for";
+        assert!(told.ends_with(sums), "{told}");
         money.complete = false;
         money.problems = vec!["account 0x1 holds 2 MOR by the chain".into()];
         let told = table(&money, false);

@@ -107,6 +107,7 @@ fn shelf(offers: u64) -> Shelf {
             parameters: None,
             card: None,
             reachable: chance.below(100) > 2,
+            payable: true,
         }
     };
     Shelf::new((0..offers).map(listing).collect())

@@ -29,8 +29,10 @@ pub struct Listing {
     pub operator: Operator,
     /// What it staked, in MOR.
     pub stake: Amount,
-    /// The price.
+    /// The price, in base units of the token that prices are compared in.
     pub rates: Rates,
+    /// Whether it is paid in a token that is paid with.
+    pub payable: bool,
     /// The quote is good before this moment.
     pub expires_at: Timestamp,
     /// Tokens of request and answer together that fit.
@@ -232,6 +234,7 @@ pub(crate) mod tests {
             parameters: None,
             card: None,
             reachable: true,
+            payable: true,
         }
     }
 

@@ -48,6 +48,9 @@ impl Wanted<'_> {
         if !listing.reachable {
             return Some(Misfit::Unreachable);
         }
+        if !listing.payable {
+            return Some(Misfit::OtherToken);
+        }
         if self.wall >= listing.expires_at {
             return Some(Misfit::QuoteExpired);
         }
@@ -155,6 +158,9 @@ pub enum Misfit {
     /// Its address or its key is not known.
     #[error("its address or key is not known")]
     Unreachable,
+    /// It is paid in a token that is not paid with.
+    #[error("it is paid in a token that this node does not pay with (--pay-with)")]
+    OtherToken,
     /// Its quote is over.
     #[error("its quote has expired")]
     QuoteExpired,

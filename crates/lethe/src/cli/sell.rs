@@ -14,11 +14,11 @@ pub(crate) struct Sell {
     /// A pulled model (`lethe model list`), the path of a .gguf file, or ollama:NAME
     #[arg(value_name = "MODEL")]
     pub(crate) model: String,
-    /// MOR per million tokens of an answer.
-    #[arg(long, value_name = "MOR", value_parser = amount)]
+    /// What a million tokens of an answer cost, in MOR or what --token says.
+    #[arg(long, value_name = "AMOUNT", value_parser = amount)]
     pub(crate) price: String,
-    /// MOR per million tokens of a request; half of --price, if it is not given.
-    #[arg(long, value_name = "MOR", value_parser = amount)]
+    /// What a million tokens of a request cost; half of --price, if it is not given.
+    #[arg(long, value_name = "AMOUNT", value_parser = amount)]
     pub(crate) input_price: Option<String>,
     /// The model's name in the market; that of the file, or of Ollama, if it is not given.
     #[arg(long)]

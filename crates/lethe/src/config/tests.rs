@@ -153,7 +153,10 @@ fn what_is_wrong_is_named_with_its_place() {
             "[consume]\ndeposit = [1]\n",
             "`deposit` is a list (allowed: one text or number)",
         ),
-        ("[consume]\ndeposit = \"much\"\n", "allowed: MOR with"),
+        (
+            "[consume]\ndeposit = \"much\"\n",
+            "allowed: whole tokens with",
+        ),
         ("[consume]\nwithdraw-idle = 0\n", "0 is not in 1.."),
         (
             "[consume]\npayer = \"me\"\n",

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use market::{Amount, Outcome, Rates};
+use market::{Address, Outcome, Rates};
 use serde::Deserialize;
 
 use crate::money::Money;
-use crate::policies::MOR_DECIMALS;
+use crate::tokens::{TokenView, TokenViews};
 
 /// The longest list of each kind.
 const ROWS_MAX: usize = 12;
@@ -19,6 +19,8 @@ const LOOKS_MAX: usize = 11;
 pub(crate) struct State {
     #[serde(default)]
     pub(crate) version: String,
+    #[serde(default)]
+    tokens: TokenViews,
     #[serde(default)]
     sellers: Vec<Seller>,
     #[serde(default)]
@@ -37,6 +39,8 @@ struct Seller {
 #[derive(Debug, Deserialize)]
 struct Offer {
     name: String,
+    #[serde(default)]
+    token: Address,
     rates: Rates,
     slots: usize,
     running: usize,
@@ -63,6 +67,8 @@ struct Model {
 #[derive(Debug, Deserialize)]
 struct Offered {
     provider: String,
+    #[serde(default)]
+    token: Address,
     rates: Rates,
     live: bool,
     running: u32,
@@ -257,7 +263,7 @@ fn offers_table(state: &State) -> Table {
                 plain(&offer.name),
                 plain(&seller.name),
                 how.to_owned(),
-                price(&offer.rates),
+                price(&offer.rates, &state.tokens.get(offer.token)),
                 load,
             ]
         })
@@ -274,28 +280,31 @@ fn offers_table(state: &State) -> Table {
                 plain(&model.name),
                 short(&offer.provider),
                 if offer.live { "live" } else { "away" }.to_owned(),
-                price(&offer.rates),
+                price(&offer.rates, &state.tokens.get(offer.token)),
                 load,
             ]
         })
     });
     Table {
         title: "Offers",
-        head: vec!["model", "provider", "", "MOR per million, in/out", "load"],
+        head: vec!["model", "provider", "", "per million, in/out", "load"],
         rows: own.chain(others).take(ROWS_MAX).collect(),
         empty: "none",
     }
 }
 
 fn channels_table(money: Result<&Money, &str>) -> Table {
-    let places = money.map(|money| money.places.as_slice());
-    let places = places.unwrap_or_default().iter();
-    let in_channels = places.filter(|place| place.label.contains("channel"));
-    let held = in_channels.filter(|place| !place.amount.is_zero());
-    let rows = held.map(|place| vec![plain(&place.label), mor(place.amount), plain(&place.detail)]);
+    let holdings = money.iter().flat_map(|money| money.holdings());
+    let places = holdings.flat_map(|(token, places, ..)| places.iter().map(move |it| (token, it)));
+    let in_channels = places.filter(|(_, place)| place.label.contains("channel"));
+    let held = in_channels.filter(|(_, place)| !place.amount.is_zero());
+    let rows = held.map(|(token, place)| {
+        let amount = token.shown(place.amount) + &token.worth(place.amount);
+        vec![plain(&place.label), amount, plain(&place.detail)]
+    });
     Table {
         title: "Channels with money",
-        head: vec!["where", "MOR", ""],
+        head: vec!["where", "amount", ""],
         rows: rows.take(ROWS_MAX).collect(),
         empty: match money {
             Ok(_) => "none",
@@ -379,11 +388,14 @@ fn short(account: &str) -> String {
     account.chars().take(10).collect()
 }
 
-fn price(rates: &Rates) -> String {
-    let input = mor(rates.input_per_million);
-    format!("{input} / {}", mor(rates.output_per_million))
-}
-
-fn mor(amount: Amount) -> String {
-    amount.to_decimal(MOR_DECIMALS)
+fn price(rates: &Rates, token: &TokenView) -> String {
+    let Rates {
+        input_per_million: input,
+        output_per_million: output,
+    } = *rates;
+    let worth = match &token.usd {
+        Some(rate) => format!(" ({} / {})", rate.shown(input), rate.shown(output)),
+        None => String::new(),
+    };
+    format!("{} / {}{worth}", token.figure(input), token.shown(output))
 }

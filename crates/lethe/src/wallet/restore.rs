@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chain::{Endpoints, EvmLedger, MemoryJournal, Network, NetworkError};
+use chain::{Endpoints, EvmLedger, MemoryJournal, Network, NetworkError, Token, Tokens};
 use consumer::{Found, RestoredChannel};
 use market::{Address, Amount, ChannelConfig, ChannelState, Domain, Ledger, LedgerError};
 use serde_json::json;
@@ -27,9 +27,6 @@ use crate::{output, secret};
 
 /// So many pseudonyms in a row that never paid end the search.
 pub(super) const GAP: u32 = 20;
-
-/// MOR has 18 digits after the point.
-const DECIMALS: u8 = 18;
 
 /// Why nothing, or not all, was restored. It can be done again.
 #[derive(Debug, thiserror::Error)]
@@ -250,8 +247,8 @@ struct Report {
 
 /// A channel with what the chain says of it.
 type Told<'a> = (&'a RestoredChannel, ChannelState);
-/// An account with what it has.
-type Held = (u32, Address, Amount);
+/// An account with what it has of one token.
+type Held = (u32, Address, Token, Amount);
 
 impl Report {
     async fn tell(&self, ledger: &EvmLedger, as_json: bool) -> Result<(), RestoreError> {
@@ -259,33 +256,64 @@ impl Report {
         for channel in &self.channels {
             told.push((channel, ledger.channel(channel.id).await?));
         }
+        let paid = self.channels.iter().map(|channel| channel.config.token);
+        let tokens = Tokens::read(ledger, paid.collect()).await?;
+        let mut wallet = Vec::new();
         let mut held = Vec::new();
-        for (number, account) in &self.search.pseudonyms {
-            let amount = ledger.balance(ledger.mor(), *account).await?;
-            if !amount.is_zero() {
-                held.push((*number, *account, amount));
+        for token in tokens.all() {
+            let amount = ledger.balance(token.address, ledger.account()).await?;
+            if token.address == ledger.mor() || !amount.is_zero() {
+                wallet.push((token.clone(), amount));
+            }
+            for (number, account) in &self.search.pseudonyms {
+                let amount = ledger.balance(token.address, *account).await?;
+                if !amount.is_zero() {
+                    held.push((*number, *account, token.clone(), amount));
+                }
             }
         }
-        let mor = ledger.balance(ledger.mor(), ledger.account()).await?;
+        wallet.sort_by_key(|(token, _)| (token.address != ledger.mor(), token.address));
         match as_json {
-            true => self.json(ledger.account(), mor, &told, &held),
-            false => self.print(ledger, mor, &told, &held),
+            true => self.json(ledger, &wallet, &told, &held),
+            false => self.print(ledger, &tokens, &wallet, &told, &held),
         }
         Ok(())
     }
 
-    fn json(&self, wallet: Address, mor: Amount, told: &[Told<'_>], held: &[Held]) {
+    fn json(
+        &self,
+        ledger: &EvmLedger,
+        wallet: &[(Token, Amount)],
+        told: &[Told<'_>],
+        held: &[Held],
+    ) {
+        let mor = ledger.mor();
+        let (own, others): (Vec<_>, Vec<_>) =
+            wallet.iter().partition(|(token, _)| token.address == mor);
+        let own = own.first().map_or(Amount::ZERO, |(_, amount)| *amount);
+        let other = |(token, amount): &&(Token, Amount)| {
+            json!({
+                "token": token.address, "symbol": token.symbol, "amount": amount,
+            })
+        };
         let of_channel = |(channel, state): &Told<'_>| {
             json!({
                 "id": channel.id, "payer": channel.config.payer, "number": channel.payer,
-                "provider": channel.config.receiver, "new": channel.is_new,
+                "provider": channel.config.receiver, "token": channel.config.token, "new": channel.is_new,
                 "balance": state.balance, "claimed": state.total_claimed,
                 "charged": channel.charged, "signed": channel.ceiling, "at_risk": at_risk(state),
             })
         };
-        let of_account = |(number, account, amount): &Held| json!({ "number": number, "account": account, "mor": amount });
+        let of_account = |(number, account, token, amount): &Held| match token.address == mor {
+            true => json!({ "number": number, "account": account, "mor": amount }),
+            false => json!({
+                "number": number, "account": account, "token": token.address, "symbol": token.symbol,
+                "amount": amount,
+            }),
+        };
         output::json(&json!({
-            "wallet": wallet, "mor": mor,
+            "wallet": ledger.account(), "mor": own,
+            "others": others.iter().map(other).collect::<Vec<_>>(),
             "channels": told.iter().map(of_channel).collect::<Vec<_>>(),
             "foreign": self.search.foreign,
             "accounts": held.iter().map(of_account).collect::<Vec<_>>(),
@@ -293,8 +321,14 @@ impl Report {
         }));
     }
 
-    fn print(&self, ledger: &EvmLedger, wallet: Amount, told: &[Told<'_>], held: &[Held]) {
-        let mor = |amount: Amount| amount.to_decimal(DECIMALS);
+    fn print(
+        &self,
+        ledger: &EvmLedger,
+        tokens: &Tokens,
+        wallet: &[(Token, Amount)],
+        told: &[Told<'_>],
+        held: &[Held],
+    ) {
         if let Some(path) = &self.aside {
             output::line(format!(
                 "The books were damaged; they are in {} now.",
@@ -302,17 +336,21 @@ impl Report {
             ));
         }
         output::line(format!(
-            "Wallet {}: {} MOR. {} channels.",
+            "Wallet {}: {}. {} channels.",
             ledger.account(),
-            mor(wallet),
+            wallet
+                .iter()
+                .map(|(token, amount)| token.shown(*amount))
+                .collect::<Vec<_>>()
+                .join(", "),
             told.len()
         ));
         for (channel, state) in told {
             output::line(format!(
-                "{}  to {}  holds {} MOR; lost at most all of it, if all was signed away before",
+                "{}  to {}  holds {}; lost at most all of it, if all was signed away before",
                 channel.id,
                 channel.config.receiver,
-                mor(at_risk(state)),
+                tokens.shown(channel.config.token, at_risk(state)),
             ));
         }
         for config in &self.search.foreign {
@@ -323,8 +361,9 @@ impl Report {
                 config.payer,
             ));
         }
-        for (number, account, amount) in held {
-            output::line(format!("payer-{number} {account}: {} MOR", mor(*amount)));
+        for (number, account, token, amount) in held {
+            let amount = token.shown(*amount);
+            output::line(format!("payer-{number} {account}: {amount}"));
         }
         output::line(
             "Nothing is signed on these channels until their provider's receipts are fetched and the chain proves them.",

@@ -29,6 +29,7 @@ mod secrets;
 mod sells;
 mod silence;
 mod surroundings;
+mod tokens;
 mod towers;
 mod town;
 mod up;

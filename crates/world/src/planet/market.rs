@@ -203,5 +203,6 @@ fn listing(n: usize, provider: &Provider) -> Listing {
         parameters: None,
         card: None,
         reachable: true,
+        payable: true,
     }
 }

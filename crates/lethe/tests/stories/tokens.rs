@@ -1,0 +1,276 @@
+//! Paid in dollars: bought, told and brought back like MOR, and never added to it.
+
+use market::{Address, Amount, Ledger};
+use serde_json::Value;
+
+use crate::exits::{NOT_ALL, OVER_S, account, exit, folder, told};
+use crate::process::{Client, Running, ended};
+use crate::town::{MODEL, Town};
+
+/// Dollars per 10^6 tokens: a thousand base units a token.
+const PRICE: &str = "1000";
+/// Dollars that a demonstration's payer starts with, in base units.
+const FIRST: u128 = 100_000_000;
+/// The rates of the story: a dollar is half a MOR.
+const RATES: [&str; 4] = [
+    "--usd-rate",
+    "mor=2:a story",
+    "--usd-rate",
+    "usdc=1:a story",
+];
+
+/// A provider that sells for a token and claims only when it must.
+fn provider(town: &Town, name: &str, token: &str, price: &str) -> Running {
+    let rpc = town.rpc_url();
+    let args = [
+        "provide",
+        "--rpc-url",
+        &rpc,
+        "--model",
+        MODEL,
+        "--backend",
+        &town.backend.url,
+        "--endpoint",
+        "127.0.0.1:0",
+        "--token",
+        token,
+        "--input-price",
+        price,
+        "--output-price",
+        price,
+        "--claim-every",
+        "86400",
+        "--claim-at",
+        "1000",
+        "--no-probe",
+    ];
+    Running::start(&folder(town, name), &args)
+}
+
+/// The chain's dollar.
+fn dollar() -> Address {
+    chain::Network::local().tokens[1].address
+}
+
+async fn dollars(town: &Town, owner: Address) -> u128 {
+    let ledger = town.ledger().await;
+    let held = ledger.balance(dollar(), owner).await;
+    held.unwrap().base_units()
+}
+
+/// A command on one of the folders, in words.
+fn said(town: &Town, name: &str, command: &str) -> String {
+    let rpc = town.rpc_url();
+    let output = ended(&folder(town, name), &[command, "--rpc-url", &rpc]);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn whereabouts(town: &Town, name: &str) -> Value {
+    let rpc = town.rpc_url();
+    told(&ended(
+        &folder(town, name),
+        &["where", "--json", "--rpc-url", &rpc],
+    ))
+    .0
+}
+
+/// The dollars that a folder holds in places with this word.
+fn held(money: &Value, word: &str) -> u128 {
+    let others = money["others"].as_array().unwrap();
+    let of_dollar = others
+        .iter()
+        .filter(|other| other["token"]["symbol"] == "USDdev");
+    let places = of_dollar.flat_map(|other| other["places"].as_array().unwrap());
+    places
+        .filter(|place| place["label"].as_str().unwrap().contains(word))
+        .map(|place| place["amount"].as_str().unwrap().parse::<u128>().unwrap())
+        .sum()
+}
+
+fn sum(money: &Value) -> u128 {
+    let sum = &money["others"][0]["sum"];
+    sum.as_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_paid_in_dollars_and_every_one_comes_back() {
+    let town = Town::start_movable().await;
+    let selling = provider(&town, "provider", "usdc", PRICE);
+    let flags = [&["--pay-with", "usdc"], &RATES[2..]].concat();
+    let buying = town.consumer_with("consumer", &flags);
+    let (seller, payer) = (account(&selling, "provider"), account(&buying, "payer"));
+    assert_eq!(dollars(&town, payer).await, FIRST);
+    let client = Client::of(&buying);
+    for _ in 0..3 {
+        let answer = client.answered(MODEL, "40").await;
+        assert_eq!(answer.tail["token"].as_str().unwrap().parse(), Ok(dollar()));
+    }
+    let models = client.api("GET", "/v1/models").await;
+    let pricing = &models["data"][0]["pricing"];
+    assert_eq!(pricing["output_per_million"], "1000000000", "{pricing}");
+    assert_eq!(pricing["micro_usd"]["output_per_million"], "1000000000");
+    assert_eq!(pricing["micro_usd"]["source"], "a story");
+
+    // Who pays in MOR knows of the offer, and does not take it.
+    let other = town.consumer_in("other");
+    let refused = Client::of(&other).ask(MODEL, "1").await;
+    assert!(!refused.status().is_success());
+    let words = refused.text().await.unwrap();
+    assert!(words.contains("--pay-with"), "{words}");
+    other.stop();
+
+    // Every dollar is in a place, no MOR is: a running node and a folder say the same.
+    let beside = whereabouts(&town, "consumer");
+    assert_eq!(beside["complete"], true, "{beside}");
+    assert_eq!(beside["sum"], "0", "{beside}");
+    assert_eq!(sum(&beside), FIRST, "{beside}");
+    let charged = held(&beside, ": owed");
+    assert!(charged > 0, "{beside}");
+    let text = said(&town, "consumer", "where");
+    assert!(text.contains("a channel gets 1 USDdev at a time"), "{text}");
+    assert!(
+        text.contains("100 USDdev ($100.00)  of this data folder"),
+        "{text}"
+    );
+    assert!(
+        text.contains("dollars at $1.00 for one USDdev (a story)"),
+        "{text}"
+    );
+    let earned = whereabouts(&town, "provider");
+    assert_eq!(held(&earned, "earned on channel"), charged, "{earned}");
+    buying.stop();
+    selling.stop();
+    let alone = whereabouts(&town, "consumer");
+    assert_eq!((sum(&alone), held(&alone, ": owed")), (FIRST, charged));
+
+    let home = Address::repeat_byte(0x71).to_string();
+    let (left, code) = exit(&town, "provider", &["--to", &home]);
+    assert_eq!((code, &left["done"]), (0, &true.into()), "{left}");
+    let (first, code) = exit(&town, "consumer", &[]);
+    assert_eq!(code, NOT_ALL, "{first}");
+    assert_eq!(
+        first["waiting"][0]["token"].as_str().unwrap().parse(),
+        Ok(dollar())
+    );
+    town.pass(OVER_S).await;
+    let cold = Address::repeat_byte(0x72).to_string();
+    let (done, code) = exit(&town, "consumer", &["--to", &cold]);
+    assert_eq!((code, &done["done"]), (0, &true.into()), "{done}");
+    let back = &done["returned_others"][0];
+    assert_eq!(back["symbol"], "USDdev", "{done}");
+    assert_eq!(back["amount"], (FIRST - charged).to_string(), "{done}");
+    let ends = [home, cold].map(|end| end.parse().unwrap());
+    assert_eq!(dollars(&town, ends[0]).await, charged);
+    assert_eq!(dollars(&town, ends[1]).await, FIRST - charged);
+    for empty in [payer, seller, chain::SETTLEMENT] {
+        assert_eq!(dollars(&town, empty).await, 0, "{empty}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_tokens_are_paid_with_and_neither_is_added_to_the_other() {
+    let town = Town::start_movable().await;
+    // 1 MOR is 2 dollars: the second asks less, the first more, by whatever figure.
+    let for_mor = provider(&town, "dear", "mor", "0.002");
+    let for_dollars = provider(&town, "cheap", "usdc", "0.003");
+    let flags = [&["--pay-with", "both"][..], &RATES].concat();
+    let buying = town.consumer_with("consumer", &flags);
+    let payer = account(&buying, "payer");
+    let client = Client::of(&buying);
+    client.answered(MODEL, "5").await;
+    let named = async |provider: &Running| {
+        let only = serde_json::json!({ "only": [provider.said("provider")] });
+        let body = serde_json::json!({
+            "model": MODEL, "stream": true, "provider": only,
+            "messages": [{ "role": "user", "content": "20" }],
+        });
+        let answer = crate::process::Answer::read(client.ask_with(&[], &body).await).await;
+        assert!(answer.done, "{}", answer.raw);
+        answer.tail["token"]
+            .as_str()
+            .unwrap()
+            .parse::<Address>()
+            .unwrap()
+    };
+    let mor = town.ledger().await.mor();
+    assert_eq!(named(&for_mor).await, mor);
+    assert_eq!(named(&for_dollars).await, dollar());
+    // Compared by what they are worth: 0.002 MOR are 0.004 dollars.
+    let told = client
+        .api("GET", &format!("/api/route?model={MODEL}"))
+        .await;
+    let price = |provider: &Running| {
+        let account = account(provider, "provider");
+        let ranked = told["choices"][0]["ranked"].as_array().unwrap();
+        let one = ranked
+            .iter()
+            .find(|one| one["provider"].as_str().unwrap().parse() == Ok(account));
+        one.unwrap()["terms"]["price"]
+            .as_str()
+            .unwrap()
+            .parse::<u128>()
+            .unwrap()
+    };
+    assert_eq!(told["unit"]["symbol"], "MOR", "{told}");
+    let (dear, cheap) = (price(&for_mor), price(&for_dollars));
+    assert!(dear.abs_diff(cheap * 4 / 3) <= 2, "{dear} and {cheap}");
+
+    let before = whereabouts(&town, "consumer");
+    assert_eq!(before["complete"], true, "{before}");
+    assert_eq!(
+        before["sum"],
+        Amount::new(100 * 10_u128.pow(18)).to_string()
+    );
+    assert_eq!(sum(&before), FIRST);
+    assert!(held(&before, ": free") > 0, "{before}");
+    let text = said(&town, "consumer", "where");
+    assert!(
+        text.contains("100 MOR ($200.00)") && text.contains("100 USDdev ($100.00)"),
+        "{text}"
+    );
+    assert!(!text.contains("$300"), "{text}");
+    drop((for_mor, for_dollars));
+    buying.stop();
+    let (_, code) = exit(&town, "consumer", &[]);
+    assert_eq!(code, NOT_ALL);
+    town.pass(OVER_S).await;
+    let (done, code) = exit(&town, "consumer", &[]);
+    assert_eq!((code, &done["done"]), (0, &true.into()), "{done}");
+    assert_eq!(dollars(&town, payer).await, FIRST);
+}
+
+#[test]
+fn two_tokens_without_a_rate_are_refused_with_the_flag_that_helps() {
+    let folder = tempfile::tempdir().unwrap();
+    let town = Running::start(
+        &folder.path().join("chain"),
+        &["chain", "--rpc", "127.0.0.1:0"],
+    );
+    let rpc = town.said("rpc_url");
+    let consumer = folder.path().join("consumer");
+    let args = [
+        "consume",
+        "--rpc-url",
+        &rpc,
+        "--http",
+        "127.0.0.1:0",
+        "--pay-with",
+        "mor,usdc",
+    ];
+    let refused = ended(&consumer, &args);
+    assert!(!refused.status.success());
+    let words = String::from_utf8(refused.stderr).unwrap();
+    assert!(words.contains("--usd-rate"), "{words}");
+    let args = [
+        "consume",
+        "--rpc-url",
+        &rpc,
+        "--http",
+        "127.0.0.1:0",
+        "--pay-with",
+        "dai",
+    ];
+    let refused = ended(&consumer, &args);
+    let words = String::from_utf8(refused.stderr).unwrap();
+    assert!(words.contains("allowed: MOR, USDdev"), "{words}");
+}
