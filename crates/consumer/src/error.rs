@@ -8,6 +8,7 @@ use openai::BadRequest;
 use crate::budgets::BudgetError;
 use crate::catalog::CardChoice;
 use crate::payer::KeysError;
+use crate::routes::RouteId;
 use crate::session::SessionError;
 
 /// Why a request was not served. Nothing was delivered; what was signed for
@@ -131,6 +132,22 @@ pub enum InferError {
     Stopping,
 }
 
+/// A request that was not served.
+#[derive(Debug)]
+pub struct Unserved {
+    /// Why.
+    pub error: InferError,
+    /// Under which id the node says whom it was to go to and who was asked;
+    /// none if it did not come so far.
+    pub route: Option<RouteId>,
+}
+
+impl From<InferError> for Unserved {
+    fn from(error: InferError) -> Self {
+        Self { error, route: None }
+    }
+}
+
 impl InferError {
     /// Of two reasons the one that helps a caller more: that somebody is busy
     /// beats that somebody failed.
@@ -138,6 +155,14 @@ impl InferError {
         match before {
             Some(busy @ Self::Busy { .. }) => busy,
             _ => now,
+        }
+    }
+
+    /// Of the request that went this way.
+    pub(crate) fn of(self, route: RouteId) -> Unserved {
+        Unserved {
+            error: self,
+            route: Some(route),
         }
     }
 

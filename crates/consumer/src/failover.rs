@@ -338,7 +338,8 @@ impl Resume {
         wishes.models = vec![self.model.clone()];
         let mut route = self
             .inner
-            .route(&self.request, &wishes, &self.conditions.demand)?;
+            .route(&self.request, &wishes, &self.conditions.demand)
+            .map_err(|unserved| unserved.error)?;
         self.inner.router.resumes(&route, self.route);
         for candidates in &mut route.candidates {
             candidates.retain(|candidate| {

@@ -35,7 +35,7 @@ pub use answer::{Answer, PartSummary, Piece, Summary};
 pub use books::{PurseView, read_books};
 pub use budgets::{Budget, BudgetError, Short, SpentView, TallyView, read_spent};
 pub use catalog::CardChoice;
-pub use error::{BrokenError, InferError, Shortage, StartError};
+pub use error::{BrokenError, InferError, Shortage, StartError, Unserved};
 pub use failover::{Conditions, Failover, FailoverError};
 pub use paths::PathError;
 pub use payer::{KeysError, PayerKeys, Pseudonyms};

@@ -23,6 +23,7 @@ use routing::{
 use tokio::time::Instant;
 
 use crate::catalog::{self, CardChoice, Resolved, Seller, Several, Snapshot};
+use crate::error::InferError;
 use crate::routes::{AskedView, ChoiceView, Ending, RouteId, RouteView, Routes};
 
 /// Models whose offers are kept arranged.
@@ -81,6 +82,40 @@ impl Route {
         let each = self.candidates.iter();
         each.flat_map(|ranked| ranked.iter().take(ATTEMPTS))
             .collect()
+    }
+
+    /// Why nobody is to be asked; none if somebody is. `nobody`: says it of
+    /// models that are known and not to be had.
+    pub(crate) fn fault(
+        &mut self,
+        snapshot: &Snapshot,
+        nobody: impl Fn(&str) -> InferError,
+    ) -> Option<InferError> {
+        if let Some((model, choices)) = self.ambiguous.take() {
+            return Some(InferError::Ambiguous { model, choices });
+        }
+        if !self.candidates.is_empty() {
+            return None;
+        }
+        let model = self.models.join(", ");
+        if let Some((demanded, offered)) = self.unmet {
+            return Some(InferError::Demand {
+                model,
+                demanded,
+                offered,
+            });
+        }
+        if let Some(reasons) = self.unfit.take() {
+            return Some(InferError::NobodyFits { model, reasons });
+        }
+        let known = |model: &String| snapshot.is_registered(model);
+        Some(match self.models.iter().any(known) {
+            true => nobody(&model),
+            false => InferError::UnknownModel {
+                model,
+                known: snapshot.names_on_offer(),
+            },
+        })
     }
 }
 

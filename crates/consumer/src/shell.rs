@@ -25,7 +25,7 @@ use transport::Endpoints;
 use crate::answer::{Answer, Part, Summary, since_ms};
 use crate::budgets::{Budgets, SpentView};
 use crate::catalog::{self, Seller, Snapshot};
-use crate::error::{InferError, Shortage, StartError};
+use crate::error::{InferError, Shortage, StartError, Unserved};
 use crate::exchange::{Attempt, Errand, begin};
 use crate::failover::{Conditions, Story};
 use crate::loads::{self, Used};
@@ -202,22 +202,26 @@ impl Consumer {
         &self,
         request: ChatRequest,
         conditions: Conditions,
-    ) -> Result<Answer, InferError> {
+    ) -> Result<Answer, Unserved> {
         let inner = &self.inner;
         if inner.stop.is_cancelled() {
-            return Err(InferError::Stopping);
+            return Err(InferError::Stopping.into());
         }
         let place = inner.place()?;
         inner.used.now();
         let started = Instant::now();
-        let routing = Router::wishes(&request, &conditions.preferences)?;
+        let routing =
+            Router::wishes(&request, &conditions.preferences).map_err(InferError::from)?;
         inner.router.requested();
         let part = match inner
             .ask_around(&request, &routing, &conditions, started)
             .await
         {
             // Somebody may have new keys or another address since the last look.
-            Err(InferError::Path { .. }) if inner.refresh().await.is_ok() => {
+            Err(unserved)
+                if matches!(unserved.error, InferError::Path { .. })
+                    && inner.refresh().await.is_ok() =>
+            {
                 inner
                     .ask_around(&request, &routing, &conditions, started)
                     .await?
@@ -236,6 +240,11 @@ impl Consumer {
     /// Whether there are too few relays for requests to go out.
     pub fn shortage(&self) -> Option<Shortage> {
         self.inner.paths.shortage()
+    }
+
+    /// Wall time, as this consumer was given it.
+    pub fn now(&self) -> Timestamp {
+        self.inner.now()
     }
 
     /// Models and offers as last seen.
@@ -553,9 +562,10 @@ impl Inner {
         wishes: &routing::Wishes,
         conditions: &Conditions,
         started: Instant,
-    ) -> Result<Part, InferError> {
+    ) -> Result<Part, Unserved> {
         let route = self.route(request, wishes, &conditions.demand)?;
-        self.ask_each(request, &route, conditions, started).await
+        let asked = self.ask_each(request, &route, conditions, started).await;
+        asked.map_err(|error| error.of(route.id))
     }
 
     /// The same of a route, in its order; of one that is slow to begin the next
@@ -626,35 +636,14 @@ impl Inner {
         request: &ChatRequest,
         wishes: &routing::Wishes,
         demand: &Demand,
-    ) -> Result<Route, InferError> {
+    ) -> Result<Route, Unserved> {
         let snapshot = self.snapshot();
         let now = self.now();
         let mut route = self.router.route(&snapshot, request, wishes, demand, now);
-        if let Some((model, choices)) = route.ambiguous.take() {
-            return Err(InferError::Ambiguous { model, choices });
+        match route.fault(&snapshot, |model| self.nobody(model)) {
+            Some(error) => Err(error.of(route.id)),
+            None => Ok(route),
         }
-        if !route.candidates.is_empty() {
-            return Ok(route);
-        }
-        let model = route.models.join(", ");
-        if let Some((demanded, offered)) = route.unmet {
-            return Err(InferError::Demand {
-                model,
-                demanded,
-                offered,
-            });
-        }
-        if let Some(reasons) = route.unfit {
-            return Err(InferError::NobodyFits { model, reasons });
-        }
-        let known = |model: &String| snapshot.is_registered(model);
-        Err(match route.models.iter().any(known) {
-            true => self.nobody(&model),
-            false => InferError::UnknownModel {
-                model,
-                known: snapshot.names_on_offer(),
-            },
-        })
     }
 
     fn nobody(&self, model: &str) -> InferError {

@@ -6,10 +6,10 @@
 use std::future::Future;
 
 use consumer::{
-    Answer, BrokenError, Conditions, Consumer, InferError, ModelView, Piece, RouteId, Shortage,
+    Answer, BrokenError, Conditions, Consumer, ModelView, Piece, RouteId, Shortage, Unserved,
 };
 use futures_util::Stream;
-use market::{Address, Labels, RequestId};
+use market::{Address, Labels, RequestId, Timestamp};
 use openai::ChatRequest;
 
 /// Who answers requests.
@@ -23,13 +23,16 @@ pub trait Market: Send + Sync + 'static {
         &self,
         request: ChatRequest,
         conditions: Conditions,
-    ) -> impl Future<Output = Result<Self::Answer, InferError>> + Send;
+    ) -> impl Future<Output = Result<Self::Answer, Unserved>> + Send;
 
     /// What is on offer.
     fn models(&self) -> Vec<ModelView>;
 
     /// Whether there are too few relays for requests to go out.
     fn shortage(&self) -> Option<Shortage>;
+
+    /// Wall time.
+    fn now(&self) -> Timestamp;
 }
 
 /// An answer that is being delivered.
@@ -54,7 +57,7 @@ impl Market for Consumer {
         &self,
         request: ChatRequest,
         conditions: Conditions,
-    ) -> Result<Answer, InferError> {
+    ) -> Result<Answer, Unserved> {
         Self::infer(self, request, conditions).await
     }
 
@@ -64,6 +67,10 @@ impl Market for Consumer {
 
     fn shortage(&self) -> Option<Shortage> {
         Self::shortage(self)
+    }
+
+    fn now(&self) -> Timestamp {
+        Self::now(self)
     }
 }
 

@@ -15,7 +15,7 @@ use consumer::{BrokenError, Conditions, Failover, FailoverError, Piece, Summary}
 use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use market::{Demand, DemandError};
+use market::{Demand, DemandError, InputBound};
 use openai::dialect::{self, Opening, Translator};
 use openai::{Aggregate, BadRequest, ChatRequest, Usage};
 use serde_json::Value;
@@ -34,7 +34,7 @@ const PROVIDER: HeaderName = HeaderName::from_static("x-lethe-provider");
 /// What is proved about the answer's privacy.
 const LABELS: HeaderName = HeaderName::from_static("x-lethe-labels");
 /// Under which id the node says why the answer comes from where it comes.
-const ROUTE: HeaderName = HeaderName::from_static("x-lethe-route");
+pub(crate) const ROUTE: HeaderName = HeaderName::from_static("x-lethe-route");
 /// What of that the client insists on.
 const DEMAND: HeaderName = HeaderName::from_static("x-lethe-demand");
 /// Whether another provider may go on with it.
@@ -94,30 +94,23 @@ pub(crate) async fn answer<M: Market>(
     asked: Asked,
 ) -> Result<Response, Fault> {
     let front = &shop.front;
-    let Received {
-        place,
-        begun,
-        conditions,
-        ..
-    } = received;
-    let Asked {
-        chat: request,
-        translator,
-    } = asked;
+    let (place, begun, conditions) = (received.place, received.begun, received.conditions);
+    let (request, translator) = (asked.chat, asked.translator);
     let permit = Arc::clone(&front.answers)
         .try_acquire_owned()
         .map_err(|_| too_many(front))?;
     let (stream, include_usage) = (request.stream(), request.include_usage());
     let model = request.model().to_owned();
+    let input_estimate = InputBound::of_body(request.body().len()).estimate;
 
     let begin = async {
         let mut answer = shop
             .market
             .infer(request, conditions)
             .await
-            .map_err(|error| Fault::from(&error))?;
+            .map_err(|unserved| Fault::from(&unserved))?;
         let first = answer.next().await.unwrap_or_else(|| Err(silent()));
-        let first = first.map_err(|broken| Fault::from(&broken))?;
+        let first = first.map_err(|broken| Fault::from(&broken).on(answer.route()))?;
         Ok::<_, Fault>((answer, first))
     };
     let (answer, first) = tokio::select! {
@@ -132,7 +125,13 @@ pub(crate) async fn answer<M: Market>(
     ];
     let route = answer.route().map(|route| [(ROUTE, header(route))]);
     let translation = translator.map(|translator| {
-        let opening = opening(&answer.request().to_string(), model, &first);
+        let request = answer.request().to_string();
+        let opening = Opening {
+            request: request.trim_start_matches("0x").to_owned(),
+            model,
+            created: created(&first).unwrap_or_else(|| shop.market.now().0),
+            input_estimate,
+        };
         (translator, opening)
     });
     if stream {
@@ -145,9 +144,10 @@ pub(crate) async fn answer<M: Market>(
         )
             .into_response());
     }
+    let on = answer.route();
     let whole = tokio::select! {
-        whole = whole(answer, first, translation, delivery) => whole?,
-        () = front.cut.cancelled() => return Err(Fault::stopping()),
+        whole = whole(answer, first, translation, delivery) => whole.map_err(|fault| fault.on(on))?,
+        () = front.cut.cancelled() => return Err(Fault::stopping().on(on)),
     };
     let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
     Ok((
@@ -159,17 +159,12 @@ pub(crate) async fn answer<M: Market>(
         .into_response())
 }
 
-/// What a translator has to know of an answer. The market has no clock of its
-/// own here: an answer's time is the one that its first chunk tells.
-fn opening(request: &str, model: String, first: &Piece) -> Opening {
-    let created = match first {
-        Piece::Chunk(json) => openai::created(json),
+/// When an answer began, in seconds since 1970, as its first chunk tells it.
+fn created(first: &Piece) -> Option<u64> {
+    match first {
+        // Some backends write a zero where they know no time.
+        Piece::Chunk(json) => openai::created(json).filter(|seconds| *seconds > 0),
         Piece::End(_) => None,
-    };
-    Opening {
-        request: request.trim_start_matches("0x").to_owned(),
-        model,
-        created: created.unwrap_or(0),
     }
 }
 
@@ -243,7 +238,7 @@ pub(crate) fn silent() -> BrokenError {
     }
 }
 
-fn header(value: impl std::fmt::Display) -> HeaderValue {
+pub(crate) fn header(value: impl std::fmt::Display) -> HeaderValue {
     HeaderValue::try_from(value.to_string()).expect("hex digits and plain words fit a header")
 }
 

@@ -31,6 +31,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The version of Ollama whose API this follows; clients refuse old ones.
 const OLLAMA_VERSION: &str = "0.13.0";
+/// Where the names of models are, as our own words say it, and for Ollama's clients.
+const LIST: &str = "GET /v1/models";
+const OLLAMA_LIST: &str = "GET /api/tags";
 /// Ollama's paths; others below `/api` are the dashboard's.
 const OLLAMA: [&str; 15] = [
     "/api/chat",
@@ -86,14 +89,18 @@ pub(crate) async fn errors(request: Request, next: Next) -> Response {
     {
         response.headers_mut().insert(ANTHROPIC_ID, id);
     }
-    let Some(fault) = response.extensions_mut().remove::<Fault>() else {
+    let Some(mut fault) = response.extensions_mut().remove::<Fault>() else {
         return response;
     };
     let status = response.status().as_u16();
     let (status, body) = match errors {
         Errors::OpenAi => return response,
         Errors::Anthropic => anthropic::error(status, &fault.body),
-        Errors::Ollama => (status, ollama::error(&fault.body)),
+        Errors::Ollama => {
+            let detail = &mut fault.body.error;
+            detail.message = detail.message.replace(LIST, OLLAMA_LIST);
+            (status, ollama::error(&fault.body))
+        }
     };
     let (mut parts, _) = response.into_parts();
     parts.status = StatusCode::from_u16(status).unwrap_or(parts.status);
@@ -133,6 +140,13 @@ pub(crate) async fn count_tokens<M: Market>(
 ) -> Result<Json<Value>, Fault> {
     let received = receive(&shop.front, request).await?;
     let chat = parse(received.body.clone(), |body| anthropic::counted(&body)).await?;
+    // Where several are named, one of them may be sold.
+    if chat.field("models").is_none()
+        && let Err(fault) = models::meant(&shop.market.models(), chat.model())
+        && fault.status == StatusCode::NOT_FOUND
+    {
+        return Err(fault);
+    }
     let estimate = InputBound::of_body(chat.body().len()).estimate;
     Ok(Json(json!({ "input_tokens": estimate })))
 }

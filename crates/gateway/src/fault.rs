@@ -6,10 +6,12 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use consumer::{BrokenError, BudgetError, InferError};
+use consumer::{BrokenError, BudgetError, InferError, RouteId, Unserved};
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use openai::{BadRequest, ErrorBody, ErrorKind};
+
+use crate::chat::{ROUTE, header};
 
 /// The code where a name has several cards.
 pub(crate) const AMBIGUOUS: &str = "model_ambiguous";
@@ -23,6 +25,8 @@ pub(crate) struct Fault {
     pub(crate) status: StatusCode,
     pub(crate) body: ErrorBody,
     pub(crate) retry_after: Option<Duration>,
+    /// Under which id the node says whom the request was to go to.
+    pub(crate) route: Option<RouteId>,
 }
 
 /// The status and the code of every failure.
@@ -135,6 +139,7 @@ impl Fault {
             status,
             body: ErrorBody::new(kind_of(status), code, message),
             retry_after: None,
+            route: None,
         }
     }
 
@@ -144,6 +149,11 @@ impl Fault {
             retry_after: Some(RETRY_SOON),
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message)
         }
+    }
+
+    /// The same, of a request that went this way.
+    pub(crate) fn on(self, route: Option<RouteId>) -> Self {
+        Self { route, ..self }
     }
 
     /// The gateway was told to stop and cannot wait longer.
@@ -176,6 +186,12 @@ impl From<&InferError> for Fault {
             },
             _ => fault,
         }
+    }
+}
+
+impl From<&Unserved> for Fault {
+    fn from(unserved: &Unserved) -> Self {
+        Self::from(&unserved.error).on(unserved.route)
     }
 }
 
@@ -212,6 +228,9 @@ impl IntoResponse for Fault {
         if let Some(after) = self.retry_after {
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, seconds.into());
+        }
+        if let Some(route) = self.route {
+            headers.insert(ROUTE, header(route));
         }
         // For a route whose clients expect other errors.
         response.extensions_mut().insert(self);

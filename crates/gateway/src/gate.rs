@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use consumer::Conditions;
 use http::{Method, StatusCode, Uri};
 use tokio::net::TcpListener;
@@ -74,6 +74,29 @@ impl<M> Clone for Shop<M> {
 pub struct Gateway {
     front: Arc<Front>,
     routes: Router,
+    /// The paths of its own routes, for who asks for another one.
+    paths: Vec<&'static str>,
+}
+
+/// Routes, and what they are called.
+struct Named<S> {
+    router: Router<S>,
+    paths: Vec<&'static str>,
+}
+
+impl<S: Clone + Send + Sync + 'static> Named<S> {
+    fn new() -> Self {
+        Self {
+            router: Router::new(),
+            paths: Vec::new(),
+        }
+    }
+
+    fn route(mut self, path: &'static str, to: MethodRouter<S>) -> Self {
+        self.paths.push(path);
+        self.router = self.router.route(path, to);
+        self
+    }
 }
 
 impl Gateway {
@@ -92,7 +115,7 @@ impl Gateway {
             front: Arc::clone(&front),
             market,
         };
-        let behind_key = Router::new()
+        let behind_key = Named::new()
             .route("/v1/chat/completions", post(chat::complete::<M>))
             .route("/v1/completions", post(dialects::completions::<M>))
             .route("/v1/responses", post(dialects::responses::<M>))
@@ -108,13 +131,19 @@ impl Gateway {
             .route("/api/version", get(dialects::ollama_version))
             .route("/v1/models", get(models::list::<M>))
             .route("/v1/models/{*name}", get(models::one::<M>))
-            .route("/metrics", get(models::metrics::<M>))
-            .route_layer(from_fn_with_state(Arc::clone(&front), guard::key));
-        let open = Router::new()
+            .route("/metrics", get(models::metrics::<M>));
+        let open = Named::new()
             .route("/healthz", get(models::alive))
             .route("/readyz", get(models::ready::<M>));
-        let routes = behind_key.merge(open).with_state(shop);
-        Self { front, routes }
+        let paths = [behind_key.paths, open.paths].concat();
+        let guarded = from_fn_with_state(Arc::clone(&front), guard::key);
+        let behind_key = behind_key.router.route_layer(guarded);
+        let routes = behind_key.merge(open.router).with_state(shop);
+        Self {
+            front,
+            routes,
+            paths,
+        }
     }
 
     /// Serves further routes at the same address. Host and origin are checked
@@ -143,9 +172,14 @@ impl Gateway {
     /// Serves until `stop`, then lets running answers end within
     /// [`Limits::drain`](crate::Limits::drain). Returns when no connection is left.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
-        let Self { front, routes } = self;
+        let Self {
+            front,
+            routes,
+            paths,
+        } = self;
+        let known = paths.join(", ").replace("{*", "{");
         let routes = routes
-            .fallback(unknown_route)
+            .fallback(move |method, uri| async move { unknown_route(&method, &uri, &known) })
             .method_not_allowed_fallback(wrong_method)
             .layer(from_fn_with_state(Arc::clone(&front), guard::page))
             .layer(from_fn_with_state(Arc::clone(&front), guard::count))
@@ -155,11 +189,9 @@ impl Gateway {
     }
 }
 
-async fn unknown_route(method: Method, uri: Uri) -> Fault {
-    let message = format!(
-        "no route {method} {}; there are POST /v1/chat/completions, /v1/completions, /v1/responses, /v1/messages, /api/chat, /api/generate, GET /v1/models, /api/tags, /healthz, /readyz, /metrics",
-        uri.path().chars().take(100).collect::<String>()
-    );
+fn unknown_route(method: &Method, uri: &Uri, known: &str) -> Fault {
+    let path: String = uri.path().chars().take(100).collect();
+    let message = format!("no route {method} {path}; there are {known}");
     Fault::new(StatusCode::NOT_FOUND, "unknown_route", message)
 }
 

@@ -143,6 +143,13 @@ pub(crate) async fn ready<M: Market>(State(shop): State<Shop<M>>) -> Response {
     let live = models.iter().filter(|model| model.is_live()).count();
     if live > 0 {
         let mut body = json!({ "ready": true, "models": live });
+        let mut warnings = warnings;
+        match shop.market.shortage() {
+            Some(none) if none.reached == 0 => return not_ready(&none.to_string(), &warnings),
+            // One relay carries as long as what the other one confirmed is fresh.
+            Some(one) => warnings.push(format!("requests go out, but not for long: {one}")),
+            None => {}
+        }
         if !warnings.is_empty() {
             body["warnings"] = warnings.into();
         }

@@ -39,6 +39,8 @@ pub struct Opening {
     pub model: String,
     /// When, in seconds since 1970.
     pub created: u64,
+    /// The tokens that the request may have; counted is only later.
+    pub input_estimate: u32,
 }
 
 /// What is known when an answer has ended well.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use consumer::{BudgetError, CardChoice, InferError, SessionError, Short};
+use consumer::{BudgetError, CardChoice, InferError, SessionError, Short, Shortage};
 use gateway::{Limits, Settings};
 use market::{Address, Amount, Card, LedgerError, UsdRate, UsdRates};
 use openai::BadRequest;
@@ -247,6 +247,7 @@ async fn what_fails_before_the_first_chunk_has_a_status() {
                 "{error}"
             );
             assert_eq!(head.header("content-type"), "application/json");
+            assert_eq!(head.header("x-lethe-route"), ROUTE, "{error}");
             assert_eq!(code(&wire.body(&head).await), word, "{error}");
         }
     }
@@ -620,6 +621,19 @@ async fn readiness_says_why_not() {
     assert!(body.contains("its descriptor is stale"), "{body}");
     town.market.models.lock().unwrap().push(model("n", true));
     assert_eq!(town.get("/readyz").await.0, 200);
+    for (reached, is_ready) in [(1, true), (0, false)] {
+        *town.market.shortage.lock().unwrap() = Some(Shortage {
+            reached,
+            needed: 2,
+            registered: 2,
+        });
+        let (status, body) = town.get("/readyz").await;
+        assert_eq!(status == 200, is_ready, "{body}");
+        assert!(
+            body.contains(&format!("{reached} of the 2 relays")),
+            "{body}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -115,6 +115,15 @@ async fn every_dialect_is_streamed_as_it_comes() {
         assert_eq!(head.header("x-lethe-route"), ROUTE);
         let first = wire.chunk().await.unwrap().unwrap();
         assert!(first.contains("Hel"), "{path}: {first}");
+        // The chunk says no time, and nobody has counted yet.
+        assert!(!first.contains("1970"), "{path}: {first}");
+        if path == "/v1/messages" {
+            let estimate = format!(
+                r#""input_tokens":{}"#,
+                32 + with(body, r#""stream":true"#).len() / 3
+            );
+            assert!(first.contains(&estimate), "{estimate}: {first}");
+        }
         hand.end().await;
         let end = wire.body(&head).await;
         let last = match path {
@@ -186,7 +195,10 @@ async fn errors_are_told_in_the_dialect_of_the_route() {
                 assert_eq!(error["type"], "error");
                 assert_eq!(error["error"]["type"], "not_found_error");
             }
-            "/api/chat" | "/api/generate" => assert!(error["error"].is_string(), "{text}"),
+            "/api/chat" | "/api/generate" => {
+                let message = error["error"].as_str().unwrap();
+                assert!(message.contains("GET /api/tags"), "{text}");
+            }
             _ => assert_eq!(error["error"]["code"], "model_not_found"),
         }
     }
@@ -272,6 +284,13 @@ async fn a_body_that_is_too_long_is_refused_in_the_dialect() {
 async fn tokens_are_estimated_as_the_first_voucher_would_cover_them() {
     let town = Town::open().await;
     let body = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
+    let mut wire = post(&town, "/v1/messages/count_tokens", "", body).await;
+    let (status, text) = wire.answer().await;
+    assert_eq!(
+        (status, &read(&text)["error"]["type"]),
+        (404, &json!("not_found_error"))
+    );
+    *town.market.models.lock().unwrap() = vec![model("m", true)];
     let mut wire = post(&town, "/v1/messages/count_tokens", "", body).await;
     let (status, text) = wire.answer().await;
     // The chat request is as long as the body here; a third of it, and 32.

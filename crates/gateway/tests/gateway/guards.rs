@@ -224,6 +224,15 @@ async fn wrong_doors_are_named() {
     let town = Town::open().await;
     let (status, body) = town.get("/v1/nonsense").await;
     assert_eq!((status, code(&body).as_str()), (404, "unknown_route"));
+    for path in [
+        "/v1/messages/count_tokens",
+        "/v1/models/{name}",
+        "/api/show",
+        "/api/version",
+        "/readyz",
+    ] {
+        assert!(body.contains(&format!(" {path}")), "{path}: {body}");
+    }
     let mut wire = town.connect().await;
     wire.send("GET /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .await;

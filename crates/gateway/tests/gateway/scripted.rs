@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use consumer::{
     BrokenError, Conditions, InferError, ModelView, OfferView, Piece, RouteId, Shortage, Summary,
+    Unserved,
 };
 use futures_util::Stream;
 use gateway::{Gateway, Market, Running, Settings};
@@ -28,6 +29,9 @@ use crate::wire::Wire;
 
 /// No test waits longer than this for what must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the time is.
+const NOW: Timestamp = Timestamp(1_700_000_000);
 
 /// The route of every answer.
 pub(crate) const ROUTE: &str = "000000000000000000000000000000aa";
@@ -57,16 +61,15 @@ pub(crate) struct Scripted {
 impl Market for Scripted {
     type Answer = Play;
 
-    async fn infer(
-        &self,
-        request: ChatRequest,
-        conditions: Conditions,
-    ) -> Result<Play, InferError> {
+    async fn infer(&self, request: ChatRequest, conditions: Conditions) -> Result<Play, Unserved> {
         self.asked.lock().unwrap().push(request);
         self.conditions.lock().unwrap().push(conditions);
         let plan = self.plans.lock().unwrap().pop_front();
         match plan.expect("a request that the test did not plan") {
-            Plan::Fail(error) => Err(error),
+            Plan::Fail(error) => Err(Unserved {
+                error,
+                route: ROUTE.parse().ok(),
+            }),
             Plan::Answer(pieces) => Ok(Play(pieces)),
             Plan::Never(_held) => std::future::pending().await,
         }
@@ -78,6 +81,10 @@ impl Market for Scripted {
 
     fn shortage(&self) -> Option<Shortage> {
         *self.shortage.lock().unwrap()
+    }
+
+    fn now(&self) -> Timestamp {
+        NOW
     }
 }
 

@@ -432,7 +432,10 @@ fn envelope(opening: &Opening) -> Value {
         "content": [],
         "stop_reason": null,
         "stop_sequence": null,
-        "usage": usage(Usage::default()),
+        "usage": usage(Usage {
+            prompt_tokens: opening.input_estimate,
+            completion_tokens: 0,
+        }),
     })
 }
 

@@ -45,6 +45,7 @@ fn opening() -> Opening {
         request: "07".into(),
         model: "m".into(),
         created: 1_700_000_000,
+        input_estimate: 35,
     }
 }
 
@@ -344,6 +345,7 @@ fn a_message_is_told_block_by_block() {
         ]
     );
     assert_eq!(events[0]["message"]["id"], "msg_07");
+    assert_eq!(events[0]["message"]["usage"]["input_tokens"], 35);
     assert_eq!(
         events[3]["delta"],
         json!({"type": "thinking_delta", "thinking": "hm"})
