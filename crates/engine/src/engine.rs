@@ -14,7 +14,7 @@ use crate::gguf::{Contents, FormatError, Value};
 use crate::guard::Guards;
 use crate::kernel::Level;
 use crate::model::{Config, ConfigError, File, Model, WeightError};
-use crate::request::{Problem, Request};
+use crate::request::{PARAMETERS, Problem, Request, TOOLS};
 use crate::sampler::Sampler;
 use crate::template::{Clock, Prompt, Template, TemplateError};
 use crate::text::TextStream;
@@ -301,6 +301,14 @@ impl Engine {
     /// What the model is.
     pub fn card(&self) -> &Card {
         &self.inner.front.card
+    }
+
+    /// Fields of a request that it heeds; tools only if the model's template knows any.
+    pub fn parameters(&self) -> Vec<String> {
+        let takes_tools = self.inner.front.template.takes_tools();
+        let heeds = |field: &&str| takes_tools || !TOOLS.contains(field);
+        let fields = PARAMETERS.iter().copied().filter(heeds);
+        fields.map(str::to_owned).collect()
     }
 
     /// Starts an answer to an OpenAI chat body, or says at once why not.

@@ -33,7 +33,6 @@ pub use card::Card;
 pub use engine::{ChatError, Engine, LoadError, Options};
 pub use gguf::FormatError;
 pub use model::{ConfigError, WeightError};
-pub use request::PARAMETERS;
 pub use template::{Clock, TemplateError};
 pub use tokenizer::TokenizerError;
 

@@ -27,9 +27,12 @@ pub(crate) struct Problem {
     pub(crate) problem: String,
 }
 
+/// Those that a model may know nothing of.
+pub(crate) const TOOLS: [&str; 2] = ["tool_choice", "tools"];
+
 /// Fields of a request that are heeded, beyond model, messages and how the
 /// answer is sent.
-pub const PARAMETERS: [&str; 17] = [
+pub(crate) const PARAMETERS: [&str; 17] = [
     "chat_template_kwargs",
     "continue_final_message",
     "frequency_penalty",

@@ -70,6 +70,11 @@ struct File {
     backends: Vec<Entry>,
 }
 
+/// Whether two addresses are of one server: a slash at the end says nothing.
+fn is_same(url: &str, other: &str) -> bool {
+    url.trim_end_matches('/') == other.trim_end_matches('/')
+}
+
 impl File {
     /// None: there is no such file.
     fn read(path: &Path) -> Result<Option<Self>, BackendsError> {
@@ -94,13 +99,14 @@ impl File {
 
     fn is_drained(&self, url: &str) -> bool {
         let mut entries = self.backends.iter();
-        entries.any(|entry| entry.url == url && entry.drained)
+        entries.any(|entry| is_same(&entry.url, url) && entry.drained)
     }
 
     /// Sets it for the server, wherever it stands in the list.
     fn set(&mut self, url: &str, drained: bool) -> Result<(), BackendsError> {
         let mut is_known = false;
-        for entry in self.backends.iter_mut().filter(|entry| entry.url == url) {
+        let meant = |entry: &&mut Entry| is_same(&entry.url, url);
+        for entry in self.backends.iter_mut().filter(meant) {
             (entry.drained, is_known) = (drained, true);
         }
         if is_known {
@@ -328,6 +334,7 @@ mod tests {
         // Another one goes before it now.
         let turned = [URLS[1], URLS[0], "http://c/v1"];
         assert_eq!(drained(&start(&folder, &turned)), [false, true, false]);
+        let url = format!("{url}/");
         backend(act(&folder, Act::Resume { url })).await.unwrap();
         assert_eq!(drained(&start(&folder, &URLS)), [false, false]);
     }

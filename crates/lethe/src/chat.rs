@@ -40,12 +40,54 @@ pub(crate) enum ChatError {
 }
 
 /// How an answer is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Shown {
     /// As it comes, with a line of figures.
+    #[default]
     Text,
     /// One line when it is there.
     Json,
+}
+
+/// How much of a conversation goes with a question: as much as the model takes.
+#[derive(Debug, Default)]
+struct Window {
+    shown: Shown,
+    /// Messages at the beginning that are sent no more.
+    left_out: usize,
+}
+
+impl Window {
+    /// A question and its answer.
+    const TURN: usize = 2;
+
+    fn of<'a>(&self, messages: &'a [Message]) -> &'a [Message] {
+        &messages[self.left_out.min(messages.len())..]
+    }
+
+    /// Leaves the oldest turn out, and says so the first time. Whether one is
+    /// left beside the question.
+    fn narrows(&mut self, messages: &[Message]) -> bool {
+        if self.left_out + Self::TURN >= messages.len() {
+            return false;
+        }
+        if self.left_out == 0 && self.shown == Shown::Text {
+            output::line(
+                "  [the conversation is longer than the model takes: from here on its oldest turns are not sent]",
+            );
+        }
+        self.left_out += Self::TURN;
+        true
+    }
+}
+
+/// Whether a request did not fit into the model's context.
+fn is_too_long(error: &ClientError) -> bool {
+    matches!(
+        error,
+        ClientError::Refused { code: Some(code), message, .. }
+            if code == "model_refused" && message.contains("context")
+    )
 }
 
 /// Where a conversation is kept.
@@ -59,12 +101,20 @@ struct Keeping {
 pub(crate) async fn chat(args: cli::Chat) -> Result<(), ChatError> {
     let client = Client::of(args.data.folder.clone())?;
     let (mut conversation, mut keeping) = conversation(&client, &args).await?;
+    let mut window = Window::default();
     if let Some(question) = args.question {
-        let shown = match args.json {
+        window.shown = match args.json {
             true => Shown::Json,
             false => Shown::Text,
         };
-        return turn(&client, &mut conversation, &mut keeping, question, shown).await;
+        return turn(
+            &client,
+            &mut conversation,
+            &mut keeping,
+            question,
+            &mut window,
+        )
+        .await;
     }
     output::line(format!(
         "{}. An empty line or Ctrl-D ends.",
@@ -79,7 +129,7 @@ pub(crate) async fn chat(args: cli::Chat) -> Result<(), ChatError> {
             &mut conversation,
             &mut keeping,
             question,
-            Shown::Text,
+            &mut window,
         )
         .await;
         match asked {
@@ -134,17 +184,22 @@ async fn turn(
     conversation: &mut Conversation,
     keeping: &mut Option<Keeping>,
     question: String,
-    shown: Shown,
+    window: &mut Window,
 ) -> Result<(), ChatError> {
     conversation.messages.push(Message {
         role: Role::User,
         content: question,
     });
-    let content = match answer(client, &conversation.model, &conversation.messages, shown).await {
-        Ok(content) => content,
-        Err(error) => {
-            conversation.messages.pop();
-            return Err(error.into());
+    let shown = window.shown;
+    let content = loop {
+        let sent = window.of(&conversation.messages);
+        match answer(client, &conversation.model, sent, shown).await {
+            Ok(content) => break content,
+            Err(error) if is_too_long(&error) && window.narrows(&conversation.messages) => {}
+            Err(error) => {
+                conversation.messages.pop();
+                return Err(error.into());
+            }
         }
     };
     conversation.messages.push(Message {
@@ -304,4 +359,31 @@ async fn report(client: &Client, raw: &str, started: Instant, ttft: Option<std::
         token.worth(tail.cost),
         tail.labels,
     ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_turns_go_first_and_the_question_never() {
+        let message = |n: usize| Message {
+            role: match n % 2 {
+                0 => Role::User,
+                _ => Role::Assistant,
+            },
+            content: n.to_string(),
+        };
+        // Two turns, and a question.
+        let messages: Vec<_> = (0..5).map(message).collect();
+        let mut window = Window::default();
+        let firsts = |window: &Window| window.of(&messages)[0].content.clone();
+        assert_eq!(firsts(&window), "0");
+        assert!(window.narrows(&messages));
+        assert_eq!(firsts(&window), "2");
+        assert!(window.narrows(&messages));
+        assert_eq!(firsts(&window), "4");
+        assert!(!window.narrows(&messages));
+        assert_eq!(firsts(&window), "4");
+    }
 }

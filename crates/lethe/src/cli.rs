@@ -7,14 +7,16 @@ pub(crate) mod model;
 pub(crate) mod sell;
 pub(crate) mod token;
 pub(crate) mod top;
+mod values;
 pub(crate) mod wallet;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use consumer::Pacing;
 use market::{Address, Amount, Payer};
+use provider::BACKENDS_MAX;
 
 use crate::when::When;
 
@@ -34,6 +36,62 @@ pub(crate) struct Cli {
     pub(crate) config: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// What no flag shows alone to be wrong.
+    pub(crate) fn check(&self) -> Result<(), clap::Error> {
+        let wrong = |text: String| {
+            let kind = clap::error::ErrorKind::ValueValidation;
+            Err(Self::command().error(kind, text))
+        };
+        if let Some(flags) = self.command.network()
+            && let Err(error) = chain::Network::by_name(&flags.network, flags.unaudited)
+        {
+            return wrong(error.to_string());
+        }
+        let chains = self
+            .command
+            .network()
+            .map_or(&[][..], |flags| &flags.rpc_url);
+        let backends = match &self.command {
+            Command::Provide(args) => args.backend.as_slice(),
+            _ => &[],
+        };
+        for (flag, urls) in [("--rpc-url", chains), ("--backend", backends)] {
+            // Clap would print the whole of it, and there may be a key in it.
+            if let Some(fault) = urls.iter().find_map(|url| values::server_fault(url)) {
+                return wrong(format!("{flag}: {fault}"));
+            }
+        }
+        match &self.command {
+            Command::Provide(args) if args.backend.len() > BACKENDS_MAX => wrong(format!(
+                "--backend is given {} times, allowed is {BACKENDS_MAX} times at most",
+                args.backend.len()
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Command {
+    /// The chain that it uses; none where it uses none, or only looks.
+    fn network(&self) -> Option<&Network> {
+        match self {
+            Self::Where(args) => Some(&args.network),
+            Self::Exit(args) => Some(&args.network),
+            Self::Tower(args) => Some(&args.network),
+            Self::Sell(args) => Some(&args.network),
+            Self::Provide(args) => Some(&args.network),
+            Self::Consume(args) => Some(&args.network),
+            Self::Relay(args) => Some(&args.network),
+            Self::Wallet(args) => match &args.act {
+                wallet::Act::Restore(restore) => Some(&restore.network),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -288,7 +346,7 @@ pub(crate) struct Chat {
     #[arg(long)]
     pub(crate) keep: bool,
     /// Go on with a kept conversation; `lethe chats` lists them.
-    #[arg(long = "continue", value_name = "ID")]
+    #[arg(long = "continue", value_name = "ID", value_parser = values::conversation)]
     pub(crate) resume: Option<String>,
     #[command(flatten)]
     pub(crate) unlock: Unlock,
@@ -317,10 +375,10 @@ pub(crate) struct Chats {
     #[command(flatten)]
     pub(crate) unlock: Unlock,
     /// Print this conversation.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = values::conversation)]
     pub(crate) show: Option<String>,
     /// Delete this conversation; no passphrase is needed for it.
-    #[arg(long, value_name = "ID", conflicts_with = "show")]
+    #[arg(long, value_name = "ID", conflicts_with = "show", value_parser = values::conversation)]
     pub(crate) forget: Option<String>,
     /// Print JSON.
     #[arg(long)]
@@ -360,7 +418,7 @@ pub(crate) enum RouteAct {
         /// The model's name.
         model: String,
         /// Labels that it must have, as in the header x-lethe-demand.
-        #[arg(long, value_name = "LABELS")]
+        #[arg(long, value_name = "LABELS", value_parser = values::labels)]
         demand: Option<String>,
     },
     /// Say why an answer came from where it came: its header x-lethe-route has the id.
@@ -375,7 +433,7 @@ pub(crate) enum RouteAct {
 #[derive(Debug, Args)]
 pub(crate) struct Network {
     /// `local`, `arbitrum-one`, `arbitrum-sepolia`, `base` or `base-sepolia`.
-    #[arg(long, default_value = "local")]
+    #[arg(long, default_value = "local", value_parser = values::network)]
     pub(crate) network: String,
     /// The chain's JSON-RPC endpoint. Given three times, for servers of three
     /// operators, what decides money is believed only if two of them agree; of
@@ -421,7 +479,7 @@ pub(crate) struct Provide {
     #[command(flatten)]
     pub(crate) network: Network,
     /// The model's name in the market.
-    #[arg(long)]
+    #[arg(long, value_parser = values::model)]
     pub(crate) model: String,
     /// An OpenAI-compatible server to sell the answers of, up to and including `/v1`. Given several times, for servers of
     /// the same model: each request goes to the one with the least work, a conversation back to where it was.
@@ -448,7 +506,8 @@ pub(crate) struct Provide {
         long,
         value_name = "FIELDS",
         value_delimiter = ',',
-        requires = "backend"
+        requires = "backend",
+        value_parser = values::field
     )]
     pub(crate) heeds: Vec<String>,
     /// What a million tokens of a request cost, in the token that is sold for (--token).
@@ -493,7 +552,7 @@ pub(crate) struct Sale {
     #[arg(long, default_value_t = 8)]
     pub(crate) queue: usize,
     /// The longest answer sold, in tokens.
-    #[arg(long, value_name = "TOKENS", default_value_t = 8192)]
+    #[arg(long, value_name = "TOKENS", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) answer_max: u32,
     /// Claim as soon as so much is earned.
     #[arg(long, value_name = "AMOUNT", default_value = "1", value_parser = amount)]
@@ -530,7 +589,7 @@ pub(crate) struct Relay {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = listener)]
     pub(crate) listen: SocketAddr,
     /// Streams that begin in a second before each peer has only its share of as many.
-    #[arg(long, value_name = "N", default_value_t = relay::STREAMS_PER_SECOND)]
+    #[arg(long, value_name = "N", default_value_t = relay::STREAMS_PER_SECOND, value_parser = slots)]
     pub(crate) streams_per_second: usize,
     /// Print one line of JSON when ready, and nothing else.
     #[arg(long)]

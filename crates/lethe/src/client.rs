@@ -13,17 +13,21 @@ pub(crate) enum ClientError {
     #[error(transparent)]
     Keystore(#[from] KeystoreError),
     #[error(
-        "the node at {url} does not answer; is it still running? start it as before, with \
-         `lethe up{data}` or `lethe consume{data}`"
+        "the node at {url} does not answer; is it still running? start it as before, with {starts}"
     )]
     Unreachable {
-        data: String,
+        starts: String,
         url: String,
         #[source]
         source: reqwest::Error,
     },
     #[error("the node answered with status {status}: {message}")]
-    Refused { status: u16, message: String },
+    Refused {
+        status: u16,
+        /// The gateway's word for it, if it has one.
+        code: Option<String>,
+        message: String,
+    },
     #[error("the connection to the node broke off before the answer's end")]
     Broken(#[source] reqwest::Error),
     #[error("{message}")]
@@ -40,6 +44,8 @@ pub(crate) struct Client {
     pub(crate) chats: PathBuf,
     /// The flag that names the data folder; empty for the usual one.
     pub(crate) data: String,
+    /// How the node is started.
+    starts: String,
     key: String,
 }
 
@@ -55,7 +61,7 @@ impl Client {
             .build()
             .map_err(|source| ClientError::Unreachable {
                 url: running.base_url.clone(),
-                data: folder.flag(),
+                starts: folder.starts(),
                 source,
             })?;
         Ok(Self {
@@ -63,6 +69,7 @@ impl Client {
             running,
             chats: folder.join("chats"),
             data: folder.flag(),
+            starts: folder.starts(),
             key,
         })
     }
@@ -100,10 +107,9 @@ impl Client {
         url: String,
     ) -> Result<reqwest::Response, ClientError> {
         let sent = request.bearer_auth(&self.key).send().await;
-        let data = || self.data.clone();
         let response = sent.map_err(|source| ClientError::Unreachable {
             url,
-            data: data(),
+            starts: self.starts.clone(),
             source,
         })?;
         if response.status().is_success() {
@@ -111,9 +117,15 @@ impl Client {
         }
         let status = response.status().as_u16();
         let text = response.text().await.map_err(ClientError::Broken)?;
+        let code = serde_json::from_str::<openai::ErrorBody>(&text);
+        let code = code.ok().and_then(|body| body.error.code);
         let message = openai::ErrorBody::message_in(text.as_bytes());
         let message = message.or_else(|| reason(&text)).unwrap_or(text);
-        Err(ClientError::Refused { status, message })
+        Err(ClientError::Refused {
+            status,
+            code,
+            message,
+        })
     }
 }
 

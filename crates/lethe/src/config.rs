@@ -164,7 +164,8 @@ fn parsed(
     let words = with(words, &settings);
     let matches = command.clone().try_get_matches_from(words);
     let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
-    match cli {
+    let checked = cli.and_then(|cli| cli.check().map(|()| cli));
+    match checked {
         Err(error) => Err(match told(&error, &settings) {
             Some(text) => ConfigError::Value { text },
             None => return Ok(Err(error)),

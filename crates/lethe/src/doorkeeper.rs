@@ -1,5 +1,8 @@
-//! Routes that only the owner may use: behind the node's bearer key.
+//! Routes that only the owner may use: behind the node's bearer key; at the
+//! node's own address, or at a door of their own.
 
+use std::future::IntoFuture;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -9,6 +12,50 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, routing::MethodRouter};
 use subtle::ConstantTimeEq;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::folder::{FolderError, Running};
+use crate::listen::{ListenError, listen};
+use crate::place::Place;
+
+/// Why there is no door.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DoorError {
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+}
+
+/// Opens a door on this machine, behind the folder's key, at which other
+/// commands ask, and announces it. `endpoint`: where the node's description is
+/// served, if it is.
+pub(crate) async fn open_door(
+    place: &Place,
+    endpoint: Option<SocketAddr>,
+    routes: Router,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<(), DoorError> {
+    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    let (listener, http) = listen(anywhere, "--data").await?;
+    let served = axum::serve(listener, routes).into_future();
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            served = served => drop(served),
+        }
+    });
+    place.folder.announce(&Running {
+        base_url: format!("http://{http}/v1"),
+        rpc_url: place.rpc_url.clone(),
+        dashboard_url: format!("http://{http}/"),
+        endpoint: endpoint.map(|endpoint| endpoint.to_string()),
+    })?;
+    Ok(())
+}
 
 /// Lets only those to `routes` who show `key`.
 pub(crate) fn guarded<S: Clone + Send + Sync + 'static>(

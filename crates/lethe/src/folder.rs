@@ -23,11 +23,54 @@ pub(crate) enum FolderError {
         "data folder {path:?} is in use by another lethe; stop that one, or choose another with --data DIR"
     )]
     InUse { path: PathBuf },
-    #[error(
-        "nothing runs on data folder {path:?}; start it with `lethe up{}`",
-        flag_of(path)
-    )]
+    #[error("nothing runs on data folder {path:?}; start it with {}", starts(path))]
     NothingRuns { path: PathBuf },
+    #[error(
+        "the lethe that has data folder {path:?} is of a kind that tells nothing, as `lethe chain`, or has not \
+         started yet; ask again, or stop it first"
+    )]
+    TellsNothing { path: PathBuf },
+}
+
+/// The commands that a folder is of, by the journals in it: one that holds the
+/// chain and books is a demonstration's.
+const ROLES: [(&str, &str); 4] = [
+    ("consumer", "consume"),
+    ("provider", "provide"),
+    ("relay", "relay"),
+    ("tower", "tower"),
+];
+
+/// The commands that ran on the folder at this path, by what they left in it.
+fn roles_of(path: &Path) -> Vec<&'static str> {
+    let journal = |name: &&(&str, &str)| path.join(format!("{}.sqlite", name.0)).exists();
+    let roles: Vec<_> = ROLES
+        .iter()
+        .filter(journal)
+        .map(|(_, role)| *role)
+        .collect();
+    match (path.join("chain").is_dir(), roles.is_empty()) {
+        (true, true) => vec!["chain"],
+        (true, false) => vec!["up"],
+        (false, _) => roles,
+    }
+}
+
+/// How what runs on this folder is started, as lines to type.
+pub(crate) fn starts(path: &Path) -> String {
+    let roles = match roles_of(path) {
+        roles if roles.is_empty() => vec!["up", "consume"],
+        roles => roles,
+    };
+    let data = flag_of(path);
+    let line = |role: &&str| match *role {
+        // Nobody can leave out which model it is.
+        "provide" => format!("`lethe provide{data} --model …` as before"),
+        "tower" => format!("`lethe tower{data} --claims FILE`"),
+        role => format!("`lethe {role}{data}`"),
+    };
+    let lines: Vec<_> = roles.iter().map(line).collect();
+    lines.join(" or ")
 }
 
 /// What to add to a command that is to use the folder at this path: nothing
@@ -54,6 +97,9 @@ pub(crate) struct Running {
     pub(crate) base_url: String,
     pub(crate) rpc_url: String,
     pub(crate) dashboard_url: String,
+    /// Where a provider's or a relay's description is served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) endpoint: Option<String>,
 }
 
 /// A data folder; with the lock, nobody else writes into it.
@@ -67,7 +113,8 @@ impl Folder {
     /// Where it is: as said, or by the platform's custom.
     fn place(said: Option<PathBuf>) -> Result<PathBuf, FolderError> {
         if let Some(path) = said {
-            return Ok(path);
+            // What is printed of it has to hold in another folder, too.
+            return Ok(std::path::absolute(&path).unwrap_or(path));
         }
         let absolute = |path: &std::ffi::OsString| Path::new(path).is_absolute();
         let base = std::env::var_os("XDG_DATA_HOME").filter(absolute);
@@ -139,6 +186,16 @@ impl Folder {
         flag_of(&self.path)
     }
 
+    /// The commands that ran on it: `up`, `chain`, or any of the others.
+    pub(crate) fn roles(&self) -> Vec<&'static str> {
+        roles_of(&self.path)
+    }
+
+    /// How what runs on it is started, as lines to type.
+    pub(crate) fn starts(&self) -> String {
+        starts(&self.path)
+    }
+
     /// The file or folder of this name in it.
     pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
@@ -186,8 +243,10 @@ impl Folder {
 
     /// What runs here.
     pub(crate) fn running(&self) -> Result<Running, FolderError> {
-        let nothing = || FolderError::NothingRuns {
-            path: self.path.clone(),
+        let path = || self.path.clone();
+        let nothing = || match self.is_taken() {
+            Ok(true) => FolderError::TellsNothing { path: path() },
+            _ => FolderError::NothingRuns { path: path() },
         };
         let text = fs::read(self.join("running.json")).map_err(|_| nothing())?;
         serde_json::from_slice(&text).map_err(|_| nothing())
@@ -213,6 +272,12 @@ mod tests {
         assert_eq!(quoted("it's here"), r"'it'\''s here'");
         assert_eq!(quoted("https://x/?key=1&b"), "'https://x/?key=1&b'");
         assert_eq!(flag_of(Path::new("/a b")), " --data '/a b'");
+    }
+
+    #[test]
+    fn a_folder_is_named_from_the_root() {
+        let look = Folder::look(Some("demo".into())).unwrap();
+        assert!(look.path().is_absolute() && look.path().ends_with("demo"));
     }
 
     #[test]
@@ -242,16 +307,47 @@ mod tests {
         let look = Folder::look(said).unwrap();
         assert!(matches!(
             look.running(),
-            Err(FolderError::NothingRuns { .. })
+            Err(FolderError::TellsNothing { .. })
         ));
         let running = Running {
             base_url: "b".into(),
             rpc_url: "r".into(),
             dashboard_url: "d".into(),
+            endpoint: None,
         };
         taken.announce(&running).unwrap();
         assert_eq!(look.running().unwrap().base_url, "b");
         drop(taken);
-        assert!(look.running().is_err());
+        assert!(matches!(
+            look.running(),
+            Err(FolderError::NothingRuns { .. })
+        ));
+    }
+
+    #[test]
+    fn a_hint_names_the_command_that_the_folder_is_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let look = Folder::look(Some(folder.path().to_owned())).unwrap();
+        let hint = || look.running().unwrap_err().to_string();
+        let book = |name: &str| fs::write(folder.path().join(name), "").unwrap();
+        assert!(
+            hint().contains("`lethe up --data /") && hint().contains("or `lethe consume --data /")
+        );
+        book("relay.sqlite");
+        assert_eq!(look.roles(), ["relay"]);
+        assert!(
+            hint().contains("start it with `lethe relay --data /"),
+            "{}",
+            hint()
+        );
+        book("provider.sqlite");
+        assert_eq!(look.roles(), ["provide", "relay"]);
+        fs::create_dir(folder.path().join("chain")).unwrap();
+        assert_eq!(look.roles(), ["up"]);
+        assert!(
+            hint().contains("start it with `lethe up --data /"),
+            "{}",
+            hint()
+        );
     }
 }

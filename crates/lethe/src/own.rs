@@ -45,6 +45,11 @@ pub(crate) enum Whose {
     Consumer(Consumer),
     /// A provider's, and the token that it sells for.
     Provider(Arc<Provider>, Address),
+    /// A relay's or a tower's, who earn nothing: a wallet, and a stake if it has one.
+    Staker {
+        /// What it is called.
+        name: &'static str,
+    },
 }
 
 /// What runs, in the words of the dashboard's state; it needs no chain.
@@ -65,6 +70,22 @@ struct Selling {
 }
 
 impl Own {
+    /// A relay's or a tower's.
+    pub(crate) async fn staker(
+        name: &'static str,
+        ledger: &EvmLedger,
+        flags: String,
+    ) -> Result<Self, LedgerError> {
+        let usd_rates = UsdRates::default();
+        Ok(Self {
+            whose: Whose::Staker { name },
+            tokens: TokenViews::read(ledger, vec![], &usd_rates).await?,
+            ledger: ledger.clone(),
+            flags,
+            usd_rates,
+        })
+    }
+
     /// Its routes, behind the node's key.
     pub(crate) fn routes(self, key: &str) -> Router {
         let routes = [("/api/money", get(money)), ("/api/state", get(state))];
@@ -88,6 +109,10 @@ impl Own {
                     name: "provider",
                     status: provider.status(),
                 }],
+                ..Running::default()
+            },
+            Whose::Staker { .. } => Running {
+                version,
                 ..Running::default()
             },
         }
@@ -115,10 +140,15 @@ impl Own {
                 let tokens = TokenViews::read(ledger, earned, &self.usd_rates).await?;
                 let mut all = Vec::new();
                 for token in tokens.iter() {
-                    all.push(self.sold(&tills, token).await?);
+                    all.push(self.sold("provider", &tills, token).await?);
                 }
                 let token = tokens.get(*sells_for);
                 (all, vec![claim_words(provider.claim_policy(), &token)])
+            }
+            Whose::Staker { name } => {
+                let tokens = TokenViews::read(ledger, vec![], &self.usd_rates).await?;
+                let mor = tokens.get(ledger.mor());
+                (vec![self.sold(name, &[], &mor).await?], vec![])
             }
         };
         let mor = all.remove(0);
@@ -151,12 +181,17 @@ impl Own {
         Ok(Holding::own(supply, statement, places, &self.flags))
     }
 
-    async fn sold(&self, tills: &[TillView], token: &TokenView) -> Result<Audited, MoneyError> {
+    async fn sold(
+        &self,
+        name: &'static str,
+        tills: &[TillView],
+        token: &TokenView,
+    ) -> Result<Audited, MoneyError> {
         let ledger = &self.ledger;
         let seller = Seller {
             ledger,
             account: ledger.account(),
-            name: "provider",
+            name,
             tills,
         };
         let mut statement = Statement::new(token.clone(), []);

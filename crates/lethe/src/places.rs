@@ -65,6 +65,15 @@ impl Place {
         self
     }
 
+    /// Adds the folder's flag to the command, if it has none.
+    pub(crate) fn name_folder(&mut self, flag: &str) {
+        if let Some(command) = &mut self.command
+            && !command.contains(" --data ")
+        {
+            command.push_str(flag);
+        }
+    }
+
     fn by(mut self, command: &str, call: &Call) -> Self {
         self.command = Some(command.to_owned());
         self.cast = Some(call.cast());
@@ -356,6 +365,11 @@ mod tests {
         let cast = leaving.cast.as_deref().unwrap();
         assert!(cast.starts_with("cast send 0x4020"), "{cast}");
         assert!(cast.contains("finalizeWithdraw"), "{cast}");
+        let mut named = leaving.clone();
+        for _ in 0..2 {
+            named.name_folder(" --data /d");
+            assert_eq!(named.command.as_deref(), Some("lethe exit --data /d"));
+        }
         let quiet = paid(None).places(&Network::local(), "p");
         let cast = quiet[1].cast.as_deref().unwrap();
         assert!(

@@ -13,7 +13,7 @@ use transport::Node;
 use crate::clock;
 use crate::first_money::{self, Wanted};
 use crate::place::{Place, PlaceError};
-use crate::selling::{SellError, listen_for};
+use crate::selling::{SellError, listen_as_before, listen_at};
 
 /// MOR that a demonstration's relay starts with: for its stake.
 const FIRST_MOR: Amount = Amount::new(1_000_000_000_000_000_000);
@@ -24,6 +24,7 @@ pub(crate) struct Relaying {
     pub(crate) address: Address,
     pub(crate) endpoint: SocketAddr,
     pub(crate) relay: Relay,
+    pub(crate) ledger: EvmLedger,
     node: Node,
     store: Store,
 }
@@ -35,7 +36,7 @@ pub(crate) enum RelayError {
     Sell(#[from] SellError),
     #[error(transparent)]
     Place(#[from] PlaceError),
-    #[error("the node cannot listen")]
+    #[error("the node cannot listen; choose another address with --listen ADDR")]
     Bind(#[from] transport::BindError),
     #[error("the chain does not answer")]
     Ledger(#[from] market::LedgerError),
@@ -60,6 +61,9 @@ pub(crate) async fn carry(
     let wallet = Arc::new(place.keys.wallet(name).map_err(PlaceError::from)?);
     let node_key = Arc::new(place.keys.node(name).map_err(PlaceError::from)?);
     let address = wallet.address();
+    // Ports first: who cannot be reached needs no money and no place in the registry.
+    let listening = listen_at(endpoint).await.map_err(SellError::from)?;
+    let node = Node::quic(&node_key, bind).await?;
     let store = place.store(name).await?;
     if let Some(treasury) = place.treasury().await? {
         treasury
@@ -70,14 +74,16 @@ pub(crate) async fn carry(
     if !place.network.is_local() {
         first_money::tell(place, &ledger, vec![first_mor(&ledger).await?]).await?;
     }
-    let (listener, bound) = listen_for(endpoint, &ledger).await?;
-    let node = Node::quic(&node_key, bind).await?;
+    let (listener, bound) = match listening {
+        Some(listening) => listening,
+        None => listen_as_before(&ledger).await?,
+    };
     let refresh = match place.network.is_local() {
         true => Duration::from_secs(1),
         false => Duration::from_secs(15),
     };
     let deps = relay::Deps {
-        ledger: Arc::new(ledger) as Arc<dyn Ledger>,
+        ledger: Arc::new(ledger.clone()) as Arc<dyn Ledger>,
         node: node.clone(),
         wallet,
         node_key,
@@ -99,6 +105,7 @@ pub(crate) async fn carry(
         address,
         endpoint: bound,
         relay,
+        ledger,
         node,
         store,
     })

@@ -14,7 +14,7 @@ use store::LoadError;
 
 use crate::chain_watch;
 use crate::cli;
-use crate::folder::{Folder, FolderError};
+use crate::folder::{Folder, FolderError, flag_of};
 use crate::output;
 use crate::place::{self, PlaceError};
 
@@ -40,7 +40,8 @@ pub(crate) enum ResetError {
     NoDemo { path: PathBuf },
     #[error(
         "data folder {path:?} has books of chain {chain_id}, which is no demonstration's: they bring its money back \
-         (`lethe where`, `lethe exit`); nothing was deleted"
+         (`lethe where{0}`, `lethe exit{0}`); nothing was deleted",
+        flag_of(path)
     )]
     OtherChain { path: PathBuf, chain_id: String },
     #[error(
@@ -73,15 +74,15 @@ pub(crate) async fn reset(args: cli::Reset) -> Result<(), ResetError> {
     if !args.yes {
         ask(&path, &doomed)?;
     }
+    let starts = folder.starts();
     for one in &doomed {
         delete(one)?;
     }
     match args.json {
         true => output::json(&json!({ "deleted": doomed })),
         false => output::line(format!(
-            "Deleted the chain and the books in {}. Keys and kept conversations are as they were; `lethe up{}` begins anew.",
+            "Deleted the chain and the books in {}. Keys and kept conversations are as they were; {starts} begins anew.",
             path.display(),
-            folder.flag()
         )),
     }
     Ok(())

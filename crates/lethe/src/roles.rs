@@ -1,8 +1,6 @@
 //! The roles one by one, each a process of its own with a data folder of its
 //! own: the embedded chain, a provider, a consumer with its gateway.
 
-use std::future::IntoFuture;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +20,7 @@ use crate::card::{self, CardFileError};
 use crate::chain_watch;
 use crate::cli;
 use crate::config::without_secrets;
+use crate::doorkeeper::{DoorError, open_door};
 use crate::folder::{Folder, FolderError, Running, quoted};
 use crate::keystore::{KeystoreError, bearer};
 use crate::listen::{Exposed, ListenError, listen, warn_if_open};
@@ -41,6 +40,8 @@ use crate::summary;
 use crate::tokens::{self, TokenError, TokenView};
 use crate::when::{self, WhenError};
 
+/// The name of a provider's key and of its journal.
+const PROVIDER: &str = "provider";
 
 /// Why a role does not run.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,8 @@ pub(crate) enum RoleError {
     Network(#[from] NetworkError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    Door(#[from] DoorError),
     #[error(transparent)]
     Keystore(#[from] KeystoreError),
     #[error(transparent)]
@@ -160,7 +163,8 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
         routes = routes.merge(Arc::clone(&backends).routes(&key));
         tasks.spawn(backends.keep(stop.clone()));
     }
-    open_door(&place, routes, &tasks, &stop).await?;
+    let endpoint = selling.provider.addr();
+    open_door(&place, Some(endpoint), routes, &tasks, &stop).await?;
     let (told, _) = watch::channel(Vec::new());
     tasks.spawn(chain_watch::keep(
         selling.ledger.clone(),
@@ -275,31 +279,6 @@ fn shop(args: &cli::Provide, source: Source, token: &Token) -> Result<Shop, Poli
     })
 }
 
-/// Opens a door on this machine, behind the folder's key, at which other commands ask.
-async fn open_door(
-    place: &Place,
-    routes: axum::Router,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) -> Result<(), RoleError> {
-    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-    let (listener, http) = listen(anywhere, "--data").await?;
-    let served = axum::serve(listener, routes).into_future();
-    let stop = stop.clone();
-    tasks.spawn(async move {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            served = served => drop(served),
-        }
-    });
-    place.folder.announce(&Running {
-        base_url: format!("http://{http}/v1"),
-        rpc_url: place.rpc_url.clone(),
-        dashboard_url: format!("http://{http}/"),
-    })?;
-    Ok(())
-}
-
 /// Where a provider's answers come from, and what is said of them.
 struct Source {
     backend: BackendHandle,
@@ -329,7 +308,7 @@ async fn source(args: &cli::Provide, card: Option<Card>) -> Result<Source, RoleE
         upstream: "own-engine",
         context_length: u32::try_from(engine.card().context_length).ok(),
         card: Some(card::of_model(engine.card(), card)?),
-        parameters: engine::PARAMETERS.map(str::to_owned).into(),
+        parameters: engine.parameters(),
     })
 }
 
@@ -366,6 +345,12 @@ pub(crate) async fn relay(args: cli::Relay) -> Result<(), RoleError> {
     let per_second = args.streams_per_second;
     let relaying = carry(&place, "relay", endpoint, args.listen, per_second).await?;
     let (address, endpoint) = (relaying.address, relaying.endpoint);
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let own = Own::staker("relay", &relaying.ledger, place.flags())
+        .await
+        .map_err(RelayError::from)?;
+    let routes = own.routes(&bearer(&place.folder.join("api-key"))?);
+    open_door(&place, Some(endpoint), routes, &tasks, &stop).await?;
     let signals = Signals::listen();
     match args.json {
         true => output::json(&json!({ "relay": address, "endpoint": endpoint.to_string() })),
@@ -375,6 +360,9 @@ pub(crate) async fn relay(args: cli::Relay) -> Result<(), RoleError> {
         )),
     }
     stopped(signals, args.json, || relaying.running()).await;
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
     relaying.stop().await;
     Ok(())
 }
@@ -440,6 +428,7 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         base_url: format!("http://{http}/v1"),
         rpc_url: place.rpc_url.clone(),
         dashboard_url: format!("http://{http}/"),
+        endpoint: None,
     };
     let signals = Signals::listen();
     place.folder.announce(&running)?;

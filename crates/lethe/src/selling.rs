@@ -29,7 +29,7 @@ pub(crate) enum SellError {
     Place(#[from] PlaceError),
     #[error(transparent)]
     Listen(#[from] ListenError),
-    #[error("the node cannot listen")]
+    #[error("the node cannot listen; choose another address with --listen ADDR")]
     Bind(#[from] transport::BindError),
     #[error("the chain does not answer")]
     Ledger(#[from] LedgerError),
@@ -40,6 +40,9 @@ pub(crate) enum SellError {
         source: Box<StartError>,
     },
 }
+
+/// A listener, and where it came to listen.
+pub(crate) type Listening = (tokio::net::TcpListener, SocketAddr);
 
 /// What is sold, by whom.
 pub(crate) struct Shop {
@@ -98,6 +101,9 @@ pub(crate) async fn sell(
     let wallet = Arc::new(place.keys.wallet(&name).map_err(PlaceError::from)?);
     let node_key = Arc::new(place.keys.node(&name).map_err(PlaceError::from)?);
     let address = wallet.address();
+    // Ports first: who cannot be reached needs no money and no place in the registry.
+    let listening = listen_at(endpoint).await?;
+    let node = Node::quic(&node_key, dialling(bind, &shop.behind)).await?;
     let store = place.store(&name).await?;
     if let Some(treasury) = place.treasury().await? {
         treasury
@@ -109,8 +115,10 @@ pub(crate) async fn sell(
         let wanted = first_mor(&ledger).await?;
         first_money::tell(place, &ledger, vec![wanted]).await?;
     }
-    let (listener, bound) = listen_for(endpoint, &ledger).await?;
-    let node = Node::quic(&node_key, dialling(bind, &shop.behind)).await?;
+    let (listener, bound) = match listening {
+        Some(listening) => listening,
+        None => listen_as_before(&ledger).await?,
+    };
     let config = config(shop, bound, &ledger).await?;
     let deps = provider::Deps {
         ledger: Arc::new(ledger.clone()),
@@ -152,15 +160,18 @@ fn dialling(bind: SocketAddr, relays: &[String]) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::UNSPECIFIED, bind.port()))
 }
 
-/// Listens where a registered node's description is to be served; if nothing
-/// is said, where it was before, if that is free.
-pub(crate) async fn listen_for(
+/// Listens where a node's description is to be served, if that is said.
+pub(crate) async fn listen_at(
     endpoint: Option<SocketAddr>,
-    ledger: &EvmLedger,
-) -> Result<(tokio::net::TcpListener, SocketAddr), SellError> {
-    if let Some(endpoint) = endpoint {
-        return Ok(listen(endpoint, "--endpoint").await?);
+) -> Result<Option<Listening>, ListenError> {
+    match endpoint {
+        Some(endpoint) => listen(endpoint, "--endpoint").await.map(Some),
+        None => Ok(None),
     }
+}
+
+/// Listens where a registered node's description was served before, if that is free.
+pub(crate) async fn listen_as_before(ledger: &EvmLedger) -> Result<Listening, SellError> {
     let providers = ledger.providers().await?;
     let own = providers
         .iter()

@@ -27,6 +27,7 @@ pub(crate) fn print(ready: &Ready<'_>) {
             base_url,
             rpc_url,
             dashboard_url,
+            ..
         } = ready.running;
         return output::json(&json!({
             "base_url": base_url,
@@ -53,6 +54,7 @@ pub(crate) fn print(ready: &Ready<'_>) {
         base_url,
         rpc_url,
         dashboard_url,
+        ..
     } = ready.running;
     output::line(format!(
         "\

@@ -24,13 +24,18 @@ use market::{
 };
 use serde_json::json;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::cli;
 use crate::clock;
 use crate::cursors::StoredCursor;
+use crate::doorkeeper::{DoorError, open_door};
 use crate::folder::{Folder, FolderError};
+use crate::keystore::{KeystoreError, bearer};
 use crate::output;
+use crate::own::Own;
 use crate::place::{Place, PlaceError};
 use crate::policies::{PolicyError, watching};
 use crate::signals::{Signals, stopped};
@@ -60,6 +65,10 @@ pub(crate) enum TowerError {
     Token(#[from] TokenError),
     #[error(transparent)]
     Claims(#[from] ClaimsFileError),
+    #[error(transparent)]
+    Keystore(#[from] KeystoreError),
+    #[error(transparent)]
+    Door(#[from] DoorError),
     #[error("the chain does not answer")]
     Ledger(#[from] LedgerError),
     #[error("how far the chain was read cannot be kept")]
@@ -89,6 +98,10 @@ pub(crate) async fn tower(args: cli::Tower) -> Result<(), TowerError> {
     };
     let held = signed_claims::read(&watch.file, &place.network)?.len();
     let account = watch.ledger.account();
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let own = Own::staker("tower", &watch.ledger, place.flags()).await?;
+    let routes = own.routes(&bearer(&place.folder.join("api-key"))?);
+    open_door(&place, None, routes, &tasks, &stop).await?;
     let signals = Signals::listen();
     match args.json {
         true => output::json(&json!({ "tower": account, "claims": held })),
@@ -101,6 +114,9 @@ pub(crate) async fn tower(args: cli::Tower) -> Result<(), TowerError> {
         () = stopped(signals, args.json, || 0) => {}
         () = watching => {}
     }
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
     drop(watch);
     store.close().await;
     Ok(())

@@ -178,6 +178,7 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
         base_url: format!("http://{http}/v1"),
         rpc_url: market.place.rpc_url.clone(),
         dashboard_url: format!("http://{http}/"),
+        endpoint: None,
     };
     let dashboard = Arc::new(market.dashboard(&key, &running));
     let stop = dashboard.stop.clone();
@@ -394,7 +395,7 @@ impl Spec {
             upstream: "own-engine",
             probe: true,
             card: Some(card),
-            parameters: engine::PARAMETERS.map(str::to_owned).into(),
+            parameters: engine.parameters(),
             claims: ClaimPolicy {
                 interval: CLAIM_EVERY,
                 ..ClaimPolicy::default()

@@ -30,13 +30,18 @@ pub(crate) async fn whereabouts(args: cli::Where) -> Result<bool, WhereError> {
     let look = Folder::look(args.data.folder.clone())?;
     let running = match look.running() {
         Ok(_) => asked(args.data.folder.clone()).await?,
+        Err(error @ FolderError::TellsNothing { .. }) => return Err(error.into()),
         Err(_) => None,
     };
     let runs = running.is_some();
-    let money = match running {
+    let mut money = match running {
         Some(money) => money,
         None => read(args.data, &args.network, &look).await?,
     };
+    // What is the usual folder for the node need not be it for who asks.
+    for place in &mut money.places {
+        place.name_folder(&look.flag());
+    }
     if args.json {
         output::json(&money);
     } else {

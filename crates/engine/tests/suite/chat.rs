@@ -192,6 +192,8 @@ async fn tools_reach_a_template_that_takes_them() {
         },
         options(),
     );
+    let heeded = engine.parameters();
+    assert!(heeded.contains(&"tools".to_owned()), "{heeded:?}");
     let mut body = ask("hello", 1);
     body["tools"] = json!([{"type": "function", "function": {"name": "weather"}}]);
     assert_eq!(engine.chat(&body).await.unwrap().prompt_tokens, 12);

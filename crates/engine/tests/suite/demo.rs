@@ -15,6 +15,13 @@ pub(crate) fn demo() -> Engine {
 }
 
 #[tokio::test]
+async fn the_demo_model_does_not_say_that_it_knows_tools() {
+    let heeded = demo().parameters();
+    let has = |field: &str| heeded.iter().any(|heeded| heeded == field);
+    assert!(has("temperature") && !has("tools") && !has("tool_choice"));
+}
+
+#[tokio::test]
 async fn the_demo_model_knows_what_a_glacier_is() {
     let body = json!({
         "messages": [{"role": "user", "content": "What is a glacier?"}],

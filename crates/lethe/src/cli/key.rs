@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::Data;
+use super::{Data, values};
 
 #[derive(Debug, Args)]
 pub(crate) struct Key {
@@ -42,13 +42,13 @@ pub(crate) struct Add {
     /// Its name: 1 to 64 letters, digits, `-`, `_` and `.`.
     pub(crate) name: String,
     /// What its requests prefer where they say nothing of it: JSON as in a request's `provider`.
-    #[arg(long, value_name = "JSON")]
+    #[arg(long, value_name = "JSON", value_parser = values::preferences)]
     pub(crate) prefer: Option<String>,
     /// Labels that its requests demand, as in the header x-lethe-demand. A request may demand more, never less.
-    #[arg(long, value_name = "LABELS")]
+    #[arg(long, value_name = "LABELS", value_parser = values::labels)]
     pub(crate) demand: Option<String>,
     /// What happens when a provider is lost within an answer: `continue` or `strict`.
-    #[arg(long, value_name = "MODE")]
+    #[arg(long, value_name = "MODE", value_parser = values::failover)]
     pub(crate) failover: Option<String>,
     /// What its requests may cost in a day of UTC, in MOR. None is begun that may cost more than is left.
     #[arg(long, value_name = "AMOUNT", value_parser = super::amount)]
@@ -57,6 +57,6 @@ pub(crate) struct Add {
     #[arg(long = "budget", value_name = "MODEL=AMOUNT", value_parser = budget)]
     pub(crate) budgets: Vec<(String, String)>,
     /// At what pace its requests travel, whatever the node's --paced says: `fast` or `paced`.
-    #[arg(long, value_name = "PACE")]
+    #[arg(long, value_name = "PACE", value_parser = ["fast", "paced"])]
     pub(crate) pacing: Option<String>,
 }

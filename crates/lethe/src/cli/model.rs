@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::Data;
+use super::{Data, values};
 use crate::models::reference::{self, Digest, Reference};
 
 /// Where a local Ollama listens if nobody says otherwise.
@@ -26,7 +26,7 @@ pub(crate) enum Act {
     /// List what was pulled, and what a local Ollama has.
     List {
         /// Where the local Ollama listens.
-        #[arg(long, value_name = "URL", default_value = OLLAMA_URL)]
+        #[arg(long, value_name = "URL", default_value = OLLAMA_URL, value_parser = values::server)]
         ollama: String,
     },
     /// Delete a pulled model, or what there is of one that did not come to its end.

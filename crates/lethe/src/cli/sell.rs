@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::model::OLLAMA_URL;
-use super::{Data, Network, Sale, amount};
+use super::{Data, Network, Sale, amount, values};
 
 #[derive(Debug, Args)]
 pub(crate) struct Sell {
@@ -21,10 +21,10 @@ pub(crate) struct Sell {
     #[arg(long, value_name = "AMOUNT", value_parser = amount)]
     pub(crate) input_price: Option<String>,
     /// The model's name in the market; that of the file, or of Ollama, if it is not given.
-    #[arg(long)]
+    #[arg(long, value_parser = values::model)]
     pub(crate) name: Option<String>,
     /// Where the local Ollama listens.
-    #[arg(long, value_name = "URL", default_value = OLLAMA_URL)]
+    #[arg(long, value_name = "URL", default_value = OLLAMA_URL, value_parser = values::server)]
     pub(crate) ollama: String,
     #[command(flatten)]
     pub(crate) sale: Sale,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Network;
+use super::{Network, values};
 
 #[derive(Debug, Args)]
 pub(crate) struct Wallet {
@@ -47,7 +47,7 @@ pub(crate) struct Show {
 #[derive(Debug, Args)]
 pub(crate) struct New {
     /// How many words: 12 or 24.
-    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u8))]
+    #[arg(long, default_value_t = 12, value_parser = values::words)]
     pub(crate) words: u8,
     /// The account of the words that this folder uses.
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -84,7 +84,7 @@ pub(crate) struct Import {
     /// The file of the key.
     pub(crate) file: PathBuf,
     /// What it is called here: `payer` for the wallet, `provider`, `relay`.
-    #[arg(long, default_value = "payer")]
+    #[arg(long, default_value = "payer", value_parser = values::key_name)]
     pub(crate) name: String,
     /// Take the passphrase from the first line of this file in place of asking for it.
     #[arg(long, value_name = "FILE")]

@@ -17,12 +17,15 @@ use super::{
     usual_path, with,
 };
 use crate::cli::config::{Act, Config, Role};
+use crate::folder::Folder;
 use crate::output;
 
 /// A longer piece of a URL's path is taken for a secret: providers of RPC put their keys there.
 const PLAIN_PATH_MAX: usize = 15;
 /// What is shown in its place.
 const HIDDEN: &str = "***";
+/// The flag whose default is not clap's to say.
+const DATA: &str = "data";
 
 /// `lethe config`.
 pub(crate) fn config(args: &Config, said: Option<&Path>) -> Result<(), ConfigError> {
@@ -120,7 +123,7 @@ fn describe(text: &mut String, arg: &Arg) {
         None => {
             let names = arg.get_value_names().unwrap_or_default();
             let name = names.first().map_or("VALUE", |name| name.as_str());
-            writeln!(text, "# {flag} = {name} (no default)")
+            writeln!(text, "# {flag} = {} # no default", literal(arg, name))
         }
     };
 }
@@ -206,6 +209,11 @@ fn row(arg: &Arg, settings: &[Setting]) -> Row {
         }
         None => match default_of(arg) {
             Some(value) => (Some(value), "default", None),
+            // The platform's custom.
+            None if key == DATA => match Folder::look(None) {
+                Ok(usual) => (Some(usual.path().display().to_string()), "default", None),
+                Err(_) => (None, "nobody", None),
+            },
             None => (None, "nobody", None),
         },
     };

@@ -239,11 +239,32 @@ fn the_file_that_is_written_holds_the_defaults() {
             assert_eq!(set["value"], default["value"], "{role:?} {set} {default}");
             let key = default["key"].as_str().unwrap();
             let needs = NEEDS.iter().any(|(flag, _)| key == *flag);
-            if !default["value"].is_null() && !needs {
+            if !default["value"].is_null() && !needs && key != "data" {
                 assert_eq!(set["origin"], "file", "{set}");
             }
         }
     }
+    // Also what has no default is TOML, once the mark before it is gone.
+    let keys = text.lines().filter_map(|line| line.strip_prefix("# "));
+    let examples: Vec<_> = keys.filter(|line| line.ends_with("# no default")).collect();
+    assert!(
+        examples.contains(&"data = \"DIR\" # no default"),
+        "{examples:?}"
+    );
+    for example in examples {
+        assert!(toml::de::DeTable::parse(example).is_ok(), "{example}");
+    }
+    // Where the data is says the platform.
+    let (_, rows) = shown::rows(Role::Up, None, &environment(&[])).unwrap();
+    let data = serde_json::json!(
+        rows.iter()
+            .find(|row| serde_json::json!(row)["key"] == "data")
+    );
+    assert_eq!(data["origin"], "default");
+    assert!(
+        data["value"].as_str().unwrap().ends_with("/lethe"),
+        "{data}"
+    );
     // As it is written nothing is set.
     let (_folder, path) = kept(&text);
     let (_, rows) = shown::rows(Role::Up, Some(&path), &environment(&[])).unwrap();

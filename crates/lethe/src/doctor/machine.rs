@@ -9,12 +9,12 @@ use super::Check;
 use crate::clock;
 use crate::folder::Folder;
 
-/// What listens where if nobody says otherwise.
-const PORTS: [(&str, u16, &str); 4] = [
-    ("gateway and dashboard", 8082, "--http"),
-    ("embedded chain", 8545, "--rpc"),
-    ("provider's descriptor", 3333, "--endpoint"),
-    ("relay's description", 3334, "--endpoint"),
+/// What listens where if nobody says otherwise, and of which commands it is.
+const PORTS: [(&str, u16, &str, &[&str]); 4] = [
+    ("gateway and dashboard", 8082, "--http", &["up", "consume"]),
+    ("embedded chain", 8545, "--rpc", &["up", "chain"]),
+    ("provider's descriptor", 3333, "--endpoint", &["provide"]),
+    ("relay's description", 3334, "--endpoint", &["relay"]),
 ];
 /// A stream and its descriptors, times the requests of a busy hour.
 const OPEN_FILES_FEW: u64 = 4096;
@@ -29,7 +29,10 @@ const JUMP_MAX_S: u64 = 2;
 
 pub(super) async fn look(folder: &Folder) -> Vec<Check> {
     let mut checks = vec![clock().await];
-    checks.extend(PORTS.map(|(what, port, flag)| listens(folder, what, port, flag)));
+    let roles = folder.roles();
+    let wanted = |of: &[&str]| roles.is_empty() || of.iter().any(|role| roles.contains(role));
+    let ports = PORTS.iter().filter(|(.., of)| wanted(of));
+    checks.extend(ports.map(|(what, port, flag, _)| listens(folder, what, *port, flag)));
     checks.push(datagrams());
     checks.push(open_files());
     checks
@@ -73,9 +76,10 @@ fn listens(folder: &Folder, what: &str, port: u16, flag: &str) -> Check {
     }
     let own = folder.is_taken().unwrap_or(false)
         && folder.running().is_ok_and(|running| {
-            [running.base_url, running.rpc_url, running.dashboard_url]
+            let endpoint = running.endpoint.unwrap_or_default();
+            [running.base_url, running.rpc_url, endpoint]
                 .iter()
-                .any(|url| url.contains(&format!("127.0.0.1:{port}")))
+                .any(|place| holds(place, port))
         });
     match own {
         true => Check::ok(
@@ -90,6 +94,15 @@ fn listens(folder: &Folder, what: &str, port: u16, flag: &str) -> Check {
             ),
         ),
     }
+}
+
+/// Whether this address, or that of this URL, has the port.
+fn holds(place: &str, port: u16) -> bool {
+    let authority = place.split("://").last().unwrap_or(place);
+    let authority = authority.split('/').next().unwrap_or(authority);
+    authority
+        .rsplit_once(':')
+        .is_some_and(|(_, held)| held == port.to_string())
 }
 
 /// Sends itself a packet, and looks at what the system allows.
@@ -149,5 +162,17 @@ fn open_files() -> Check {
             Check::warn(NAME, format!("{found}: few for a busy node"), advice)
         }
         _ => Check::ok(NAME, found),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_found_in_urls_and_addresses() {
+        assert!(holds("http://127.0.0.1:8082/v1", 8082));
+        assert!(holds("0.0.0.0:3333", 3333) && holds("[::1]:3333", 3333));
+        assert!(!holds("http://127.0.0.1:80821/v1", 8082) && !holds("", 8082));
     }
 }

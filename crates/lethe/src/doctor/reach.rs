@@ -48,12 +48,15 @@ pub(super) async fn chain(folder: &Folder, network: &Network, urls: &[String]) -
             Ok(Err(error)) => output::with_causes(&*error).replace(url, &shown),
             Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
         };
-        checks.push(match usual && network.is_local() {
-            true => Check::ok(
+        let nobody = nobody_at(url).await;
+        checks.push(match (usual && network.is_local(), nobody) {
+            (true, Some(_)) => no_chain(folder, &shown),
+            (false, Some(nobody)) => Check::fail(
                 CHAIN,
-                format!("none at {shown}, where `lethe up` and `lethe chain` have theirs; --rpc-url looks at another"),
+                nobody,
+                "start the chain's server, or look at its address and the firewall; another one: --rpc-url URL",
             ),
-            false => Check::fail(
+            (_, None) => Check::fail(
                 CHAIN,
                 format!("{shown}: {problem}"),
                 format!("is it of network {:?}? name another with --rpc-url URL", network.name),
@@ -61,6 +64,29 @@ pub(super) async fn chain(folder: &Folder, network: &Network, urls: &[String]) -
         });
     }
     checks
+}
+
+/// Nobody is where a local chain usually is: what that means says what the folder is for.
+fn no_chain(folder: &Folder, shown: &str) -> Check {
+    let roles = folder.roles();
+    let found = format!("none at {shown}");
+    if folder.join("chain").is_dir() {
+        let found = format!("{found}; this folder's own starts with {}", folder.starts());
+        return Check::ok(CHAIN, found);
+    }
+    match roles.first() {
+        None => Check::ok(
+            CHAIN,
+            format!(
+                "{found}, where `lethe up` and `lethe chain` have theirs; --rpc-url looks at another"
+            ),
+        ),
+        Some(role) => Check::warn(
+            CHAIN,
+            format!("{found}, and `lethe {role}` needs one"),
+            "start `lethe chain` or `lethe up` on a folder of its own, or name the chain that is used with --rpc-url URL",
+        ),
+    }
 }
 
 type Trouble = Box<dyn std::error::Error + Send + Sync>;
@@ -117,27 +143,17 @@ pub(super) async fn backends(urls: &[String]) -> Vec<Check> {
 
 async fn backend(url: &str) -> Check {
     let shown = without_secrets(url);
-    let Some((host, port)) = Url::parse(url).ok().and_then(|url| {
-        Some((
-            url.host_str()?.trim_matches(['[', ']']).to_owned(),
-            url.port_or_known_default()?,
-        ))
-    }) else {
+    if host_and_port(url).is_none() {
         return Check::fail(
             BACKEND,
             format!("{shown} is no URL"),
             "such as http://127.0.0.1:8000/v1",
         );
-    };
-    let connected = timeout(PATIENCE, TcpStream::connect((host.as_str(), port))).await;
-    if !matches!(connected, Ok(Ok(_))) {
-        let why = match connected {
-            Ok(Err(error)) => error.to_string(),
-            _ => "no answer".to_owned(),
-        };
+    }
+    if let Some(nobody) = nobody_at(url).await {
         return Check::fail(
             BACKEND,
-            format!("nobody listens at {host}:{port} (TCP): {why}"),
+            nobody,
             "start the server, or look at its address and the firewall",
         );
     }
@@ -157,6 +173,23 @@ async fn backend(url: &str) -> Check {
             "restart the server",
         ),
     }
+}
+
+fn host_and_port(url: &str) -> Option<(String, u16)> {
+    let url = Url::parse(url).ok()?;
+    let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
+    Some((host, url.port_or_known_default()?))
+}
+
+/// What is wrong if nobody takes a connection there.
+async fn nobody_at(url: &str) -> Option<String> {
+    let (host, port) = host_and_port(url)?;
+    let why = match timeout(PATIENCE, TcpStream::connect((host.as_str(), port))).await {
+        Ok(Ok(_)) => return None,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no answer".to_owned(),
+    };
+    Some(format!("nobody listens at {host}:{port} (TCP): {why}"))
 }
 
 async fn models(url: &str) -> Result<Vec<String>, String> {

@@ -24,7 +24,7 @@ pub(super) fn look(folder: &Folder) -> Vec<Check> {
         let parent = parent.unwrap_or(Path::new("/"));
         return vec![new_folder(path, parent), disk(parent)];
     }
-    let mut checks = vec![writable(path), lock(folder), disk(path)];
+    let mut checks = vec![writable(path), role(folder), lock(folder), disk(path)];
     checks.extend(keys(folder));
     checks.push(journals(folder));
     checks
@@ -77,6 +77,16 @@ fn writable(path: &Path) -> Check {
         ),
         _ => Check::ok(NAME, format!("{} can be written", path.display())),
     }
+}
+
+/// What the folder is for, by what was left in it.
+fn role(folder: &Folder) -> Check {
+    let roles = folder.roles();
+    let found = match roles.is_empty() {
+        true => "none yet; the first start says what the folder is for".to_owned(),
+        false => format!("of `lethe {}`", roles.join("` and `lethe ")),
+    };
+    Check::ok("role", found)
 }
 
 fn mode(path: &Path) -> io::Result<u32> {
@@ -212,8 +222,11 @@ fn journals(folder: &Folder) -> Check {
             return Check::fail(
                 NAME,
                 format!("{}: {problem}", book.display()),
-                "stop here and make a copy of the folder; then restore this file from a backup, or the channels \
-                 from the words (`lethe wallet restore`)",
+                format!(
+                    "stop here and make a copy of the folder; then restore this file from a backup, or the channels \
+                     from the words (`lethe wallet restore{}`)",
+                    folder.flag()
+                ),
             );
         }
     }

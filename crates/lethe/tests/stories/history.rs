@@ -52,6 +52,21 @@ fn forms(text: &str) -> Vec<Vec<u8>> {
     forms
 }
 
+#[test]
+fn a_chat_that_has_filled_the_context_goes_on_without_its_oldest_turns() {
+    let folder = tempfile::tempdir().unwrap();
+    let _up = Running::start(folder.path(), &UP);
+    let long = format!("What is a glacier? {}", "and ".repeat(60));
+    let said = good(chat(folder.path(), &[], &[&*long; 6]));
+    assert_eq!(
+        said.matches("its oldest turns are not sent").count(),
+        1,
+        "{said}"
+    );
+    assert_eq!(said.matches(" MOR · ").count(), 6, "{said}");
+    assert!(!said.contains("leaves no room"), "{said}");
+}
+
 /// The files in which one of the texts is found, in any form.
 fn traces(data: &Path, texts: &[String]) -> Vec<PathBuf> {
     let forms: Vec<_> = texts.iter().flat_map(|text| forms(text)).collect();

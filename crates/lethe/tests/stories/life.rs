@@ -176,6 +176,11 @@ async fn the_doctor_finds_what_is_well_and_what_is_not() {
     consumer.stop();
     let told = out(&ended(&folder, &args));
     assert!(told.contains("can be read and are whole"), "{told}");
+    // Of a consumer's folder the ports of others are not looked at.
+    assert!(
+        told.contains("of `lethe consume`") && !told.contains("descriptor"),
+        "{told}"
+    );
 
     // A key that others can read, a book that is none, nobody at two addresses.
     let mnemonic = folder.join("keys/mnemonic");
@@ -204,6 +209,11 @@ async fn the_doctor_finds_what_is_well_and_what_is_not() {
         .collect();
     failed.sort();
     assert_eq!(failed, ["backend", "chain", "journals", "keys"]);
+    assert!(
+        out(&unwell).contains("start the chain's server"),
+        "{}",
+        out(&unwell)
+    );
     // Looking changed nothing.
     assert_eq!(
         std::fs::read(folder.join("other.sqlite")).unwrap(),
@@ -376,10 +386,30 @@ fn every_exit_code_is_documented_and_is_what_comes() {
         (&["consume", "--nothing"], USAGE),
         (&["provide"], USAGE),
         (&["consume", "--config", "/nowhere/config.toml"], USAGE),
+        (&["consume", "--data", empty, "--network", "nowhere"], USAGE),
+        (&["consume", "--data", empty, "--network", "base"], USAGE),
+        (&["where", "--data", empty, "--network", "base"], USAGE),
+        (&["consume", "--data", empty, "--rpc-url", "ws://h"], USAGE),
+        (&["chat", "--data", empty, "--continue", "x"], USAGE),
+        (&["chats", "--data", empty, "--forget", "x"], USAGE),
+        (&["wallet", "new", "--data", empty, "--words", "13"], USAGE),
         (
-            &["consume", "--data", empty, "--network", "nowhere"],
-            FAILED,
+            &["key", "add", "k", "--data", empty, "--demand", "x"],
+            USAGE,
         ),
+        (
+            &["key", "add", "k", "--data", empty, "--prefer", "{"],
+            USAGE,
+        ),
+        (
+            &["key", "add", "k", "--data", empty, "--failover", "x"],
+            USAGE,
+        ),
+        (&["route", "explain", "m", "--demand", "x"], USAGE),
+        (&["provide", "--model", "m", "--backend", "ftp://h"], USAGE),
+        (&["provide", "--model", "", "--gguf", "f"], USAGE),
+        (&["sell", "m", "--price", "1", "--answer-max", "0"], USAGE),
+        (&["relay", "--streams-per-second", "0"], USAGE),
         (
             &["doctor", "--data", empty, "--rpc-url", "http://127.0.0.1:9"],
             UNWELL,

@@ -2,7 +2,10 @@
 
 use std::net::TcpListener;
 
+use serde_json::json;
+
 use crate::process::{Running, ended};
+use crate::town::{MODEL, Town};
 
 const UP: [&str; 5] = ["up", "--http", "127.0.0.1:0", "--rpc", "127.0.0.1:0"];
 
@@ -42,6 +45,42 @@ fn a_port_that_is_taken_is_named_with_the_flag_to_change() {
         &["up", "--http", "127.0.0.1:0", "--rpc", &address],
     );
     assert!(said.contains(&address) && said.contains("--rpc"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_no_port_is_given_no_money() {
+    let town = Town::start().await;
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let busy = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let datagrams = busy.local_addr().unwrap().to_string();
+    let rpc = town.rpc_url();
+    let relay = ["relay", "--rpc-url", &rpc];
+    let provide = [
+        "provide",
+        "--rpc-url",
+        &rpc,
+        "--model",
+        MODEL,
+        "--backend",
+        &town.backend.url,
+    ];
+    let before = town.rpc("eth_blockNumber", json!([])).await;
+    for args in [&relay[..], &provide[..]] {
+        let endpoint = [args, &["--endpoint", &address]].concat();
+        let said = complaint(&town.folder().join("one"), &endpoint);
+        assert!(
+            said.contains(&address) && said.contains("--endpoint"),
+            "{said}"
+        );
+        let listen = ["--endpoint", "127.0.0.1:0", "--listen", &datagrams];
+        let said = complaint(&town.folder().join("one"), &[args, &listen].concat());
+        assert!(
+            said.contains(&datagrams) && said.contains("--listen"),
+            "{said}"
+        );
+    }
+    assert_eq!(town.rpc("eth_blockNumber", json!([])).await, before);
 }
 
 #[test]

@@ -1,10 +1,10 @@
-//! Relays that have too much to do, and relays at which a provider waits.
+//! Relays: what they do when they have too much to do, who waits at them, and
+//! where their money is.
 
 use futures_util::{StreamExt as _, stream};
-
 use serde_json::Value;
 
-use crate::process::{Answer, Client, PATIENCE, Running};
+use crate::process::{Answer, Client, PATIENCE, Running, ended};
 use crate::town::{MODEL, PRICE, Town};
 
 /// More than one relay takes of a consumer at once, less than both do.
@@ -131,4 +131,24 @@ async fn record(provider: &Running) -> Value {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let described: Value = client.get(url).send().await.unwrap().json().await.unwrap();
     serde_json::from_str(described["record"].as_str().unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_relay_says_where_its_money_is() {
+    let town = Town::start().await;
+    let relay = town.relay("one", &[]);
+    let folder = town.folder().join("one");
+    let told = ended(&folder, &["where", "--json"]);
+    let money: Value = serde_json::from_slice(&told.stdout).unwrap_or_else(|_| {
+        panic!("{}", String::from_utf8_lossy(&told.stderr));
+    });
+    assert_eq!(
+        (&money["scope"], &money["complete"]),
+        (&"own".into(), &true.into())
+    );
+    let places = money["places"].as_array().unwrap();
+    let stake = places.iter().find(|place| place["label"] == "relay: stake");
+    let command = stake.unwrap()["command"].as_str().unwrap();
+    assert!(command.starts_with("lethe exit --data /"), "{command}");
+    relay.stop();
 }

@@ -1,0 +1,112 @@
+//! What may stand behind a flag. Whatever can be seen to be wrong without
+//! looking at anything else is refused here, before anything is done, and with
+//! what is allowed; the commands get what they can work with.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use consumer::{Defaults, Failover};
+use market::{Demand, Model, PARAMETER_BYTES_MAX};
+use reqwest::Url;
+
+use crate::history::Id;
+
+/// The text, if it can be read as a `T`.
+fn read<T: FromStr<Err: Display>>(text: &str) -> Result<String, String> {
+    match text.parse::<T>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A network by its name.
+pub(super) fn network(text: &str) -> Result<String, String> {
+    match chain::Network::by_name(text, true) {
+        Ok(network) => Ok(network.name),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A server that is spoken to over HTTP.
+pub(super) fn server(text: &str) -> Result<String, String> {
+    match server_fault(text) {
+        None => Ok(text.to_owned()),
+        Some(fault) => Err(fault),
+    }
+}
+
+/// Why a text is no such server; repeats nothing of it but its scheme.
+pub(super) fn server_fault(text: &str) -> Option<String> {
+    const ALLOWED: &str = "http://HOST:PORT or https://HOST, with a path if it has one";
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => None,
+        Ok(url) => Some(format!(
+            "{:?} is not spoken (allowed: {ALLOWED})",
+            url.scheme()
+        )),
+        Err(error) => Some(format!("{error} (allowed: {ALLOWED})")),
+    }
+}
+
+/// A model's name in the market.
+pub(super) fn model(text: &str) -> Result<String, String> {
+    match Model::name_fault(text) {
+        None => Ok(text.to_owned()),
+        Some(fault) => Err(format!(
+            "{fault} (allowed: a name that people can read and type)"
+        )),
+    }
+}
+
+/// A field of a request.
+pub(super) fn field(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    match (1..=PARAMETER_BYTES_MAX).contains(&text.len()) && text.chars().all(plain) {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "allowed: up to {PARAMETER_BYTES_MAX} letters, digits and underscores"
+        )),
+    }
+}
+
+/// Labels that are demanded.
+pub(super) fn labels(text: &str) -> Result<String, String> {
+    read::<Demand>(text)
+}
+
+/// What happens when a provider is lost within an answer.
+pub(super) fn failover(text: &str) -> Result<String, String> {
+    read::<Failover>(text)
+}
+
+/// Preferences, as in a request's `provider`.
+pub(super) fn preferences(text: &str) -> Result<String, String> {
+    let json = serde_json::from_str(text).map_err(|error| format!("no JSON: {error}"))?;
+    match Defaults::read(&json) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A kept conversation's id.
+pub(super) fn conversation(text: &str) -> Result<String, String> {
+    read::<Id>(text)
+}
+
+/// How many words a phrase has.
+pub(super) fn words(text: &str) -> Result<u8, String> {
+    match text {
+        "12" => Ok(12),
+        "24" => Ok(24),
+        _ => Err("allowed: 12, 24".to_owned()),
+    }
+}
+
+/// What a key is called.
+pub(super) fn key_name(text: &str) -> Result<String, String> {
+    let named = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+    match !text.is_empty() && text.chars().all(named) {
+        true => Ok(text.to_owned()),
+        false => Err("allowed: letters, digits and `-`".to_owned()),
+    }
+}
