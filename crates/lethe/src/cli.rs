@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod key;
 pub(crate) mod model;
 pub(crate) mod sell;
+pub(crate) mod service;
 pub(crate) mod token;
 pub(crate) mod top;
 mod values;
@@ -138,6 +139,8 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// Begin a demonstration anew: delete its chain and its books. Keys and kept conversations stay.
     Reset(Reset),
+    /// Print a unit with which systemd runs a command in the background, for your user.
+    Service(service::Service),
     /// Print what a shell needs to complete commands and flags.
     Completions {
         /// Which shell.
@@ -251,6 +254,9 @@ pub(crate) struct Up {
     /// Use this GGUF file in place of the built-in demonstration model.
     #[arg(long, value_name = "FILE")]
     pub(crate) model: Option<PathBuf>,
+    /// Begin anew: first delete the folder's chain and books, as `lethe reset` does, if they are a demonstration's.
+    #[arg(long)]
+    pub(crate) reset: bool,
 }
 
 #[derive(Debug, Args)]

@@ -28,7 +28,7 @@ const VARIABLE: &str = "LETHE_CONFIG";
 /// above the tables of the file, and in variables without a role's name.
 const SHARED: [&str; 4] = ["data", "network", "rpc-url", "unaudited"];
 /// Flags that are none of a file's business.
-const NEVER: [&str; 3] = ["help", "version", "config"];
+const NEVER: [&str; 4] = ["help", "version", "config", "reset"];
 /// Flags that are nothing without another one: they go when it goes.
 const NEEDS: [(&str, &str); 4] = [
     ("backend-model", "backend"),
@@ -139,11 +139,7 @@ type Environment = BTreeMap<String, String>;
 /// Ends the process where clap would: after help, and after a wrong flag.
 pub(crate) fn read() -> Result<Cli, ConfigError> {
     let words: Vec<OsString> = std::env::args_os().collect();
-    let texts = |(name, value): (OsString, OsString)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    };
-    let environment: Environment = std::env::vars_os().filter_map(texts).collect();
-    match parsed(words, &environment)? {
+    match parsed(words, &environment())? {
         Ok(cli) => Ok(cli),
         Err(error) => error.exit(),
     }
@@ -172,6 +168,24 @@ fn parsed(
         }),
         Ok(cli) => Ok(Ok(cli)),
     }
+}
+
+/// Tries a command line out: whether a process would go on with it. Ends this
+/// one where clap would.
+pub(crate) fn tried(words: &[String]) -> Result<(), ConfigError> {
+    let words = words.iter().map(OsString::from).collect();
+    match parsed(words, &environment())? {
+        Ok(_) => Ok(()),
+        Err(error) => error.exit(),
+    }
+}
+
+/// The variables of this process that are text.
+fn environment() -> Environment {
+    let texts = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(texts).collect()
 }
 
 /// Every command with its flags.

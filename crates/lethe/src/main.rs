@@ -52,6 +52,7 @@ mod roles;
 mod route;
 mod secret;
 mod selling;
+mod service;
 mod signals;
 mod signed_claims;
 mod summary;
@@ -136,6 +137,12 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             }
         }
         Command::Reset(args) => reset::reset(args).await?,
+        Command::Service(args) => {
+            if let Err(error) = service::service(args, cli.config) {
+                fail(&error.into());
+                return Ok(ExitCode::from(USAGE));
+            }
+        }
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { folder } => manual::pages(&folder)?,
         Command::Where(args) => {

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use chain::EvmLedger;
 use consumer::{AnswerView, ChannelView, Consumer, ModelView};
-use market::{Address, Ledger, UsdRates};
+use market::{Address, Ledger, LedgerError, UsdRates};
 use provider::{Provider, Status, TillView};
 use serde::Serialize;
 

@@ -88,6 +88,17 @@ pub(crate) async fn reset(args: cli::Reset) -> Result<(), ResetError> {
     Ok(())
 }
 
+/// Deletes what [`reset`] would, unasked; nothing where there is nothing yet.
+pub(crate) async fn begin_anew(folder: &Folder) -> Result<(), ResetError> {
+    if !folder.join("chain").is_dir() && !folder.has_books()? {
+        return Ok(());
+    }
+    for one in &doomed(folder).await? {
+        delete(one)?;
+    }
+    Ok(())
+}
+
 /// What is to be deleted, the chain last: as long as it is there, an
 /// interrupted reset can be run again.
 async fn doomed(folder: &Folder) -> Result<Vec<PathBuf>, ResetError> {

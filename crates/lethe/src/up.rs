@@ -31,6 +31,7 @@ use crate::place::{Place, PlaceError};
 use crate::policies::usual_funding;
 use crate::progress::Progress;
 use crate::relaying::{RelayError, Relaying, carry};
+use crate::reset::{self, ResetError};
 use crate::selling::{SellError, Selling, Shop, engine_backend, sell};
 use crate::signals::{Signals, stopped};
 use crate::summary;
@@ -66,6 +67,8 @@ pub(crate) enum UpError {
     Buy(#[from] BuyError),
     #[error(transparent)]
     Relay(#[from] RelayError),
+    #[error(transparent)]
+    Reset(#[from] Box<ResetError>),
     #[error("the chain does not answer")]
     Ledger(#[from] LedgerError),
     #[error(transparent)]
@@ -148,6 +151,9 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
     let progress = Progress::new(args.json);
     let folder = Folder::take(args.data.folder)?;
     let (listener, http) = listen(args.http, "--http").await?;
+    if args.reset {
+        reset::begin_anew(&folder).await.map_err(Box::new)?;
+    }
     warn_if_open(http, Exposed::Dashboard);
     warn_if_open(args.rpc, Exposed::Chain);
     let key_path = folder.join("api-key");

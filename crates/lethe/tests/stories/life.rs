@@ -262,6 +262,39 @@ fn a_demonstration_begins_anew_and_nothing_else_is_deleted() {
     let up = Running::start(data, &UP);
     assert_eq!(up.said("api_key"), key);
     up.stop();
+
+    // The same in one go, also where nothing is yet; and never with books of another chain.
+    let chain = data.join("chain");
+    let marked = chain.join("marked");
+    std::fs::write(&marked, "").unwrap();
+    let again = [&UP[..], &["--reset"]].concat();
+    let up = Running::start(data, &again);
+    assert_eq!(up.said("api_key"), key);
+    assert!(chain.is_dir() && !marked.exists());
+    up.stop();
+    Running::start(&data.join("new"), &again).stop();
+    std::fs::remove_dir_all(&chain).unwrap();
+    std::fs::write(data.join("keys/shop.key"), "07".repeat(32)).unwrap();
+    assert!(refused(&again).contains("shop.key"));
+    assert!(data.join("consumer.sqlite").exists());
+}
+
+#[test]
+fn a_unit_for_the_background_is_printed_if_the_command_is_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path();
+    let printed = ended(data, &["service", "consume", "--", "--direct"]);
+    let unit = out(&printed);
+    let line = format!("consume --data {} --direct", data.display());
+    assert!(unit.contains(&line) && unit.contains("[Install]"), "{unit}");
+    for wrong in [
+        &["service", "consume", "--", "--nothing"][..],
+        &["service", "provide"],
+    ] {
+        let refused = ended(data, wrong);
+        assert_eq!(refused.status.code(), Some(USAGE), "{wrong:?}");
+        assert!(out(&refused).is_empty());
+    }
 }
 
 #[test]

@@ -1,0 +1,112 @@
+//! `lethe service`: a node in the background, the platform's way. Prints a unit
+//! for systemd's user manager; installs nothing and starts nothing.
+
+use std::path::{Path, PathBuf};
+
+use crate::cli::service::Service;
+use crate::codes::USAGE;
+use crate::config::{self, ConfigError};
+use crate::folder::{Folder, FolderError};
+use crate::output;
+
+/// Until a node that is told to stop is killed: its answers may end meanwhile.
+const STOP_WITHIN_S: u32 = 120;
+
+/// Why there is no unit.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServiceError {
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("it is not known where this program is")]
+    Program(#[source] std::io::Error),
+}
+
+/// Tries the command line out, and prints the unit that runs it. Where `config`
+/// names a file, the unit names it, too.
+pub(crate) fn service(args: Service, config: Option<PathBuf>) -> Result<(), ServiceError> {
+    let program = std::env::current_exe().map_err(ServiceError::Program)?;
+    let folder = Folder::look(args.data.folder)?;
+    let role = args.role.name();
+    let mut words = vec![program.display().to_string()];
+    if let Some(config) = config {
+        let config = std::path::absolute(&config).unwrap_or(config);
+        words.extend(["--config".to_owned(), config.display().to_string()]);
+    }
+    let data = folder.path().display().to_string();
+    words.extend([role.to_owned(), "--data".to_owned(), data]);
+    words.extend(args.flags);
+    config::tried(&words)?;
+    output::text(unit(role, folder.path(), &words));
+    Ok(())
+}
+
+fn unit(role: &str, data: &Path, words: &[String]) -> String {
+    let line: Vec<String> = words.iter().map(|word| escaped(word)).collect();
+    format!(
+        "\
+# systemctl --user daemon-reload && systemctl --user enable --now lethe-{role}
+# `journalctl --user -u lethe-{role}` has what it says; `loginctl enable-linger` keeps it when you log out.
+[Unit]
+Description=lethe {role} on {data}
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+ExecStart={line}
+Restart=on-failure
+RestartSec=5
+# A wrong command line or config file does not mend itself.
+RestartPreventExitStatus={USAGE}
+# Running answers may end.
+TimeoutStopSec={STOP_WITHIN_S}
+LimitNOFILE=65536
+NoNewPrivileges=true
+
+[Install]
+WantedBy=default.target
+",
+        data = data.display().to_string().replace('%', "%%"),
+        line = line.join(" "),
+    )
+}
+
+/// A word as it stands in a unit's command line.
+fn escaped(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=@+,".contains(c);
+    let word = word.replace('%', "%%");
+    match !word.is_empty() && word.chars().all(|c| plain(c) || c == '%') {
+        true => word,
+        false => {
+            let inner = word.replace('\\', r"\\").replace('"', "\\\"");
+            format!("\"{}\"", inner.replace('$', "$$"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_one_for_systemd() {
+        assert_eq!(escaped("--data"), "--data");
+        assert_eq!(escaped("/a b/50%"), "\"/a b/50%%\"");
+        assert_eq!(escaped(r#"say "$x" \"#), r#""say \"$$x\" \\""#);
+        assert_eq!(escaped(""), "\"\"");
+    }
+
+    #[test]
+    fn a_unit_runs_the_command_and_does_not_repeat_what_is_wrong() {
+        let words = ["/bin/lethe", "consume", "--data", "/d"].map(str::to_owned);
+        let unit = unit("consume", Path::new("/d"), &words);
+        for line in [
+            "ExecStart=/bin/lethe consume --data /d",
+            "RestartPreventExitStatus=2",
+            "WantedBy=default.target",
+        ] {
+            assert!(unit.lines().any(|has| has == line), "{line}: {unit}");
+        }
+    }
+}
