@@ -1,6 +1,8 @@
 // A conversation with the market. It lives in this page's memory only; the gateway, at the same address, streams each
 // answer, says in headers who gives it, and in the stream's last comment what it cost.
 
+import { begin } from "./begin.svelte";
+import { PerFrame } from "./frames";
 import { node } from "./node.svelte";
 import { WrongKey, type Amount, type Labels } from "./state";
 
@@ -140,7 +142,7 @@ class Conversation {
     const started = performance.now();
     const response = await node.call("/v1/chat/completions", {
       method: "POST",
-      headers: { "content-type": "application/json" },
+      headers: { "content-type": "application/json", ...begin.headers },
       body: JSON.stringify({ model: turn.model, stream: true, messages }),
       signal,
     });
@@ -154,25 +156,39 @@ class Conversation {
     turn.labels = labels(response.headers.get("x-lethe-labels"));
     let isDone = false;
     let first = 0;
-    for await (const line of lines(response.body)) {
-      if (line.startsWith(RECEIPT)) {
-        settle(turn, JSON.parse(line.slice(RECEIPT.length)) as Receipt);
-      } else if (line === "data: [DONE]") {
-        isDone = true;
-      } else if (line.startsWith("data: ")) {
-        const text = piece(turn, line.slice(6));
-        if (!text) continue;
-        const now = performance.now();
-        if (turn.first_token_ms === null) {
-          first = now;
-          turn.first_token_ms = Math.round(now - started);
-          turn.status = "streaming";
+    // A fast answer brings many pieces a frame: they are shown together.
+    let [text, pieces, last] = ["", 0, 0];
+    const shown = new PerFrame(() => {
+      if (pieces === 0) return;
+      turn.answer += text;
+      turn.tokens += pieces;
+      turn.speaking_ms = last - first;
+      [text, pieces] = ["", 0];
+    });
+    try {
+      for await (const line of lines(response.body)) {
+        if (line.startsWith(RECEIPT)) {
+          shown.now();
+          settle(turn, JSON.parse(line.slice(RECEIPT.length)) as Receipt);
+        } else if (line === "data: [DONE]") {
+          isDone = true;
+        } else if (line.startsWith("data: ")) {
+          const more = piece(turn, line.slice(6));
+          if (!more) continue;
+          last = performance.now();
+          if (turn.first_token_ms === null) {
+            first = last;
+            turn.first_token_ms = Math.round(last - started);
+            turn.status = "streaming";
+          }
+          if (turn.answer.length + text.length + more.length > ANSWER_MAX) throw new Error("the answer is longer than this page can show");
+          text += more;
+          pieces += 1;
+          shown.ask();
         }
-        if (turn.answer.length + text.length > ANSWER_MAX) throw new Error("the answer is longer than this page can show");
-        turn.answer += text;
-        turn.tokens += 1;
-        turn.speaking_ms = now - first;
       }
+    } finally {
+      shown.now();
     }
     if (!isDone) throw new Error("the answer broke off");
     turn.status = "complete";

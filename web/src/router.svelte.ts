@@ -2,7 +2,8 @@
 
 export const PAGES = ["chat", "market", "money", "providers", "explorer", "settings"] as const;
 
-export type Page = (typeof PAGES)[number];
+/** Also the first steps, which no menu names. */
+export type Page = (typeof PAGES)[number] | "begin";
 
 export const TITLES: Record<Page, string> = {
   chat: "Chat",
@@ -11,12 +12,13 @@ export const TITLES: Record<Page, string> = {
   providers: "Providers",
   explorer: "Explorer",
   settings: "Settings",
+  begin: "First steps",
 };
 
 /** The page, and what of it: all behind its name and a slash. */
 function read(): { page: Page; rest: string } {
   const [named = "", ...rest] = location.hash.replace(/^#\/?/, "").split("/");
-  const page = PAGES.find((page) => page === named);
+  const page = ([...PAGES, "begin"] as const).find((page) => page === named);
   return page === undefined ? { page: "chat", rest: "" } : { page, rest: plain(rest.join("/")) };
 }
 

@@ -1,5 +1,10 @@
 // What the node tells the page, and how the page hears of it.
 
+import { PerFrame } from "./frames";
+
+/** What precedes an event's data. */
+const DATA = "data: ";
+
 /** Amounts are strings of base units: 2^53 is less than one MOR. */
 export type Amount = string;
 
@@ -20,6 +25,8 @@ export interface Offer {
   live: boolean;
   ttft_ms: number | null;
   running: number;
+  /** It says itself that it takes no request now. */
+  full: boolean;
   problem: string | null;
   context_length: number | null;
   labels: Labels;
@@ -155,7 +162,12 @@ export interface State {
   version: string;
   demonstration: boolean;
   base_url: string;
-  chain: { id: number; block: number; rpc_url: string; known: Record<string, string> };
+  chain: { id: number; network: string; block: number; rpc_url: string; known: Record<string, string> };
+  /** What the node may put into channels; what a command needs to find its folder, and with its chain. */
+  budget: { token: string; deposit: Amount; channel_max: Amount; top_up_below: Amount; delay_s: number; standby: boolean };
+  data: string;
+  flags: string;
+  wallet: string;
   /** MOR. */
   token: { symbol: string; decimals: number; address: string };
   /** All that the node deals in. */
@@ -181,17 +193,41 @@ export async function listen(key: string, signal: AbortSignal, heard: (state: St
   if (!response.ok || !response.body) throw new Error(`the node answered with status ${response.status}`);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let buffer = "";
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    buffer += value;
-    let end: number;
-    while ((end = buffer.indexOf("\n\n")) >= 0) {
-      const event = buffer.slice(0, end);
-      buffer = buffer.slice(end + 2);
-      if (event.startsWith("data: ")) heard(JSON.parse(event.slice(6)) as State);
+  let latest: string | null = null;
+  // Each event is the whole state, so only the last one before a frame is read.
+  const shown = new PerFrame(() => {
+    if (latest !== null) heard(JSON.parse(latest) as State);
+    latest = null;
+  });
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      buffer += value;
+      const { event, rest } = lastEvent(buffer);
+      buffer = rest;
+      if (event === null) continue;
+      latest = event;
+      shown.ask();
     }
+    if (!signal.aborted) shown.now();
+  } finally {
+    shown.drop();
   }
+}
+
+/** The data of the last whole event, and what comes behind it. */
+function lastEvent(buffer: string): { event: string | null; rest: string } {
+  const whole = buffer.lastIndexOf("\n\n");
+  if (whole < 0) return { event: null, rest: buffer };
+  const rest = buffer.slice(whole + 2);
+  for (let end = whole; end >= 0; ) {
+    const before = end === 0 ? -1 : buffer.lastIndexOf("\n\n", end - 1);
+    const start = before < 0 ? 0 : before + 2;
+    if (buffer.startsWith(DATA, start)) return { event: buffer.slice(start + DATA.length, end), rest };
+    end = before;
+  }
+  return { event: null, rest };
 }
 
 /** A decimal number of whole tokens, at most `digits` after the point, never rounded to nothing. */

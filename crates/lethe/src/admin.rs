@@ -13,12 +13,13 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use chain::{DEPLOYER, DEVELOPMENT_ACCOUNTS, Explorer};
+use chain::{DEPLOYER, DEVELOPMENT_ACCOUNTS, EvmLedger, Explorer};
 use consumer::{AnswerView, Consumer, ModelView};
-use market::{Address, Ledger};
+use market::{Address, Amount, FundingPolicy, Ledger};
 use provider::Provider;
 use serde::Serialize;
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::doorkeeper::{guarded, refuse};
@@ -26,11 +27,14 @@ use crate::explorer;
 use crate::faucet::{Faucet, Gift};
 use crate::flows::{Flows, Seller};
 use crate::money::{Holders, Money, MoneyError};
+use crate::own::Own;
 use crate::route;
 use crate::tokens::{TokenView, TokenViews};
 
 /// Between two looks at what the page shows.
 const EVERY: Duration = Duration::from_secs(1);
+/// The longest that the chain is waited for before the page is told that it does not answer.
+const CHAIN_WITHIN: Duration = Duration::from_secs(5);
 /// Pages that listen at a time.
 const LISTENERS_MAX: usize = 64;
 /// Times the money is looked at until the sum is right: it moves while it is counted.
@@ -67,6 +71,28 @@ pub(crate) struct Shown {
     wire: WireShown,
     /// None where money may be worth something.
     faucet: Option<Gift>,
+    /// What may go into channels.
+    budget: BudgetShown,
+    /// What a command needs to find the node's folder.
+    data: String,
+    /// The same, and its chain.
+    flags: String,
+    /// The wallet that all is paid from.
+    wallet: Address,
+}
+
+/// What the node may put into channels, as it was started.
+#[derive(Debug, Clone, Serialize)]
+struct BudgetShown {
+    /// In which token.
+    token: Address,
+    deposit: Amount,
+    channel_max: Amount,
+    top_up_below: Amount,
+    /// What is not spent comes back so long after it is asked for.
+    delay_s: u64,
+    /// A second provider has a deposit, too.
+    standby: bool,
 }
 
 /// What crossed the consumer's own UDP sockets.
@@ -79,6 +105,7 @@ struct WireShown {
 #[derive(Debug, Clone, Serialize)]
 struct ChainShown {
     id: u64,
+    network: String,
     block: u64,
     rpc_url: String,
     /// Contracts and accounts of the chain that have names.
@@ -108,16 +135,72 @@ pub(crate) struct Dashboard {
     pub(crate) consumer: Consumer,
     pub(crate) providers: Vec<(String, Arc<Provider>)>,
     pub(crate) relays: Vec<(String, relay::Watch)>,
-    pub(crate) holders: Holders,
+    pub(crate) accounts: Accounts,
     pub(crate) demonstration: bool,
-    pub(crate) explorer: Explorer,
+    pub(crate) standby: bool,
+    /// None: who wants to see the chain goes to one of its own.
+    pub(crate) explorer: Option<Explorer>,
     pub(crate) faucet: Option<Arc<Faucet>>,
     pub(crate) tokens: TokenViews,
     /// The token that prices are compared in.
     pub(crate) unit: Option<TokenView>,
+    /// The flag that names the data folder; empty for the usual one.
+    pub(crate) data: String,
+    /// So long what the chain said is shown without asking anew: servers of others count questions.
+    pub(crate) fresh_for: Duration,
+    pub(crate) read: tokio::sync::Mutex<Option<(Instant, OnChain)>>,
     pub(crate) shown: watch::Sender<Bytes>,
     /// Ends the streams of pages that listen: a node that stops does not wait for them.
     pub(crate) stop: CancellationToken,
+}
+
+/// What is read from the chain; none where it did not answer.
+#[derive(Debug, Clone)]
+pub(crate) struct OnChain {
+    block: Option<u64>,
+    money: Option<Money>,
+    flows: Option<Flows>,
+    sellers: Vec<Seller>,
+}
+
+/// Whose money is accounted for.
+pub(crate) enum Accounts {
+    /// All of a market that runs on this machine.
+    Market(Holders),
+    /// The node's own.
+    Own(Own),
+}
+
+impl Accounts {
+    /// The reader.
+    fn ledger(&self) -> &EvmLedger {
+        match self {
+            Self::Market(holders) => &holders.ledger,
+            Self::Own(own) => &own.ledger,
+        }
+    }
+
+    fn flags(&self) -> &str {
+        match self {
+            Self::Market(holders) => &holders.flags,
+            Self::Own(own) => &own.flags,
+        }
+    }
+
+    /// Providers and relays by name.
+    fn names(&self) -> BTreeMap<Address, String> {
+        match self {
+            Self::Market(holders) => holders.providers.clone(),
+            Self::Own(_) => BTreeMap::new(),
+        }
+    }
+
+    async fn look(&self, consumer: &Consumer) -> Result<Money, MoneyError> {
+        match self {
+            Self::Market(holders) => holders.look(consumer).await,
+            Self::Own(own) => own.look().await,
+        }
+    }
 }
 
 impl Dashboard {
@@ -130,13 +213,15 @@ impl Dashboard {
             ("/api/claim", post(claim)),
         ];
         let behind_key = guarded(behind_key, &self.key).with_state(Arc::clone(self));
-        let behind_key = behind_key
-            .merge(route::routes(
-                self.consumer.clone(),
-                self.unit.clone(),
-                &self.key,
-            ))
-            .merge(explorer::routes(self.explorer.clone(), &self.key));
+        let behind_key = behind_key.merge(route::routes(
+            self.consumer.clone(),
+            self.unit.clone(),
+            &self.key,
+        ));
+        let behind_key = match &self.explorer {
+            Some(explorer) => behind_key.merge(explorer::routes(explorer.clone(), &self.key)),
+            None => behind_key,
+        };
         let behind_key = match &self.faucet {
             Some(faucet) => behind_key.merge(faucet.routes(&self.key)),
             None => behind_key,
@@ -187,9 +272,14 @@ impl Dashboard {
     }
 
     async fn look(&self) -> Shown {
-        let ledger = &self.holders.ledger;
+        let ledger = self.accounts.ledger();
         let network = ledger.network();
-        let block = ledger.block_number().await.ok();
+        let OnChain {
+            block,
+            money,
+            flows,
+            sellers,
+        } = self.on_chain().await;
         let wire = self.consumer.counters();
         Shown {
             version: env!("CARGO_PKG_VERSION"),
@@ -197,6 +287,7 @@ impl Dashboard {
             base_url: self.base_url.clone(),
             chain: ChainShown {
                 id: network.chain_id,
+                network: network.name.clone(),
                 block: block.unwrap_or_default(),
                 rpc_url: self.rpc_url.clone(),
                 known: self.known(),
@@ -208,17 +299,73 @@ impl Dashboard {
             },
             tokens: self.tokens.clone(),
             parts: self.parts(block),
-            names: self.holders.providers.clone(),
+            names: self.accounts.names(),
             models: self.consumer.models(),
             answers: self.consumer.recent(),
-            money: self.money().await.ok(),
-            flows: Flows::look(ledger, &self.consumer).await.ok(),
-            sellers: self.sellers().await,
+            money,
+            flows,
+            sellers,
             wire: WireShown {
                 bytes_sent: wire.bytes_sent,
                 bytes_received: wire.bytes_received,
             },
             faucet: self.faucet.as_ref().map(|_| Gift::usual()),
+            budget: self.budget(),
+            data: self.data.clone(),
+            flags: self.accounts.flags().to_owned(),
+            wallet: self.consumer.payer(),
+        }
+    }
+
+    /// What the chain says, or said a moment ago. Whoever looks waits no longer
+    /// than [`CHAIN_WITHIN`] for each of it.
+    async fn on_chain(&self) -> OnChain {
+        let mut read = self.read.lock().await;
+        if let Some((at, known)) = &*read
+            && at.elapsed() < self.fresh_for
+        {
+            return known.clone();
+        }
+        let ledger = self.accounts.ledger();
+        let (block, money, flows, sellers) = tokio::join!(
+            timeout(CHAIN_WITHIN, ledger.block_number()),
+            timeout(CHAIN_WITHIN, self.money()),
+            timeout(CHAIN_WITHIN, Flows::look(ledger, &self.consumer)),
+            timeout(CHAIN_WITHIN, self.sellers()),
+        );
+        let known = OnChain {
+            block: block.ok().and_then(Result::ok),
+            money: money.ok().and_then(Result::ok),
+            flows: flows.ok().and_then(Result::ok),
+            sellers: sellers.unwrap_or_default(),
+        };
+        *read = Some((Instant::now(), known.clone()));
+        known
+    }
+
+    /// In MOR, or in what it pays with if not in that.
+    fn budget(&self) -> BudgetShown {
+        let policies = self.consumer.funding();
+        let mor = self.accounts.ledger().mor();
+        let own = policies.get_key_value(&mor);
+        let own = own.or_else(|| policies.first_key_value());
+        let none = (mor, Amount::ZERO, Amount::ZERO, Amount::ZERO);
+        let (token, deposit, channel_max, top_up_below) = own.map_or(none, |(token, funding)| {
+            let FundingPolicy {
+                deposit,
+                channel_max,
+                top_up_below,
+                ..
+            } = funding;
+            (*token, *deposit, *channel_max, *top_up_below)
+        });
+        BudgetShown {
+            token,
+            deposit,
+            channel_max,
+            top_up_below,
+            delay_s: market::WITHDRAW_DELAY_MIN_S,
+            standby: self.standby,
         }
     }
 
@@ -227,7 +374,7 @@ impl Dashboard {
         let mut sellers = Vec::with_capacity(self.providers.len());
         for (name, provider) in &self.providers {
             sellers.extend(
-                Seller::look(&self.holders.ledger, name, provider)
+                Seller::look(self.accounts.ledger(), name, provider)
                     .await
                     .ok(),
             );
@@ -236,7 +383,8 @@ impl Dashboard {
     }
 
     fn known(&self) -> BTreeMap<Address, &'static str> {
-        let mut known = self.explorer.contracts();
+        let explorer = self.explorer.as_ref();
+        let mut known = explorer.map(Explorer::contracts).unwrap_or_default();
         if self.demonstration {
             known.insert(DEVELOPMENT_ACCOUNTS[0].address, "the treasury");
             known.insert(DEPLOYER.address, "the deployer");
@@ -247,7 +395,10 @@ impl Dashboard {
     fn parts(&self, block: Option<u64>) -> Vec<Part> {
         let chain = Part {
             name: "chain".into(),
-            kind: "embedded chain",
+            kind: match self.demonstration {
+                true => "embedded chain",
+                false => "chain",
+            },
             running: block.is_some(),
             detail: block.map_or("does not answer".into(), |block| format!("block {block}")),
         };
@@ -295,12 +446,12 @@ impl Dashboard {
 
     /// Where the money is; counted again if it moved meanwhile.
     async fn money(&self) -> Result<Money, MoneyError> {
-        let mut money = self.holders.look(&self.consumer).await?;
+        let mut money = self.accounts.look(&self.consumer).await?;
         for _ in 1..LOOKS {
             if money.complete {
                 break;
             }
-            money = self.holders.look(&self.consumer).await?;
+            money = self.accounts.look(&self.consumer).await?;
         }
         Ok(money)
     }

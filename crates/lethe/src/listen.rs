@@ -47,7 +47,6 @@ pub(crate) async fn listen(
 /// What stands open to whoever reaches a port.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Exposed {
-    Gateway,
     Dashboard,
     Chain,
 }
@@ -61,16 +60,12 @@ pub(crate) fn warn_if_open(address: SocketAddr, what: Exposed) {
 
 fn warning(address: SocketAddr, what: Exposed) -> String {
     let port = address.port();
-    let page = |what: &str| {
-        format!(
-            "{what} without TLS. Who can watch the network reads the key, the questions and the answers; who has the key \
-             spends your money. Safer: --http 127.0.0.1:{port} and a tunnel (`ssh -L {port}:127.0.0.1:{port} HOST`), \
-             or a proxy with TLS in front of it"
-        )
-    };
     let told = match what {
-        Exposed::Gateway => page("the gateway"),
-        Exposed::Dashboard => page("the gateway and the dashboard with all money in it"),
+        Exposed::Dashboard => format!(
+            "the gateway and the dashboard with all money in it, without TLS. Who can watch the network reads the key, the \
+             questions and the answers; who has the key spends your money. Safer: --http 127.0.0.1:{port} and a tunnel \
+             (`ssh -L {port}:127.0.0.1:{port} HOST`), or a proxy with TLS in front of it"
+        ),
         Exposed::Chain => format!(
             "the embedded chain, whose keys are published: everybody there can move what is on it. Safer: --rpc 127.0.0.1:{port}"
         ),
@@ -86,7 +81,7 @@ mod tests {
     fn an_open_port_says_what_is_behind_it() {
         let address = "0.0.0.0:8082".parse().unwrap();
         for (what, word) in [
-            (Exposed::Gateway, "without TLS"),
+            (Exposed::Dashboard, "without TLS"),
             (Exposed::Dashboard, "dashboard"),
             (Exposed::Chain, "--rpc 127.0.0.1:8082"),
         ] {

@@ -118,7 +118,8 @@ impl Own {
         }
     }
 
-    async fn look(&self) -> Result<Money, MoneyError> {
+    /// All of it.
+    pub(crate) async fn look(&self) -> Result<Money, MoneyError> {
         let ledger = &self.ledger;
         let (mut all, words) = match &self.whose {
             Whose::Consumer(consumer) => {

@@ -13,9 +13,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::{Accounts, Dashboard};
 use crate::api_keys::{ApiKeys, ApiKeysError};
 use crate::backends::{Backends, BackendsError};
-use crate::buying::{BuyError, Means, Way, buy};
+use crate::buying::{BuyError, Buying, Means, Way, buy};
 use crate::card::{self, CardFileError};
 use crate::chain_watch;
 use crate::cli;
@@ -32,7 +33,6 @@ use crate::own::{Own, Whose};
 use crate::place::{Place, PlaceError};
 use crate::policies::{PolicyError, amount, claiming, funding};
 use crate::relaying::{RelayError, carry};
-use crate::route;
 use crate::selling::{SellError, Selling, Shop, engine_backend, sell};
 use crate::signals::{Signals, stopped};
 use crate::signed_claims;
@@ -42,6 +42,9 @@ use crate::when::{self, WhenError};
 
 /// The name of a provider's key and of its journal.
 const PROVIDER: &str = "provider";
+
+/// How old the page's figures of a public chain may be.
+const FRESH_FOR: Duration = Duration::from_secs(15);
 
 /// Why a role does not run.
 #[derive(Debug, thiserror::Error)]
@@ -372,7 +375,7 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
     let network = Network::by_name(&args.network.network, args.network.unaudited)?;
     let folder = Folder::take(args.data.folder.clone())?;
     let (listener, http) = listen(args.http, "--http").await?;
-    warn_if_open(http, Exposed::Gateway);
+    warn_if_open(http, Exposed::Dashboard);
     let key_path = folder.join("api-key");
     let key = bearer(&key_path)?;
     let api_key = ApiKey::new(key.clone()).map_err(|source| RoleError::ApiKey {
@@ -413,39 +416,48 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         usd_rates,
     };
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let (told, notices) = watch::channel(Vec::new());
-    tasks.spawn(chain_watch::keep(buying.ledger.clone(), told, stop.clone()));
-    let gateway = Gateway::new(Arc::new(buying.consumer.clone()), settings)
-        .with_keys(keys.receiver())
-        .with_routes(own.routes(&key))
-        .with_routes(keys.routes(buying.consumer.clone(), &key))
-        .with_routes(openapi::routes())
-        .with_routes(route::routes(buying.consumer.clone(), unit, &key))
-        .with_notices(notices);
-    tasks.spawn(keys.keep(stop.clone()));
-    tasks.spawn(gateway.serve(listener, stop.clone()));
     let running = Running {
         base_url: format!("http://{http}/v1"),
         rpc_url: place.rpc_url.clone(),
         dashboard_url: format!("http://{http}/"),
         endpoint: None,
     };
+    let dashboard = Arc::new(page(
+        &place,
+        (&buying, own),
+        unit,
+        way,
+        &running,
+        &key,
+        &stop,
+    ));
+    let (told, notices) = watch::channel(Vec::new());
+    tasks.spawn(chain_watch::keep(buying.ledger.clone(), told, stop.clone()));
+    let gateway = Gateway::new(Arc::new(buying.consumer.clone()), settings)
+        .with_keys(keys.receiver())
+        .with_routes(dashboard.routes())
+        .with_routes(keys.routes(buying.consumer.clone(), &key))
+        .with_routes(openapi::routes())
+        .with_notices(notices);
+    tasks.spawn(keys.keep(stop.clone()));
+    tasks.spawn(gateway.serve(listener, stop.clone()));
+    tasks.spawn(Arc::clone(&dashboard).watch());
     let signals = Signals::listen();
     place.folder.announce(&running)?;
     match args.json {
-        true => output::json(
-            &json!({ "base_url": running.base_url, "api_key": key, "payer": buying.payer() }),
-        ),
-        false => output::line(format!(
-            "Gateway at {}; key in {}",
-            running.base_url,
-            key_path.display()
-        )),
+        true => output::json(&json!({
+            "base_url": running.base_url,
+            "api_key": key,
+            "payer": buying.payer(),
+            "dashboard_url": format!("{}#key={key}", running.dashboard_url),
+        })),
+        false => output::line(summary::consumer(&running, &key, &key_path)),
     }
     stopped(signals, args.json, || buying.running()).await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;
+    drop(dashboard);
     buying.stop().await;
     Ok(())
 }
@@ -463,4 +475,40 @@ async fn means(place: &Place, args: &cli::Consume) -> Result<(Means, UsdRates), 
         tokens.push((token, funding));
     }
     Ok((Means { tokens, tender }, usd_rates))
+}
+
+/// A consumer's page: its own money, and no chain of its own.
+fn page(
+    place: &Place,
+    (buying, own): (&Buying, Own),
+    unit: Option<TokenView>,
+    way: Way,
+    running: &Running,
+    key: &str,
+    stop: &CancellationToken,
+) -> Dashboard {
+    Dashboard {
+        key: key.to_owned(),
+        base_url: running.base_url.clone(),
+        // It may have a key in it.
+        rpc_url: without_secrets(&running.rpc_url),
+        consumer: buying.consumer.clone(),
+        stop: stop.clone(),
+        relays: vec![],
+        providers: vec![],
+        tokens: own.tokens.clone(),
+        unit,
+        accounts: Accounts::Own(own),
+        demonstration: false,
+        standby: way.standby,
+        explorer: None,
+        faucet: None,
+        data: place.folder.flag(),
+        fresh_for: match place.network.is_local() {
+            true => Duration::ZERO,
+            false => FRESH_FOR,
+        },
+        read: tokio::sync::Mutex::default(),
+        shown: watch::Sender::default(),
+    }
 }

@@ -78,6 +78,20 @@ Ask the demonstration model (it knows the definitions of about 3,000 nouns):
     }
 }
 
+/// What `lethe consume` says; the key only on a terminal, as [`print`].
+pub(crate) fn consumer(running: &Running, key: &str, key_path: &Path) -> String {
+    let link = match output::is_terminal() {
+        true => format!("#key={key}"),
+        false => String::new(),
+    };
+    format!(
+        "Gateway at {}; key in {}\nIts page: {}{link}",
+        running.base_url,
+        key_path.display(),
+        running.dashboard_url,
+    )
+}
+
 /// The words of the accounts that have money on every embedded chain.
 const PUBLIC_WORDS: &str = "test test test test test test test test test test test junk";
 

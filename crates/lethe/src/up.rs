@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::Dashboard;
+use crate::admin::{Accounts, Dashboard};
 use crate::api_keys::{ApiKeys, ApiKeysError};
 use crate::buying::{BuyError, Buying, Means, Way, buy};
 use crate::card::{self, CardFileError};
@@ -307,7 +307,7 @@ impl Market {
                 .iter()
                 .map(|selling| (selling.name.clone(), Arc::clone(&selling.provider)))
                 .collect(),
-            holders: Holders {
+            accounts: Accounts::Market(Holders {
                 ledger: self.buying.ledger.clone(),
                 providers,
                 treasury: vec![DEVELOPMENT_ACCOUNTS[0].address, DEPLOYER.address],
@@ -318,12 +318,16 @@ impl Market {
                 flags: self.place.flags(),
                 usd_rates: self.usd_rates.clone(),
                 books: tokio::sync::Mutex::default(),
-            },
+            }),
             demonstration: true,
-            explorer: Explorer::new(self.buying.ledger.clone()),
+            standby: true,
+            explorer: Some(Explorer::new(self.buying.ledger.clone())),
             faucet: Faucet::of(&self.place),
             tokens: self.tokens.clone(),
             unit: self.unit.clone(),
+            data: self.place.folder.flag(),
+            fresh_for: Duration::ZERO,
+            read: tokio::sync::Mutex::default(),
             shown: watch::Sender::default(),
         }
     }
