@@ -8,10 +8,20 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import axe from "axe-core";
 import { chromium } from "playwright-core";
-import { apiKey, baseUrl, check, dashboardUrl } from "./check.mjs";
+import { createPublicClient, createWalletClient, defineChain, http, numberToHex } from "viem";
+import { privateKeyToAccount } from "viem/accounts";
+import { apiKey, baseUrl, check, dashboardUrl, rpcUrl } from "./check.mjs";
+import { flood, frames } from "./flood.mjs";
 
 const WAIT_MS = 20_000;
 const WIDTHS = [360, 768, 1280];
+/** Events, and tokens, a second that a page must take without losing frames, for so long. */
+const FLOOD = 1000;
+const FLOOD_MS = 5000;
+/** Of its frames without a flood. The machine that checks is shared, and its server and browser share it, too. */
+const KEPT = 0.85;
+/** The first development account of every test chain: its key is published. */
+const OWNER = privateKeyToAccount("0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80");
 const PAGES = ["chat", "market", "money", "providers", "explorer", "settings"];
 /** So slow that one sees an answer come: bytes a second. */
 const SLOW = 400;
@@ -84,6 +94,164 @@ async function say(text) {
   await page.getByRole("button", { name: "Send" }).waitFor();
   return turns.nth(before);
 }
+
+/** The node's state in a stream that ends: the page asks again each second. */
+async function shows(visitor, change) {
+  const state = await told("/api/state");
+  change(state);
+  const body = `data: ${JSON.stringify(state)}\n\n`;
+  await visitor.route("**/api/events", (route) => route.fulfill({ contentType: "text/event-stream", body }));
+}
+
+const heading = (visitor, name) => visitor.getByRole("heading", { level: 2, name, exact: true });
+const press = (visitor, name) => visitor.getByRole("button", { name, exact: true }).click();
+
+await check("page: a fresh node leads to its first answer in four clicks", async () => {
+  const visitor = await browser.newPage();
+  await shows(visitor, (state) => (state.answers = []));
+  await visitor.goto(dashboardUrl);
+  await heading(visitor, "What it may spend").waitFor();
+  await press(visitor, "Next");
+  await heading(visitor, "What you insist on").waitFor();
+  await press(visitor, "Next");
+  await visitor.getByText("lethe wallet phrase --data").first().waitFor();
+  await press(visitor, "Ask something");
+  await press(visitor, "What is a glacier?");
+  await visitor.locator(".turn .facts").waitFor();
+  await visitor.locator(".turn").getByText("ice", { exact: false }).first().waitFor();
+  await visitor.close();
+});
+
+await check("page: the first steps can be skipped, are remembered, and found again", async () => {
+  const visitor = await browser.newPage();
+  await shows(visitor, (state) => (state.answers = []));
+  await visitor.goto(dashboardUrl);
+  await visitor.getByLabel("Your message").waitFor();
+  await visitor.evaluate(() => localStorage.removeItem("lethe-begun"));
+  await visitor.reload();
+  await heading(visitor, "What it may spend").waitFor();
+  await press(visitor, "Skip");
+  await visitor.getByLabel("Your message").waitFor();
+  await visitor.reload();
+  await visitor.getByLabel("Your message").waitFor();
+  await visitor.goto(`${origin}/#/settings`);
+  await visitor.getByRole("link", { name: "Go through the first steps again" }).click();
+  await heading(visitor, "What it may spend").waitFor();
+  await visitor.close();
+});
+
+await check("page: what is insisted on goes with every question, and is remembered", async () => {
+  const visitor = await browser.newPage();
+  const demanded = async () => {
+    const asked = visitor.waitForRequest("**/v1/chat/completions");
+    await visitor.getByLabel("Your message").fill(QUESTION);
+    await visitor.keyboard.press("Enter");
+    return (await asked).headers()["x-lethe-demand"];
+  };
+  await visitor.goto(dashboardUrl);
+  await visitor.goto(`${origin}/#/begin`);
+  await press(visitor, "Next");
+  await visitor.getByLabel("through a relay").check();
+  await visitor.getByText("--demand network=oblivious", { exact: false }).waitFor();
+  await visitor.goto(`${origin}/#/chat`);
+  assert.equal(await demanded(), "network=oblivious");
+  await visitor.locator(".turn").getByText(ANSWER).waitFor();
+  await visitor.reload();
+  assert.equal(await demanded(), "network=oblivious");
+  await visitor.goto(`${origin}/#/settings`);
+  await visitor.getByLabel("through a relay").uncheck();
+  await visitor.goto(`${origin}/#/chat`);
+  await visitor.getByRole("button", { name: "Send" }).waitFor();
+  assert.equal(await demanded(), undefined);
+  await visitor.close();
+});
+
+await check("page: a consumer's budget is told as it is, and how it is changed", async () => {
+  const visitor = await browser.newPage();
+  await shows(visitor, (state) => [state.demonstration, state.faucet] = [false, null]);
+  await visitor.goto(dashboardUrl);
+  await visitor.goto(`${origin}/#/begin`);
+  await visitor.getByText("This is what holds now.").waitFor();
+  await visitor.getByLabel("Into a channel at a time").fill("0.5");
+  await visitor.getByText(/^lethe consume .*--deposit 0\.5 --channel-max 10$/).waitFor();
+  await visitor.getByLabel("Into a channel at a time").fill("11");
+  await visitor.getByText("more than the most").waitFor();
+  const pages = await visitor.getByRole("navigation", { name: "Pages" }).getByRole("link").allTextContents();
+  assert.deepEqual(pages.map((name) => name.trim()), ["Chat", "Market", "Money", "Settings"]);
+  for (const width of WIDTHS) {
+    await visitor.setViewportSize({ width, height: 800 });
+    await visitor.screenshot({ path: join(out, `begin-consumer-${width}.png`), fullPage: true });
+    assert.deepEqual(await findings(visitor), []);
+  }
+  await visitor.close();
+});
+
+await check("page: a wallet in the browser funds the node's account, and a code or cast where there is none", async () => {
+  const visitor = await browser.newPage();
+  const wrong = complaints(visitor);
+  const chain = defineChain({ id: 31337, name: "demo", nativeCurrency: { name: "Ether", symbol: "ETH", decimals: 18 }, rpcUrls: { default: { http: [rpcUrl] } } });
+  const signer = createWalletClient({ account: OWNER, chain, transport: http() });
+  const reader = createPublicClient({ chain, transport: http() });
+  let isElsewhere = true;
+  const asked = [];
+  // What MetaMask does, without asking anybody.
+  await visitor.exposeFunction("walletAsked", async ({ method, params = [] }) => {
+    asked.push(method);
+    switch (method) {
+      case "eth_requestAccounts":
+        return [OWNER.address];
+      case "eth_chainId":
+        return numberToHex(isElsewhere ? 1 : chain.id);
+      case "wallet_switchEthereumChain":
+        return { unknown: true };
+      case "wallet_addEthereumChain":
+        assert.equal(params[0].rpcUrls[0], rpcUrl);
+        isElsewhere = false;
+        return null;
+      case "eth_sendTransaction": {
+        const { to, data, value } = params[0];
+        return signer.sendTransaction({ to, data, value: value === undefined ? 0n : BigInt(value) });
+      }
+      default:
+        return reader.request({ method, params });
+    }
+  });
+  await visitor.addInitScript(() => {
+    window.ethereum = {
+      request: async (asked) => {
+        const answer = await window.walletAsked(asked);
+        if (answer?.unknown) throw Object.assign(new Error("not known"), { code: 4902 });
+        return answer;
+      },
+    };
+  });
+  await visitor.goto(dashboardUrl);
+  await visitor.goto(`${origin}/#/begin`);
+  await press(visitor, "Next");
+  await press(visitor, "Next");
+  await visitor.getByText("Send it more, as on a real network").click();
+  const { wallet } = await told("/api/state");
+  const held = async () => BigInt((await told("/api/state")).flows.wallet.held);
+  const before = await held();
+  const coins = await reader.getBalance({ address: wallet });
+  await visitor.getByLabel("MOR from this browser's wallet").fill("2.5");
+  await press(visitor, "Send MOR");
+  await visitor.getByText("2.5 MOR came to the node's wallet.").waitFor();
+  assert.ok((await held()) >= before + 25n * 10n ** 17n - 2n * 10n ** 18n && (await held()) > before, "no more than before");
+  await press(visitor, "Send 0.001 ETH for gas");
+  await visitor.getByText("0.001 ETH came to the node's wallet.").waitFor();
+  assert.ok((await reader.getBalance({ address: wallet })) > coins, "no coins came");
+  assert.ok(asked.includes("wallet_addEthereumChain"), asked.join());
+  assert.deepEqual(wrong, []);
+  await visitor.close();
+  await page.goto(dashboardUrl);
+  await page.goto(`${origin}/#/begin`);
+  await press(page, "Next");
+  await press(page, "Next");
+  await page.getByText("Send it more, as on a real network").click();
+  await page.getByRole("img", { name: "The node's wallet as a code for a telephone" }).waitFor();
+  await page.getByText(/^cast send 0x\w+ 'transfer\(address,uint256\)' /).waitFor();
+});
 
 await check("page: opens to the chat, and the key leaves the address", async () => {
   await page.goto(dashboardUrl);
@@ -331,8 +499,8 @@ await check("page: no errors, nothing against its content policy, nothing from e
   assert.deepEqual(found, []);
 });
 
-/** What axe finds on the page as it is. */
-async function findings() {
+/** What axe finds on a page as it is. */
+async function findings(page) {
   await page.evaluate(axe.source);
   const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
   return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target, any }) => `${target} ${any.map(({ message }) => message)}`).join(" | ").slice(0, 600)}`);
@@ -358,11 +526,80 @@ for (const [name, place] of shown) {
         for (const table of await page.locator(".wide").all()) {
           assert.ok(await table.evaluate((around) => around.scrollWidth <= around.clientWidth), "a table hides something");
         }
-        assert.deepEqual(await findings(), [], colorScheme);
+        assert.deepEqual(await findings(page), [], colorScheme);
       }
     });
   }
 }
+
+for (const step of [1, 2, 3]) {
+  for (const width of WIDTHS) {
+    await check(`page: first steps, ${step} of 3, at ${width}, light and dark: axe finds nothing, nothing hides at the side`, async () => {
+      await page.setViewportSize({ width, height: 800 });
+      await page.evaluate(() => (location.hash = "#/chat"));
+      await box.waitFor();
+      await page.evaluate(() => (location.hash = "#/begin"));
+      for (let before = 1; before < step; before += 1) await press(page, "Next");
+      if (step === 2) await page.getByLabel("through a relay").check();
+      if (step === 3) await page.getByText("Send it more, as on a real network").click();
+      for (const colorScheme of ["light", "dark"]) {
+        await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+        await page.waitForTimeout(150);
+        await page.screenshot({ path: join(out, `begin-${step}-${width}-${colorScheme}.png`), fullPage: true });
+        assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= width, "it hides at the side");
+        assert.deepEqual(await findings(page), [], colorScheme);
+      }
+      if (step === 2) await page.getByLabel("through a relay").uncheck();
+    });
+  }
+}
+
+await check("page: a thousand events and tokens a second cost no frames", async () => {
+  const visitor = await browser.newPage();
+  await visitor.setViewportSize({ width: 1280, height: 900 });
+  const state = await told("/api/state");
+  await visitor.goto(dashboardUrl);
+  await visitor.evaluate(() => (location.hash = "#/market"));
+  await visitor.getByRole("heading", { level: 2, name: "lethe-demo" }).waitFor();
+  const quiet = await frames(visitor, FLOOD_MS);
+  const server = await flood(origin, apiKey, state, FLOOD);
+  try {
+    await visitor.goto(`${server.origin}/#key=${apiKey}`);
+    await visitor.evaluate(() => (location.hash = "#/market"));
+    await visitor.getByRole("heading", { level: 2, name: "lethe-demo" }).waitFor();
+    const before = server.sent.events;
+    const flooded = await frames(visitor, FLOOD_MS);
+    const events = Math.round(((server.sent.events - before) * 1000) / FLOOD_MS);
+    await visitor.evaluate(() => (location.hash = "#/chat"));
+    await visitor.getByLabel("Your message").fill(QUESTION);
+    await visitor.keyboard.press("Enter");
+    await visitor.locator(".said").waitFor();
+    const [tokens, told] = [server.sent.tokens, await visitor.locator(".said").textContent()];
+    const chatting = await frames(visitor, FLOOD_MS);
+    const perSecond = Math.round(((server.sent.tokens - tokens) * 1000) / FLOOD_MS);
+    const shown = (await visitor.locator(".said").textContent()).length - told.length;
+    const figures = ({ count, longest_ms, usual_ms, late }) => `${count} frames, one in ${usual_ms} ms, ${late} late, the longest after ${longest_ms} ms`;
+    console.log(`   quiet: ${figures(quiet)}`);
+    console.log(`   ${events} events a second: ${figures(flooded)}`);
+    console.log(`   the same and ${perSecond} tokens a second: ${figures(chatting)}; ${shown} letters shown`);
+    assert.ok(events > 0.9 * FLOOD && perSecond > 0.9 * FLOOD, "the flood was none");
+    assert.ok(shown > FLOOD_MS, "the answer is not shown as it comes");
+    assert.ok(flooded.count > KEPT * quiet.count, "frames were lost by events");
+    assert.ok(chatting.count > KEPT * quiet.count, "frames were lost by tokens");
+  } finally {
+    server.close();
+    await visitor.close();
+  }
+});
+
+await check("page: who says that it is full is shown so", async () => {
+  const visitor = await browser.newPage();
+  await shows(visitor, (state) => (state.models[0].offers[0].full = true));
+  await visitor.goto(dashboardUrl);
+  await visitor.evaluate(() => (location.hash = "#/market"));
+  await visitor.getByRole("cell", { name: "full, by its own word" }).waitFor();
+  await visitor.close();
+});
 
 await check("page: names of models and providers are text, a look-alike is marked, no card is said", async () => {
   const visitor = await browser.newPage();
