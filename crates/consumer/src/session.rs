@@ -22,7 +22,7 @@ use crate::StartError;
 use crate::budgets::Budgets;
 use crate::payer::{KeysError, PayerNumber, Payers};
 use crate::payment::{Channel, PaymentError, entry};
-use crate::shell::Policy;
+use crate::policy::Policy;
 use crate::view::{ChannelView, PseudonymView};
 
 /// The journal that lists the channels.

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use market::{
     Address, Amount, BoxFuture, ChannelId, Demand, FundingPolicy, Labels, Ledger, LedgerError,
-    Network, Offer, Outcome, Payer, RequestId, Tender, Timestamp, WalletKey,
+    Offer, Outcome, RequestId, Timestamp, WalletKey,
 };
 use openai::ChatRequest;
 use seal::Pacing;
@@ -32,6 +32,7 @@ use crate::loads::{self, Used};
 use crate::paths::Paths;
 use crate::payer::{Payers, Pseudonyms};
 use crate::payment::{Channel, entry};
+use crate::policy::Policy;
 use crate::reconcile::reconcile;
 use crate::router::{Candidate, Listed, Route, Router};
 use crate::routes::{AskedView, Ending, RouteId, RouteView, Turn};
@@ -61,44 +62,6 @@ const MEND_AFTER: [Duration; 4] = [
     Duration::from_secs(10),
     Duration::from_secs(60),
 ];
-
-/// What the owner of the money allows.
-#[derive(Debug, Clone)]
-pub struct Policy {
-    /// The tokens that it pays in; offers in others are not asked.
-    pub tender: Tender,
-    /// What goes into a channel in each of them, and when it comes out again.
-    pub funding: BTreeMap<Address, FundingPolicy>,
-    /// Seconds that a withdrawal takes at least.
-    pub withdraw_delay_s: u64,
-    /// Between two looks at registry and descriptors.
-    pub refresh: Duration,
-    /// Requests running at a time.
-    pub running_max: usize,
-    /// How requests travel.
-    pub network: Network,
-    /// How sealed streams go: as soon as there is something, or at a steady beat.
-    pub pacing: Pacing,
-    /// Who pays.
-    pub payer: Payer,
-    /// Whether the channel of one more provider is funded before it is needed,
-    /// of one that would go on with an answer.
-    pub standby: bool,
-}
-
-impl Policy {
-    /// For channels in this token. Into one that is not paid with any more nothing
-    /// goes; what is in it comes out like any other.
-    pub(crate) fn funding_of(&self, token: Address) -> FundingPolicy {
-        let own = self.funding.get(&token).cloned();
-        own.unwrap_or_else(|| FundingPolicy {
-            deposit: Amount::ZERO,
-            channel_max: Amount::ZERO,
-            top_up_below: Amount::ZERO,
-            withdraw_idle: self.funding.values().find_map(|own| own.withdraw_idle),
-        })
-    }
-}
 
 /// What a consumer is made of.
 pub struct Deps {

@@ -13,8 +13,8 @@ use market::{Amount, ChannelId, FundingPolicy, FundingStep, Timestamp};
 use tracing::{debug, info};
 
 use crate::payment::Channel;
+use crate::policy::Policy;
 use crate::session::Sessions;
-use crate::shell::Policy;
 
 /// Between two looks at the purses.
 pub(crate) const EVERY: Duration = Duration::from_secs(5);

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use chain::{EvmLedger, Token};
 use consumer::{Consumer, Pacing, Policy};
-use market::{Amount, FundingPolicy, Ledger, LedgerError, Network, Payer, Tender};
+use market::{
+    Address, Amount, FundingPolicy, Ledger, LedgerError, Network, Payer, Tender, UsdRates,
+};
 use store::Store;
 use transport::Endpoints;
 
@@ -14,6 +16,7 @@ use crate::clock;
 use crate::first_money::{self, Wanted};
 use crate::place::{Place, PlaceError};
 use crate::pseudonyms::KeptPseudonyms;
+use crate::tokens::TokenView;
 
 /// Whole tokens that a demonstration's payer starts with, of each that it pays with.
 const FIRST_TOKENS: u128 = 100;
@@ -51,6 +54,20 @@ pub(crate) struct Means {
     /// The tokens, each with what goes into a channel of it; the first is the one that prices are compared in.
     pub(crate) tokens: Vec<(Token, FundingPolicy)>,
     pub(crate) tender: Tender,
+}
+
+impl Means {
+    /// The token that prices are compared in.
+    pub(crate) fn unit(&self, usd_rates: &UsdRates) -> Option<TokenView> {
+        let (token, _) = self.tokens.first()?;
+        Some(TokenView::new(token, usd_rates))
+    }
+
+    /// All that is paid with.
+    pub(crate) fn addresses(&self) -> Vec<Address> {
+        let tokens = self.tokens.iter();
+        tokens.map(|(token, _)| token.address).collect()
+    }
 }
 
 /// What the owner of the money allows, if nothing else is said.

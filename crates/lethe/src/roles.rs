@@ -394,15 +394,7 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         standby: !args.no_standby,
     };
     let (means, usd_rates) = means(&place, &args).await?;
-    let unit = means
-        .tokens
-        .first()
-        .map(|(token, _)| TokenView::new(token, &usd_rates));
-    let paid: Vec<_> = means
-        .tokens
-        .iter()
-        .map(|(token, _)| token.address)
-        .collect();
+    let (unit, paid) = (means.unit(&usd_rates), means.addresses());
     let buying = buy(&place, way, means).await?;
     let settings = Settings {
         usd: usd_rates.clone(),

@@ -171,14 +171,8 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
         payer: args.payer.into(),
         standby: true,
     };
-    let market = Market::start(
-        folder,
-        args.rpc,
-        args.model.as_deref(),
-        way,
-        &args.paying,
-        &progress,
-    );
+    let (model, paying) = (args.model.as_deref(), &args.paying);
+    let market = Market::start(folder, args.rpc, model, (way, paying), &progress);
     let market = Box::pin(market).await?;
     let running = Running {
         base_url: format!("http://{http}/v1"),
@@ -193,11 +187,7 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
     let ledger = market.buying.ledger.clone();
     tasks.spawn(chain_watch::keep(ledger, told, stop.clone()));
     let consumer = Arc::new(market.buying.consumer.clone());
-    let settings = Settings {
-        usd: market.usd_rates.clone(),
-        ..Settings::default()
-    };
-    let gateway = Gateway::new(consumer, settings)
+    let gateway = Gateway::new(consumer, market.settings())
         .with_keys(keys.receiver())
         .with_routes(dashboard.routes())
         .with_routes(openapi::routes())
@@ -233,8 +223,7 @@ impl Market {
         folder: Folder,
         rpc: SocketAddr,
         model: Option<&std::path::Path>,
-        way: Way,
-        paying: &cli::token::Paying,
+        (way, paying): (Way, &cli::token::Paying),
         progress: &Progress,
     ) -> Result<Self, UpError> {
         let (chain_stop, chain_tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -264,12 +253,8 @@ impl Market {
         }
         progress.step("the consumer");
         let usd_rates = demo_rates(&place.network);
-        let (means, unit) = means(&place, paying, &usd_rates).await?;
-        let paid: Vec<_> = means
-            .tokens
-            .iter()
-            .map(|(token, _)| token.address)
-            .collect();
+        let means = means(&place, paying, &usd_rates).await?;
+        let (unit, paid) = (means.unit(&usd_rates), means.addresses());
         let buying = buy(&place, way, means).await?;
         let tokens = tokens::views(&buying.ledger, paid, &usd_rates).await?;
         Ok(Self {
@@ -283,6 +268,13 @@ impl Market {
             chain_stop,
             chain_tasks,
         })
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            usd: self.usd_rates.clone(),
+            ..Settings::default()
+        }
     }
 
     fn dashboard(&self, key: &str, running: &Running) -> Dashboard {
@@ -365,25 +357,22 @@ fn demo_rates(network: &Network) -> UsdRates {
     UsdRates::new(rates.collect())
 }
 
-/// In what the consumer pays, and the token that prices are compared in.
+/// In what the consumer pays.
 async fn means(
     place: &Place,
     paying: &cli::token::Paying,
     usd_rates: &UsdRates,
-) -> Result<(Means, Option<TokenView>), UpError> {
+) -> Result<Means, UpError> {
     let key = Arc::new(place.keys.wallet("payer")?);
     let reader = place.reader(key).await?;
     let paid_with = tokens::paid_with(&reader, &paying.pay_with).await?;
-    let unit = paid_with
-        .first()
-        .map(|token| TokenView::new(token, usd_rates));
     let tender = tokens::tender(&paid_with, usd_rates)?;
     let funded = paid_with.into_iter().map(|token| {
         let funding = usual_funding(&token);
         (token, funding)
     });
     let tokens = funded.collect();
-    Ok((Means { tokens, tender }, unit))
+    Ok(Means { tokens, tender })
 }
 
 impl Spec {

@@ -79,11 +79,13 @@ impl Shelf {
             let sum = rates.input_per_million.plus(rates.output_per_million);
             sum.unwrap_or(Amount::new(u128::MAX))
         };
-        let has_card = listings.iter().any(|listing| listing.card.is_some());
+        let payable = || listings.iter().filter(|listing| listing.payable);
+        let has_card = payable().any(|listing| listing.card.is_some());
         by_price.sort_by_cached_key(|place| {
             let listing = &listings[*place];
             let is_spare = has_card && listing.card.is_none();
-            (is_spare, price(*place), listing.provider)
+            // Of several offers of one provider the one that can be paid is found.
+            (!listing.payable, is_spare, price(*place), listing.provider)
         });
         let mut places = HashMap::with_capacity(listings.len());
         for place in &by_price {
@@ -136,17 +138,17 @@ impl Shelf {
 
     /// A place, drawn by the square root of the stake.
     pub(crate) fn draw(&self, chance: &mut Chance) -> Option<usize> {
-        let all = *self.weights.last()?;
+        let all = self.weights.last().copied().filter(|all| *all > 0)?;
         let drawn = chance.below(all);
         Some(self.weights.partition_point(|sum| *sum <= drawn))
     }
 }
 
 /// Square roots of stakes, those of one operator together at most a share of
-/// all. Where there is a card, who has none is not drawn.
+/// all. Who cannot be paid is not drawn, nor who has no card where there is one.
 fn weights(listings: &[Listing], has_card: bool) -> Vec<u64> {
     let own = |listing: &Listing| {
-        if has_card && listing.card.is_none() {
+        if !listing.payable || (has_card && listing.card.is_none()) {
             return 0;
         }
         let root = (listing.stake.base_units() / Shelf::STAKE_UNIT).isqrt();
@@ -281,6 +283,23 @@ pub(crate) mod tests {
         assert!((1800..2200).contains(&of_one), "{of_one}");
         let times = drawn(&[(0, 1), (1, 1_000_000)]);
         assert!((4800..5200).contains(&times[0]), "{times:?}");
+    }
+
+    #[test]
+    fn who_cannot_be_paid_is_not_drawn_and_stands_in_nobodys_way() {
+        let unpayable = |n, price| Listing {
+            payable: false,
+            card: Some(CardId(market::B256::ZERO)),
+            ..listing(n, price)
+        };
+        let shelf = Shelf::new(vec![unpayable(1, 1), listing(1, 20), unpayable(2, 2)]);
+        assert_eq!(shelf.by_price(), [1, 0, 2]);
+        assert_eq!(shelf.place(&listing(1, 0).provider), Some(1));
+        assert!(!shelf.is_spare(1), "a card that cannot be bought is none");
+        let mut chance = Chance::new(1);
+        assert!((0..1000).all(|_| shelf.draw(&mut chance) == Some(1)));
+        let nobody = Shelf::new(vec![unpayable(1, 1)]);
+        assert_eq!(nobody.draw(&mut chance), None);
     }
 
     #[test]

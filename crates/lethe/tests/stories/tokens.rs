@@ -111,14 +111,6 @@ async fn an_answer_is_paid_in_dollars_and_every_one_comes_back() {
     assert_eq!(pricing["micro_usd"]["output_per_million"], "1000000000");
     assert_eq!(pricing["micro_usd"]["source"], "a story");
 
-    // Who pays in MOR knows of the offer, and does not take it.
-    let other = town.consumer_in("other");
-    let refused = Client::of(&other).ask(MODEL, "1").await;
-    assert!(!refused.status().is_success());
-    let words = refused.text().await.unwrap();
-    assert!(words.contains("--pay-with"), "{words}");
-    other.stop();
-
     // Every dollar is in a place, no MOR is: a running node and a folder say the same.
     let beside = whereabouts(&town, "consumer");
     assert_eq!(beside["complete"], true, "{beside}");
@@ -165,6 +157,20 @@ async fn an_answer_is_paid_in_dollars_and_every_one_comes_back() {
     for empty in [payer, seller, chain::SETTLEMENT] {
         assert_eq!(dollars(&town, empty).await, 0, "{empty}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_pays_in_mor_knows_of_an_offer_in_dollars_and_does_not_take_it() {
+    let town = Town::start().await;
+    let _selling = provider(&town, "provider", "usdc", PRICE);
+    let buying = town.consumer();
+    let client = Client::of(&buying);
+    let refused = client.ask(MODEL, "1").await;
+    assert!(!refused.status().is_success());
+    let words = refused.text().await.unwrap();
+    assert!(words.contains("--pay-with"), "{words}");
+    let money = whereabouts(&town, "consumer");
+    assert!(money["others"].is_null(), "{money}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
