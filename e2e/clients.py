@@ -56,7 +56,8 @@ def weather(city: str) -> str:
 
 def lite(**more):
     asked = {"model": f"openai/{MODEL}", "api_base": base, "api_key": key, "messages": [{"role": "user", "content": "Hello"}], "num_retries": 0}
-    return litellm.completion(**{**asked, **more})
+    # Its part for MCP is not installed, and else looked for as soon as there are tools.
+    return litellm.completion(**{**asked, "_skip_mcp_handler": True, **more})
 
 
 def chat(**more):

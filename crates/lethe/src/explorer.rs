@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -13,7 +13,7 @@ use market::LedgerError;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use crate::doorkeeper::{guarded, refuse};
+use crate::doorkeeper::{Params, guarded, refuse};
 
 /// Questions at a time, of all pages; each is some hundred questions to the chain at most.
 const ASKED_MAX: usize = 8;
@@ -52,7 +52,7 @@ struct Wanted {
     text: String,
 }
 
-async fn blocks(State(desk): State<Arc<Desk>>, Query(page): Query<Page>) -> Response {
+async fn blocks(State(desk): State<Arc<Desk>>, Params(page): Params<Page>) -> Response {
     desk.answer(desk.explorer.blocks(page.before)).await
 }
 
@@ -64,7 +64,7 @@ async fn registrations(State(desk): State<Arc<Desk>>) -> Response {
     desk.answer(desk.explorer.registrations()).await
 }
 
-async fn find(State(desk): State<Arc<Desk>>, Query(wanted): Query<Wanted>) -> Response {
+async fn find(State(desk): State<Arc<Desk>>, Params(wanted): Params<Wanted>) -> Response {
     if wanted.text.len() > TEXT_BYTES_MAX {
         let message = format!("for: at most {TEXT_BYTES_MAX} bytes are looked for");
         return refuse(StatusCode::BAD_REQUEST, &message);

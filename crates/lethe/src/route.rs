@@ -2,7 +2,7 @@
 //! `/api/route` and `/api/routes/{id}`; the command asks that node and prints
 //! a table. Nothing of what was asked or answered is in it.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::cli;
 use crate::client::{Client, ClientError, json};
-use crate::doorkeeper::{guarded, refuse};
+use crate::doorkeeper::{Params, guarded, refuse};
 use crate::output;
 use crate::tokens::TokenView;
 
@@ -60,7 +60,7 @@ struct Question {
     demand: String,
 }
 
-async fn explain(State(desk): State<Desk>, Query(question): Query<Question>) -> Response {
+async fn explain(State(desk): State<Desk>, Params(question): Params<Question>) -> Response {
     let demand: Demand = match question.demand.parse() {
         Ok(demand) => demand,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, &format!("demand: {error}")),
