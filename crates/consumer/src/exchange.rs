@@ -13,9 +13,9 @@ use std::time::Duration;
 use crate::paths::{Carrier, Way};
 use bytes::Bytes;
 use market::{
-    Address, Amount, BEGIN_WITHIN, Buying, BuyingError, ChannelTerms, InputBound,
-    LAST_VOUCHER_WITHIN, Labels, LedgerError, Moment, PurseError, RequestId, SIGN_OF_LIFE_WITHIN,
-    Said, SignedReceipt, SignedVoucher, Turn,
+    Amount, BEGIN_WITHIN, Buying, BuyingError, ChannelTerms, InputBound, LAST_VOUCHER_WITHIN,
+    Labels, Moment, PurseError, RequestId, SIGN_OF_LIFE_WITHIN, Said, SignedReceipt, SignedVoucher,
+    Turn,
 };
 use openai::ChatRequest;
 use seal::Pacing;
@@ -27,6 +27,7 @@ use transport::message::{Ask, Failure, FromConsumer, FromProvider, Infer, Reason
 use transport::{ReceiveError, ReceiveHalf, SendHalf, Stream};
 
 use crate::answer::{Part, Summary, Word};
+use crate::attempt::{Attempt, chain};
 use crate::budgets::{Budget, BudgetError, Held};
 use crate::catalog::Seller;
 use crate::error::{BrokenError, InferError};
@@ -46,51 +47,6 @@ const PIECES_BUFFERED: usize = 32;
 
 /// Deposits tried for one request before it counts as unpayable.
 const TOP_UPS: usize = 3;
-
-/// How one provider's try ended, when it brought no answer.
-pub(crate) enum Attempt {
-    /// Asking elsewhere would not help.
-    Final(InferError),
-    /// The next candidate may do better.
-    Elsewhere {
-        /// What to say if nobody does.
-        error: InferError,
-        /// It said that it is busy, for about so long.
-        busy: Option<Duration>,
-    },
-}
-
-impl Attempt {
-    fn elsewhere(error: InferError) -> Self {
-        Self::Elsewhere { error, busy: None }
-    }
-
-    fn unpayable(provider: Address, source: SessionError) -> Self {
-        let gone = matches!(source, SessionError::Ledger(LedgerError::Unreachable(_)));
-        let unwritten = matches!(
-            source,
-            SessionError::Journal(_) | SessionError::Payment(PaymentError::Journal(_))
-        );
-        let source = Box::new(source);
-        Self::elsewhere(match (gone, unwritten) {
-            (true, _) => InferError::ChainGone { provider, source },
-            (false, true) => InferError::Journal { provider, source },
-            (false, false) => InferError::Payment { provider, source },
-        })
-    }
-
-    /// The provider said so.
-    fn failed(provider: Address, problem: impl ToString) -> Self {
-        let message = problem.to_string();
-        Self::elsewhere(InferError::Provider { provider, message })
-    }
-
-    /// Something on the way, or at its end: nobody signed for it.
-    fn lost(provider: Address, problem: &dyn std::error::Error) -> Self {
-        let problem = chain(problem);
-        Self::elsewhere(InferError::Path { provider, problem })
-    }
-}
 
 /// A request on its way around.
 #[derive(Clone, Copy)]
@@ -398,7 +354,7 @@ impl Exchange {
         let provider = self.candidate.seller.address;
         let failed = |message: String| Attempt::failed(provider, message);
         if let Some(refusal) = self.taken().await? {
-            let refused = refused(refusal, &self.candidate);
+            let refused = Attempt::refused(refusal, &self.candidate);
             self.linger(send);
             return Err(refused);
         }
@@ -765,44 +721,6 @@ impl Payer {
         failpoint::hit("consumer.step.sent");
         Ok(())
     }
-}
-
-fn refused(refusal: Refusal, candidate: &Candidate) -> Attempt {
-    let provider = candidate.seller.address;
-    let Refusal {
-        reason,
-        message,
-        retry_after_ms,
-    } = refusal;
-    match reason {
-        Reason::Request => Attempt::Final(InferError::Refused { message }),
-        Reason::Busy => {
-            let retry_after = Duration::from_millis(retry_after_ms.unwrap_or(1000));
-            let model = candidate.offer.name.clone();
-            Attempt::Elsewhere {
-                error: InferError::Busy { model, retry_after },
-                busy: Some(retry_after),
-            }
-        }
-        Reason::Payment
-        | Reason::Quote
-        | Reason::Model
-        | Reason::Backend
-        | Reason::Unavailable
-        | Reason::Protocol => Attempt::elsewhere(InferError::Provider { provider, message }),
-    }
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -7,6 +7,7 @@
 //! through [`market::Ledger`].
 
 mod answer;
+mod attempt;
 mod books;
 mod budgets;
 mod catalog;

@@ -21,10 +21,10 @@ use tracing::{debug, info};
 use transport::describe::{Described, Opened, fetch};
 use transport::{Counters, Endpoints, Node, NodeAddr, OpenError, ReceiveError, SendError, Stream};
 
+use crate::attempt::chain;
 use crate::catalog::Seller;
 use crate::detours::Detours;
 use crate::error::Shortage;
-use crate::exchange::chain;
 use crate::guards::{GUARDS, PINNED_MAX, Pin, pick, standing};
 use crate::payment::entry;
 use crate::telling::{TellError, Told, ask, ask_loads, is_busy};

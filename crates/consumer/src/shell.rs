@@ -23,10 +23,11 @@ use tracing::{debug, info, warn};
 use transport::Endpoints;
 
 use crate::answer::{Answer, Part, Summary, since_ms};
+use crate::attempt::Attempt;
 use crate::budgets::{Budgets, SpentView};
 use crate::catalog::{self, Seller, Snapshot};
 use crate::error::{InferError, Shortage, StartError, Unserved};
-use crate::exchange::{Attempt, Errand, begin};
+use crate::exchange::{Errand, begin};
 use crate::failover::{Conditions, Story};
 use crate::loads::{self, Used};
 use crate::paths::Paths;

@@ -384,15 +384,7 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
     })?;
     let keys = ApiKeys::load(&folder, api_key)?;
     let place = Place::new(folder, network, args.network.rpc_url.clone())?;
-    let way = Way {
-        network: match args.direct {
-            true => market::Network::Direct,
-            false => market::Network::Oblivious,
-        },
-        pacing: cli::pacing(args.paced),
-        payer: args.payer.into(),
-        standby: !args.no_standby,
-    };
+    let way = way(&args);
     let (means, usd_rates) = means(&place, &args).await?;
     let (unit, paid) = (means.unit(&usd_rates), means.addresses());
     let buying = buy(&place, way, means).await?;
@@ -437,12 +429,7 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
     let signals = Signals::listen();
     place.folder.announce(&running)?;
     match args.json {
-        true => output::json(&json!({
-            "base_url": running.base_url,
-            "api_key": key,
-            "payer": buying.payer(),
-            "dashboard_url": format!("{}#key={key}", running.dashboard_url),
-        })),
+        true => output::json(&ready(&running, &buying, &key)),
         false => output::line(summary::consumer(&running, &key, &key_path)),
     }
     stopped(signals, args.json, || buying.running()).await;
@@ -452,6 +439,29 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
     drop(dashboard);
     buying.stop().await;
     Ok(())
+}
+
+/// What a program is told when `lethe consume` is ready.
+fn ready(running: &Running, buying: &Buying, key: &str) -> serde_json::Value {
+    json!({
+        "base_url": running.base_url,
+        "api_key": key,
+        "payer": buying.payer(),
+        "dashboard_url": format!("{}#key={key}", running.dashboard_url),
+    })
+}
+
+/// How `lethe consume` reaches and pays providers.
+fn way(args: &cli::Consume) -> Way {
+    Way {
+        network: match args.direct {
+            true => market::Network::Direct,
+            false => market::Network::Oblivious,
+        },
+        pacing: cli::pacing(args.paced),
+        payer: args.payer.into(),
+        standby: !args.no_standby,
+    }
 }
 
 /// In what `lethe consume` pays, and what that is worth.
