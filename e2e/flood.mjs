@@ -3,6 +3,7 @@
 
 import { createServer } from "node:http";
 
+const LINE = 60;
 const TICK_MS = 5;
 /** So much waits for a page that is busy for a moment. */
 const BUFFER_BYTES = 4 << 20;
@@ -50,7 +51,9 @@ export async function flood(origin, key, state, perSecond) {
       response.setHeader("content-type", "text/event-stream");
       each(response, (count) => {
         sent.tokens += 1;
-        const chunk = { choices: [{ index: 0, delta: { content: WORDS[count % WORDS.length] } }] };
+        // Lines as an answer has them.
+        const content = count % LINE === LINE - 1 ? "\n" : WORDS[count % WORDS.length];
+        const chunk = { choices: [{ index: 0, delta: { content } }] };
         return `data: ${JSON.stringify(chunk)}\n\n`;
       });
       return;

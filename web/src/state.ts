@@ -4,6 +4,9 @@ import { PerFrame } from "./frames";
 
 /** What precedes an event's data. */
 const DATA = "data: ";
+const LINE_END = 10;
+/** Between two states that are shown. The node itself tells one a second. */
+const APART_MS = 100;
 
 /** Amounts are strings of base units: 2^53 is less than one MOR. */
 export type Amount = string;
@@ -191,24 +194,18 @@ export async function listen(key: string, signal: AbortSignal, heard: (state: St
   const response = await fetch("/api/events", { headers: { authorization: `Bearer ${key}` }, signal });
   if (response.status === 401) throw new WrongKey();
   if (!response.ok || !response.body) throw new Error(`the node answered with status ${response.status}`);
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let buffer = "";
-  let latest: string | null = null;
-  // Each event is the whole state, so only the last one before a frame is read.
+  const reader = response.body.getReader();
+  const events = new Events();
+  // Each event is the whole state: only the last one is read, and no more often than one can see.
   const shown = new PerFrame(() => {
+    const latest = events.take();
     if (latest !== null) heard(JSON.parse(latest) as State);
-    latest = null;
-  });
+  }, APART_MS);
   try {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) break;
-      buffer += value;
-      const { event, rest } = lastEvent(buffer);
-      buffer = rest;
-      if (event === null) continue;
-      latest = event;
-      shown.ask();
+      if (events.push(value)) shown.ask();
     }
     if (!signal.aborted) shown.now();
   } finally {
@@ -216,18 +213,39 @@ export async function listen(key: string, signal: AbortSignal, heard: (state: St
   }
 }
 
-/** The data of the last whole event, and what comes behind it. */
-function lastEvent(buffer: string): { event: string | null; rest: string } {
-  const whole = buffer.lastIndexOf("\n\n");
-  if (whole < 0) return { event: null, rest: buffer };
-  const rest = buffer.slice(whole + 2);
-  for (let end = whole; end >= 0; ) {
-    const before = end === 0 ? -1 : buffer.lastIndexOf("\n\n", end - 1);
-    const start = before < 0 ? 0 : before + 2;
-    if (buffer.startsWith(DATA, start)) return { event: buffer.slice(start + DATA.length, end), rest };
-    end = before;
+/** The last whole event of a stream; those before it are never decoded. */
+class Events {
+  /** The beginning of an event that is not whole yet. */
+  #begun: Uint8Array[] = [];
+  /** The pieces of the last one that is. */
+  #whole: Uint8Array[] | null = null;
+
+  /** Whether an event came to its end. */
+  push(piece: Uint8Array): boolean {
+    const end = piece.lastIndexOf(LINE_END);
+    if (end < 0) {
+      this.#begun.push(piece);
+      return false;
+    }
+    // An event is one line and an empty one, as JSON has no line's end in it: the last line that is not empty counts.
+    let last = end - 1;
+    while (last >= 0 && piece[last] === LINE_END) last -= 1;
+    const before = last < 0 ? -1 : piece.lastIndexOf(LINE_END, last);
+    const own = piece.subarray(before + 1, last + 1);
+    const line = before < 0 ? [...this.#begun, own] : [own];
+    this.#begun = end + 1 < piece.length ? [piece.subarray(end + 1)] : [];
+    if (!line.some((part) => part.length > 0)) return false;
+    this.#whole = line;
+    return true;
   }
-  return { event: null, rest };
+
+  /** The data of the last event, once. */
+  take(): string | null {
+    const decoder = new TextDecoder();
+    const text = this.#whole?.map((piece) => decoder.decode(piece, { stream: true })).join("") ?? "";
+    this.#whole = null;
+    return text.startsWith(DATA) ? text.slice(DATA.length) : null;
+  }
 }
 
 /** A decimal number of whole tokens, at most `digits` after the point, never rounded to nothing. */
