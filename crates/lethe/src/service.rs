@@ -50,8 +50,6 @@ fn unit(role: &str, data: &Path, words: &[String]) -> String {
 # `journalctl --user -u lethe-{role}` has what it says; `loginctl enable-linger` keeps it when you log out.
 [Unit]
 Description=lethe {role} on {data}
-Wants=network-online.target
-After=network-online.target
 
 [Service]
 ExecStart={line}
