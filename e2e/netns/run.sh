@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Who learns what: a built lethe on hosts of its own (network namespaces), recorded and searched. Needs root.
+# Who learns what: a built lethe on hosts of its own (network namespaces), recorded and searched; and two homes behind routers
+# that let nothing in. Needs root.
 # usage: run.sh LETHE
 set -euo pipefail
 
@@ -23,9 +24,13 @@ complaints=$(mktemp)
 readonly complaints
 trap 'rm -f "$complaints"' EXIT
 status=0
-timeout --kill-after=20 "$WITHIN_S" python3 "$here/suite.py" "$lethe" 2>"$complaints" || status=$?
-if ((status != 0)); then
-  tail -n 80 "$complaints" >&2
-  echo "FAIL netns: ended with status $status within $WITHIN_S s"
-fi
+for suite in suite homes; do
+  ended=0
+  timeout --kill-after=20 "$WITHIN_S" python3 "$here/$suite.py" "$lethe" 2>"$complaints" || ended=$?
+  if ((ended != 0)); then
+    status=$ended
+    tail -n 80 "$complaints" >&2
+    echo "FAIL netns: $suite ended with status $ended within $WITHIN_S s"
+  fi
+done
 exit "$status"
