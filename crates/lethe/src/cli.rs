@@ -543,8 +543,8 @@ pub(crate) struct Sale {
     /// Where the node listens (QUIC, UDP). An address of this machine alone is widened where a relay of --behind is elsewhere.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = listener)]
     pub(crate) listen: SocketAddr,
-    /// Sell without an open port: wait at this registered relay, and be reached through it alone. Its host:port as in the
-    /// registry; better given twice, for two relays.
+    /// Sell without an open port: wait at this relay, and be reached through it alone. Its host:port as in the registry, better
+    /// given twice, for two relays; or `auto`, for two that the registry has.
     #[arg(long, value_name = "RELAY")]
     pub(crate) behind: Vec<String>,
     /// Sell at these times only: ranges of hours such as 22:00-07:00, with commas between, or `idle`, while others leave

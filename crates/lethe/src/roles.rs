@@ -220,7 +220,8 @@ fn say_selling(args: &cli::Provide, selling: &Selling) {
         (true, true) => format!("Ready as {address}, with {model} not on offer at this time"),
         (false, _) => format!("Ready as {address}, with {model} not yet on offer"),
     };
-    let place = match args.sale.behind.as_slice() {
+    let relays: Vec<_> = status.behind.iter().map(|one| one.relay.as_str()).collect();
+    let place = match relays.as_slice() {
         [] => format!(
             "descriptor at http://{endpoint}{}",
             transport::door::DESCRIPTOR_PATH

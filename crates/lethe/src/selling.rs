@@ -8,7 +8,8 @@ use chain::EvmLedger;
 use engine::Engine;
 use market::{Address, Amount, B256, Card, Ledger, LedgerError, Rates};
 use provider::{
-    BackendHandle, ClaimPolicy, Config, EngineBackend, OfferConfig, Provider, StartError,
+    BackendHandle, ClaimPolicy, Config, EngineBackend, FindRelaysError, OfferConfig, Provider,
+    StartError, find_relays,
 };
 use sha2::{Digest, Sha256};
 use store::Store;
@@ -22,6 +23,12 @@ use crate::place::{Place, PlaceError};
 /// MOR that a demonstration's provider starts with: for stakes and fees.
 const FIRST_MOR: Amount = Amount::new(2_000_000_000_000_000_000);
 
+/// In place of relays: any of those in the registry.
+const AUTO: &str = "auto";
+
+/// So many of them.
+const RELAYS: usize = 2;
+
 /// Why a provider does not sell.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SellError {
@@ -33,6 +40,8 @@ pub(crate) enum SellError {
     Bind(#[from] transport::BindError),
     #[error("the chain does not answer")]
     Ledger(#[from] LedgerError),
+    #[error("no relay to wait at")]
+    Relays(#[from] FindRelaysError),
     #[error("provider {name:?} did not start")]
     Start {
         name: String,
@@ -93,7 +102,7 @@ pub(crate) fn engine_backend(engine: &Engine) -> BackendHandle {
 /// `endpoint`: where the descriptor is to be served; none: where it was before, if that is free.
 pub(crate) async fn sell(
     place: &Place,
-    shop: Shop,
+    mut shop: Shop,
     endpoint: Option<SocketAddr>,
     bind: SocketAddr,
 ) -> Result<Selling, SellError> {
@@ -103,7 +112,12 @@ pub(crate) async fn sell(
     let address = wallet.address();
     // Ports first: who cannot be reached needs no money and no place in the registry.
     let listening = listen_at(endpoint).await?;
-    let node = Node::quic(&node_key, dialling(bind, &shop.behind)).await?;
+    // On one machine the relays that will be found are here, too.
+    let bind = match place.network.is_local() && shop.behind == [AUTO] {
+        true => bind,
+        false => dialling(bind, &shop.behind),
+    };
+    let node = Node::quic(&node_key, bind).await?;
     let store = place.store(&name).await?;
     if let Some(treasury) = place.treasury().await? {
         treasury
@@ -114,6 +128,9 @@ pub(crate) async fn sell(
     if !place.network.is_local() {
         let wanted = first_mor(&ledger).await?;
         first_money::tell(place, &ledger, vec![wanted]).await?;
+    }
+    if shop.behind == [AUTO] {
+        shop.behind = find_relays(&ledger, clock::now(), RELAYS).await?;
     }
     let (listener, bound) = match listening {
         Some(listening) => listening,

@@ -7,15 +7,17 @@
 //! The record names the relays that take us now, and no others.
 
 use std::convert::Infallible;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use market::{Ledger, LedgerError, NodeId};
+use futures_util::future::join_all;
+use market::{Ledger, LedgerError, NodeId, Timestamp};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
-use transport::describe::{DescribeError, http_client};
+use transport::describe::{DescribeError, Endpoint, http_client};
 use transport::message::{Description, FromRelay, Hello, RelayRefusal};
 use transport::{OpenError, ReceiveError, SendError, SendHalf, Stream};
 
@@ -28,6 +30,10 @@ const PAUSE: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(30
 /// Who waited so long begins with the first pause again.
 const STEADY: Duration = Duration::from_secs(60);
 
+/// A relay that does not know us is nothing to be said before so many tries: it
+/// looks at the registry now and then only.
+const NEW: u32 = 6;
+
 /// Time for a relay to look at our description and to take us.
 const TAKE_WITHIN: Duration = Duration::from_secs(15);
 
@@ -36,6 +42,9 @@ const TEXTS_APART: Duration = Duration::from_secs(1);
 
 /// Time for a relay to take one.
 const TELL_WITHIN: Duration = Duration::from_secs(10);
+
+/// Registered nodes that are asked whether they are relays.
+const ASKED: usize = 64;
 
 /// How long it is waited before the next try.
 #[derive(Debug, Default)]
@@ -108,6 +117,62 @@ pub(crate) async fn unregistered<'a>(
     Ok(relays.iter().find(|relay| !is_known(relay)))
 }
 
+/// Why no relays were found.
+#[derive(Debug, thiserror::Error)]
+pub enum FindRelaysError {
+    /// The registry cannot be read.
+    #[error("the registry cannot be read")]
+    Ledger(#[from] LedgerError),
+    /// Nobody can be asked.
+    #[error("no HTTP client")]
+    Http(#[source] reqwest::Error),
+    /// There is none.
+    #[error(
+        "none of the {asked} registered nodes that were asked is a relay that answers; name one with `--behind HOST:PORT`"
+    )]
+    None {
+        /// How many.
+        asked: usize,
+    },
+}
+
+/// The endpoints of up to `count` relays at which the ledger's account may wait:
+/// those that stand in the registry for it, as far as they answer, then others by chance.
+pub async fn find_relays(
+    ledger: &dyn Ledger,
+    now: Timestamp,
+    count: usize,
+) -> Result<Vec<String>, FindRelaysError> {
+    let http = http_client().map_err(FindRelaysError::Http)?;
+    let mut registered = ledger.providers().await?;
+    let own = ledger.account();
+    let before = registered.iter().find(|one| one.address == own);
+    let before = before.and_then(|one| one.endpoint.parse::<Endpoint>().ok());
+    let before = before.filter(Endpoint::is_at_relays);
+    registered.retain(|one| one.address != own);
+    let chance = RandomState::new();
+    registered.sort_by_cached_key(|one| {
+        let was_there = before
+            .as_ref()
+            .is_some_and(|before| before.has(&one.endpoint));
+        (!was_there, chance.hash_one(one.address))
+    });
+    registered.truncate(ASKED);
+    let (http, domain) = (&http, &ledger.domain());
+    let met = registered.iter().map(|one| async move {
+        let met = meet(http, one, domain, now).await;
+        met.ok().flatten().map(|_| one.endpoint.clone())
+    });
+    let mut relays: Vec<_> = join_all(met).await.into_iter().flatten().collect();
+    relays.truncate(count);
+    match relays.is_empty() {
+        true => Err(FindRelaysError::None {
+            asked: registered.len(),
+        }),
+        false => Ok(relays),
+    }
+}
+
 /// Waits at a relay, again and again. `relay`: its endpoint in the registry.
 pub(crate) async fn wait_on(inner: Arc<Inner>, relay: String) {
     let http = match http_client() {
@@ -115,7 +180,7 @@ pub(crate) async fn wait_on(inner: Arc<Inner>, relay: String) {
         Err(error) => return warn!(%error, "no HTTP client: nobody is waited at"),
     };
     let mut pauses = Pauses::default();
-    let mut told = false;
+    let (mut told, mut tries) = (false, 0_u32);
     loop {
         let began = Instant::now();
         let Err(error) = wait(&inner, &http, &relay).await;
@@ -123,12 +188,20 @@ pub(crate) async fn wait_on(inner: Arc<Inner>, relay: String) {
         if was_reached {
             inner.sign();
         }
+        tries = if was_reached {
+            0
+        } else {
+            tries.saturating_add(1)
+        };
+        let is_new = matches!(error, WaitError::Refused(RelayRefusal::Unknown)) && tries < NEW;
         // Once is enough while it stays so.
-        match was_reached || !told {
-            true => warn!(relay, %error, "not reached through a relay; it is dialled again"),
-            false => debug!(relay, %error, "still not reached through a relay"),
+        match was_reached || (!told && !is_new) {
+            true => {
+                told = true;
+                warn!(relay, %error, "not reached through a relay; it is dialled again");
+            }
+            false => debug!(relay, %error, "not reached through a relay yet"),
         }
-        told = true;
         let pause = pauses.after(began.elapsed(), rand::random());
         sleep(pause).await;
     }
@@ -138,7 +211,8 @@ async fn wait(inner: &Inner, http: &reqwest::Client, relay: &str) -> Result<Infa
     let registered = inner.ledger.providers().await?;
     let registered = registered.iter().find(|one| one.endpoint == relay);
     let registered = registered.ok_or(WaitError::NotRegistered)?;
-    let addr = meet(inner, http, registered).await?;
+    let (domain, now) = (inner.ledger.domain(), (inner.clock)());
+    let addr = meet(http, registered, &domain, now).await?;
     let addr = addr.ok_or(WaitError::NoRelay)?;
 
     let Stream {

@@ -36,6 +36,7 @@ pub use backend::{
     EngineBackend, Line, OpenAiBackend, OpenAiConfig, OpenAiConfigError, Pool, Redacted, Script,
     ScriptedBackend, Standing,
 };
+pub use behind::{FindRelaysError, find_relays};
 pub use books::{TillView, read_books};
 pub use claim::Claimed;
 pub use config::{

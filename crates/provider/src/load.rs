@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use market::{Address, LOADS_MAX, Load, LoadDigest, Provider, Timestamp};
+use market::{Address, Domain, LOADS_MAX, Load, LoadDigest, Provider, Timestamp};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
@@ -201,8 +201,9 @@ impl Relays {
         }
         let chance = RandomState::new();
         registered.sort_by_cached_key(|one| chance.hash_one(one.address));
+        let (domain, now) = (inner.ledger.domain(), (inner.clock)());
         let asked = registered.iter().take(ASKED).map(|one| async move {
-            let addr = meet(inner, http, one).await;
+            let addr = meet(http, one, &domain, now).await;
             if let Err(error) = &addr {
                 debug!(account = %one.address, %error, "no relay to tell");
             }
@@ -218,14 +219,14 @@ impl Relays {
 
 /// Where a registered node is, if it says that it is a relay.
 pub(crate) async fn meet(
-    inner: &Inner,
     http: &reqwest::Client,
     one: &Provider,
+    domain: &Domain,
+    now: Timestamp,
 ) -> Result<Option<NodeAddr>, DescribeError> {
     let text = fetch(http, &one.endpoint).await?;
-    let (domain, now) = (inner.ledger.domain(), (inner.clock)());
     let record = Described::parse(&text)?
-        .open(one.address, &domain, now)?
+        .open(one.address, domain, now)?
         .record;
     let addresses = record.addresses.iter();
     let addr = NodeAddr {

@@ -186,7 +186,7 @@ impl Provider {
             store,
             wallet,
             node_key,
-            mut config,
+            config,
             listener,
             clock,
         } = deps;
@@ -200,11 +200,7 @@ impl Provider {
         let address = listener.local_addr().map_err(StartError::Listener)?;
         let stakes = ledger.stakes().await?;
         config.check(&stakes)?;
-        if let Some(relay) = behind::unregistered(&*ledger, &config.behind).await? {
-            let relay = relay.clone();
-            return Err(StartError::NoRelay { relay });
-        }
-        config.endpoint = config.registered_endpoint(wallet.address());
+        let config = placed(&*ledger, config).await?;
         let tasks = Tasks::default();
         let sessions = Sessions::load(Arc::clone(&ledger), store, tasks.clone(), clock()).await?;
         let models = register(&*ledger, &config, &stakes).await?;
@@ -360,6 +356,16 @@ impl Drop for Provider {
         self.inner.sessions.forget();
         self.inner.tasks.abandon();
     }
+}
+
+/// Sees that relays are registered where it is to wait; they are its endpoint then.
+async fn placed(ledger: &dyn Ledger, mut config: Config) -> Result<Config, StartError> {
+    if let Some(relay) = behind::unregistered(ledger, &config.behind).await? {
+        let relay = relay.clone();
+        return Err(StartError::NoRelay { relay });
+    }
+    config.endpoint = config.registered_endpoint(ledger.account());
+    Ok(config)
 }
 
 /// What is sold. It goes on offer where somebody is there to answer.

@@ -106,6 +106,11 @@ impl Endpoint {
         self.guest.is_some()
     }
 
+    /// Whether this is one of the doors.
+    pub fn has(&self, host: &str) -> bool {
+        self.hosts.iter().any(|own| own == host)
+    }
+
     fn urls(&self) -> impl Iterator<Item = String> {
         let guest = self.guest.map(|guest| format!("/{guest:#x}"));
         let guest = guest.unwrap_or_default();

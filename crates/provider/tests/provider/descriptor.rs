@@ -37,7 +37,7 @@ impl Backend for Idle {
     }
 }
 
-async fn described(world: &World, selling: &Selling) -> Record {
+pub(crate) async fn described(world: &World, selling: &Selling) -> Record {
     let mut stream = TcpStream::connect(selling.provider.addr()).await.unwrap();
     let head = format!("GET {DESCRIPTOR_PATH} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();

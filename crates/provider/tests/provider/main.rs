@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod backends;
+mod behind;
 mod claims;
 mod crashes;
 mod descriptor;
 mod replays;
+mod resting;
 mod selling;
 mod world;

@@ -107,6 +107,11 @@ impl World {
         now
     }
 
+    /// Another node on the network.
+    pub(crate) fn node(&self, key: &NodeKey) -> Node {
+        Node::memory(&self.network, key.id())
+    }
+
     pub(crate) fn domain(&self) -> Domain {
         DOMAIN
     }
