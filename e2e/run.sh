@@ -98,7 +98,7 @@ if start; then
   part 100 .venv/bin/python dialects.py
   part 60 node sdk.mjs
   part 120 .venv/bin/python openapi.py "$work"
-  part 120 .venv/bin/python clients.py "$lethe"
+  part 180 .venv/bin/python clients.py "$lethe"
   part 60 node docs.mjs
   part 420 node page.mjs
   part 90 ./chain.sh "$CAST"

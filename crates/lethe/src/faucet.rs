@@ -230,13 +230,13 @@ pub(crate) async fn faucet(args: cli::Faucet) -> Result<(), ClientError> {
                     false => token.shown(usd),
                 });
             let coins = coins.to_decimal(MOR_DECIMALS);
-            let given: Vec<_> = std::iter::once(format!("{coins} ETH"))
-                .chain(each)
-                .collect();
+            let mut given = vec![format!("{coins} ETH")];
+            given.extend(each);
+            let last = given.pop().unwrap_or_default();
             output::text(format!(
-                "{} has {} more. Demo money of this chain: it is worth nothing.\n",
+                "{} has {} and {last} more. Demo money of this chain: it is worth nothing.\n",
                 told.address,
-                given.join(" and ")
+                given.join(", ")
             ));
         }
     }

@@ -101,7 +101,7 @@ async fn the_faucet_gives_once_and_every_unit_stays_accounted_for() {
     let gave = ended(folder.path(), &["faucet", STRANGER]);
     let said = String::from_utf8(gave.stdout).unwrap();
     assert!(
-        said.contains("1 ETH and 100 MOR and 100 USDdev more"),
+        said.contains("1 ETH, 100 MOR and 100 USDdev more"),
         "{said}"
     );
     assert!(said.contains("worth nothing"), "{said}");

@@ -63,7 +63,7 @@ fn a_chat_that_has_filled_the_context_goes_on_without_its_oldest_turns() {
         1,
         "{said}"
     );
-    assert_eq!(said.matches(" MOR · ").count(), 6, "{said}");
+    assert_eq!(said.matches(" MOR (").count(), 6, "{said}");
     assert!(!said.contains("leaves no room"), "{said}");
 }
 
