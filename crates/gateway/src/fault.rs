@@ -26,7 +26,7 @@ pub(crate) struct Fault {
     pub(crate) body: ErrorBody,
     pub(crate) retry_after: Option<Duration>,
     /// Under which id the node says whom the request was to go to.
-    pub(crate) route: Option<RouteId>,
+    pub(crate) route: Option<Box<RouteId>>,
 }
 
 /// The status and the code of every failure.
@@ -153,6 +153,7 @@ impl Fault {
 
     /// The same, of a request that went this way.
     pub(crate) fn on(self, route: Option<RouteId>) -> Self {
+        let route = route.map(Box::new);
         Self { route, ..self }
     }
 
@@ -229,7 +230,7 @@ impl IntoResponse for Fault {
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, seconds.into());
         }
-        if let Some(route) = self.route {
+        if let Some(route) = &self.route {
             headers.insert(ROUTE, header(route));
         }
         // For a route whose clients expect other errors.
