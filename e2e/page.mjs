@@ -468,7 +468,7 @@ await check("page: the faucet gives demo money, and says when it does not", asyn
   await faucet.getByText("worth nothing").waitFor();
   await faucet.getByLabel("Address of the account").fill(address);
   await page.keyboard.press("Enter");
-  await faucet.getByText("1 ETH and 100 MOR and 100 USDdev more").waitFor();
+  await faucet.getByText("1 ETH, 100 MOR and 100 USDdev more").waitFor();
   await faucet.getByRole("button", { name: "Give demo money" }).click();
   await faucet.getByText("it gets more in 60 min").waitFor();
   found.splice(0, found.length, ...found.filter((text) => !text.includes("429")));

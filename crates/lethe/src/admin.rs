@@ -166,7 +166,7 @@ pub(crate) struct OnChain {
 /// Whose money is accounted for.
 pub(crate) enum Accounts {
     /// All of a market that runs on this machine.
-    Market(Holders),
+    Market(Box<Holders>),
     /// The node's own.
     Own(Own),
 }

@@ -299,7 +299,7 @@ impl Market {
                 .iter()
                 .map(|selling| (selling.name.clone(), Arc::clone(&selling.provider)))
                 .collect(),
-            accounts: Accounts::Market(Holders {
+            accounts: Accounts::Market(Box::new(Holders {
                 ledger: self.buying.ledger.clone(),
                 providers,
                 treasury: vec![DEVELOPMENT_ACCOUNTS[0].address, DEPLOYER.address],
@@ -310,7 +310,7 @@ impl Market {
                 flags: self.place.flags(),
                 usd_rates: self.usd_rates.clone(),
                 books: tokio::sync::Mutex::default(),
-            }),
+            })),
             demonstration: true,
             standby: true,
             explorer: Some(Explorer::new(self.buying.ledger.clone())),
