@@ -99,7 +99,7 @@ if start; then
   part 60 node sdk.mjs
   part 120 .venv/bin/python openapi.py "$work"
   part 180 .venv/bin/python clients.py "$lethe"
-  part 60 node docs.mjs
+  part 90 node docs.mjs
   part 420 node page.mjs
   part 90 ./chain.sh "$CAST"
   part 60 node ethers.mjs

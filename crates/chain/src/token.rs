@@ -6,6 +6,7 @@
 //! no token looks like one of the profile's.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Mutex, PoisonError};
 
 use alloy::primitives::Address;
@@ -162,8 +163,8 @@ impl Tokens {
     pub async fn read(ledger: &EvmLedger, others: Vec<Address>) -> Result<Self, LedgerError> {
         let mut tokens = Self::of(ledger.network());
         for address in others {
-            if !tokens.0.contains_key(&address) {
-                tokens.0.insert(address, ledger.token(address).await?);
+            if let Entry::Vacant(place) = tokens.0.entry(address) {
+                place.insert(ledger.token(address).await?);
             }
         }
         Ok(tokens)
