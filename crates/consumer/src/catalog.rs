@@ -43,6 +43,8 @@ pub(crate) struct Seller {
     pub(crate) receiver_authorizer: Address,
     /// The shortest withdrawal delay it accepts.
     pub(crate) withdraw_delay_min_s: u64,
+    /// When its description was written.
+    pub(crate) described_at: Timestamp,
     /// What requests to it are sealed to; none while that is not certain.
     pub(crate) key: Option<Arc<EpochKey>>,
     /// Its offers for models that are registered and that it has a bid on.
@@ -400,6 +402,7 @@ fn seller(provider: &Provider, found: Result<Known, String>, last: Option<&Selle
                 relays: record.relays.iter().map(at).collect(),
                 receiver_authorizer: record.receiver_authorizer,
                 withdraw_delay_min_s: record.withdraw_delay_min_s,
+                described_at: record.issued_at,
                 offers: record.offers.clone(),
                 problem: doubt.filter(|_| key.is_none()),
                 key,
@@ -415,6 +418,7 @@ fn seller(provider: &Provider, found: Result<Known, String>, last: Option<&Selle
                 relays: vec![],
                 receiver_authorizer: Address::ZERO,
                 withdraw_delay_min_s: 0,
+                described_at: Timestamp(0),
                 key: None,
                 offers: vec![],
                 problem: None,

@@ -22,6 +22,7 @@ mod paths;
 mod payer;
 mod payment;
 mod policy;
+mod prices;
 mod reconcile;
 mod restore;
 mod router;

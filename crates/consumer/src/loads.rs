@@ -1,4 +1,4 @@
-//! What providers tell of their load, as a guard passes it on.
+//! What providers tell of their load and their prices, as a guard passes it on.
 //!
 //! While this consumer is in use it asks its guard every few seconds for all load
 //! digests there are, and believes those that are signed by the nodes of providers in
@@ -86,10 +86,15 @@ async fn hear(inner: &Inner, book: &mut LoadBook) {
         let age_s = now.since_s(digest.issued_at);
         let good = Duration::from_secs(LoadDigest::GOOD_S.saturating_sub(age_s));
         let LoadDigest {
-            provider, loads, ..
+            provider,
+            issued_at,
+            loads,
+            ..
         } = digest;
+        inner.prices.told(provider, issued_at, loads.clone(), now);
         inner.router.told_load(provider, loads, good);
     }
+    inner.reprice();
 }
 
 #[cfg(test)]

@@ -671,6 +671,7 @@ mod tests {
             relays: vec![],
             receiver_authorizer: address,
             withdraw_delay_min_s: 900,
+            described_at: Timestamp(0),
             offers: vec![offer],
             problem: None,
         };

@@ -34,6 +34,7 @@ use crate::paths::Paths;
 use crate::payer::{Payers, Pseudonyms};
 use crate::payment::{Channel, entry};
 use crate::policy::Policy;
+use crate::prices::Prices;
 use crate::reconcile::reconcile;
 use crate::router::{Candidate, Listed, Route, Router};
 use crate::routes::{AskedView, Ending, RouteId, RouteView, Turn};
@@ -96,6 +97,7 @@ pub(crate) struct Inner {
     running: AtomicUsize,
     pub(crate) standby: Standby,
     pub(crate) used: Used,
+    pub(crate) prices: Prices,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -151,6 +153,7 @@ impl Consumer {
             running: AtomicUsize::new(0),
             standby: Standby::default(),
             used: Used::default(),
+            prices: Prices::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
@@ -506,7 +509,20 @@ impl Inner {
         let domain = self.domain();
         let after = catalog::look(registry, &self.paths, &before, &domain, self.now()).await;
         self.snapshot.send_replace(Arc::new(after));
+        self.reprice();
         read
+    }
+
+    /// Brings what is on offer to the newest prices that were told.
+    pub(crate) fn reprice(&self) {
+        self.snapshot.send_if_modified(|snapshot| {
+            let after = self.prices.applied(snapshot, self.now());
+            let is_new = after.is_some();
+            if let Some(after) = after {
+                *snapshot = Arc::new(after);
+            }
+            is_new
+        });
     }
 
     fn place(self: &Arc<Self>) -> Result<Place, InferError> {

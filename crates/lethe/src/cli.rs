@@ -4,6 +4,7 @@ pub(crate) mod backend;
 pub(crate) mod config;
 pub(crate) mod key;
 pub(crate) mod model;
+pub(crate) mod price;
 pub(crate) mod sell;
 pub(crate) mod service;
 pub(crate) mod token;
@@ -131,6 +132,8 @@ pub(crate) enum Command {
     Key(key::Key),
     /// A running provider's servers: list them, send nothing new to one, send to it again.
     Backend(backend::Backend),
+    /// What a running provider asks; with a flag, another price from now on.
+    Price(price::Price),
     /// The keys: show them, make, restore, import or export them.
     Wallet(wallet::Wallet),
     /// The config file: write one with all defaults, or say what holds and who says so.

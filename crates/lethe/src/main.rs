@@ -44,6 +44,7 @@ mod phrase;
 mod place;
 mod places;
 mod policies;
+mod pricing;
 mod progress;
 mod pseudonyms;
 mod relaying;
@@ -124,6 +125,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Top(args) => Box::pin(top::top(args)).await?,
         Command::Key(args) => api_keys::key(args).await?,
         Command::Backend(args) => backends::backend(args).await?,
+        Command::Price(args) => pricing::price(args).await?,
         Command::Wallet(args) => wallet::wallet(args).await?,
         Command::Config(args) => {
             if let Err(error) = config::config(&args, cli.config.as_deref()) {

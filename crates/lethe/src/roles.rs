@@ -32,6 +32,7 @@ use crate::output;
 use crate::own::{Own, Whose};
 use crate::place::{Place, PlaceError};
 use crate::policies::{PolicyError, amount, claiming, funding};
+use crate::pricing::Pricing;
 use crate::relaying::{RelayError, carry};
 use crate::selling::{SellError, Selling, Shop, engine_backend, sell};
 use crate::signals::{Signals, stopped};
@@ -151,6 +152,10 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
     let usd_rates = tokens::usd_rates(&reader, &sale.worth.usd_rate).await?;
     let shop = shop(&args, source, &token)?;
     let selling = sell(&place, shop, Some(sale.endpoint), sale.listen).await?;
+    let pricing = Pricing {
+        provider: Arc::clone(&selling.provider),
+        token: token.clone(),
+    };
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let key = bearer(&place.folder.join("api-key"))?;
     let views = tokens::views(&selling.ledger, vec![token.address], &usd_rates).await?;
@@ -161,7 +166,7 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
         flags: place.flags(),
         usd_rates,
     };
-    let mut routes = own.routes(&key);
+    let mut routes = own.routes(&key).merge(pricing.routes(&key));
     if let Some(backends) = backends {
         routes = routes.merge(Arc::clone(&backends).routes(&key));
         tasks.spawn(backends.keep(stop.clone()));

@@ -69,7 +69,9 @@ pub use ledger::{
     Bid, BoxFuture, ChannelState, Claim, Ledger, LedgerError, Model, Provider, Receiver, Stakes,
     TxHash, Withdrawal, register_endpoint,
 };
-pub use load::{Heard, LOAD_BYTES_MAX, LOADS_MAX, Load, LoadBook, LoadDigest, LoadError, ModelTag};
+pub use load::{
+    Heard, LOAD_BYTES_MAX, LOADS_MAX, Load, LoadBook, LoadDigest, LoadError, ModelTag, TokenTag,
+};
 pub use memory::MemoryLedger;
 pub use naming::{Asked, NAME_BYTES_MAX, NameFault, Which};
 pub use purse::{Purse, PurseError, PurseEvent};

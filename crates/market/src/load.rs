@@ -1,17 +1,17 @@
-//! What a provider tells of its load: a short record, signed by its node, new
-//! every few seconds. Called a *load digest*.
+//! What a provider tells of its load and its prices: a short record, signed by its
+//! node, new every few seconds. Called a *load digest*.
 //!
 //! A digest stands alone: whoever has it, from whomever, can see by the chain's
 //! registry and the descriptor whose it is. [`LoadBook`] keeps the newest one of
 //! each provider and refuses everything else; relays and consumers keep the
-//! same one. There are no prices in it: those are in the descriptor, signed by the
-//! wallet, and a quote stays good as promised.
+//! same one. Its prices are those of the descriptor, heard sooner: a quote that was
+//! given stays good as promised.
 
 use std::collections::BTreeMap;
 
 use alloy_primitives::Address;
 
-use crate::{Domain, ModelId, NodeId, NodeKey, Timestamp};
+use crate::{Amount, Domain, ModelId, NodeId, NodeKey, Rates, Timestamp};
 
 /// Models that one digest tells of.
 pub const LOADS_MAX: usize = 16;
@@ -21,13 +21,13 @@ pub const LOAD_BYTES_MAX: usize = HEAD_BYTES + LOADS_MAX * EACH_BYTES + SIGNATUR
 
 /// Version, provider, number, time, and how many models follow.
 const HEAD_BYTES: usize = 1 + 20 + 8 + 8 + 1;
-/// A model's tag, free slots, wait.
-const EACH_BYTES: usize = 4 + 2 + 4;
+/// A model's tag, free slots, wait, the token's tag, two rates.
+const EACH_BYTES: usize = 4 + 2 + 4 + 4 + 16 + 16;
 const SIGNATURE_BYTES: usize = 64;
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// In place of a wait: no request is taken.
 const TAKES_NONE: u32 = u32::MAX;
-const TAG: &[u8] = b"lethe load v1\n";
+const TAG: &[u8] = b"lethe load v2\n";
 
 /// The first four bytes of a model's id: they tell the models of one provider apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,7 +40,19 @@ impl From<ModelId> for ModelTag {
     }
 }
 
-/// The load of one model.
+/// The first four bytes of a token's address: they tell the tokens apart that one
+/// provider may have been paid in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TokenTag(pub [u8; 4]);
+
+impl From<Address> for TokenTag {
+    fn from(token: Address) -> Self {
+        let [a, b, c, d, ..] = token.0.0;
+        Self([a, b, c, d])
+    }
+}
+
+/// The load and the price of one model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
     /// Which.
@@ -50,6 +62,10 @@ pub struct Load {
     /// How long one more would wait for a slot, in milliseconds; none: it would
     /// be refused.
     pub wait_ms: Option<u32>,
+    /// What the rates are in.
+    pub token: TokenTag,
+    /// The price now.
+    pub rates: Rates,
 }
 
 /// What a provider tells of its load at one moment.
@@ -163,6 +179,14 @@ impl LoadDigest {
             bytes.extend_from_slice(&load.model.0);
             bytes.extend_from_slice(&load.free_slots.to_be_bytes());
             bytes.extend_from_slice(&wait.to_be_bytes());
+            bytes.extend_from_slice(&load.token.0);
+            let Rates {
+                input_per_million,
+                output_per_million,
+            } = load.rates;
+            for rate in [input_per_million, output_per_million] {
+                bytes.extend_from_slice(&rate.base_units().to_be_bytes());
+            }
         }
         let signature = node.sign(&signing_bytes(domain, &bytes));
         bytes.extend_from_slice(&signature);
@@ -209,11 +233,20 @@ impl LoadDigest {
         let load = |each: &[u8]| {
             let (model, each) = each.split_first_chunk::<4>()?;
             let (free_slots, each) = each.split_first_chunk::<2>()?;
-            let wait_ms = u32::from_be_bytes(*each.first_chunk::<4>()?);
+            let (wait_ms, each) = each.split_first_chunk::<4>()?;
+            let (token, each) = each.split_first_chunk::<4>()?;
+            let (input, output) = each.split_first_chunk::<16>()?;
+            let rate = |bytes: &[u8; 16]| Amount::new(u128::from_be_bytes(*bytes));
+            let wait_ms = u32::from_be_bytes(*wait_ms);
             Some(Load {
                 model: ModelTag(*model),
                 free_slots: u16::from_be_bytes(*free_slots),
                 wait_ms: Some(wait_ms).filter(|wait_ms| *wait_ms != TAKES_NONE),
+                token: TokenTag(*token),
+                rates: Rates {
+                    input_per_million: rate(input),
+                    output_per_million: rate(output.first_chunk::<16>()?),
+                },
             })
         };
         Some(Self {
@@ -370,6 +403,11 @@ mod tests {
             model: ModelTag([n; 4]),
             free_slots: u16::from(n),
             wait_ms,
+            token: TokenTag([9; 4]),
+            rates: Rates {
+                input_per_million: Amount::new(u128::from(n)),
+                output_per_million: Amount::new(u128::MAX - u128::from(n)),
+            },
         };
         LoadDigest {
             provider: PROVIDER,
@@ -393,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_is_read_and_the_longest_is_within_300_bytes() {
+    fn what_is_told_is_read_and_the_longest_fits_a_message_of_the_mesh() {
         assert_eq!(LoadDigest::read(&signed(&digest(1))), Ok(digest(1)));
         let many = LoadDigest {
             loads: vec![digest(1).loads[0]; LOADS_MAX + 1],
@@ -401,7 +439,7 @@ mod tests {
         };
         let bytes = signed(&many);
         assert_eq!(bytes.len(), LOAD_BYTES_MAX);
-        const { assert!(LOAD_BYTES_MAX <= 300) };
+        const { assert!(LOAD_BYTES_MAX <= 840) };
         assert_eq!(heard(&bytes), Ok(Heard::New));
         let model = ModelId(B256::repeat_byte(2));
         assert_eq!(digest(1).load(model.into()).unwrap().free_slots, 2);
@@ -472,7 +510,7 @@ mod tests {
             assert_eq!(heard(&bytes[..cut]), Err(LoadError::Malformed));
         }
         let mut later = bytes.clone();
-        later[0] = 2;
+        later[0] = 3;
         assert_eq!(heard(&later), Err(LoadError::Malformed));
         assert_eq!(
             heard(&[&bytes[..], &[0]].concat()),

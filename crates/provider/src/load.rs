@@ -1,8 +1,8 @@
-//! What the provider tells of its load, when, and to whom.
+//! What the provider tells of its load and its prices, when, and to whom.
 //!
 //! A few relays are told, each on a stream of its own that nothing comes back on;
 //! they pass it on to each other ([`market::LoadDigest`]). It is told every five
-//! seconds, and at once when an offer becomes full or free. Whoever stops or
+//! seconds, and at once when an offer becomes full or free or has another price. Whoever stops or
 //! rests, or whose backends are drained or down, says that it takes nothing.
 
 use std::hash::{BuildHasher as _, RandomState};
@@ -91,9 +91,12 @@ impl Teller {
     }
 }
 
-/// Whether an offer became full or free.
+/// Whether an offer became full or free, or has another price.
 fn is_turned(before: &[Load], now: &[Load]) -> bool {
-    let standing = |load: &Load| (load.free_slots == 0, load.wait_ms.is_none());
+    let standing = |load: &Load| {
+        let is_full = (load.free_slots == 0, load.wait_ms.is_none());
+        (is_full, load.rates)
+    };
     let standings = |loads: &[Load]| loads.iter().map(standing).collect::<Vec<_>>();
     standings(before) != standings(now)
 }
@@ -104,7 +107,10 @@ fn loads(inner: &Inner) -> Vec<Load> {
         wait_ms: None,
         ..load
     };
-    let loads = inner.sales.values().map(|sale| Sale::load(sale));
+    let loads = inner.sales.values().filter_map(|sale| {
+        let quote = inner.descriptor.quote(sale.model)?;
+        Some(Sale::load(sale, quote))
+    });
     match inner.is_closing() || inner.descriptor.is_resting() {
         true => loads.map(closed).collect(),
         false => loads.collect(),
@@ -301,7 +307,7 @@ pub(crate) async fn tell_on(inner: Arc<Inner>, relays: Arc<Relays>) {
 
 #[cfg(test)]
 mod tests {
-    use market::ModelTag;
+    use market::{Amount, ModelTag, Rates, TokenTag};
 
     use super::*;
 
@@ -312,6 +318,11 @@ mod tests {
             model: ModelTag([model; 4]),
             free_slots,
             wait_ms,
+            token: TokenTag([0; 4]),
+            rates: Rates {
+                input_per_million: Amount::ZERO,
+                output_per_million: Amount::ZERO,
+            },
         }
     }
 
@@ -324,6 +335,8 @@ mod tests {
         let full = vec![load(1, 0, Some(900))];
         let fuller = vec![load(1, 0, Some(1900))];
         let none = vec![load(1, 0, None)];
+        let mut dearer = free.clone();
+        dearer[0].rates.output_per_million = Amount::new(1);
         let mut teller = Teller::default();
         assert!(teller.is_due(&free, start));
         let told = teller.digest(Address::ZERO, free.clone(), WALL, start);
@@ -332,7 +345,7 @@ mod tests {
             assert!(!teller.is_due(same, after(4999)));
             assert!(teller.is_due(same, after(5000)));
         }
-        for turned in [&full, &none] {
+        for turned in [&full, &none, &dearer] {
             assert!(!teller.is_due(turned, after(999)));
             assert!(teller.is_due(turned, after(1000)));
         }

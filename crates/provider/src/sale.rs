@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use market::{Load, ModelId};
+use market::{Load, ModelId, Quote};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::warn;
@@ -102,7 +102,7 @@ impl Sale {
 
     /// What is told of it. It takes nothing while all places are taken, while
     /// its backend is drained, and while that is not well.
-    pub(crate) fn load(&self) -> Load {
+    pub(crate) fn load(&self, quote: Quote) -> Load {
         let is_shut = self.config.backend.is_drained() || self.problem().is_some();
         let places = self.places.available_permits();
         let slots = self.slots.available_permits().min(places);
@@ -118,6 +118,8 @@ impl Sale {
             model: self.model.into(),
             free_slots,
             wait_ms,
+            token: quote.token.into(),
+            rates: quote.rates,
         }
     }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use market::{
-    Address, Amount, Domain, Ledger as _, Load, LoadDigest, MemoryLedger, ModelTag, NodeKey,
-    Record, Timestamp, WITHDRAW_DELAY_MIN_S, WalletKey,
+    Address, Amount, Domain, Ledger as _, Load, LoadDigest, MemoryLedger, ModelTag, NodeKey, Rates,
+    Record, Timestamp, TokenTag, WITHDRAW_DELAY_MIN_S, WalletKey,
 };
 use relay::{Config, Deps, Relay};
 use tokio::net::TcpListener;
@@ -160,6 +160,11 @@ impl Hand {
             model: ModelTag([1; 4]),
             free_slots: 0,
             wait_ms: None,
+            token: TokenTag([0; 4]),
+            rates: Rates {
+                input_per_million: Amount::ZERO,
+                output_per_million: Amount::ZERO,
+            },
         };
         LoadDigest {
             provider: self.account,

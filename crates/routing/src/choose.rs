@@ -485,7 +485,7 @@ fn sorted_by(sort: Option<Sort>, terms: &Terms) -> u128 {
 mod tests {
     use core::time::Duration;
 
-    use market::{Demand, Labels, Load, ModelTag, Timestamp, Upstream};
+    use market::{Demand, Labels, Load, ModelTag, Rates, Timestamp, TokenTag, Upstream};
     use proptest::prelude::*;
 
     use super::*;
@@ -657,11 +657,17 @@ mod tests {
             model: ModelTag([0; 4]),
             free_slots,
             wait_ms,
+            token: TokenTag([0; 4]),
+            rates: Rates {
+                input_per_million: Amount::ZERO,
+                output_per_million: Amount::ZERO,
+            },
         };
         let other = Load {
             model: ModelTag([1; 4]),
             free_slots: 0,
             wait_ms: None,
+            ..load
         };
         knowledge.told_load(id(n), vec![other, load], Duration::from_secs(1), at(100));
     }

@@ -21,6 +21,7 @@ mod models;
 mod outage;
 mod paced;
 mod paying;
+mod prices;
 mod process;
 mod pseudonyms;
 mod refusals;

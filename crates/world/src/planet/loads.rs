@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use ::market::{Load, ModelTag, Moment};
+use ::market::{Amount, Load, ModelTag, Moment, Rates, TokenTag};
 use routing::Knowledge;
 
 use crate::planet::market::Market;
@@ -73,6 +73,11 @@ impl Told {
                 model: ModelTag([0; 4]),
                 free_slots: 0,
                 wait_ms: *wait_ms,
+                token: TokenTag([0; 4]),
+                rates: Rates {
+                    input_per_million: Amount::ZERO,
+                    output_per_million: Amount::ZERO,
+                },
             };
             let good = Duration::from_micros(HEARD_EVERY_US);
             knowledge.told_load(Market::account(*provider), vec![load], good, at);
