@@ -1,8 +1,8 @@
 """Answers while the providers that give them are killed and stopped, one every five seconds.
 
-    cargo build --release
-    cargo build --release --manifest-path bench/load/Cargo.toml --target-dir target
     python3 bench/failover.py target/release [STREAMS [AT_ONCE]] [--direct]
+
+What it needs in that folder it builds, if it is not there.
 
 Chain, backend, six providers, two relays and a consumer run as processes of their own on the loopback. Clients read streams
 of 64 numbered tokens, 20 a second, so that it shows when one is missing or comes twice. Every five seconds one provider is
@@ -111,9 +111,19 @@ def trouble(town, over, told):
         threading.Thread(target=back, daemon=True).start()
 
 
+def build(binaries):
+    """Builds what is missing in `target/release` or `target/debug`."""
+    release = ["--release"] if binaries.name == "release" else []
+    load = ["--manifest-path", "bench/load/Cargo.toml", "--target-dir", str(binaries.parent)]
+    for binary, what in (("lethe", []), ("load", load)):
+        if not (binaries / binary).exists():
+            subprocess.run(["cargo", "build", *release, *what], check=True)
+
+
 def main():
     args = [arg for arg in sys.argv[1:] if not arg.startswith("--")]
     binaries = pathlib.Path(args[0])
+    build(binaries)
     streams = int(args[1]) if len(args) > 1 else STREAMS
     at_once = int(args[2]) if len(args) > 2 else AT_ONCE
     with tempfile.TemporaryDirectory() as folder:

@@ -5,7 +5,7 @@
 //! transactions of crate `chain`; and it checks after every event that
 //! nobody's money is lost.
 //!
-//! `cargo run --release -p world -- torture --seeds 1000` plays many seeds.
+//! `cargo run --release --bin world -- torture --seeds 1000` plays many seeds.
 //!
 //! What is deliberately absent: sealing and bytes on a wire, and RPC as bytes
 //! (they have suites of their own); gas as money, so no account is too poor

@@ -1,6 +1,7 @@
 //! `torture`: plays many seeds and says what came of them, so that anybody can
 //! play the same again. `planet`: the rule by which providers are chosen, measured.
 
+mod decide;
 mod planet;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,8 @@ enum Command {
     Torture(Torture),
     /// Plays the rule by which providers are chosen on ten thousand of them, beside other rules.
     Planet(planet::Planet),
+    /// Measures what one decision takes, from ten offers to a hundred thousand.
+    Decide,
 }
 
 #[derive(Debug, clap::Args)]
@@ -82,6 +85,10 @@ fn main() -> ExitCode {
         Command::Torture(torture) => torture,
         Command::Story(told) => return tell(&told),
         Command::Planet(args) => return planet::planet(&args),
+        Command::Decide => {
+            decide::decide();
+            return ExitCode::SUCCESS;
+        }
     };
     let summary = run(&torture);
     let mut out = std::io::stdout().lock();

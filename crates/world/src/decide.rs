@@ -1,13 +1,13 @@
-//! What a decision takes: `cargo run --release -p routing --example choose`.
+//! What a decision takes: `cargo run --release --bin world -- decide`.
 //!
 //! One thread, the best and the median of many rounds. A consumer that knows
 //! some of the providers chooses again and again, each time with another seed.
-#![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
 use std::hint::black_box;
+use std::io::Write;
 use std::time::Duration;
 
-use market::{
+use ::market::{
     Address, Amount, Demand, Labels, ModelTag, Moment, Network, Payer, Rates, Timestamp, Upstream,
 };
 use routing::{
@@ -19,55 +19,64 @@ const ROUNDS: usize = 200;
 const PER_ROUND: u64 = 200;
 const MOR: u128 = 1_000_000_000_000_000_000;
 
-fn main() {
-    println!(
+/// Prints a line for each number of offers and kind of request.
+pub(crate) fn decide() {
+    let mut out = std::io::stdout().lock();
+    // A reader that is gone needs no more.
+    let _ = writeln!(
+        out,
         "{:>9}  {:<34}{:>10}{:>10}",
         "offers", "request", "best", "median"
     );
     for offers in [10, 1_000, 10_000, 100_000] {
         let shelf = shelf(offers);
         let knowledge = knowledge(offers.min(2_000));
-        let cap = MaxPrice {
-            prompt: Some(Amount::new(MOR)),
-            completion: Some(Amount::new(MOR)),
-            request: None,
-        };
-        let requests = [
-            ("no preferences", Preferences::default()),
-            (
-                "a price cap that 1 % meet",
-                Preferences {
-                    max_price: cap,
-                    ..Preferences::default()
-                },
-            ),
-            (
-                "sorted by price",
-                Preferences {
-                    sort: Some(Sort::Price),
-                    ..Preferences::default()
-                },
-            ),
-            (
-                "sorted by throughput",
-                Preferences {
-                    sort: Some(Sort::Throughput),
-                    ..Preferences::default()
-                },
-            ),
-            (
-                "nobody collects data (5 % do not)",
-                Preferences {
-                    allow_collection: false,
-                    ..Preferences::default()
-                },
-            ),
-        ];
+        let requests = requests();
         for (name, preferences) in &requests {
             let (best, median) = timed(&shelf, &knowledge, preferences);
-            println!("{offers:>9}  {name:<34}{best:>10.2?}{median:>10.2?}");
+            let _ = writeln!(out, "{offers:>9}  {name:<34}{best:>10.2?}{median:>10.2?}");
         }
     }
+}
+
+/// Kinds of requests, by what they prefer.
+fn requests() -> [(&'static str, Preferences); 5] {
+    let cap = MaxPrice {
+        prompt: Some(Amount::new(MOR)),
+        completion: Some(Amount::new(MOR)),
+        request: None,
+    };
+    [
+        ("no preferences", Preferences::default()),
+        (
+            "a price cap that 1 % meet",
+            Preferences {
+                max_price: cap,
+                ..Preferences::default()
+            },
+        ),
+        (
+            "sorted by price",
+            Preferences {
+                sort: Some(Sort::Price),
+                ..Preferences::default()
+            },
+        ),
+        (
+            "sorted by throughput",
+            Preferences {
+                sort: Some(Sort::Throughput),
+                ..Preferences::default()
+            },
+        ),
+        (
+            "nobody collects data (5 % do not)",
+            Preferences {
+                allow_collection: false,
+                ..Preferences::default()
+            },
+        ),
+    ]
 }
 
 fn account(n: u64) -> Address {
