@@ -33,7 +33,8 @@ install() {
   }
   cmp -s requirements.txt .venv/installed || {
     python3 -m venv .venv || { apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null && python3 -m venv .venv; }
-    .venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+    # Compiled when first used: most of it never is.
+    .venv/bin/pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt
     cp requirements.txt .venv/installed
   }
   [[ -x ${CHROMIUM:-/usr/bin/chromium} ]] || {
