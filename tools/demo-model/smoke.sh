@@ -21,7 +21,7 @@ python=$work/venv/bin/python
 if [ ! -f "$work/venv/ready" ] || ! cmp -s "$work/venv/ready" "$here/requirements.txt"; then
     say "installing the pinned requirements"
     python3 -m venv "$work/venv"
-    "$python" -m pip install --quiet --requirement "$here/requirements.txt"
+    "$python" -m pip install --quiet --no-compile --requirement "$here/requirements.txt"
     cp "$here/requirements.txt" "$work/venv/ready"
 fi
 
