@@ -7,11 +7,14 @@
 //! and `cast wallet verify` can check it. The node key signs the same text:
 //! otherwise any registered account could give another's node an address of
 //! its own choice, and whoever looks nodes up by their key would go there.
+//!
+//! A provider with several hosts has a record of each, signed with the host's
+//! account in place of its wallet; who they are, the wallet certifies ([`crate::Certificate`]).
 
 use alloy_primitives::{Address, B512, Signature};
 use serde::{Deserialize, Serialize};
 
-use crate::{Card, CardId, ModelId, NodeId, NodeKey, Quote, Timestamp, WalletKey};
+use crate::{Card, CardId, Host, ModelId, NodeId, NodeKey, Quote, Timestamp, WalletKey};
 
 /// Nobody describes a node in more than this.
 pub const MAX_RECORD_BYTES: usize = 256 * 1024;
@@ -78,9 +81,9 @@ pub struct Record {
     pub chain_id: u64,
     /// The settlement contract that it takes vouchers of.
     pub settlement: Address,
-    /// The registered account; must be the signer.
+    /// The registered account; must be the signer, or certify it as its host.
     pub provider: Address,
-    /// Who may claim for it.
+    /// Who may claim for it; a host's own account.
     pub receiver_authorizer: Address,
     /// The shortest `withdrawDelay` it accepts, in seconds.
     pub withdraw_delay_min_s: u64,
@@ -109,7 +112,7 @@ pub struct Record {
 pub struct SignedRecord {
     /// The record as JSON text.
     pub record: String,
-    /// By the provider's wallet, over `record`.
+    /// By the provider's wallet, or its host's account, over `record`.
     pub signature: Signature,
     /// By the node that the record names, over a tag and `record`.
     pub node_signature: B512,
@@ -124,11 +127,11 @@ pub enum DescriptorError {
         /// How many.
         bytes: usize,
     },
-    /// Signed by nobody, or by somebody else than the registered provider.
-    #[error("record is not signed by provider {provider}")]
+    /// Signed by nobody, or by somebody else than the registered provider or its host.
+    #[error("record is not signed by {account}")]
     BadSignature {
         /// Who should have.
-        provider: Address,
+        account: Address,
     },
     /// Not signed by the node that it names: that one belongs to somebody else.
     #[error("record is not signed by node {node}, which it names")]
@@ -224,24 +227,31 @@ impl Record {
 }
 
 impl SignedRecord {
-    /// The record, if `provider` signed it for this chain and contract and it is good now.
+    /// Who signed it, as their account.
+    pub fn signer(&self) -> Option<Address> {
+        if self.record.len() > MAX_RECORD_BYTES {
+            return None;
+        }
+        let text = self.record.as_bytes();
+        self.signature.recover_address_from_msg(text).ok()
+    }
+
+    /// The record, if `host` signed it for this chain and contract and it is good now.
+    /// That it is a host of its provider, others have checked.
     pub fn open(
         &self,
-        provider: Address,
+        host: Host,
         domain: &crate::Domain,
         now: Timestamp,
     ) -> Result<Record, DescriptorError> {
+        let Host { account, provider } = host;
         if self.record.len() > MAX_RECORD_BYTES {
             return Err(DescriptorError::TooLarge {
                 bytes: self.record.len(),
             });
         }
-        match self
-            .signature
-            .recover_address_from_msg(self.record.as_bytes())
-        {
-            Ok(signer) if signer == provider => {}
-            _ => return Err(DescriptorError::BadSignature { provider }),
+        if self.signer() != Some(account) {
+            return Err(DescriptorError::BadSignature { account });
         }
         let record: Record =
             serde_json::from_str(&self.record).map_err(DescriptorError::Malformed)?;
@@ -251,6 +261,9 @@ impl SignedRecord {
             });
         }
         must_be("provider", record.provider, provider)?;
+        if !host.is_own() {
+            must_be("receiverAuthorizer", record.receiver_authorizer, account)?;
+        }
         must_be("chainId", record.chain_id, domain.chain_id)?;
         must_be("settlement", record.settlement, domain.settlement)?;
         if now >= record.expires_at || record.issued_at > now.after_s(Record::CLOCK_SKEW_S) {
@@ -343,7 +356,7 @@ mod tests {
     fn opened(record: &Record, at: Timestamp) -> Result<Record, DescriptorError> {
         record
             .sign(&wallet(), &node())
-            .open(wallet().address(), &DOMAIN, at)
+            .open(Host::own(wallet().address()), &DOMAIN, at)
     }
 
     #[test]
@@ -424,7 +437,7 @@ mod tests {
             node_signature: B512::from(node().sign(&Record::signing_bytes(&text))),
             record: text,
         };
-        let opened = signed.open(wallet().address(), &DOMAIN, NOW);
+        let opened = signed.open(Host::own(wallet().address()), &DOMAIN, NOW);
         assert!(
             matches!(opened, Err(DescriptorError::Malformed(_))),
             "{opened:?}"
@@ -451,8 +464,37 @@ mod tests {
     fn a_forged_record_is_not() {
         let mut signed = record().sign(&wallet(), &node());
         signed.record = signed.record.replace("127.0.0.1", "127.0.0.2");
-        let opened = signed.open(wallet().address(), &DOMAIN, NOW);
+        let opened = signed.open(Host::own(wallet().address()), &DOMAIN, NOW);
         assert!(matches!(opened, Err(DescriptorError::BadSignature { .. })));
+    }
+
+    #[test]
+    fn a_hosts_record_is_believed_of_its_own_provider_and_no_other() {
+        let key = WalletKey::from_bytes(&[7; 32]).unwrap();
+        let (account, provider) = (key.address(), wallet().address());
+        let own = Record {
+            receiver_authorizer: account,
+            ..record()
+        };
+        let opened = |record: &Record, host| record.sign(&key, &node()).open(host, &DOMAIN, NOW);
+        let host = Host { account, provider };
+        assert_eq!(opened(&own, host).unwrap(), own);
+
+        // A stranger certifies it, or it claims to be the wallet itself.
+        let provider = Address::repeat_byte(8);
+        let error = opened(&own, Host { account, provider }).unwrap_err();
+        assert!(
+            error.to_string().contains("record's provider is"),
+            "{error}"
+        );
+        let as_wallet = opened(&own, Host::own(wallet().address()));
+        assert!(matches!(
+            as_wallet,
+            Err(DescriptorError::BadSignature { .. })
+        ));
+        // What is paid to it another one could claim.
+        let error = opened(&record(), host).unwrap_err().to_string();
+        assert!(error.contains("record's receiverAuthorizer is"), "{error}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod durable;
 mod earning;
 mod event;
 mod funding;
+mod hosts;
 mod ids;
 mod json;
 mod key;
@@ -60,6 +61,10 @@ pub use durable::{Durable, Move, MoveId, OrderError};
 pub use earning::{Closing, Earning};
 pub use event::LedgerEvent;
 pub use funding::{Escrowed, FundingPolicy, FundingStep, OverLimit};
+pub use hosts::{
+    CERTIFICATE_DAYS_MAX, Certificate, CertificateError, CertifiedHost, ENDPOINT_BYTES_MAX,
+    HOSTS_MAX, Host, HostBook, SignedCertificate,
+};
 pub use ids::{BidId, ChannelId, ModelId, NodeId, RequestId};
 pub use json::read_json;
 pub use key::{KeyError, NodeKey, WalletKey};

@@ -177,6 +177,7 @@ impl Descriptor {
         let described = Described {
             descriptor: self.record(wallet, now).sign(wallet, node),
             epoch: Some(epoch),
+            hosts: None,
         };
         self.served.send_replace(described.to_text().into());
     }

@@ -361,6 +361,7 @@ impl Inner {
         let described = Described {
             descriptor: record.sign(&self.wallet, &self.node_key),
             epoch: None,
+            hosts: None,
         };
         self.served.send_replace(described.to_text().into());
     }

@@ -140,6 +140,7 @@ impl Town {
         let described = Described {
             descriptor: record.sign(&wallet, &key),
             epoch: None,
+            hosts: None,
         };
         let (text, served) = watch::channel(Bytes::from(described.to_text()));
         self.doors.spawn(async move {

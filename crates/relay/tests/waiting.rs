@@ -185,6 +185,7 @@ impl Home {
         let described = Described {
             descriptor,
             epoch: None,
+            hosts: None,
         };
         let text = described.to_text().into();
         Description { account, text }

@@ -3,6 +3,8 @@
 //! The endpoint in the registry answers `GET /.well-known/lethe` with one JSON
 //! text: the record that its wallet signed, and, if it takes requests, the
 //! epoch record that its node key signed. The same text is what relays pass on.
+//! A provider with several hosts has such a text of each, with the certificate of all
+//! of them in it: whichever of them answers, the others are known after that.
 //! Who cannot be asked itself has the relays' doors at which it waits in the
 //! registry ([`Endpoint`]); these answer with its text at a path of its own.
 
@@ -12,7 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::select_ok;
-use market::{Address, Domain, NodeId, Record, SignedRecord, Timestamp};
+use market::{
+    Address, Certificate, CertificateError, DescriptorError, Domain, Host, NodeId, Record,
+    SignedCertificate, SignedRecord, Timestamp,
+};
 use seal::{EpochKey, SignedEpoch};
 use serde::{Deserialize, Serialize};
 
@@ -34,15 +39,22 @@ pub struct Described {
     /// The key that requests are sealed to; none if it takes none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<SignedEpoch>,
+    /// Who the hosts of its provider are; none if it has one node only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<SignedCertificate>,
 }
 
 /// A description that was checked.
 #[derive(Debug)]
 pub struct Opened {
+    /// Whose it is. Whether the certificate is its provider's newest is not looked at.
+    pub host: Host,
     /// Who it is, where, and what it offers.
     pub record: Record,
     /// What requests are sealed to; none, or why it is not believed.
     pub epoch: Option<Result<Arc<EpochKey>, seal::EpochError>>,
+    /// Who the hosts of its provider are; none, or none that is believed.
+    pub hosts: Option<Arc<Certificate>>,
 }
 
 /// Why a node's description is not to be had.
@@ -68,7 +80,10 @@ pub enum DescribeError {
     Malformed(#[source] serde_json::Error),
     /// Forged, stale, or of another chain.
     #[error("its description is not believed")]
-    Disbelieved(#[source] market::DescriptorError),
+    Disbelieved(#[source] DescriptorError),
+    /// Of a host that is not certified.
+    #[error("its description is of no host that counts")]
+    Host(#[source] CertificateError),
 }
 
 /// Where a node's description is, as the registry has it: `host:port`, or
@@ -165,21 +180,63 @@ impl Described {
         serde_json::to_vec(self).expect("a description has only string keys")
     }
 
-    /// What it says, if `account` says it for this chain and it is good now.
+    /// What it says, if `provider` or a host that it certifies says it for this chain
+    /// and it is good now.
     pub fn open(
         &self,
-        account: market::Address,
+        provider: Address,
         domain: &Domain,
         now: Timestamp,
     ) -> Result<Opened, DescribeError> {
+        let hosts = self.hosts.as_ref();
+        let hosts = hosts.map(|hosts| hosts.open(provider, domain, now));
+        let (host, hosts) = self.host(provider, hosts)?;
         let record = self
             .descriptor
-            .open(account, domain, now)
+            .open(host, domain, now)
             .map_err(DescribeError::Disbelieved)?;
         let node: NodeId = record.node;
+        let account = host.account;
         let epoch = self.epoch.as_ref();
         let epoch = epoch.map(|epoch| epoch.open(node, account, domain, now).map(Arc::new));
-        Ok(Opened { record, epoch })
+        Ok(Opened {
+            host,
+            record,
+            epoch,
+            hosts: hosts.map(Arc::new),
+        })
+    }
+
+    /// Whose it is: the provider's own needs no certificate, and stands without one
+    /// that is believed.
+    fn host(
+        &self,
+        provider: Address,
+        hosts: Option<Result<Certificate, CertificateError>>,
+    ) -> Result<(Host, Option<Certificate>), DescribeError> {
+        let disbelieved = DescriptorError::BadSignature { account: provider };
+        let signer = self.descriptor.signer();
+        let Some(account) = signer else {
+            return Err(DescribeError::Disbelieved(disbelieved));
+        };
+        let host = Host { account, provider };
+        if host.is_own() {
+            return Ok((host, hosts.and_then(Result::ok)));
+        }
+        let Some(hosts) = hosts else {
+            return Err(DescribeError::Disbelieved(disbelieved));
+        };
+        let hosts = hosts.map_err(DescribeError::Host)?;
+        match hosts.endpoint_of(account) {
+            Some(_) => Ok((host, Some(hosts))),
+            None => Err(DescribeError::Host(CertificateError::NotAHost { host })),
+        }
+    }
+
+    /// The provider that it claims to be a host of; none: it claims no such thing.
+    pub fn host_of(&self) -> Option<Address> {
+        let certificate = self.hosts.as_ref()?.read().ok()?;
+        Some(certificate.provider)
     }
 }
 

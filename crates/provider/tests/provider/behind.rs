@@ -68,6 +68,7 @@ impl Relay {
         let described = Described {
             descriptor,
             epoch: None,
+            hosts: None,
         };
         let mut door = JoinSet::new();
         let (text, served) = watch::channel(Bytes::from(described.to_text()));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use market::{Amount, Card, Ledger, Rates, Record, SignedRecord};
+use market::{Amount, Card, Host, Ledger, Rates, Record, SignedRecord};
 use provider::{Backend, BackendError, ChunkStream, RatesError, Script};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -46,7 +46,7 @@ pub(crate) async fn described(world: &World, selling: &Selling) -> Record {
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();
     let signed: SignedRecord = serde_json::from_str(body).unwrap();
     signed
-        .open(world.seller(), &world.ledger.domain(), NOW)
+        .open(Host::own(world.seller()), &world.ledger.domain(), NOW)
         .unwrap()
 }
 
