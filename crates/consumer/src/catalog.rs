@@ -1,5 +1,6 @@
 //! What is on offer: the registry's providers, each with what it says of
-//! itself, checked, as one snapshot that readers share.
+//! itself, checked, as one snapshot that readers share. Of a provider with several
+//! hosts each is a seller by itself: what is seen of one says nothing of another.
 //!
 //! A provider whose description cannot be had keeps its last offers until they
 //! expire, marked with the problem, and is asked for again at the next refresh.
@@ -10,16 +11,18 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use market::{
-    Address, Amount, Asked, Card, CardId, ChannelTerms, Domain, Ledger, LedgerError, Model,
-    ModelId, NAME_BYTES_MAX, NameFault, NodeId, Offer, Provider, Record, Timestamp, Upstream,
+    Address, Amount, Asked, Card, CardId, Certificate, ChannelTerms, Domain, Host, Ledger,
+    LedgerError, Model, ModelId, NAME_BYTES_MAX, NameFault, NodeId, Offer, Provider, Record,
+    Timestamp, Upstream,
 };
 use seal::EpochKey;
 use serde::Serialize;
 use tracing::{debug, info};
 use transport::NodeAddr;
 
+use crate::descriptions::Known;
 use crate::look_alikes::{LookAlikes, is_alike, look_alikes};
-use crate::paths::{Known, Paths};
+use crate::paths::Paths;
 
 /// Bids read at a time.
 const READS: usize = 16;
@@ -29,14 +32,18 @@ const FAULTY_MAX: usize = 256;
 /// A provider that can be asked: registered, described, checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Seller {
-    /// Its account.
+    /// Its account: the provider's, or that of one of its hosts.
     pub(crate) address: Address,
+    /// The account that is registered and paid: the provider's.
+    pub(crate) registered: Address,
     /// Where its descriptor is.
     pub(crate) endpoint: String,
     /// Its key on the wire.
     pub(crate) node: NodeId,
     /// Where it listens.
     pub(crate) addresses: Vec<SocketAddr>,
+    /// The same of all hosts of its provider, in the certificate's order; none: it is the only one.
+    pub(crate) beside: Vec<SocketAddr>,
     /// The relays at which it waits, if it cannot be dialled, with their addresses as far as known.
     pub(crate) relays: Vec<NodeAddr>,
     /// Who may claim for it.
@@ -54,6 +61,30 @@ pub(crate) struct Seller {
 }
 
 impl Seller {
+    /// One of which nothing is known.
+    fn unknown(host: Host, endpoint: &str) -> Self {
+        Self {
+            address: host.account,
+            registered: host.provider,
+            endpoint: endpoint.to_owned(),
+            node: NodeId(market::B256::ZERO),
+            addresses: vec![],
+            beside: vec![],
+            relays: vec![],
+            receiver_authorizer: Address::ZERO,
+            withdraw_delay_min_s: 0,
+            described_at: Timestamp(0),
+            key: None,
+            offers: vec![],
+            problem: None,
+        }
+    }
+
+    /// Whether it is one of several of its provider.
+    pub(crate) fn is_host(&self) -> bool {
+        self.address != self.registered || !self.beside.is_empty()
+    }
+
     /// Where its node is dialled.
     pub(crate) fn node_addr(&self) -> NodeAddr {
         NodeAddr {
@@ -65,7 +96,7 @@ impl Seller {
     /// What a channel to it must look like.
     pub(crate) fn terms(&self, offer: &Offer) -> ChannelTerms {
         ChannelTerms {
-            receiver: self.address,
+            receiver: self.registered,
             receiver_authorizer: self.receiver_authorizer,
             token: offer.quote.token,
             withdraw_delay_min_s: self.withdraw_delay_min_s,
@@ -321,31 +352,31 @@ pub(crate) async fn look(
     let sells = |provider: &&Provider| bids.get(&provider.address).is_some_and(|b| !b.is_empty());
     let relays = providers.iter().filter(|provider| !sells(provider));
     let relays: Vec<_> = relays.cloned().collect();
-    let mut described = paths.describe(providers, &relays, domain, now).await;
+    let (described, hosts) = paths.describe(providers, &relays, domain, now).await;
     let places = places(&described);
 
     let mut sellers = BTreeMap::new();
+    let registered: BTreeSet<_> = providers.iter().map(|one| one.address).collect();
     for provider in providers.iter().filter(sells) {
         let address = provider.address;
-        let found = described
-            .remove(&address)
-            .unwrap_or_else(|| Err("no description of it is to be had".to_owned()));
         let on_offer = |offer: &Offer| {
             bids[&address].contains(&offer.model)
                 && names.contains_key(&offer.model)
                 && now < offer.quote.expires_at
         };
-        let last = before.sellers.get(&address);
-        let mut seller = seller(provider, found, last.map(Arc::as_ref));
-        for relay in &mut seller.relays {
-            relay.addresses = places.get(&relay.id).cloned().unwrap_or_default();
+        let hosts = hosts.of(address).map(Arc::as_ref);
+        let mut own = sellers_of((provider, hosts), &registered, &described, before);
+        for seller in &mut own {
+            for relay in &mut seller.relays {
+                relay.addresses = places.get(&relay.id).cloned().unwrap_or_default();
+            }
+            seller.offers.retain(on_offer);
+            for offer in &mut seller.offers {
+                // Its name is what the registry says, whatever the descriptor calls it.
+                offer.name.clone_from(&names[&offer.model]);
+            }
         }
-        seller.offers.retain(on_offer);
-        for offer in &mut seller.offers {
-            // Its name is what the registry says, whatever the descriptor calls it.
-            offer.name.clone_from(&names[&offer.model]);
-        }
-        sellers.insert(address, Arc::new(seller));
+        sellers.extend(own.into_iter().map(|one| (one.address, Arc::new(one))));
     }
     let seen = |id: &ModelId| (*id, before.seen_at.get(id).copied().unwrap_or(now));
     let (names, seen_at) = (names.clone(), names.keys().map(seen).collect());
@@ -375,7 +406,63 @@ fn sockets(record: &Record) -> Vec<SocketAddr> {
     addresses.filter_map(|text| text.parse().ok()).collect()
 }
 
-fn seller(provider: &Provider, found: Result<Known, String>, last: Option<&Seller>) -> Seller {
+/// A provider's nodes: its own, or its hosts.
+fn sellers_of(
+    (provider, hosts): (&Provider, Option<&Certificate>),
+    registered: &BTreeSet<Address>,
+    described: &BTreeMap<Address, Result<Known, String>>,
+    before: &Snapshot,
+) -> Vec<Seller> {
+    let own = Host::own(provider.address);
+    let mut all: Vec<(Host, &str)> = Vec::new();
+    for certified in hosts.into_iter().flat_map(|hosts| &hosts.hosts) {
+        let host = Host {
+            account: certified.account,
+            provider: provider.address,
+        };
+        // Who is registered itself is nobody's host.
+        if host.is_own() || !registered.contains(&host.account) {
+            all.push((host, &certified.endpoint));
+        }
+    }
+    let has_own = all.iter().any(|(host, _)| host.is_own());
+    let says_more = || matches!(described.get(&own.account), Some(Ok(_)));
+    if all.is_empty() || (!has_own && says_more()) {
+        all.push((own, &provider.endpoint));
+    }
+    let mut sellers = Vec::with_capacity(all.len());
+    for (host, endpoint) in all {
+        let unknown = || Err("no description of it is to be had".to_owned());
+        let found = described.get(&host.account).cloned();
+        let last = before.sellers.get(&host.account).map(Arc::as_ref);
+        // Somebody else's, by its own word: not touched here.
+        let is_others = |whose: Address| whose != host.provider;
+        let said = found.as_ref().and_then(|found| found.as_ref().ok());
+        let whose = said.map(|known| known.opened.host.provider);
+        if whose
+            .or(last.map(|last| last.registered))
+            .is_some_and(is_others)
+        {
+            continue;
+        }
+        sellers.push(seller(host, endpoint, found.unwrap_or_else(unknown), last));
+    }
+    if hosts.is_some() {
+        let addresses = sellers.iter().flat_map(|seller| &seller.addresses);
+        let beside: Vec<_> = addresses.copied().collect();
+        for seller in &mut sellers {
+            seller.beside.clone_from(&beside);
+        }
+    }
+    sellers
+}
+
+fn seller(
+    host: Host,
+    endpoint: &str,
+    found: Result<Known, String>,
+    last: Option<&Seller>,
+) -> Seller {
     match found {
         Ok(Known { opened, doubt }) => {
             let record = &opened.record;
@@ -395,10 +482,12 @@ fn seller(provider: &Provider, found: Result<Known, String>, last: Option<&Selle
                 Some(_) => kept(),
             };
             Seller {
-                address: provider.address,
-                endpoint: provider.endpoint.clone(),
+                address: host.account,
+                registered: host.provider,
+                endpoint: endpoint.to_owned(),
                 node: record.node,
                 addresses: sockets(record),
+                beside: vec![],
                 relays: record.relays.iter().map(at).collect(),
                 receiver_authorizer: record.receiver_authorizer,
                 withdraw_delay_min_s: record.withdraw_delay_min_s,
@@ -409,20 +498,8 @@ fn seller(provider: &Provider, found: Result<Known, String>, last: Option<&Selle
             }
         }
         Err(problem) => {
-            debug!(provider = %provider.address, problem, "no description");
-            let unknown = || Seller {
-                address: provider.address,
-                endpoint: provider.endpoint.clone(),
-                node: NodeId(market::B256::ZERO),
-                addresses: vec![],
-                relays: vec![],
-                receiver_authorizer: Address::ZERO,
-                withdraw_delay_min_s: 0,
-                described_at: Timestamp(0),
-                key: None,
-                offers: vec![],
-                problem: None,
-            };
+            debug!(provider = %host.account, problem, "no description");
+            let unknown = || Seller::unknown(host, endpoint);
             let mut seller = last.cloned().unwrap_or_else(unknown);
             seller.problem = Some(problem);
             seller
@@ -433,8 +510,93 @@ fn seller(provider: &Provider, found: Result<Known, String>, last: Option<&Selle
 #[cfg(test)]
 mod tests {
     use market::B256;
+    use transport::describe::Opened;
 
     use super::*;
+
+    fn known(account: u8, provider: u8) -> Known {
+        let (account, provider) = (
+            Address::repeat_byte(account),
+            Address::repeat_byte(provider),
+        );
+        let record = Record {
+            version: 1,
+            chain_id: 1,
+            settlement: Address::ZERO,
+            provider,
+            receiver_authorizer: account,
+            withdraw_delay_min_s: 900,
+            node: NodeId(B256::repeat_byte(account[0])),
+            addresses: vec![format!("203.0.113.{}:1", account[0])],
+            relays: vec![],
+            offers: vec![],
+            capabilities: vec![],
+            issued_at: Timestamp(1),
+            expires_at: Timestamp(2),
+        };
+        let opened = Opened {
+            host: Host { account, provider },
+            record,
+            epoch: None,
+            hosts: None,
+        };
+        Known {
+            opened: Arc::new(opened),
+            doubt: None,
+        }
+    }
+
+    #[test]
+    fn each_host_is_a_seller_of_its_own_provider_and_of_no_stranger() {
+        let provider = |n| Provider {
+            address: Address::repeat_byte(n),
+            endpoint: "192.0.2.1:1".to_owned(),
+            stake: Amount::ZERO,
+        };
+        let certificate = |of, hosts: &[u8]| {
+            let domain = Domain {
+                chain_id: 1,
+                settlement: Address::ZERO,
+            };
+            let host = |n: &u8| market::CertifiedHost {
+                account: Address::repeat_byte(*n),
+                endpoint: format!("192.0.2.{n}:1"),
+            };
+            let hosts = hosts.iter().map(host).collect();
+            Certificate::new(Address::repeat_byte(of), &domain, hosts, (Timestamp(1), 1))
+        };
+        let (own, stranger) = (provider(1), provider(2));
+        let registered = [own.address, stranger.address].into();
+        let sellers = |of: &Provider, hosts, described: &_, before: &Snapshot| {
+            sellers_of((of, Some(hosts)), &registered, described, before)
+        };
+        let (hosts, claimed) = (certificate(1, &[5, 6]), certificate(2, &[5, 6, 1]));
+        let mut described = [(Address::repeat_byte(5), Ok(known(5, 1)))].into();
+        let first = sellers(&own, &hosts, &described, &Snapshot::default());
+        let shown: Vec<_> = first
+            .iter()
+            .map(|it| (it.address[0], it.registered))
+            .collect();
+        assert_eq!(shown, [(5, own.address), (6, own.address)]);
+        assert_eq!(first[0].endpoint, "192.0.2.5:1");
+        assert!(first[1].problem.is_some() && first[1].offers.is_empty());
+        assert_eq!(first[1].beside, first[0].addresses, "they are one operator");
+
+        // What a stranger certifies is not touched, also while its own word is missing.
+        let of_stranger = sellers(&stranger, &claimed, &described, &Snapshot::default());
+        let shown: Vec<_> = of_stranger.iter().map(|it| it.address[0]).collect();
+        assert_eq!(shown, [6], "nobody has said yet whose 6 is");
+        let before = Snapshot {
+            sellers: first
+                .into_iter()
+                .map(|it| (it.address, Arc::new(it)))
+                .collect(),
+            ..Snapshot::default()
+        };
+        described.clear();
+        assert!(sellers(&stranger, &claimed, &described, &before).is_empty());
+        assert_eq!(sellers(&own, &hosts, &described, &before).len(), 2);
+    }
 
     #[test]
     fn ids_are_shown_with_as_many_digits_as_tell_them_apart() {

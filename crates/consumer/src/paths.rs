@@ -7,22 +7,22 @@
 //! guard tells of a provider's epoch key counts only once a second guard tells
 //! the same: a key made for one victim would have to fool both.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use market::{Address, B256, Domain, Network, NodeId, Provider, Timestamp};
-use seal::{EpochKey, Pacing, Token};
+use market::{Address, B256, Domain, HostBook, Network, NodeId, Provider, Timestamp};
+use seal::{Pacing, Token};
 use store::Store;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
-use transport::describe::{Described, Opened, fetch};
+use transport::describe::{Described, fetch};
 use transport::{Counters, Endpoints, Node, NodeAddr, OpenError, ReceiveError, SendError, Stream};
 
-use crate::attempt::chain;
 use crate::catalog::Seller;
+use crate::descriptions::{Descriptions, Known, teller};
 use crate::detours::Detours;
 use crate::error::Shortage;
 use crate::guards::{GUARDS, PINNED_MAX, Pin, pick, standing};
@@ -110,14 +110,6 @@ pub enum PathError {
     Seal(#[from] seal::SealError),
 }
 
-/// What is known of a registered node.
-#[derive(Debug, Clone)]
-pub(crate) struct Known {
-    pub(crate) opened: Arc<Opened>,
-    /// Why its key may not be used, if so.
-    pub(crate) doubt: Option<String>,
-}
-
 /// A relay in use.
 #[derive(Clone)]
 struct Guard {
@@ -157,8 +149,8 @@ struct State {
     registered: usize,
     pins: Vec<Pin>,
     guards: Vec<Guard>,
-    /// Checked before, with the words that were checked.
-    memo: HashMap<Address, (Vec<Bytes>, Known)>,
+    /// What was told and checked before.
+    descriptions: Descriptions,
 }
 
 /// The ways of one consumer.
@@ -201,7 +193,7 @@ impl Paths {
                 registered: 0,
                 pins,
                 guards: Vec::new(),
-                memo: HashMap::new(),
+                descriptions: Descriptions::default(),
             }),
             direct: tokio::sync::OnceCell::new(),
             detours: Detours::default(),
@@ -441,80 +433,80 @@ impl Paths {
         None
     }
 
-    /// What registered nodes say of themselves. `relays`: those that sell nothing.
+    /// What registered nodes and hosts of theirs say of themselves, by account, and
+    /// who the hosts are. `relays`: those registered that sell nothing.
     pub(crate) async fn describe(
         &self,
         registered: &[Provider],
         relays: &[Provider],
         domain: &Domain,
         now: Timestamp,
-    ) -> BTreeMap<Address, Result<Known, String>> {
+    ) -> (BTreeMap<Address, Result<Known, String>>, HostBook) {
         let _one = self.looking.lock().await;
-        let told = match self.network {
-            Network::Direct => vec![self.fetch_all(registered).await],
+        let accounts: BTreeSet<_> = registered.iter().map(|one| one.address).collect();
+        let mut told = match self.network {
+            Network::Direct => vec![self.fetch_all(&self.doors(registered)).await],
             Network::Oblivious => self.ask_guards(relays, domain, now).await,
         };
-        let accounts = registered.iter().map(|provider| provider.address);
-        accounts
-            .map(|account| (account, self.known(account, &told, domain, now)))
-            .collect()
-    }
-
-    fn known(
-        &self,
-        account: Address,
-        told: &[Told],
-        domain: &Domain,
-        now: Timestamp,
-    ) -> Result<Known, String> {
-        let words: Vec<_> = told
-            .iter()
-            .filter_map(|told| told.get(&account).cloned())
-            .collect();
-        if let Some((before, known)) = self.state().memo.get(&account)
-            && *before == words
-            && now < known.opened.record.expires_at
-        {
-            return Ok(known.clone());
-        }
-        let mut problem = "no description of it is to be had".to_owned();
-        let mut opened = Vec::new();
-        for words in &words {
-            match Described::parse(words).and_then(|d| d.open(account, domain, now)) {
-                Ok(found) => opened.push(found),
-                Err(error) => problem = chain(&error),
+        self.heard(&told, &accounts, domain, now);
+        if self.network == Network::Direct {
+            let fresh = self.state().descriptions.unasked(registered, &told);
+            for (account, text) in self.fetch_all(&fresh).await {
+                told[0].entry(account).or_insert(text);
             }
+            self.heard(&told, &accounts, domain, now);
         }
         let needed = match self.network {
             Network::Direct => 1,
             Network::Oblivious => GUARDS,
         };
-        let doubt = doubt(&opened, needed);
-        let newest = opened
-            .into_iter()
-            .max_by_key(|opened| opened.record.issued_at);
-        let known = Known {
-            opened: Arc::new(newest.ok_or(problem)?),
-            doubt,
-        };
-        self.state().memo.insert(account, (words, known.clone()));
-        Ok(known)
+        let descriptions = &mut self.state().descriptions;
+        let opened = descriptions.open(&told, (&accounts, needed), domain, now);
+        (opened, descriptions.hosts().clone())
     }
 
-    /// Straight from everybody.
-    async fn fetch_all(&self, registered: &[Provider]) -> Told {
-        stream::iter(registered.to_vec())
-            .map(|provider| async move {
-                let text = fetch(&self.http, &provider.endpoint).await;
+    fn heard(
+        &self,
+        told: &[Told],
+        registered: &BTreeSet<Address>,
+        domain: &Domain,
+        now: Timestamp,
+    ) {
+        let descriptions = &mut self.state().descriptions;
+        descriptions.hear(told, registered, domain, now);
+    }
+
+    /// Where registered nodes and hosts that are known are asked.
+    fn doors(&self, registered: &[Provider]) -> Vec<(Address, String)> {
+        let own = registered.iter();
+        let own = own.map(|one| (one.address, one.endpoint.clone()));
+        own.chain(self.state().descriptions.doors(registered))
+            .collect()
+    }
+
+    /// Straight from everybody. A host that answers for its provider is told by its own account.
+    async fn fetch_all(&self, doors: &[(Address, String)]) -> Told {
+        let texts: Vec<(Address, Address, Bytes)> = stream::iter(doors.to_vec())
+            .map(|(account, endpoint)| async move {
+                let text = fetch(&self.http, &endpoint).await;
                 if let Err(error) = &text {
-                    debug!(provider = %provider.address, %error, "no description");
+                    debug!(%account, %error, "no description");
                 }
-                text.ok().map(|text| (provider.address, Bytes::from(text)))
+                let text = Bytes::from(text.ok()?);
+                Some((account, teller(&text).unwrap_or(account), text))
             })
             .buffer_unordered(AT_ONCE)
             .filter_map(|told| async { told })
             .collect()
-            .await
+            .await;
+        let mut told = Told::new();
+        for (asked, account, text) in texts {
+            // What it tells at its own door goes before what others tell of it.
+            if asked == account || !told.contains_key(&account) {
+                told.insert(account, text);
+            }
+        }
+        told
     }
 
     /// From the guards; chosen first, where there are too few.
@@ -703,27 +695,4 @@ impl Paths {
     fn tokens(&self) -> MutexGuard<'_, HashMap<Address, VecDeque<Token>>> {
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Why the epoch key is not certain, if so.
-fn doubt(told: &[Opened], needed: usize) -> Option<String> {
-    let keys: Vec<&Arc<EpochKey>> = told
-        .iter()
-        .filter_map(|opened| opened.epoch.as_ref()?.as_ref().ok())
-        .collect();
-    let refused = told
-        .iter()
-        .find_map(|opened| opened.epoch.as_ref()?.as_ref().err());
-    let Some(first) = keys.first() else {
-        let none = || "it has no epoch key".to_owned();
-        return Some(refused.map_or_else(none, |error| chain(error)));
-    };
-    if keys.len() < needed {
-        return Some(format!(
-            "its epoch key was told by {} of {needed} relays",
-            keys.len()
-        ));
-    }
-    let same = keys.iter().all(|key| key.hash() == first.hash());
-    (!same).then(|| "the relays tell different epoch keys of it".to_owned())
 }

@@ -132,9 +132,11 @@ mod tests {
         };
         let seller = Seller {
             address: PROVIDER,
+            registered: PROVIDER,
             endpoint: String::new(),
             node: NodeId(B256::ZERO),
             addresses: vec![],
+            beside: vec![],
             relays: vec![],
             receiver_authorizer: PROVIDER,
             withdraw_delay_min_s: 0,

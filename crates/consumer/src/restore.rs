@@ -189,7 +189,7 @@ enum ReviveError {
 /// Tries to bring the restored channels to a provider back, with its receipts
 /// and the chain's proof of them.
 pub(crate) async fn revive(inner: &Inner, candidate: &Candidate) {
-    for channel in inner.sessions.restored(candidate.seller.address) {
+    for channel in inner.sessions.restored(&candidate.terms()) {
         {
             let mut upkeep = channel.upkeep.lock().await;
             if upkeep.tried_at.is_some_and(|at| at.elapsed() < TRY_EVERY) {

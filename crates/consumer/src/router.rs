@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use crate::catalog::{self, CardChoice, Resolved, Seller, Several, Snapshot};
 use crate::error::InferError;
-use crate::routes::{AskedView, ChoiceView, Ending, RouteId, RouteView, Routes};
+use crate::routes::{AskedView, ChoiceView, Ending, HostView, RouteId, RouteView, Routes};
 
 /// Models whose offers are kept arranged.
 const STANDS_MAX: usize = 1024;
@@ -51,6 +51,8 @@ struct Stand {
     shelf: Shelf,
     /// In the order of the shelf.
     offers: Vec<(Arc<Seller>, Offer)>,
+    /// Those of them that are not their provider's only node.
+    hosts: Vec<HostView>,
     /// The cards among which nobody chose; the shelf is empty then.
     several: Option<Several>,
 }
@@ -201,9 +203,10 @@ impl Router {
             unfit: None,
             conversation,
         };
-        let mut choices = Vec::new();
+        let (mut choices, mut hosts) = (Vec::new(), Vec::new());
         for model in &wishes.models {
             let stand = self.stand(&mut state, snapshot, model);
+            hosts.extend_from_slice(&stand.hosts);
             if let Some(several) = &stand.several {
                 route.ambiguous = Some((model.clone(), several.cards.clone()));
                 return route;
@@ -246,6 +249,7 @@ impl Router {
             at: wall,
             resumes: None,
             choices,
+            hosts,
             asked: Vec::new(),
             notes: Vec::new(),
         });
@@ -261,9 +265,10 @@ impl Router {
         wall: Timestamp,
     ) -> RouteView {
         let mut state = self.state();
-        let mut choices = Vec::new();
+        let (mut choices, mut hosts) = (Vec::new(), Vec::new());
         for model in self.entries_of(&mut state, snapshot, model) {
             let stand = self.stand(&mut state, snapshot, &model);
+            hosts.extend_from_slice(&stand.hosts);
             let wanted = Wanted {
                 model: Asked::read(&model).name,
                 input_tokens: InputBound::of_body(0).estimate,
@@ -285,6 +290,7 @@ impl Router {
             at: wall,
             resumes: None,
             choices,
+            hosts,
             asked: Vec::new(),
             notes: snapshot.notes(model),
         }
@@ -476,6 +482,7 @@ impl Router {
         let listings = offers.iter().map(|offer| self.listing(snapshot, offer));
         let stand = Arc::new(Stand {
             shelf: Shelf::new(listings.collect()),
+            hosts: hosts(&offers),
             offers,
             several,
         });
@@ -498,9 +505,10 @@ impl Router {
         let quantization = card.and_then(|card| card.quantization.as_deref());
         Listing {
             provider: seller.address,
+            registered: seller.registered,
             model: offer.model.into(),
             operator: operator(seller),
-            stake: snapshot.registry.stake(seller.address),
+            stake: snapshot.registry.stake(seller.registered),
             rates: compared.unwrap_or(offer.quote.rates),
             payable: compared.is_some(),
             expires_at: offer.quote.expires_at,
@@ -555,6 +563,21 @@ impl Stand {
     }
 }
 
+/// Who of those that offer something are not their provider's only node.
+fn hosts(offers: &[(Arc<Seller>, Offer)]) -> Vec<HostView> {
+    let hosts = offers.iter().map(|(seller, _)| seller);
+    let hosts = hosts.filter(|seller| seller.is_host());
+    let mut views: Vec<_> = hosts
+        .map(|seller| HostView {
+            account: seller.address,
+            provider: seller.registered,
+            endpoint: seller.endpoint.clone(),
+        })
+        .collect();
+    views.dedup();
+    views
+}
+
 fn view(model: &str, choice: Choice) -> ChoiceView {
     ChoiceView {
         model: model.to_owned(),
@@ -594,10 +617,11 @@ fn unfit(choice: &Choice) -> Option<String> {
 
 /// What a provider probably fails together with: the network that it is in.
 /// Addresses of one machine or a local network tell nothing; there each one
-/// stands for itself.
+/// stands for itself. Hosts of one provider are one, wherever they are: that
+/// of the first of them whose network is known.
 fn operator(seller: &Seller) -> Operator {
     let account = || {
-        let bytes = seller.address.as_slice();
+        let bytes = seller.registered.as_slice();
         bytes.iter().fold(1 << 63, |sum: u64, byte| {
             sum.rotate_left(7) ^ u64::from(*byte)
         }) | 1 << 63
@@ -611,7 +635,11 @@ fn operator(seller: &Seller) -> Operator {
         }
         _ => None,
     };
-    let network = seller.addresses.iter().find_map(network);
+    let addresses = match seller.beside.is_empty() {
+        true => &seller.addresses,
+        false => &seller.beside,
+    };
+    let network = addresses.iter().find_map(network);
     Operator(network.unwrap_or_else(account))
 }
 
@@ -664,10 +692,12 @@ mod tests {
         };
         let seller = Seller {
             address,
+            registered: address,
             endpoint: String::new(),
             node: NodeId(B256::ZERO),
             key: Some(key(address)),
             addresses: vec!["127.0.0.1:1".parse().unwrap()],
+            beside: vec![],
             relays: vec![],
             receiver_authorizer: address,
             withdraw_delay_min_s: 900,
@@ -1009,5 +1039,17 @@ mod tests {
         assert_ne!(at(1, "203.0.113.1:1"), at(1, "198.51.100.1:1"));
         assert_ne!(at(1, "127.0.0.1:1"), at(2, "127.0.0.1:1"));
         assert_eq!(at(1, "[2001:db8::1]:1"), at(2, "[2001:db8:0:1::1]:1"));
+        let host = |n, own: &str, beside: &[&str]| {
+            let mut seller = Seller::clone(&seller(n, 1).1);
+            seller.registered = Address::repeat_byte(9);
+            seller.addresses = vec![own.parse().unwrap()];
+            seller.beside = beside.iter().map(|it| it.parse().unwrap()).collect();
+            operator(&seller)
+        };
+        let both = ["203.0.113.1:1", "198.51.100.1:1"];
+        assert_eq!(host(1, both[0], &both), host(2, both[1], &both));
+        assert_eq!(host(1, both[0], &both), at(3, "203.0.7.9:2"));
+        let here = ["127.0.0.1:1", "127.0.0.1:2"];
+        assert_eq!(host(1, here[0], &here), host(2, here[1], &here));
     }
 }

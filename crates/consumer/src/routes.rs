@@ -116,6 +116,17 @@ pub struct ChoiceView {
     pub choice: Choice,
 }
 
+/// One of several nodes of a provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HostView {
+    /// Its account: what `provider` is elsewhere in a route.
+    pub account: Address,
+    /// The registered provider.
+    pub provider: Address,
+    /// Where its descriptor is.
+    pub endpoint: String,
+}
+
 /// Why a request went where it went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RouteView {
@@ -128,6 +139,9 @@ pub struct RouteView {
     pub resumes: Option<RouteId>,
     /// A choice for each model that the request names, in the order of the names.
     pub choices: Vec<ChoiceView>,
+    /// Who of them are hosts of a provider that has several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostView>,
     /// Who was asked, in order.
     pub asked: Vec<AskedView>,
     /// What has to be said of the name beside that: several cards, look-alikes.

@@ -187,8 +187,8 @@ impl Sessions {
     }
 
     /// The channels to one provider for which nothing may be signed.
-    pub(crate) fn restored(&self, provider: Address) -> Vec<Arc<Channel>> {
-        let mut channels = self.of(provider);
+    pub(crate) fn restored(&self, terms: &ChannelTerms) -> Vec<Arc<Channel>> {
+        let mut channels = self.of(terms.receiver, terms.receiver_authorizer);
         channels.retain(|channel| channel.purse(|purse| purse.is_restored()));
         channels
     }
@@ -269,7 +269,9 @@ impl Sessions {
         if let Some(channel) = self.find(terms) {
             return Ok(channel);
         }
-        let unused = self.of(terms.receiver).into_iter();
+        let unused = self
+            .of(terms.receiver, terms.receiver_authorizer)
+            .into_iter();
         let channels = unused.filter(|channel| channel.is_out_of_use()).count();
         if channels >= UNUSED_MAX {
             return Err(SessionError::Unused { channels });
@@ -444,9 +446,12 @@ impl Sessions {
         accounts.into_iter().map(view).collect()
     }
 
-    /// The channels to one provider.
-    pub(crate) fn of(&self, provider: Address) -> Vec<Arc<Channel>> {
-        let to = |channel: &&Arc<Channel>| channel.config.receiver == provider;
+    /// The channels to one provider that this account claims on: those of one node of it.
+    pub(crate) fn of(&self, provider: Address, account: Address) -> Vec<Arc<Channel>> {
+        let to = |channel: &&Arc<Channel>| {
+            let config = &channel.config;
+            config.receiver == provider && config.receiver_authorizer == account
+        };
         self.channels().iter().filter(to).cloned().collect()
     }
 

@@ -259,7 +259,8 @@ impl Consumer {
             .collect();
         let inner = &self.inner;
         for seller in sellers {
-            for channel in inner.sessions.of(seller.address) {
+            let own = (seller.registered, seller.receiver_authorizer);
+            for channel in inner.sessions.of(own.0, own.1) {
                 if let Err(error) = reconcile(&inner.paths, &seller, &channel, inner.now()).await {
                     debug!(%error, provider = %seller.address, "not reconciled");
                 }
@@ -773,6 +774,7 @@ impl Inner {
         let problem = seller.problem.clone().or_else(other_token);
         OfferView {
             provider: seller.address,
+            registered: seller.registered,
             endpoint: seller.endpoint.clone(),
             token: offer.quote.token,
             rates: offer.quote.rates,

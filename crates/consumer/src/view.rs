@@ -43,8 +43,10 @@ impl ModelView {
 /// One provider's offer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OfferView {
-    /// Who.
+    /// Who: its account, or that of one of its hosts.
     pub provider: Address,
+    /// The registered account, which has the stake and is paid.
+    pub registered: Address,
     /// Where its descriptor is.
     pub endpoint: String,
     /// In what it is paid.
@@ -82,7 +84,7 @@ pub struct AnswerView {
     pub request: RequestId,
     /// The model's name.
     pub model: String,
-    /// Who answered.
+    /// Who answered: its account, or that of one of its hosts.
     pub provider: Address,
     /// When it ended.
     pub at: Timestamp,

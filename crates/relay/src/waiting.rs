@@ -16,6 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
+use transport::describe::Described;
 use transport::message::{Description, FromRelay, MAX_DESCRIPTION_BYTES, RelayRefusal};
 use transport::{ReceiveHalf, STREAMS_BACK, Stream, WayBack};
 
@@ -46,7 +47,6 @@ pub(crate) struct Waiting {
 /// One that waits.
 #[derive(Debug, Clone)]
 struct Guest {
-    account: Address,
     told: Told,
     back: WayBack,
     /// Ends its waiting.
@@ -57,7 +57,6 @@ struct Guest {
 struct Seat<'a> {
     waiting: &'a Waiting,
     node: NodeId,
-    account: Address,
     cut: CancellationToken,
 }
 
@@ -79,7 +78,9 @@ impl Waiting {
     /// What one that waits says of itself.
     pub(crate) fn told(&self, account: Address, now: Timestamp) -> Option<Told> {
         let guests = self.guests();
-        let guest = guests.values().find(|guest| guest.account == account)?;
+        let guest = guests
+            .values()
+            .find(|guest| guest.told.host().account == account)?;
         Some(guest.told.clone()).filter(|told| told.is_good(now))
     }
 
@@ -95,7 +96,7 @@ impl Waiting {
 
     /// Takes one in, in the place of the connection on which it waited before;
     /// none: there are as many as may.
-    fn enter(&self, account: Address, told: Told, back: WayBack, limit: usize) -> Option<Seat<'_>> {
+    fn enter(&self, told: Told, back: WayBack, limit: usize) -> Option<Seat<'_>> {
         let node = told.node();
         let mut guests = self.guests();
         if guests.len() >= limit && !guests.contains_key(&node) {
@@ -103,7 +104,6 @@ impl Waiting {
         }
         let cut = CancellationToken::new();
         let guest = Guest {
-            account,
             told,
             back,
             cut: cut.clone(),
@@ -114,7 +114,6 @@ impl Waiting {
         Some(Seat {
             waiting: self,
             node,
-            account,
             cut,
         })
     }
@@ -165,12 +164,11 @@ pub(crate) async fn host(
     let Ok(Some(first)) = first else {
         return inner.counters.malformed();
     };
-    let account = first.account;
     let Some(told) = believed(inner, peer, first) else {
         return refuse(inner, send, RelayRefusal::Unknown).await;
     };
     let limit = inner.config.waiting;
-    let Some(seat) = inner.waiting.enter(account, told, back.clone(), limit) else {
+    let Some(seat) = inner.waiting.enter(told.clone(), back.clone(), limit) else {
         return refuse(inner, send, RelayRefusal::Busy).await;
     };
     back.widen();
@@ -178,44 +176,53 @@ pub(crate) async fn host(
         return;
     }
     drop(turn);
-    stay(inner, &seat, receive).await;
+    stay(inner, &seat, told, receive).await;
 }
 
-async fn stay(inner: &Inner, seat: &Seat<'_>, mut receive: ReceiveHalf) {
+async fn stay(inner: &Inner, seat: &Seat<'_>, mut told: Told, mut receive: ReceiveHalf) {
     let mut directory = inner.directory.subscribe();
     let mut texts = Allowance::new(TEXTS_PER_SECOND, Instant::now());
     loop {
         tokio::select! {
             () = seat.cut.cancelled() => return,
             Ok(()) = directory.changed() => {
-                if !directory.borrow_and_update().is_registered(seat.account) {
+                if directory.borrow_and_update().admits(&told).is_err() {
                     return;
                 }
             }
             said = receive.receive::<Description>() => {
                 let Ok(Some(said)) = said else { return };
-                let is_own = said.account == seat.account && texts.take(1, Instant::now());
-                let told = is_own.then(|| believed(inner, seat.node, said)).flatten();
-                let Some(told) = told else {
+                let account = told.host().account;
+                let is_own = said.account == account && texts.take(1, Instant::now());
+                let said = is_own.then(|| believed(inner, seat.node, said)).flatten();
+                let Some(said) = said else {
                     return inner.counters.malformed();
                 };
-                seat.tells(told);
+                told = said.clone();
+                seat.tells(said);
             }
         }
     }
 }
 
-/// What a registered node says of itself, on a connection of its own.
+/// What a registered node, or a host, says of itself, on a connection of its own.
 fn believed(inner: &Inner, peer: NodeId, said: Description) -> Option<Told> {
     let Description { account, text } = said;
-    if !inner.directory.borrow().is_registered(account) {
+    let provider = Described::parse(&text).ok()?.host_of().unwrap_or(account);
+    if !inner.directory.borrow().is_registered(provider) {
         return None;
     }
-    match checked(text, account, &inner.domain(), inner.now()) {
-        Ok(told) => (told.node() == peer).then_some(told),
+    let told = match checked(text, provider, &inner.domain(), inner.now()) {
+        Ok(told) => told,
         Err(error) => {
             debug!(%account, %error, "one that wants to wait is not believed");
-            None
+            return None;
         }
+    };
+    if let Err(error) = inner.directory.borrow().admits(&told) {
+        debug!(%account, %error, "one that wants to wait does not count");
+        return None;
     }
+    let is_own = told.node() == peer && told.host().account == account;
+    is_own.then_some(told)
 }

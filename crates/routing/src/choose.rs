@@ -304,11 +304,12 @@ impl Table<'_> {
 
     fn named(&mut self, accounts: &[Address]) {
         for account in accounts {
-            match self.shelf.place(account) {
-                Some(place) => {
-                    self.look(place, Drawn::Named);
-                }
-                None => self.turn_away(*account, Misfit::NotSold),
+            let places = self.shelf.places_of(account);
+            if places.is_empty() {
+                self.turn_away(*account, Misfit::NotSold);
+            }
+            for place in places {
+                self.look(place, Drawn::Named);
             }
         }
     }

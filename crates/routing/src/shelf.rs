@@ -2,7 +2,7 @@
 //!
 //! Built anew when offers change, used for every request until then.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
 
 use market::{Address, Amount, CardId, Labels, ModelTag, Rates, Timestamp};
@@ -21,13 +21,15 @@ pub struct Operator(pub u64);
 /// One offer, as far as choosing looks at it.
 #[derive(Debug, Clone)]
 pub struct Listing {
-    /// Whose.
+    /// Whose: a provider's account, or that of one of its hosts.
     pub provider: Address,
+    /// The account that is registered and has the stake: the provider's, also of its hosts.
+    pub registered: Address,
     /// What its load digests call the model.
     pub model: ModelTag,
     /// What it probably fails together with.
     pub operator: Operator,
-    /// What it staked, in MOR.
+    /// What is staked for it and all hosts beside it, in MOR.
     pub stake: Amount,
     /// The price, in base units of the token that prices are compared in.
     pub rates: Rates,
@@ -56,6 +58,8 @@ pub struct Listing {
 pub struct Shelf {
     listings: Vec<Listing>,
     places: HashMap<Address, usize>,
+    /// Of providers with hosts: where each of these has its cheapest offer.
+    hosts: HashMap<Address, Vec<usize>>,
     by_price: Vec<usize>,
     has_card: bool,
     /// Sums of weights up to and including each place.
@@ -88,13 +92,26 @@ impl Shelf {
             (!listing.payable, is_spare, price(*place), listing.provider)
         });
         let mut places = HashMap::with_capacity(listings.len());
+        let mut hosts: HashMap<Address, Vec<usize>> = HashMap::new();
         for place in &by_price {
-            places.entry(listings[*place].provider).or_insert(*place);
+            let Listing {
+                provider,
+                registered,
+                ..
+            } = listings[*place];
+            if places.contains_key(&provider) {
+                continue;
+            }
+            places.insert(provider, *place);
+            if provider != registered {
+                hosts.entry(registered).or_default().push(*place);
+            }
         }
         let weights = weights(&listings, has_card);
         Self {
             listings,
             places,
+            hosts,
             by_price,
             has_card,
             weights,
@@ -122,6 +139,15 @@ impl Shelf {
         self.places.get(provider).copied()
     }
 
+    /// Where an account has its cheapest offer, and where each of its hosts has.
+    pub(crate) fn places_of(&self, account: &Address) -> Vec<usize> {
+        let hosts = self.hosts.get(account).into_iter().flatten();
+        self.place(account)
+            .into_iter()
+            .chain(hosts.copied())
+            .collect()
+    }
+
     /// Whether it has no card where others have one: nobody knows that it is the same.
     pub fn is_spare(&self, place: usize) -> bool {
         self.has_card && self.at(place).is_some_and(|listing| listing.card.is_none())
@@ -144,9 +170,14 @@ impl Shelf {
     }
 }
 
-/// Square roots of stakes, those of one operator together at most a share of
-/// all. Who cannot be paid is not drawn, nor who has no card where there is one.
+/// Square roots of stakes, shared by the hosts of one stake, those of one operator together
+/// at most a share of all. Who cannot be paid is not drawn, nor who has no card where there is one.
 fn weights(listings: &[Listing], has_card: bool) -> Vec<u64> {
+    let mut hosts: HashMap<Address, HashSet<Address>> = HashMap::new();
+    for listing in listings {
+        let of = hosts.entry(listing.registered).or_default();
+        of.insert(listing.provider);
+    }
     let own = |listing: &Listing| {
         if !listing.payable || (has_card && listing.card.is_none()) {
             return 0;
@@ -154,7 +185,8 @@ fn weights(listings: &[Listing], has_card: bool) -> Vec<u64> {
         let root = (listing.stake.base_units() / Shelf::STAKE_UNIT).isqrt();
         let root = u64::try_from(root).unwrap_or(u64::MAX).min(Shelf::ROOT_MAX);
         // Finer than whole numbers, so that a share of it can be taken.
-        (root + 1) * 1024
+        let shared_by = hosts.get(&listing.registered).map_or(1, HashSet::len);
+        (root + 1) * 1024 / u64::try_from(shared_by).unwrap_or(u64::MAX)
     };
     let mut operators: HashMap<Operator, u64> = HashMap::new();
     for listing in listings {
@@ -221,6 +253,7 @@ pub(crate) mod tests {
         account[12..].copy_from_slice(&n.to_be_bytes());
         Listing {
             provider: account.into(),
+            registered: account.into(),
             model: ModelTag([0; 4]),
             operator: Operator(n),
             stake: Amount::new(1_000_000_000_000_000_000),
@@ -238,6 +271,26 @@ pub(crate) mod tests {
             reachable: true,
             payable: true,
         }
+    }
+
+    #[test]
+    fn hosts_share_what_their_provider_staked_and_are_found_by_its_name() {
+        let registered = listing(9, 1).provider;
+        let host = |n, price| Listing {
+            registered,
+            operator: Operator(9),
+            ..listing(n, price)
+        };
+        let shelf = Shelf::new(vec![listing(1, 1), host(2, 3), host(3, 2), host(3, 5)]);
+        assert_eq!(shelf.places_of(&registered), [2, 1]);
+        assert_eq!(shelf.places_of(&listing(3, 0).provider), [2]);
+        assert_eq!(shelf.places_of(&listing(1, 0).provider), [0]);
+        let mut weights = shelf.weights.clone();
+        for at in (1..weights.len()).rev() {
+            weights[at] -= weights[at - 1];
+        }
+        assert_eq!(weights[1], weights[2]);
+        assert!(weights[1] <= weights[0] / 2, "{weights:?}");
     }
 
     #[test]

@@ -54,11 +54,19 @@ impl Wanted<'_> {
         if self.wall >= listing.expires_at {
             return Some(Misfit::QuoteExpired);
         }
-        if preferences.ignore.contains(&listing.provider) {
+        let names = |accounts: &[Address]| {
+            let Listing {
+                provider,
+                registered,
+                ..
+            } = listing;
+            accounts.contains(provider) || accounts.contains(registered)
+        };
+        if names(&preferences.ignore) {
             return Some(Misfit::Ignored);
         }
         let only = preferences.only.as_ref();
-        if only.is_some_and(|only| !only.contains(&listing.provider)) {
+        if only.is_some_and(|only| !names(only)) {
             return Some(Misfit::NotAmongOnly);
         }
         if let Some((demanded, offered)) = self.demand.unmet(&listing.labels) {

@@ -97,6 +97,7 @@ fn shelf(offers: u64) -> Shelf {
         };
         Listing {
             provider: account(n),
+            registered: account(n),
             model: ModelTag([0; 4]),
             operator: Operator(chance.below(300)),
             stake: Amount::new(MOR / 5 + u128::from(chance.below(1000)) * MOR / 100),

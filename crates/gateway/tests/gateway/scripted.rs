@@ -207,6 +207,7 @@ pub(crate) fn model(name: &str, live: bool) -> ModelView {
         look_alike_of: vec![],
         offers: vec![OfferView {
             provider: Address::repeat_byte(8),
+            registered: Address::repeat_byte(8),
             endpoint: "http://127.0.0.1:1".into(),
             token: Address::repeat_byte(9),
             rates: Rates {

@@ -187,6 +187,7 @@ fn provider(operators: &[(u64, usize)], liars: bool, random: &mut Random) -> Pro
 fn listing(n: usize, provider: &Provider) -> Listing {
     Listing {
         provider: Market::account(n),
+        registered: Market::account(n),
         model: ModelTag([0; 4]),
         operator: Operator(u64::try_from(provider.operator).unwrap_or(u64::MAX)),
         stake: provider.stake,
