@@ -241,6 +241,7 @@ async fn config(shop: Shop, bound: SocketAddr, ledger: &EvmLedger) -> Result<Con
         endpoint: bound.to_string(),
         addresses: vec![],
         behind: shop.behind,
+        hosts: None,
         offers: vec![offer],
         withdraw_delay_min_s: market::WITHDRAW_DELAY_MIN_S,
         quote_validity_s: 600,

@@ -212,6 +212,7 @@ fn config() -> Config {
         endpoint: "127.0.0.1:3333".into(),
         addresses: vec![],
         behind: vec![],
+        hosts: None,
         offers: vec![offer],
         withdraw_delay_min_s: 900,
         quote_validity_s: 600,

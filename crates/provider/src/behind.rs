@@ -264,7 +264,7 @@ async fn tell(
     served: &mut watch::Receiver<Bytes>,
 ) -> Result<(), WaitError> {
     let text = served.borrow_and_update().clone();
-    let account = inner.terms.receiver;
+    let account = inner.account();
     let told = Description { account, text };
     let sent = timeout(TELL_WITHIN, send.send(&told)).await;
     Ok(sent.map_err(|_| WaitError::Late)??)

@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use market::{
-    Address, Amount, B256, Card, ClaimPolicy, Model, Offer, PARAMETER_BYTES_MAX, PARAMETERS_MAX,
-    Rates, Record, Stakes, WITHDRAW_DELAY_MAX_S, WITHDRAW_DELAY_MIN_S,
+    Address, Amount, B256, Card, ClaimPolicy, ENDPOINT_BYTES_MAX, Model, Offer,
+    PARAMETER_BYTES_MAX, PARAMETERS_MAX, Rates, Record, SignedCertificate, Stakes,
+    WITHDRAW_DELAY_MAX_S, WITHDRAW_DELAY_MIN_S,
 };
 
 use transport::describe::Endpoint;
@@ -23,9 +24,6 @@ pub const DECLARED_BYTES_MAX: usize = 64 * 1024;
 /// The shortest time that a quote may be good for: a consumer looks at
 /// descriptors about twice a minute.
 pub const QUOTE_VALIDITY_MIN_S: u64 = 60;
-
-/// The longest endpoint that readers take from the registry.
-const ENDPOINT_BYTES_MAX: usize = 256;
 
 /// Answers of one offer that may run, and wait, at a time.
 pub const PLACES_MAX: usize = 4096;
@@ -78,6 +76,8 @@ pub struct Config {
     /// Endpoints of registered relays at which it waits, because nobody can dial
     /// it: these then stand in the registry in place of `endpoint`. None: it is dialled.
     pub behind: Vec<String>,
+    /// Who the hosts are of the provider that it is a host of; none: it is registered itself.
+    pub hosts: Option<SignedCertificate>,
     /// What is sold.
     pub offers: Vec<OfferConfig>,
     /// The shortest withdrawal delay of a channel that is accepted.

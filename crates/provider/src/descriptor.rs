@@ -10,8 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use market::{
-    Domain, ModelId, NodeId, NodeKey, Offer as RecordOffer, Quote, Rates, Record, Timestamp,
-    WalletKey,
+    Address, Domain, ModelId, NodeId, NodeKey, Offer as RecordOffer, Quote, Rates, Record,
+    SignedCertificate, Timestamp, WalletKey,
 };
 use seal::SignedEpoch;
 use tokio::sync::watch;
@@ -35,6 +35,8 @@ struct Listed {
 /// What does not change while the provider runs.
 pub(crate) struct Identity {
     pub(crate) domain: Domain,
+    /// Who is registered; not the node's own account, where it is a host.
+    pub(crate) provider: Address,
     pub(crate) node: NodeId,
     pub(crate) addresses: Vec<String>,
     pub(crate) withdraw_delay_min_s: u64,
@@ -46,6 +48,8 @@ pub(crate) struct Descriptor {
     listed: Mutex<Vec<Listed>>,
     /// The relays at which it waits now, by their endpoints.
     relays: Mutex<BTreeMap<String, NodeId>>,
+    /// Who the hosts of the provider are.
+    hosts: Mutex<Option<SignedCertificate>>,
     /// Whether nothing is on offer for now, whoever is there to answer.
     resting: AtomicBool,
     served: watch::Sender<Bytes>,
@@ -73,6 +77,7 @@ impl Descriptor {
             identity,
             listed: Mutex::new(listed.collect()),
             relays: Mutex::default(),
+            hosts: Mutex::new(config.hosts.clone()),
             resting: AtomicBool::new(false),
             served: watch::Sender::new(Bytes::new()),
         }
@@ -122,6 +127,11 @@ impl Descriptor {
         self.relays().keys().cloned().collect()
     }
 
+    /// Another certificate of the provider's hosts from now on.
+    pub(crate) fn set_hosts(&self, hosts: SignedCertificate) {
+        *self.hosts() = Some(hosts);
+    }
+
     /// Takes all offers out of the record, or puts them back. Whether that is news.
     pub(crate) fn rest(&self, is_resting: bool) -> bool {
         self.resting.swap(is_resting, Ordering::Relaxed) != is_resting
@@ -166,7 +176,7 @@ impl Descriptor {
     }
 
     /// Signs the record as it is now, and serves it from now on, beside the
-    /// record of the epoch's key.
+    /// record of the epoch's key and the certificate of hosts, if there is one.
     pub(crate) fn sign(
         &self,
         wallet: &WalletKey,
@@ -177,7 +187,7 @@ impl Descriptor {
         let described = Described {
             descriptor: self.record(wallet, now).sign(wallet, node),
             epoch: Some(epoch),
-            hosts: None,
+            hosts: self.hosts().clone(),
         };
         self.served.send_replace(described.to_text().into());
     }
@@ -189,7 +199,7 @@ impl Descriptor {
             version: VERSION,
             chain_id: self.identity.domain.chain_id,
             settlement: self.identity.domain.settlement,
-            provider: wallet.address(),
+            provider: self.identity.provider,
             receiver_authorizer: wallet.address(),
             withdraw_delay_min_s: self.identity.withdraw_delay_min_s,
             node: self.identity.node,
@@ -208,6 +218,10 @@ impl Descriptor {
 
     fn relays(&self) -> MutexGuard<'_, BTreeMap<String, NodeId>> {
         self.relays.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hosts(&self) -> MutexGuard<'_, Option<SignedCertificate>> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn listed(&self) -> MutexGuard<'_, Vec<Listed>> {

@@ -297,7 +297,7 @@ pub(crate) async fn tell_on(inner: Arc<Inner>, relays: Arc<Relays>) {
         let has_relays = !relays.known().is_empty();
         if has_relays && teller.is_due(&loads, now) {
             let wall = (inner.clock)();
-            let digest = teller.digest(inner.terms.receiver, loads, wall, now);
+            let digest = teller.digest(inner.account(), loads, wall, now);
             let signed = digest.sign(&domain, &inner.node_key);
             relays.tell(&inner.node, signed.into()).await;
         }

@@ -1,10 +1,13 @@
 //! On the market: the provider, its models and its bids in the registry.
 //!
 //! Says everything anew at each start and pays only for what is not there
-//! yet: what is found registered is left alone, what differs is changed.
+//! yet: what is found registered is left alone, what differs is changed. A host
+//! says nothing: it sells what its provider is found to have bids on.
 
-use market::{Amount, Ledger, LedgerError, ModelId, Stakes};
-use tracing::info;
+use market::{
+    Address, Amount, CertificateError, Host, Ledger, LedgerError, Model, ModelId, Stakes,
+};
+use tracing::{info, warn};
 
 use crate::config::{Config, OfferConfig};
 
@@ -42,11 +45,95 @@ pub enum RegisterError {
         #[source]
         source: LedgerError,
     },
+    /// A host that is registered as a provider of its own.
+    #[error(transparent)]
+    Host(#[from] CertificateError),
+    /// The provider of a host.
+    #[error(
+        "provider {provider}, whose host this is, is not registered; its wallet has to be, once: \
+         `lethe provide` without --hosts does it, and may be stopped then"
+    )]
+    NotRegistered {
+        /// Who.
+        provider: Address,
+    },
+    /// Nothing of what the host has.
+    #[error(
+        "provider {provider}, whose host this is, has no bid on {names}; its wallet has to post one, once: \
+         `lethe provide` without --hosts does it, and may be stopped then"
+    )]
+    NoBid {
+        /// Who.
+        provider: Address,
+        /// What the host would sell.
+        names: String,
+    },
+}
+
+/// Sees that what is sold is on the market. What is sold of the config, and its models' ids.
+pub(crate) async fn registered(
+    ledger: &dyn Ledger,
+    host: Host,
+    config: Config,
+    stakes: &Stakes,
+) -> Result<(Config, Vec<ModelId>), RegisterError> {
+    if host.is_own() {
+        let models = register(ledger, &config, stakes).await?;
+        return Ok((config, models));
+    }
+    found(ledger, host, config).await
+}
+
+/// What of the config the host's provider has bids on.
+async fn found(
+    ledger: &dyn Ledger,
+    host: Host,
+    mut config: Config,
+) -> Result<(Config, Vec<ModelId>), RegisterError> {
+    let provider = host.provider;
+    let known = ledger.providers().await.map_err(RegisterError::Read)?;
+    let is_registered = |account| known.iter().any(|one| one.address == account);
+    if is_registered(host.account) {
+        return Err(CertificateError::Registered { host }.into());
+    }
+    if !is_registered(provider) {
+        return Err(RegisterError::NotRegistered { provider });
+    }
+    let bids = ledger.bids(provider).await.map_err(RegisterError::Read)?;
+    let mut models = ledger.models().await.map_err(RegisterError::Read)?;
+    models.retain(|model| bids.iter().any(|bid| bid.model == model.id));
+
+    let names: Vec<_> = config
+        .offers
+        .iter()
+        .map(|offer| offer.name.clone())
+        .collect();
+    let mut ids = Vec::with_capacity(names.len());
+    config.offers.retain(|offer| {
+        let own = ModelId::derive(provider, offer.base);
+        // Its own model, or one of that name that somebody else registered.
+        let is_own = |model: &&Model| model.id == own;
+        let named = |model: &&Model| model.name == offer.name;
+        let found = models.iter().find(is_own);
+        let found = found.or_else(|| models.iter().find(named));
+        ids.extend(found.map(|model| model.id));
+        if found.is_none() {
+            warn!(model = offer.name, %provider, "not sold: the provider has no bid on it");
+        }
+        found.is_some()
+    });
+    match ids.is_empty() {
+        true => Err(RegisterError::NoBid {
+            provider,
+            names: names.join(", "),
+        }),
+        false => Ok((config, ids)),
+    }
 }
 
 /// Puts the provider, its models and its bids on the market. The ids of the
 /// offers, in their order.
-pub(crate) async fn register(
+async fn register(
     ledger: &dyn Ledger,
     config: &Config,
     stakes: &Stakes,
@@ -126,7 +213,7 @@ async fn register_model(
 mod tests {
     use std::time::Duration;
 
-    use market::{Address, B256, Domain, MemoryLedger, Rates, Timestamp};
+    use market::{B256, Domain, MemoryLedger, Rates, Timestamp};
 
     use super::*;
     use crate::backend::{BackendHandle, Script, ScriptedBackend};
@@ -171,6 +258,7 @@ mod tests {
             endpoint: endpoint.into(),
             addresses: vec![],
             behind: vec![],
+            hosts: None,
             offers: vec![offer],
             withdraw_delay_min_s: 900,
             quote_validity_s: 60,
@@ -216,6 +304,45 @@ mod tests {
             "a new bid has its fee"
         );
         assert_eq!(ledger.bids(ME).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_host_sells_what_its_provider_bids_on_and_registers_nothing() {
+        let ledger = ledger(1000);
+        let account = Address::repeat_byte(7);
+        let (here, provider) = (ledger.of(account), ME);
+        let host = Host { account, provider };
+        let tries = async || {
+            let mut config = config("a:1", 5);
+            config.offers.push(OfferConfig {
+                name: "mistral".into(),
+                base: B256::repeat_byte(3),
+                ..config.offers[0].clone()
+            });
+            registered(&here, host, config, &MemoryLedger::STAKES).await
+        };
+        let error = tries().await.unwrap_err();
+        assert!(
+            matches!(error, RegisterError::NotRegistered { .. }),
+            "{error}"
+        );
+        let stakes = MemoryLedger::STAKES;
+        market::register_endpoint(&ledger, "a:1", &stakes)
+            .await
+            .unwrap();
+        let error = tries().await.unwrap_err().to_string();
+        assert!(error.contains("no bid on llama, mistral"), "{error}");
+        left_after(&ledger, &[config("a:1", 5)]).await;
+        let (config, models) = tries().await.unwrap();
+        assert_eq!(config.offers.len(), 1);
+        assert_eq!(models, [ModelId::derive(ME, config.offers[0].base)]);
+
+        ledger.mint(MOR, account, Amount::new(500)).unwrap();
+        market::register_endpoint(&here, "b:2", &stakes)
+            .await
+            .unwrap();
+        let error = tries().await.unwrap_err().to_string();
+        assert!(error.contains("is itself registered"), "{error}");
     }
 
     #[tokio::test]

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use market::{
-    Address, ChannelTerms, ClaimPolicy, Ledger, LedgerError, ModelId, NodeKey, Rates, SignedClaim,
-    Timestamp, WalletKey,
+    Address, CertificateError, ChannelTerms, ClaimPolicy, Domain, Host, Ledger, LedgerError,
+    ModelId, NodeKey, Rates, SignedCertificate, SignedClaim, Timestamp, WalletKey,
 };
 use store::Store;
 use tokio::net::TcpListener;
@@ -29,7 +29,7 @@ use crate::descriptor::{Descriptor, Identity};
 use crate::desk::Desk;
 use crate::exchange;
 use crate::load::{self, Relays};
-use crate::register::{RegisterError, register};
+use crate::register::{RegisterError, registered};
 use crate::sale::Sale;
 use crate::session::{ReplayError, Sessions};
 use crate::status::{Status, status};
@@ -61,13 +61,13 @@ const RECEIPTS_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a provider is made of.
 pub struct Deps {
-    /// The chain, as the provider's account.
+    /// The chain, as the provider's account, or its host's.
     pub ledger: Arc<dyn Ledger>,
     /// The wire.
     pub node: Node,
     /// The journal.
     pub store: Store,
-    /// The provider's account: signs the descriptor, may claim.
+    /// The provider's account, or its host's: signs the descriptor, may claim.
     pub wallet: Arc<WalletKey>,
     /// The node's key: signs receipts.
     pub node_key: Arc<NodeKey>,
@@ -99,6 +99,9 @@ pub enum StartError {
     /// The chain cannot be read.
     #[error("the chain cannot be read")]
     Ledger(#[from] LedgerError),
+    /// The certificate of hosts does not hold, or not for this account.
+    #[error(transparent)]
+    Hosts(#[from] CertificateError),
     /// The provider is not on the market.
     #[error(transparent)]
     Register(#[from] RegisterError),
@@ -164,6 +167,15 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
+    /// The account that it signs and claims with: the provider's, or its host's.
+    pub(crate) fn account(&self) -> Address {
+        self.terms.receiver_authorizer
+    }
+
+    fn now_there(&self) -> (Domain, Timestamp) {
+        (self.ledger.domain(), (self.clock)())
+    }
+
     /// Whether no new requests are taken.
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Relaxed)
@@ -203,10 +215,12 @@ impl Provider {
         let config = placed(&*ledger, config).await?;
         let tasks = Tasks::default();
         let sessions = Sessions::load(Arc::clone(&ledger), store, tasks.clone(), clock()).await?;
-        let models = register(&*ledger, &config, &stakes).await?;
+        let host = host(wallet.address(), &config, (ledger.domain(), clock()))?;
+        let (config, models) = registered(&*ledger, host, config, &stakes).await?;
 
         let identity = Identity {
             domain: ledger.domain(),
+            provider: host.provider,
             node: node.id(),
             addresses: addresses(&config, &node),
             withdraw_delay_min_s: config.withdraw_delay_min_s,
@@ -216,8 +230,8 @@ impl Provider {
         let sales = sales(&config, &models, &descriptor).await;
         descriptor.sign(&wallet, &node_key, desk.record(), clock());
         let terms = ChannelTerms {
-            receiver: wallet.address(),
-            receiver_authorizer: wallet.address(),
+            receiver: host.provider,
+            receiver_authorizer: host.account,
             token: Address::ZERO,
             withdraw_delay_min_s: config.withdraw_delay_min_s,
         };
@@ -247,7 +261,7 @@ impl Provider {
         });
         inner.begin(listener);
         failpoint::hit("provider.started");
-        info!(provider = %inner.terms.receiver, %address, offers = inner.sales.len(), "selling");
+        info!(provider = %host.provider, account = %host.account, %address, offers = inner.sales.len(), "selling");
         Ok(Self { inner, address })
     }
 
@@ -283,6 +297,19 @@ impl Provider {
         if !inner.descriptor.set_rates(model, rates, now) {
             return Err(RatesError::UnknownModel { model });
         }
+        inner.sign();
+        Ok(())
+    }
+
+    /// Takes over another certificate of the provider's hosts, and serves it from now on.
+    pub fn set_hosts(&self, hosts: SignedCertificate) -> Result<(), CertificateError> {
+        let inner = &self.inner;
+        let opened = open(&hosts, inner.account(), inner.now_there())?;
+        if opened.provider != inner.terms.receiver {
+            let host = opened;
+            return Err(CertificateError::NotAHost { host });
+        }
+        inner.descriptor.set_hosts(hosts);
         inner.sign();
         Ok(())
     }
@@ -355,6 +382,33 @@ impl Drop for Provider {
     fn drop(&mut self) {
         self.inner.sessions.forget();
         self.inner.tasks.abandon();
+    }
+}
+
+/// Whose node this is: the provider's own, or a host that its certificate names.
+fn host(
+    account: Address,
+    config: &Config,
+    there: (Domain, Timestamp),
+) -> Result<Host, CertificateError> {
+    match &config.hosts {
+        Some(hosts) => open(hosts, account, there),
+        None => Ok(Host::own(account)),
+    }
+}
+
+/// Which host this account is by a certificate.
+fn open(
+    hosts: &SignedCertificate,
+    account: Address,
+    (domain, now): (Domain, Timestamp),
+) -> Result<Host, CertificateError> {
+    let provider = hosts.read()?.provider;
+    let host = Host { account, provider };
+    let certificate = hosts.open(provider, &domain, now)?;
+    match certificate.endpoint_of(account) {
+        Some(_) => Ok(host),
+        None => Err(CertificateError::NotAHost { host }),
     }
 }
 

@@ -15,6 +15,8 @@ use crate::shell::Inner;
 pub struct Status {
     /// The provider's account.
     pub provider: Address,
+    /// The account that signs and claims here: the provider's, or its host's.
+    pub account: Address,
     /// The endpoint in the registry.
     pub endpoint: String,
     /// The relays that it is to be reached through, if it cannot be dialled.
@@ -107,6 +109,7 @@ pub(crate) fn status(inner: &Inner) -> Status {
     });
     Status {
         provider: inner.terms.receiver,
+        account: inner.account(),
         endpoint: inner.endpoint.clone(),
         behind: behind.collect(),
         resting: inner.descriptor.is_resting(),

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use market::{
-    Address, Amount, B256, Card, ChannelConfig, ChannelId, Domain, Durable, InputBound, Ledger,
-    MemoryLedger, ModelId, NodeKey, Rates, RequestId, STEP_TOKENS, SignedReceipt, SignedVoucher,
-    Timestamp, Voucher, WalletKey,
+    Address, Amount, B256, Card, Certificate, CertifiedHost, ChannelConfig, ChannelId, Domain,
+    Durable, InputBound, Ledger, MemoryLedger, ModelId, NodeKey, Rates, RequestId, STEP_TOKENS,
+    SignedCertificate, SignedReceipt, SignedVoucher, Timestamp, Voucher, WalletKey,
 };
 use provider::{
     Backend, BackendHandle, ClaimPolicy, Config, Deps, OfferConfig, Provider, Script,
@@ -126,17 +126,41 @@ impl World {
         backend: Arc<impl Backend>,
         adjust: impl FnOnce(&mut Config),
     ) -> Selling {
+        let wallet = Arc::clone(&self.wallet);
+        self.sells_as("provider", wallet, backend, adjust).await
+    }
+
+    /// What the wallet says of these hosts from now on.
+    pub(crate) fn certifies(&self, accounts: &[Address]) -> SignedCertificate {
+        let host = |account: &Address| CertifiedHost {
+            account: *account,
+            endpoint: "127.0.0.1:3333".to_owned(),
+        };
+        let hosts = accounts.iter().map(host).collect();
+        let when = (Timestamp(self.clock.load(Ordering::SeqCst)), 1);
+        let certificate = Certificate::new(self.seller(), &DOMAIN, hosts, when);
+        certificate.sign(&self.wallet).unwrap()
+    }
+
+    /// The same with another account and other books, such as a host has them.
+    pub(crate) async fn sells_as(
+        &self,
+        name: &str,
+        wallet: Arc<WalletKey>,
+        backend: Arc<impl Backend>,
+        adjust: impl FnOnce(&mut Config),
+    ) -> Selling {
         let mut config = config(BackendHandle::shared(backend));
         adjust(&mut config);
         let model = ModelId::derive(self.seller(), config.offers[0].base);
-        let store = Store::open(&self.folder.path().join("provider.sqlite")).unwrap();
+        let store = Store::open(&self.folder.path().join(format!("{name}.sqlite"))).unwrap();
         let node = Node::memory(&self.network, self.node_key.id());
         let clock = Arc::clone(&self.clock);
         let deps = Deps {
-            ledger: Arc::new(self.ledger.of(self.seller())),
+            ledger: Arc::new(self.ledger.of(wallet.address())),
             node: node.clone(),
             store: store.clone(),
-            wallet: Arc::clone(&self.wallet),
+            wallet,
             node_key: Arc::clone(&self.node_key),
             config,
             listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
@@ -167,6 +191,11 @@ impl World {
 
     /// A buyer with a channel to the provider that holds so much.
     pub(crate) async fn buyer(&self, escrow: u128) -> Buyer {
+        self.buyer_at(self.seller(), escrow).await
+    }
+
+    /// The same, to the host with this account.
+    pub(crate) async fn buyer_at(&self, host: Address, escrow: u128) -> Buyer {
         let n = self.buyers.fetch_add(1, Ordering::Relaxed);
         let hot = WalletKey::from_bytes(&[n; 32]).unwrap();
         let payer = Address::repeat_byte(n);
@@ -174,7 +203,7 @@ impl World {
             payer,
             payer_authorizer: hot.address(),
             receiver: self.seller(),
-            receiver_authorizer: self.seller(),
+            receiver_authorizer: host,
             token: MOR,
             withdraw_delay_s: 900,
             salt: B256::ZERO,
@@ -222,7 +251,7 @@ impl Selling {
     }
 }
 
-fn config(backend: BackendHandle) -> Config {
+pub(crate) fn config(backend: BackendHandle) -> Config {
     let offer = OfferConfig {
         name: "m".into(),
         base: B256::repeat_byte(3),
@@ -245,6 +274,7 @@ fn config(backend: BackendHandle) -> Config {
         endpoint: "127.0.0.1:3333".into(),
         addresses: vec![],
         behind: vec![],
+        hosts: None,
         offers: vec![offer],
         withdraw_delay_min_s: 900,
         quote_validity_s: 600,
