@@ -194,7 +194,9 @@ impl Call {
     pub fn of_exit(network: &Network, account: Address, step: &ExitStep) -> Self {
         match step {
             ExitStep::Claim(claims) => Self::claim(network, claims),
-            ExitStep::Settle { token, .. } => Self::settle(network, account, *token),
+            ExitStep::Settle {
+                receiver, token, ..
+            } => Self::settle(network, *receiver, *token),
             ExitStep::DeleteBid(bid) => Self::delete_bid(network, *bid),
             ExitStep::DeregisterModel(model) => Self::deregister_model(network, *model),
             ExitStep::DeregisterProvider => Self::deregister_provider(network, account),

@@ -1,7 +1,7 @@
 //! All that a data folder has in the market, found in its keys and journals
 //! while no node runs on it. With the chain at hand it can be told and brought back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -84,10 +84,16 @@ impl Account {
 
     /// What it may have; without a home.
     pub(crate) fn belongings(&self, network: &Network) -> Belongings {
+        let account = self.address();
+        let tills = || self.tills.iter().map(|till| till.config);
+        let tokens = network.tokens.iter().map(|token| token.address);
+        let tokens: BTreeSet<_> = tokens.chain(tills().map(|config| config.token)).collect();
+        let receivers = tills().map(|config| config.receiver);
         Belongings {
+            earns_for: receivers.filter(|receiver| *receiver != account).collect(),
             pays: self.purses.iter().map(|purse| purse.config).collect(),
             claims: self.tills.iter().filter_map(TillView::claim).collect(),
-            tokens: network.tokens.iter().map(|token| token.address).collect(),
+            tokens: tokens.into_iter().collect(),
             home: None,
         }
     }

@@ -308,12 +308,14 @@ fn words(step: &ExitStep, tokens: &Tokens) -> String {
     let of = |config: &ChannelConfig, amount: &Amount| tokens.shown(config.token, *amount);
     match step {
         ExitStep::Claim(rows) => format!("claim what was earned on {} channels", rows.len()),
-        ExitStep::Settle { token, amount } => {
-            format!(
-                "be paid {} that were claimed",
-                tokens.shown(*token, *amount)
-            )
-        }
+        ExitStep::Settle {
+            receiver,
+            token,
+            amount,
+        } => format!(
+            "pay {} that were claimed out to {receiver}",
+            tokens.shown(*token, *amount)
+        ),
         ExitStep::DeleteBid(bid) => format!("delete bid {bid}"),
         ExitStep::DeregisterModel(model) => format!("take model {model} off the market"),
         ExitStep::DeregisterProvider => "leave the registry".to_owned(),

@@ -33,6 +33,8 @@ pub struct Belongings {
     pub pays: Vec<ChannelConfig>,
     /// The best vouchers that it holds, and what they are good for.
     pub claims: Vec<Claim>,
+    /// Whom it claims for beside itself: the provider whose host it is.
+    pub earns_for: BTreeSet<Address>,
     /// Tokens that it may have.
     pub tokens: Vec<Address>,
     /// Where everything goes in the end; none: it stays with the account.
@@ -48,8 +50,8 @@ pub struct Holdings {
     pub pays: Vec<(ChannelConfig, ChannelState)>,
     /// What it could claim, and the channels' state.
     pub claims: Vec<(Claim, ChannelState)>,
-    /// What the contract owes it, by token.
-    pub owed: Vec<(Address, Receiver)>,
+    /// What the contract owes it, and those whom it claims for: receiver, token, amounts.
+    pub owed: Vec<(Address, Address, Receiver)>,
     /// Its bids.
     pub bids: Vec<BidId>,
     /// Its models.
@@ -69,6 +71,8 @@ pub enum ExitStep {
     Claim(Vec<Claim>),
     /// Have what was claimed paid out.
     Settle {
+        /// To the account itself, or to whom it claims for.
+        receiver: Address,
         /// In this token.
         token: Address,
         /// So much.
@@ -185,8 +189,10 @@ impl Holdings {
             holdings.claims.push((*claim, state));
         }
         for token in belongings.tokens() {
-            let owed = ledger.receiver(account, token).await?;
-            holdings.owed.push((token, owed));
+            for receiver in belongings.earns_for.iter().copied().chain([account]) {
+                let owed = ledger.receiver(receiver, token).await?;
+                holdings.owed.push((receiver, token, owed));
+            }
             let amount = ledger.balance(token, account).await?;
             holdings.in_hand.push((token, amount));
         }
@@ -242,10 +248,14 @@ impl Holdings {
         let mut steps: Vec<_> = claims.collect();
         // What is claimed in this round is paid out in the next, in one go.
         if steps.is_empty() {
-            let unsettled = self.owed.iter().map(|(token, owed)| ExitStep::Settle {
-                token: *token,
-                amount: owed.total_claimed.less(owed.total_settled),
-            });
+            let unsettled = self
+                .owed
+                .iter()
+                .map(|(receiver, token, owed)| ExitStep::Settle {
+                    receiver: *receiver,
+                    token: *token,
+                    amount: owed.total_claimed.less(owed.total_settled),
+                });
             steps.extend(unsettled.filter(
                 |step| !matches!(step, ExitStep::Settle { amount, .. } if amount.is_zero()),
             ));
@@ -306,7 +316,9 @@ impl ExitStep {
     pub async fn perform(&self, ledger: &dyn Ledger) -> Result<TxHash, LedgerError> {
         match self {
             Self::Claim(claims) => ledger.claim(claims.clone()).await,
-            Self::Settle { token, .. } => ledger.settle(ledger.account(), *token).await,
+            Self::Settle {
+                receiver, token, ..
+            } => ledger.settle(*receiver, *token).await,
             Self::DeleteBid(bid) => ledger.delete_bid(*bid).await,
             Self::DeregisterModel(model) => ledger.deregister_model(*model).await,
             Self::DeregisterProvider => ledger.deregister_provider().await,
