@@ -281,6 +281,9 @@ impl Dashboard {
             sellers,
         } = self.on_chain().await;
         let wire = self.consumer.counters();
+        let models = self.consumer.models();
+        let mut names = host_names(&models);
+        names.extend(self.accounts.names());
         Shown {
             version: env!("CARGO_PKG_VERSION"),
             demonstration: self.demonstration,
@@ -299,8 +302,8 @@ impl Dashboard {
             },
             tokens: self.tokens.clone(),
             parts: self.parts(block),
-            names: self.accounts.names(),
-            models: self.consumer.models(),
+            names,
+            models,
             answers: self.consumer.recent(),
             money,
             flows,
@@ -516,4 +519,15 @@ async fn events(State(dashboard): State<Arc<Dashboard>>) -> Response {
         (header::CACHE_CONTROL, "no-store"),
     ];
     (headers, Body::from_stream(events)).into_response()
+}
+/// What hosts are called, of which their provider has several: whose, and where.
+fn host_names(models: &[ModelView]) -> BTreeMap<Address, String> {
+    let offers = models.iter().flat_map(|model| &model.offers);
+    let hosts = offers.filter(|offer| offer.provider != offer.registered);
+    hosts
+        .map(|offer| {
+            let of: String = offer.registered.to_string().chars().take(8).collect();
+            (offer.provider, format!("{of}… at {}", offer.endpoint))
+        })
+        .collect()
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod backend;
 pub(crate) mod config;
+pub(crate) mod host;
 pub(crate) mod key;
 pub(crate) mod model;
 pub(crate) mod price;
@@ -130,6 +131,8 @@ pub(crate) enum Command {
     Route(Route),
     /// Further keys of the gateway, each with what holds for its requests: make, list, remove them.
     Key(key::Key),
+    /// Several machines under one provider's registration: name a host's account, certify the hosts with the wallet.
+    Host(host::Host),
     /// A running provider's servers: list them, send nothing new to one, send to it again.
     Backend(backend::Backend),
     /// What a running provider asks; with a flag, another price from now on.
@@ -550,6 +553,10 @@ pub(crate) struct Sale {
     /// given twice, for two relays; or `auto`, for two that the registry has.
     #[arg(long, value_name = "RELAY")]
     pub(crate) behind: Vec<String>,
+    /// Sell as one of several hosts of a provider: the file that its wallet made with `lethe host certify`. Stakes, bids and
+    /// earnings are then the provider's. The file is read again when it changes.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hosts: Option<PathBuf>,
     /// Sell at these times only: ranges of hours such as 22:00-07:00, with commas between, or `idle`, while others leave
     /// the processor alone. Outside of them nothing is on offer, and what runs comes to its end.
     #[arg(long, value_name = "HOURS")]

@@ -27,6 +27,7 @@ mod first_money;
 mod flows;
 mod folder;
 mod history;
+mod hosts;
 mod identity;
 mod keystore;
 mod listen;
@@ -124,6 +125,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Route(args) => route::route(args).await?,
         Command::Top(args) => Box::pin(top::top(args)).await?,
         Command::Key(args) => api_keys::key(args).await?,
+        Command::Host(args) => hosts::host(args)?,
         Command::Backend(args) => backends::backend(args).await?,
         Command::Price(args) => pricing::price(args).await?,
         Command::Wallet(args) => wallet::wallet(args).await?,

@@ -261,8 +261,9 @@ impl Holders {
             ));
         }
         for channel in channels {
-            let to = self.name(channel.config.receiver);
-            places.extend(Paid::from(*channel).places(ledger.network(), &to));
+            let paid = Paid::from(*channel);
+            let to = paid.to(&self.name(channel.config.receiver));
+            places.extend(paid.places(ledger.network(), &to));
             let id = channel.config.id(&ledger.domain());
             let held = channel.escrow.less(channel.claimed);
             findings.found(Account::Escrow(id), held);

@@ -22,7 +22,7 @@ use crate::chain_watch;
 use crate::doorkeeper::{guarded, refuse};
 use crate::estate::{Account, Estate, EstateError, Role};
 use crate::money::{Audited, Holding, Money, MoneyError};
-use crate::places::{Paid, Place, Seller, name};
+use crate::places::{Paid, Place, Seller, host_words, name};
 use crate::policies::{claim_words, funding_words};
 use crate::tokens::{TokenView, TokenViews};
 
@@ -144,7 +144,11 @@ impl Own {
                     all.push(self.sold("provider", &tills, token).await?);
                 }
                 let token = tokens.get(*sells_for);
-                (all, vec![claim_words(provider.claim_policy(), &token)])
+                let mut words = vec![claim_words(provider.claim_policy(), &token)];
+                for token in tokens.iter() {
+                    words.extend(host_words(ledger.account(), &tills, token));
+                }
+                (all, words)
             }
             Whose::Staker { name } => {
                 let tokens = TokenViews::read(ledger, vec![], &self.usd_rates).await?;
@@ -172,8 +176,8 @@ impl Own {
         }
         for view in channels {
             if view.config.token == token.address {
-                let to = view.config.receiver.to_string();
                 let paid = Paid::from(view);
+                let to = paid.to(&view.config.receiver.to_string());
                 statement.channel(view.config.id(&ledger.domain()), &paid.state);
                 places.extend(paid.places(ledger.network(), &to));
             }
@@ -279,7 +283,11 @@ pub(crate) async fn of_folder(estate: &Estate) -> Result<Option<Money>, OwnError
         let supply = supply.map_err(MoneyError::from)?;
         all.push(Holding::own(supply, statement, places, &flags));
     }
-    let words = vec!["no node runs on this folder: nothing moves by itself".to_owned()];
+    let mut words = vec!["no node runs on this folder: nothing moves by itself".to_owned()];
+    for account in &estate.accounts {
+        let of = |token| host_words(account.address(), &account.tills, token);
+        words.extend(tokens.iter().flat_map(of));
+    }
     let mor = all.remove(0);
     let money = Money::new("own", mor, all, words);
     Ok(Some(
@@ -312,8 +320,8 @@ async fn places_of(
     };
     for purse in &account.purses {
         if purse.config.token == statement.token().address {
-            let to = name(names, purse.config.receiver);
             let paid = Paid::read(ledger, purse).await?;
+            let to = paid.to(&name(names, purse.config.receiver));
             statement.channel(purse.config.id(&ledger.domain()), &paid.state);
             places.extend(paid.places(ledger.network(), &to));
         }

@@ -1,7 +1,7 @@
 //! The places where an account's money can be, each explained: since when it
 //! is there, when it can be had, by which command, and by which line of `cast`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chain::{Call, EvmLedger, Network};
 use consumer::{ChannelView, PurseView};
@@ -12,6 +12,7 @@ use provider::TillView;
 use serde::{Deserialize, Serialize};
 
 use crate::bookkeeping::Statement;
+use crate::tokens::TokenView;
 
 /// Tills that are told one by one; the others together.
 const TILLS_TOLD: usize = 50;
@@ -121,6 +122,19 @@ impl Paid {
         })
     }
 
+    /// Whom it pays, and at which host, where `provider` has several.
+    pub(crate) fn to(&self, provider: &str) -> String {
+        let ChannelConfig {
+            receiver,
+            receiver_authorizer,
+            ..
+        } = self.config;
+        match receiver == receiver_authorizer {
+            true => provider.to_owned(),
+            false => format!("{provider} at host {}", short(receiver_authorizer)),
+        }
+    }
+
     /// What the channel still holds, by what it is for. `to`: whom it pays.
     pub(crate) fn places(&self, network: &Network, to: &str) -> Vec<Place> {
         let (config, state) = (&self.config, &self.state);
@@ -185,6 +199,35 @@ impl Paid {
     }
 }
 
+/// Whom an account claims for: itself, and the provider whose host it is.
+fn receivers(account: Address, tills: &[TillView]) -> BTreeSet<Address> {
+    let receivers = tills.iter().map(|till| till.config.receiver);
+    receivers.chain([account]).collect()
+}
+
+/// What a host has claimed so far for the provider whose it is, in words; nothing of a
+/// provider's own node.
+pub(crate) fn host_words(account: Address, tills: &[TillView], token: &TokenView) -> Vec<String> {
+    let mut claimed: BTreeMap<Address, Amount> = BTreeMap::new();
+    for till in tills {
+        let config = &till.config;
+        if config.receiver != account && config.token == token.address {
+            let sum = claimed.entry(config.receiver).or_default();
+            *sum = sum.plus(till.claimed).unwrap_or(Amount::new(u128::MAX));
+        }
+    }
+    let words = |(provider, sum)| {
+        let sum = token.shown(sum);
+        format!("host of {provider}: claimed {sum} for it so far; what is settled is in its wallet")
+    };
+    claimed.into_iter().map(words).collect()
+}
+
+/// An account in few letters.
+fn short(account: Address) -> String {
+    account.to_string().chars().take(10).collect()
+}
+
 /// What a provider, a relay or a tower has, as its journal and the chain know it.
 pub(crate) struct Seller<'a> {
     pub(crate) ledger: &'a EvmLedger,
@@ -206,16 +249,24 @@ impl Seller<'_> {
         let label = format!("{name}: wallet");
         let mut places = vec![Place::new(label, "wallet", held, "yours at any time")];
         places.extend(self.earned(statement).await?);
-        let owed = ledger.receiver(self.account, token).await?;
-        statement.receiver(self.account, &owed);
-        let settle = Call::settle(ledger.network(), self.account, token);
-        let claimed = Place::new(
-            format!("{name}: claimed"),
-            "earned",
-            owed.total_claimed.less(owed.total_settled),
-            "yours when anybody settles it",
-        );
-        places.push(claimed.by(EXIT, &settle));
+        for receiver in receivers(self.account, self.tills) {
+            let owed = ledger.receiver(receiver, token).await?;
+            statement.receiver(receiver, &owed);
+            let settle = Call::settle(ledger.network(), receiver, token);
+            let (label, detail) = match receiver == self.account {
+                true => (
+                    format!("{name}: claimed"),
+                    "yours when anybody settles it".to_owned(),
+                ),
+                false => (
+                    format!("{name}: claimed by all hosts of {}", short(receiver)),
+                    format!("of {receiver} when anybody settles it"),
+                ),
+            };
+            let amount = owed.total_claimed.less(owed.total_settled);
+            let claimed = Place::new(label, "earned", amount, &detail);
+            places.push(claimed.by(EXIT, &settle));
+        }
         if token == ledger.mor() {
             places.extend(self.stakes(statement).await?);
         }
@@ -250,7 +301,14 @@ impl Seller<'_> {
                         "the payer withdraws: lost if it is not claimed before the delay is over";
                     Place::new(label, "earned", amount, detail).between(began_at, ends_at)
                 }
-                None => Place::new(label, "earned", amount, "billed; yours when you claim it"),
+                None => {
+                    let whose = match claim.config.receiver == self.account {
+                        true => "yours".to_owned(),
+                        false => format!("of {}", claim.config.receiver),
+                    };
+                    let detail = format!("billed; {whose} when you claim it");
+                    Place::new(label, "earned", amount, &detail)
+                }
             };
             places.push(place.by(EXIT, &call));
         }

@@ -23,6 +23,7 @@ use crate::cli;
 use crate::config::without_secrets;
 use crate::doorkeeper::{DoorError, open_door};
 use crate::folder::{Folder, FolderError, Running, quoted};
+use crate::hosts::{self, HostsFileError};
 use crate::keystore::{KeystoreError, bearer};
 use crate::listen::{Exposed, ListenError, listen, warn_if_open};
 use crate::local::{self, LocalError};
@@ -42,7 +43,7 @@ use crate::tokens::{self, TokenError, TokenView};
 use crate::when::{self, WhenError};
 
 /// The name of a provider's key and of its journal.
-const PROVIDER: &str = "provider";
+pub(crate) const PROVIDER: &str = "provider";
 
 /// How old the page's figures of a public chain may be.
 const FRESH_FOR: Duration = Duration::from_secs(15);
@@ -68,6 +69,8 @@ pub(crate) enum RoleError {
     Model(#[from] ModelError),
     #[error(transparent)]
     Card(#[from] CardFileError),
+    #[error(transparent)]
+    Hosts(#[from] HostsFileError),
     #[error(transparent)]
     Sell(#[from] SellError),
     #[error(transparent)]
@@ -150,7 +153,9 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
     let reader = place.reader(key).await?;
     let token = tokens::named(&reader, "--token", &sale.token).await?;
     let usd_rates = tokens::usd_rates(&reader, &sale.worth.usd_rate).await?;
-    let shop = shop(&args, source, &token)?;
+    let mut shop = shop(&args, source, &token)?;
+    shop.hosts = sale.hosts.as_deref().map(hosts::read).transpose()?;
+    let certificate = shop.hosts.clone();
     let selling = sell(&place, shop, Some(sale.endpoint), sale.listen).await?;
     let pricing = Pricing {
         provider: Arc::clone(&selling.provider),
@@ -184,6 +189,11 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
         let keeper = signed_claims::Keeper::new(provider, place.network.clone(), path);
         tasks.spawn(keeper.keep(stop.clone()));
     }
+    if let (Some(path), Some(first)) = (sale.hosts.clone(), certificate) {
+        let provider = Arc::clone(&selling.provider);
+        let keeper = hosts::Keeper::new(provider, path, first);
+        tasks.spawn(keeper.keep(stop.clone()));
+    }
     if let Some(when) = sale.when.clone() {
         let provider = Arc::clone(&selling.provider);
         let keeper = when::Keeper::new(provider, when, args.gguf.is_some())?;
@@ -211,7 +221,8 @@ fn say_selling(args: &cli::Provide, selling: &Selling) {
     let model = &args.model;
     if args.sale.json {
         return output::json(&json!({
-            "provider": address,
+            "provider": status.provider,
+            "account": address,
             "endpoint": endpoint,
             "model": model,
             "behind": status.behind,
@@ -233,7 +244,11 @@ fn say_selling(args: &cli::Provide, selling: &Selling) {
         ),
         relays => format!("reached through {}", relays.join(" and ")),
     };
-    output::line(format!("{begins}; {place}"));
+    let host = match status.provider == address {
+        true => String::new(),
+        false => format!(", host of {}", status.provider),
+    };
+    output::line(format!("{begins}{host}; {place}"));
 }
 
 fn backend_warning(args: &cli::Provide, problem: &str, is_offered: bool) -> String {
@@ -285,6 +300,7 @@ fn shop(args: &cli::Provide, source: Source, token: &Token) -> Result<Shop, Poli
         card: source.card,
         parameters: source.parameters,
         behind: args.sale.behind.clone(),
+        hosts: None,
     })
 }
 

@@ -158,6 +158,14 @@ fn table(told: &Value) -> String {
             text.push_str(&format!("  and {more} more that do not fit\n"));
         }
     }
+    for host in list(&told["hosts"]) {
+        text.push_str(&format!(
+            "{} is a host of {}, at {}\n",
+            said(&host["account"]),
+            said(&host["provider"]),
+            said(&host["endpoint"]),
+        ));
+    }
     for asked in list(&told["asked"]) {
         let problem = match asked["problem"].is_null() {
             true => String::new(),
@@ -283,6 +291,7 @@ mod tests {
                 { "provider": "0xaa", "turn": "first", "after_ms": 0, "ending": "failed", "problem": "no way" },
                 { "provider": "0xbb", "turn": "next", "after_ms": 12, "ending": "answered" },
             ],
+            "hosts": [{ "account": "0xbb", "provider": "0xee", "endpoint": "192.0.2.1:3333" }],
             "resumes": "0f",
             "notes": ["it looks like \"n\""],
         });
@@ -302,6 +311,7 @@ mod tests {
             "asked 0xaa (first, after 0 ms): failed: no way\n",
             "asked 0xbb (next, after 12 ms): answered\n",
             "the answer of route 0f",
+            "0xbb is a host of 0xee, at 192.0.2.1:3333\n",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }

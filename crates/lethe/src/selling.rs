@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chain::EvmLedger;
 use engine::Engine;
-use market::{Address, Amount, B256, Card, Ledger, LedgerError, Rates};
+use market::{Address, Amount, B256, Card, Ledger, LedgerError, Rates, SignedCertificate};
 use provider::{
     BackendHandle, ClaimPolicy, Config, EngineBackend, FindRelaysError, OfferConfig, Provider,
     StartError, find_relays,
@@ -81,6 +81,16 @@ pub(crate) struct Shop {
     pub(crate) claims: ClaimPolicy,
     /// Relays at which it waits, if it cannot be dialled.
     pub(crate) behind: Vec<String>,
+    /// Who the hosts of its provider are; none: it is registered itself.
+    pub(crate) hosts: Option<SignedCertificate>,
+}
+
+impl Shop {
+    /// Whether it sells for another account than this one.
+    fn is_host(&self, account: Address) -> bool {
+        let hosts = self.hosts.as_ref().and_then(|hosts| hosts.read().ok());
+        hosts.is_some_and(|hosts| hosts.provider != account)
+    }
 }
 
 /// A provider that sells.
@@ -119,15 +129,21 @@ pub(crate) async fn sell(
     };
     let node = Node::quic(&node_key, bind).await?;
     let store = place.store(&name).await?;
+    // A host needs gas and nothing else.
+    let stakes = match shop.is_host(address) {
+        true => vec![],
+        false => vec![(place.network.mor, FIRST_MOR)],
+    };
     if let Some(treasury) = place.treasury().await? {
-        treasury
-            .fund(address, &[(place.network.mor, FIRST_MOR)])
-            .await?;
+        treasury.fund(address, &stakes).await?;
     }
     let ledger = place.ledger(Arc::clone(&wallet), &store, &name).await?;
     if !place.network.is_local() {
-        let wanted = first_mor(&ledger).await?;
-        first_money::tell(place, &ledger, vec![wanted]).await?;
+        let wanted = match stakes.is_empty() {
+            true => vec![],
+            false => vec![first_mor(&ledger).await?],
+        };
+        first_money::tell(place, &ledger, wanted).await?;
     }
     if shop.behind == [AUTO] {
         shop.behind = find_relays(&ledger, clock::now(), RELAYS).await?;
@@ -241,7 +257,7 @@ async fn config(shop: Shop, bound: SocketAddr, ledger: &EvmLedger) -> Result<Con
         endpoint: bound.to_string(),
         addresses: vec![],
         behind: shop.behind,
-        hosts: None,
+        hosts: shop.hosts,
         offers: vec![offer],
         withdraw_delay_min_s: market::WITHDRAW_DELAY_MIN_S,
         quote_validity_s: 600,

@@ -400,6 +400,7 @@ impl Spec {
                 ..ClaimPolicy::default()
             },
             behind: vec![],
+            hosts: None,
         }
     }
 }

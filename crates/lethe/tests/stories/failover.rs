@@ -40,6 +40,12 @@ pub(crate) async fn provider_with(
     let args = args.filter(|arg| *arg != "--no-probe");
     let args: Vec<_> = args.chain(flags.iter().copied()).collect();
     let running = Running::start(&town.folder().join(folder), &args);
+    goes_on(&running).await;
+    running
+}
+
+/// Returns as soon as its offer says that it goes on with a begun answer.
+pub(crate) async fn goes_on(running: &Running) {
     let descriptor = format!("http://{}/.well-known/lethe", running.said("endpoint"));
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -53,7 +59,7 @@ pub(crate) async fn provider_with(
             .await
             .unwrap();
         if text.contains(r#"\"continues\":true"#) {
-            return running;
+            return;
         }
         assert!(
             tokio::time::Instant::now() < deadline,

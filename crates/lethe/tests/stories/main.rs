@@ -14,6 +14,7 @@ mod exits;
 mod explorer;
 mod failover;
 mod history;
+mod hosts;
 mod keys;
 mod life;
 mod matrix;
