@@ -229,6 +229,7 @@ mod tests {
             at: Timestamp(0),
             resumes: None,
             choices: vec![],
+            hosts: vec![],
             asked: vec![],
             notes: vec![],
         };

@@ -292,6 +292,7 @@ impl Town {
             claims: of(|config| config.receiver)
                 .map(|n| self.voucher(n))
                 .collect(),
+            earns_for: Default::default(),
             tokens: TOKENS.to_vec(),
             home,
         }

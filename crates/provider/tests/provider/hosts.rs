@@ -83,6 +83,33 @@ async fn a_host_is_paid_on_its_own_channels_and_its_provider_has_the_money() {
 }
 
 #[tokio::test]
+async fn the_way_out_of_a_host_pays_its_provider_also_what_was_claimed_before() {
+    let world = world().await;
+    let key = account(40);
+    let selling = host(&world, &key).await;
+    let before = world.money().await;
+    let buyer = world.buyer_at(key.address(), 1000).await;
+    let talk = buyer.asks(&selling, input() + STEP).await;
+    let whole = talk.reads_on(None).await;
+    let earned = whole.receipt.receipt.charged_total.base_units();
+    let tills = selling.provider.tills();
+    let claims: Vec<_> = tills.iter().filter_map(|till| till.claim()).collect();
+    let ledger = world.ledger.of(key.address());
+    // Claimed, and the process ended before it was settled.
+    ledger.claim(claims.clone()).await.unwrap();
+    assert_eq!(world.money().await, before);
+    let belongings = market::Belongings {
+        claims,
+        earns_for: [world.seller()].into(),
+        tokens: vec![MOR],
+        ..market::Belongings::default()
+    };
+    let left = market::exit(&ledger, &belongings, NOW, |_| {}).await;
+    assert!(left.unwrap().is_complete());
+    assert_eq!(world.money().await, before + earned);
+}
+
+#[tokio::test]
 async fn another_certificate_is_served_if_it_names_the_host_and_is_its_providers() {
     let world = world().await;
     let (key, other) = (account(40), account(41).address());
