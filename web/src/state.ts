@@ -161,13 +161,21 @@ export interface Seller {
   settled: Amount;
 }
 
+/** What may go into a channel of a token. */
+interface Funding {
+  token: string;
+  deposit: Amount;
+  channel_max: Amount;
+  top_up_below: Amount;
+}
+
 export interface State {
   version: string;
   demonstration: boolean;
   base_url: string;
   chain: { id: number; network: string; block: number; rpc_url: string; known: Record<string, string> };
   /** What the node may put into channels; what a command needs to find its folder, and with its chain. */
-  budget: { token: string; deposit: Amount; channel_max: Amount; top_up_below: Amount; delay_s: number; standby: boolean };
+  budget: Funding & { others: Funding[]; delay_s: number; standby: boolean };
   data: string;
   flags: string;
   wallet: string;

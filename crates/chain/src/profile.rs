@@ -136,6 +136,12 @@ impl Network {
         }
     }
 
+    /// All profiles, to know their tokens by.
+    pub fn all() -> Vec<Self> {
+        let all = NAMES.iter().map(|name| Self::by_name(name, true));
+        all.filter_map(Result::ok).collect()
+    }
+
     /// A chain that is thrown away: the embedded one, or anvil. MOR, the
     /// registry and a dollar are the [`DEPLOYER`]'s first three contracts.
     pub fn local() -> Self {

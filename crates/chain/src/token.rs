@@ -100,6 +100,20 @@ impl Network {
     }
 }
 
+impl Network {
+    /// What a user may call one of its tokens, its symbol first.
+    pub fn names(&self, token: &Token) -> Vec<String> {
+        let mut names = vec![token.symbol.clone()];
+        let is_dollar = self
+            .token_named(DOLLAR)
+            .is_some_and(|dollar| dollar.address == token.address);
+        if is_dollar && !token.symbol.eq_ignore_ascii_case(DOLLAR) {
+            names.push(DOLLAR.to_owned());
+        }
+        names
+    }
+}
+
 impl EvmLedger {
     /// Symbol and digits of a token; one that says neither is told in base units.
     pub async fn token(&self, address: Address) -> Result<Token, LedgerError> {

@@ -17,7 +17,7 @@ use futures_util::future::try_join_all;
 use market::{
     Accepted, Address, Amount, B256, BoxFuture, ChannelConfig, ChannelId, Domain, Durable,
     FundingPolicy, InputBound, Ledger, LedgerError, MemoryLedger, ModelId, Network, NodeKey,
-    Outcome, Payer, Purse, Rates, Receipt, RequestId, Tender, Timestamp, U256, Upstream, UsdRates,
+    Outcome, Payer, Purse, Rates, Receipt, RequestId, Timestamp, U256, Upstream, UsdRates,
     WalletKey,
 };
 use serde_json::json;
@@ -193,10 +193,14 @@ fn entry(kind: &str, payload: &impl serde::Serialize) -> Outcomes<Entry> {
     })
 }
 
-const PAID: Accepted = Accepted {
-    token: MOR,
-    decimals: 18,
-};
+fn paid() -> Accepted {
+    Accepted {
+        token: MOR,
+        decimals: 18,
+        names: vec!["MOR".to_owned()],
+    }
+}
+
 const FUNDING: FundingPolicy = FundingPolicy {
     deposit: Amount::new(1_000),
     channel_max: Amount::new(10_000),
@@ -213,7 +217,7 @@ async fn start(store: Store, by_wallet: bool) -> Outcomes<Consumer> {
         hot_key: Arc::new(key(2, 0)?),
         pseudonyms: Arc::new(Seeded(book)),
         policy: Policy {
-            tender: Tender::new(&[PAID], &UsdRates::default())?,
+            accepted: vec![paid()],
             funding: [(MOR, FUNDING)].into(),
             withdraw_delay_s: 900,
             refresh: Duration::from_secs(60),
@@ -226,6 +230,7 @@ async fn start(store: Store, by_wallet: bool) -> Outcomes<Consumer> {
                 false => Payer::Pseudonym,
             },
         },
+        usd_rates: tokio::sync::watch::channel(UsdRates::default()).1,
         clock: Arc::new(|| NOW),
     };
     Ok(Consumer::start(deps).await?)

@@ -6,11 +6,15 @@
 //! is in the day's journal with its channel, and what came of it in that
 //! channel's. A day is one of UTC, and a request belongs to the day on which
 //! it was begun.
+//!
+//! A token is counted by itself; in dollars all of them count together, each
+//! request by the rate at which it was held. What a budget names no amount for
+//! is not paid at all.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use market::{Address, Amount, ChannelId, PurseEvent, RequestId, Timestamp};
+use market::{Address, Amount, ChannelId, PurseEvent, RequestId, Timestamp, USD_DECIMALS, UsdRate};
 use serde::{Deserialize, Serialize};
 use store::{AppendError, Entry, MAX_ENTRIES, Store};
 
@@ -20,24 +24,68 @@ use crate::session::{entries, journal_name};
 
 const DAY_S: u64 = 86_400;
 
-/// MOR has 18 digits after the point.
-const MOR_DECIMALS: u8 = 18;
-
 /// A journal for each day.
 const SPENT: &str = "consumer/spent/";
 
 /// Requests that cost nothing, as it seems, and may be receipted after all.
 const GIVEN_UP_KEPT: usize = 256;
 
-/// What a key may spend in a day, in base units of MOR.
+/// What a key may spend in a day.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Budget {
     /// Whose: what was spent is kept under this name.
     pub key: String,
-    /// Whatever the model.
-    pub per_day: Option<Amount>,
+    /// Whatever the model; nothing: that is not limited.
+    pub per_day: Vec<Allowance>,
     /// Of single models, by the names under which they are sold.
-    pub models: BTreeMap<String, Amount>,
+    pub models: BTreeMap<String, Vec<Allowance>>,
+}
+
+/// What may be spent of one thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allowance {
+    /// Of what.
+    pub coin: Coin,
+    /// How much, in base units; of dollars in 10^-18.
+    pub amount: Amount,
+}
+
+/// What a budget is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Coin {
+    /// Whatever is paid, by what it is worth.
+    Usd,
+    /// One token.
+    Token {
+        /// Which.
+        address: Address,
+        /// What it is called.
+        symbol: String,
+        /// Its digits after the point.
+        decimals: u8,
+    },
+}
+
+impl Coin {
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Usd => "USD",
+            Self::Token { symbol, .. } => symbol,
+        }
+    }
+
+    /// Digits after the point.
+    pub fn decimals(&self) -> u8 {
+        match self {
+            Self::Usd => USD_DECIMALS,
+            Self::Token { decimals, .. } => *decimals,
+        }
+    }
+
+    fn figure(&self, amount: Amount) -> String {
+        amount.to_decimal(self.decimals())
+    }
 }
 
 /// Why a request is not begun: its key's budget does not reach.
@@ -46,9 +94,25 @@ pub enum BudgetError {
     /// What is left of the day is less than it may cost.
     #[error(transparent)]
     Short(Box<Short>),
-    /// It would be paid in something else than the budget is in.
-    #[error("the key's budget is in MOR, and provider {provider} is paid in {token}")]
+    /// It would be paid in something of which the budget names no amount.
+    #[error(
+        "the key's budget {}names no amount of token {token}, nor dollars, and provider {provider} is paid in it",
+        of_model(.model)
+    )]
     Token {
+        /// Whose budget it is, if it is not that of all models.
+        model: Option<String>,
+        /// Who.
+        provider: Address,
+        /// In what.
+        token: Address,
+    },
+    /// The budget is in dollars, and what would be paid cannot be counted in them.
+    #[error(
+        "the key's budget is in dollars, and nobody says now what token {token} is worth, in which \
+         provider {provider} is paid"
+    )]
+    NoRate {
         /// Who.
         provider: Address,
         /// In what.
@@ -67,13 +131,16 @@ pub enum BudgetError {
 /// A budget, and what it falls short of.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the key's budget {}is {} MOR a day; {} are spent, {} are held for requests that run, and this \
-     one may cost {}; the next day begins at 00:00 UTC, in {}", of_model(.model), mor(.budget),
-     mor(.spent), mor(.held), mor(.needed), time(.resets_in_s)
+    "the key's budget {}is {} {} a day; {} are spent, {} are held for requests that run, and this \
+     one may cost {}; the next day begins at 00:00 UTC, in {}", of_model(.model),
+     .coin.figure(*.budget), .coin.name(), .coin.figure(*.spent), .coin.figure(*.held),
+     .coin.figure(*.needed), time(.resets_in_s)
 )]
 pub struct Short {
     /// Whose budget it is, if it is not that of all models.
     pub model: Option<String>,
+    /// In what.
+    pub coin: Coin,
     /// For a day.
     pub budget: Amount,
     /// What requests of today came to.
@@ -91,7 +158,7 @@ impl BudgetError {
     pub fn may_pass_soon(&self) -> bool {
         match self {
             Self::Short(short) => sum(short.spent, short.needed) <= short.budget,
-            Self::Token { .. } | Self::Unlimited { .. } => false,
+            Self::Token { .. } | Self::NoRate { .. } | Self::Unlimited { .. } => false,
         }
     }
 }
@@ -99,10 +166,6 @@ impl BudgetError {
 fn of_model(model: &Option<String>) -> String {
     let model = model.as_ref();
     model.map_or_else(String::new, |model| format!("for model {model:?} "))
-}
-
-fn mor(amount: &Amount) -> String {
-    amount.to_decimal(MOR_DECIMALS)
 }
 
 fn time(seconds: &u64) -> String {
@@ -118,21 +181,50 @@ fn sum(left: Amount, right: Amount) -> Amount {
 /// What a key has spent today.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpentView {
-    /// What requests came to.
-    pub spent: Amount,
-    /// What those that run, or whose receipts are missing, may come to at most.
-    pub held: Amount,
-    /// The same of each model, by its name.
-    pub models: BTreeMap<String, TallyView>,
+    /// Whatever the model.
+    pub all: Tallies,
+    /// Of each model, by its name.
+    pub models: BTreeMap<String, Tallies>,
 }
 
-/// What was spent on a model today.
+/// What was spent today, of each token and in dollars.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tallies {
+    /// In base units.
+    pub tokens: BTreeMap<Address, TallyView>,
+    /// All that was paid while its worth was known, in 10^-18 dollars.
+    pub usd: TallyView,
+}
+
+/// What was spent today.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TallyView {
     /// What requests came to.
     pub spent: Amount,
-    /// What those that run may come to.
+    /// What those that run, or whose receipts are missing, may come to at most.
     pub held: Amount,
+}
+
+impl Tallies {
+    /// What was spent of it.
+    pub fn of(&self, coin: &Coin) -> TallyView {
+        match coin {
+            Coin::Usd => self.usd,
+            Coin::Token { address, .. } => self.tokens.get(address).copied().unwrap_or_default(),
+        }
+    }
+
+    fn hold(&mut self, price: &Price) {
+        self.tokens.entry(price.token).or_default().hold(price.most);
+        self.usd.hold(price.usd(price.most));
+    }
+
+    /// `most` of it was held.
+    fn end(&mut self, price: &Price, most: Amount, cost: Amount) {
+        let tally = self.tokens.entry(price.token).or_default();
+        tally.end(most, cost);
+        self.usd.end(price.usd(most), price.usd(cost));
+    }
 }
 
 impl TallyView {
@@ -155,6 +247,11 @@ enum Line {
         key: String,
         model: String,
         most: Amount,
+        /// None, in lines of before there were several: MOR.
+        #[serde(default)]
+        token: Option<Address>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rate: Option<UsdRate>,
         channel: ChannelId,
     },
     Ended {
@@ -174,11 +271,40 @@ impl Line {
     }
 }
 
+/// What a request may cost.
+#[derive(Debug, Clone)]
+pub(crate) struct Price {
+    /// In what it is paid.
+    pub(crate) token: Address,
+    /// At most, in base units.
+    pub(crate) most: Amount,
+    /// What the token is worth, if somebody says so now.
+    pub(crate) rate: Option<UsdRate>,
+}
+
+impl Price {
+    /// In 10^-18 dollars; nothing where that is not known.
+    fn usd(&self, amount: Amount) -> Amount {
+        let rate = self.rate.as_ref();
+        rate.map_or(Amount::ZERO, |rate| rate.usd_of(amount))
+    }
+
+    /// What it takes of an allowance in this; none: nothing, it is another token.
+    fn of(&self, coin: &Coin, provider: Address) -> Result<Option<Amount>, BudgetError> {
+        let token = self.token;
+        match coin {
+            Coin::Token { address, .. } => Ok((*address == token).then_some(self.most)),
+            Coin::Usd if self.rate.is_none() => Err(BudgetError::NoRate { provider, token }),
+            Coin::Usd => Ok(Some(self.usd(self.most))),
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Hold {
     key: String,
     model: String,
-    most: Amount,
+    price: Price,
     /// Over which it is paid; none before that is known.
     channel: Option<ChannelId>,
     /// Something is signed for it.
@@ -215,46 +341,56 @@ impl Today {
         &mut self,
         budget: &Budget,
         request: RequestId,
-        model: &str,
-        most: Amount,
+        (provider, model): (Address, &str),
+        price: Price,
         now: Timestamp,
     ) -> Result<(), BudgetError> {
         self.turn(now);
         let resets_in_s = ((self.day + 1) * DAY_S).saturating_sub(now.0);
         let so_far = self.keys.get(&budget.key);
+        let of_model = budget.models.get(model).map_or(&[][..], Vec::as_slice);
         let limits = [
+            (None, &budget.per_day[..], so_far.map(|view| &view.all)),
             (
-                None,
-                budget.per_day,
-                so_far.map(|view| TallyView {
-                    spent: view.spent,
-                    held: view.held,
-                }),
-            ),
-            (
-                Some(model),
-                budget.models.get(model).copied(),
-                so_far.and_then(|view| view.models.get(model).copied()),
+                Some(model.to_owned()),
+                of_model,
+                so_far.and_then(|view| view.models.get(model)),
             ),
         ];
-        for (model, limit, tally) in limits {
-            let Some(limit) = limit else { continue };
-            let TallyView { spent, held } = tally.unwrap_or_default();
-            if sum(sum(spent, held), most) > limit {
-                return Err(BudgetError::Short(Box::new(Short {
-                    model: model.map(str::to_owned),
-                    budget: limit,
-                    spent,
-                    held,
-                    needed: most,
-                    resets_in_s,
-                })));
+        for (model, allowances, tallies) in limits {
+            let mut is_named = allowances.is_empty();
+            for Allowance { coin, amount } in allowances {
+                let Some(needed) = price.of(coin, provider)? else {
+                    continue;
+                };
+                is_named = true;
+                let tally = tallies.map(|tallies| tallies.of(coin));
+                let TallyView { spent, held } = tally.unwrap_or_default();
+                if sum(sum(spent, held), needed) > *amount {
+                    return Err(BudgetError::Short(Box::new(Short {
+                        model,
+                        coin: coin.clone(),
+                        budget: *amount,
+                        spent,
+                        held,
+                        needed,
+                        resets_in_s,
+                    })));
+                }
+            }
+            if !is_named {
+                let token = price.token;
+                return Err(BudgetError::Token {
+                    model,
+                    provider,
+                    token,
+                });
             }
         }
         let hold = Hold {
             key: budget.key.clone(),
             model: model.to_owned(),
-            most,
+            price,
             channel: None,
             asked: false,
         };
@@ -264,9 +400,9 @@ impl Today {
 
     fn held(&mut self, request: RequestId, hold: Hold) {
         let view = self.keys.entry(hold.key.clone()).or_default();
-        view.held = sum(view.held, hold.most);
+        view.all.hold(&hold.price);
         let of_model = view.models.entry(hold.model.clone()).or_default();
-        of_model.hold(hold.most);
+        of_model.hold(&hold.price);
         self.holds.insert(request, hold);
     }
 
@@ -274,7 +410,7 @@ impl Today {
     fn end(&mut self, request: RequestId, cost: Amount) {
         let (hold, most) = match self.holds.remove(&request) {
             Some(hold) => {
-                let most = hold.most;
+                let most = hold.price.most;
                 (hold, most)
             }
             None => {
@@ -286,10 +422,9 @@ impl Today {
             }
         };
         if let Some(view) = self.keys.get_mut(&hold.key) {
-            view.held = view.held.less(most);
-            view.spent = sum(view.spent, cost);
+            view.all.end(&hold.price, most, cost);
             let of_model = view.models.entry(hold.model.clone()).or_default();
-            of_model.end(most, cost);
+            of_model.end(&hold.price, most, cost);
         }
         if hold.channel.is_some() {
             self.unwritten.push_back(Line::Ended { request, cost });
@@ -315,7 +450,7 @@ impl Today {
         }
     }
 
-    fn replay(&mut self, line: Line) {
+    fn replay(&mut self, line: Line, mor: Address) {
         match line {
             Line::Ended { request, cost } => self.end(request, cost),
             Line::Held {
@@ -323,12 +458,15 @@ impl Today {
                 key,
                 model,
                 most,
+                token,
+                rate,
                 channel,
             } => {
+                let token = token.unwrap_or(mor);
                 let hold = Hold {
                     key,
                     model,
-                    most,
+                    price: Price { token, most, rate },
                     channel: Some(channel),
                     asked: true,
                 };
@@ -346,11 +484,15 @@ pub(crate) struct Budgets {
 
 impl Budgets {
     /// What the journals know of today.
-    pub(crate) async fn load(store: Store, now: Timestamp) -> Result<Self, StartError> {
+    pub(crate) async fn load(
+        store: Store,
+        mor: Address,
+        now: Timestamp,
+    ) -> Result<Self, StartError> {
         let mut today = Today::default();
         today.turn(now);
         for line in entries::<Line>(&store, &journal_of(today.day)).await? {
-            today.replay(line);
+            today.replay(line, mor);
         }
         today.unwritten.clear();
         let open = today.holds.iter();
@@ -369,18 +511,18 @@ impl Budgets {
         self.today.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Holds what a request to this provider may cost at most, so that no
-    /// other request can spend it. Nothing is written yet.
+    /// Holds what a request may cost at most, to a provider of a model, so that
+    /// no other request can spend it. Nothing is written yet.
     pub(crate) fn hold(
         self: &Arc<Self>,
         budget: &Budget,
         request: RequestId,
-        model: &str,
-        most: Amount,
+        of: (Address, &str),
+        price: Price,
         now: Timestamp,
     ) -> Result<Held, BudgetError> {
         let mut today = self.today();
-        today.hold(budget, request, model, most, now)?;
+        today.hold(budget, request, of, price, now)?;
         Ok(Held {
             budgets: Arc::clone(self),
             request,
@@ -412,7 +554,8 @@ pub async fn read_spent(
     store: &Store,
     now: Timestamp,
 ) -> Result<BTreeMap<String, SpentView>, StartError> {
-    let budgets = Budgets::load(store.clone(), now).await?;
+    // Which token is MOR is not known here; lines that do not name theirs are of a day long ago.
+    let budgets = Budgets::load(store.clone(), Address::ZERO, now).await?;
     Ok(budgets.view(now))
 }
 
@@ -470,7 +613,9 @@ impl Held {
                 request: self.request,
                 key: hold.key.clone(),
                 model: hold.model.clone(),
-                most: hold.most,
+                most: hold.price.most,
+                token: Some(hold.price.token),
+                rate: hold.price.rate.clone(),
                 channel,
             };
             let ended = today.unwritten.len().min(MAX_ENTRIES - 1);
@@ -514,12 +659,38 @@ mod tests {
 
     const NOON: Timestamp = Timestamp(DAY_S / 2);
 
+    const MOR: Address = Address::repeat_byte(1);
+    const DOLLAR: Address = Address::repeat_byte(2);
+    const OTHER: Address = Address::repeat_byte(3);
+
+    fn allowed(address: Address, amount: u128) -> Allowance {
+        let coin = Coin::Token {
+            address,
+            symbol: "MOR".into(),
+            decimals: 18,
+        };
+        let amount = Amount::new(amount);
+        Allowance { coin, amount }
+    }
+
     fn budget(per_day: u128) -> Budget {
         Budget {
             key: "alice".into(),
-            per_day: Some(Amount::new(per_day)),
-            models: BTreeMap::from([("small".into(), Amount::new(10))]),
+            per_day: vec![allowed(MOR, per_day)],
+            models: BTreeMap::from([("small".into(), vec![allowed(MOR, 10)])]),
         }
+    }
+
+    /// So much of a token that is worth so many millionths of a dollar.
+    fn price(token: Address, most: u128, micro_usd: Option<u64>) -> Price {
+        let rate = micro_usd.map(|micro_usd| UsdRate {
+            token,
+            decimals: 0,
+            micro_usd,
+            source: "a test".into(),
+        });
+        let most = Amount::new(most);
+        Price { token, most, rate }
     }
 
     fn request(n: u8) -> RequestId {
@@ -527,14 +698,24 @@ mod tests {
     }
 
     fn hold(today: &mut Today, n: u8, model: &str, most: u128, now: Timestamp) -> bool {
-        let most = Amount::new(most);
-        let held = today.hold(&budget(100), request(n), model, most, now);
+        let held = held(today, &budget(100), n, model, price(MOR, most, None), now);
         held.is_ok()
     }
 
+    fn held(
+        today: &mut Today,
+        budget: &Budget,
+        n: u8,
+        model: &str,
+        price: Price,
+        now: Timestamp,
+    ) -> Result<(), BudgetError> {
+        today.hold(budget, request(n), (OTHER, model), price, now)
+    }
+
     fn figures(today: &Today) -> (u128, u128) {
-        let view = &today.keys["alice"];
-        (view.spent.base_units(), view.held.base_units())
+        let tally = today.keys["alice"].all.tokens[&MOR];
+        (tally.spent.base_units(), tally.held.base_units())
     }
 
     #[test]
@@ -554,7 +735,8 @@ mod tests {
         let mut today = Today::default();
         assert!(!hold(&mut today, 1, "small", 11, NOON));
         assert!(hold(&mut today, 1, "small", 10, NOON));
-        let refused = today.hold(&budget(100), request(2), "small", Amount::new(1), NOON);
+        let one = price(MOR, 1, None);
+        let refused = held(&mut today, &budget(100), 2, "small", one, NOON);
         let error = refused.unwrap_err();
         assert!(!error.may_pass_soon() || figures(&today).1 > 0);
         let told = error.to_string();
@@ -590,6 +772,83 @@ mod tests {
         assert_eq!(figures(&today), (4, 20));
     }
 
+    #[test]
+    fn each_token_counts_by_itself_and_one_that_is_not_named_is_not_paid() {
+        let mut today = Today::default();
+        let both = Budget {
+            per_day: vec![allowed(MOR, 100), allowed(DOLLAR, 20)],
+            ..budget(0)
+        };
+        let mut ask = |n, token, most| {
+            let price = price(token, most, Some(1));
+            held(&mut today, &both, n, "large", price, NOON)
+        };
+        assert_eq!(ask(1, MOR, 100), Ok(()));
+        assert_eq!(ask(2, DOLLAR, 20), Ok(()));
+        for token in [MOR, DOLLAR] {
+            assert!(matches!(ask(3, token, 1), Err(BudgetError::Short(_))));
+        }
+        let refused = ask(3, OTHER, 1).unwrap_err();
+        assert!(matches!(refused, BudgetError::Token { model: None, .. }));
+        assert!(!refused.may_pass_soon());
+        // The model's own budget names MOR alone.
+        let dollar = price(DOLLAR, 1, None);
+        let refused = held(&mut Today::default(), &both, 3, "small", dollar, NOON);
+        assert!(
+            refused
+                .unwrap_err()
+                .to_string()
+                .contains("for model \"small\"")
+        );
+    }
+
+    #[test]
+    fn in_dollars_all_tokens_count_together_by_the_rate_at_which_they_were_held() {
+        let mut today = Today::default();
+        let ten = Allowance {
+            coin: Coin::Usd,
+            amount: Amount::from_decimal("10", USD_DECIMALS).unwrap(),
+        };
+        let budget = Budget {
+            key: "alice".into(),
+            per_day: vec![ten],
+            models: BTreeMap::new(),
+        };
+        let ask = |today: &mut Today, n, token, most, micro_usd| {
+            let price = price(token, most, micro_usd);
+            held(today, &budget, n, "large", price, NOON)
+        };
+        assert_eq!(ask(&mut today, 1, MOR, 2, Some(2_500_000)), Ok(()));
+        assert_eq!(ask(&mut today, 2, DOLLAR, 4, Some(1_000_000)), Ok(()));
+        let error = ask(&mut today, 3, DOLLAR, 2, Some(1_000_000)).unwrap_err();
+        let told = error.to_string();
+        assert!(
+            told.contains("is 10 USD a day; 0 are spent, 9 are held"),
+            "{told}"
+        );
+        // It came to 1 of 2, at the rate of then, whatever it is now.
+        today.end(request(1), Amount::new(1));
+        let usd = today.keys["alice"].all.usd;
+        assert_eq!(usd.spent.to_decimal(USD_DECIMALS), "2.5");
+        assert_eq!(usd.held.to_decimal(USD_DECIMALS), "4");
+        assert_eq!(ask(&mut today, 3, MOR, 1, Some(3_500_000)), Ok(()));
+        // What cannot be counted is not paid.
+        let refused = ask(&mut today, 4, MOR, 0, None).unwrap_err();
+        assert!(matches!(refused, BudgetError::NoRate { .. }));
+    }
+
+    #[test]
+    fn a_line_of_before_there_were_several_tokens_counts_in_mor() {
+        let line = format!(
+            r#"{{"event":"held","request":"{}","key":"alice","model":"m","most":"7","channel":"{}"}}"#,
+            request(1),
+            ChannelId(B256::repeat_byte(7))
+        );
+        let mut today = Today::default();
+        today.replay(serde_json::from_str(&line).unwrap(), MOR);
+        assert_eq!(figures(&today), (0, 7));
+    }
+
     proptest! {
         #[test]
         fn what_is_spent_and_held_never_exceeds_the_budget(
@@ -598,15 +857,17 @@ mod tests {
             let mut today = Today::default();
             for (n, amount, ends) in deeds {
                 let amount = Amount::new(amount);
-                match today.holds.get(&request(n)).map(|hold| hold.most) {
+                match today.holds.get(&request(n)).map(|hold| hold.price.most) {
                     Some(most) if ends => today.end(request(n), amount.min(most)),
                     Some(_) => {}
-                    None => _ = today.hold(&budget(100), request(n), "large", amount, NOON),
+                    None => _ = hold(&mut today, n, "large", amount.base_units(), NOON),
                 }
                 if let Some(view) = today.keys.get("alice") {
-                    let held: u128 = today.holds.values().map(|it| it.most.base_units()).sum();
-                    prop_assert_eq!(view.held.base_units(), held);
-                    prop_assert!(view.spent.base_units() + held <= 100);
+                    let held = today.holds.values().map(|it| it.price.most.base_units());
+                    let held: u128 = held.sum();
+                    let tally = view.all.tokens[&MOR];
+                    prop_assert_eq!(tally.held.base_units(), held);
+                    prop_assert!(tally.spent.base_units() + held <= 100);
                 }
             }
         }

@@ -28,7 +28,7 @@ use transport::{ReceiveError, ReceiveHalf, SendHalf, Stream};
 
 use crate::answer::{Part, Summary, Word};
 use crate::attempt::{Attempt, chain};
-use crate::budgets::{Budget, BudgetError, Held};
+use crate::budgets::{Budget, BudgetError, Held, Price};
 use crate::catalog::Seller;
 use crate::error::{BrokenError, InferError};
 use crate::payment::{Channel, PaymentError, Reserved};
@@ -188,10 +188,6 @@ fn hold(
     };
     let (provider, offer) = (candidate.seller.address, &candidate.offer);
     let short = |error: BudgetError| Attempt::elsewhere(error.into());
-    let token = offer.quote.token;
-    if token != inner.mor() {
-        return Err(short(BudgetError::Token { provider, token }));
-    }
     let limits = [longest, offer.context_length].into_iter().flatten();
     let Some(longest) = limits.min() else {
         return Err(short(BudgetError::Unlimited { provider }));
@@ -199,8 +195,11 @@ fn hold(
     // What no amount can hold no budget can.
     let most = offer.quote.rates.cost(bound.ceiling, longest);
     let most = most.unwrap_or(Amount::new(u128::MAX));
-    let budgets = &inner.budgets;
-    let held = budgets.hold(budget, request, &offer.name, most, inner.now());
+    let token = offer.quote.token;
+    let rate = inner.usd_rates.borrow().rate(token).cloned();
+    let price = Price { token, most, rate };
+    let (budgets, of) = (&inner.budgets, (provider, &*offer.name));
+    let held = budgets.hold(budget, request, of, price, inner.now());
     held.map(Some).map_err(short)
 }
 

@@ -26,7 +26,6 @@ use tracing::{debug, info};
 use crate::answer::{Part, PartSummary, Summary, since_ms};
 use crate::budgets::Budget;
 use crate::error::{BrokenError, InferError};
-use crate::router::Router;
 use crate::routes::RouteId;
 use crate::shell::Inner;
 
@@ -333,7 +332,8 @@ impl Resume {
     }
 
     async fn round(&self) -> Result<Part, ResumeError> {
-        let wishes = Router::wishes(&self.request, &self.conditions.preferences);
+        let router = &self.inner.router;
+        let wishes = router.wishes(&self.request, &self.conditions.preferences);
         let mut wishes = wishes.map_err(InferError::from)?;
         wishes.models = vec![self.model.clone()];
         let mut route = self

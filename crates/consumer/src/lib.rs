@@ -37,7 +37,9 @@ mod view;
 
 pub use answer::{Answer, PartSummary, Piece, Summary};
 pub use books::{PurseView, read_books};
-pub use budgets::{Budget, BudgetError, Short, SpentView, TallyView, read_spent};
+pub use budgets::{
+    Allowance, Budget, BudgetError, Coin, Short, SpentView, Tallies, TallyView, read_spent,
+};
 pub use catalog::CardChoice;
 pub use error::{BrokenError, InferError, Shortage, StartError, Unserved};
 pub use failover::{Conditions, Failover, FailoverError};

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use market::{Address, Amount, FundingPolicy, Network, Payer, Tender};
+use market::{Accepted, Address, Amount, FundingPolicy, Network, Payer};
 use seal::Pacing;
 
 /// What the owner of the money allows.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// The tokens that it pays in; offers in others are not asked.
-    pub tender: Tender,
+    /// The tokens that it pays in, the one that prices are compared in first;
+    /// offers in others are not asked, nor those that cannot be compared.
+    pub accepted: Vec<Accepted>,
     /// What goes into a channel in each of them, and when it comes out again.
     pub funding: BTreeMap<Address, FundingPolicy>,
     /// Seconds that a withdrawal takes at least.

@@ -12,14 +12,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use market::{
-    Address, Amount, Asked, ChannelTerms, Demand, InputBound, Labels, Load, Moment, Network, Offer,
-    Payer, Quote, Rates, Tender, Timestamp,
+    Accepted, Address, Amount, Asked, ChannelTerms, Demand, InputBound, Labels, Load, Moment,
+    Network, Offer, Payer, Quote, Rates, Tender, Timestamp, UsdRates,
 };
 use openai::{BadRequest, ChatRequest};
 use routing::{
     Choice, Defaults, Knowledge, Listing, Misfit, Operator, Patience, Preferences, Quantization,
     Rule, Shelf, Wanted, Wishes, Worth, choose,
 };
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::catalog::{self, CardChoice, Resolved, Seller, Several, Snapshot};
@@ -133,8 +134,10 @@ impl Drop for Asking {
     }
 }
 
-#[derive(Default)]
 struct State {
+    usd_rates: watch::Receiver<UsdRates>,
+    /// By the rates as they are now.
+    tender: Tender,
     knowledge: Knowledge,
     stands: HashMap<String, Arc<Stand>>,
     /// What the stands were made from.
@@ -149,7 +152,8 @@ struct State {
 pub(crate) struct Router {
     network: Network,
     payer: Payer,
-    tender: Tender,
+    /// The tokens that are paid with.
+    accepted: Vec<Accepted>,
     worth: Worth,
     start: Instant,
     key: RandomState,
@@ -160,22 +164,44 @@ pub(crate) struct Router {
 const ATTEMPTS: usize = 8;
 
 impl Router {
-    pub(crate) fn new(network: Network, payer: Payer, tender: Tender) -> Arc<Self> {
+    pub(crate) fn new(
+        network: Network,
+        payer: Payer,
+        accepted: Vec<Accepted>,
+        mut usd_rates: watch::Receiver<UsdRates>,
+    ) -> Arc<Self> {
+        let tender = Tender::as_known(&accepted, &usd_rates.borrow_and_update());
+        let state = State {
+            usd_rates,
+            tender,
+            knowledge: Knowledge::default(),
+            stands: HashMap::new(),
+            snapshot: Arc::default(),
+            conversations: HashMap::new(),
+            begun: VecDeque::new(),
+            routes: Routes::default(),
+        };
         Arc::new(Self {
             network,
             payer,
-            tender,
+            accepted,
             worth: Worth::default(),
             start: Instant::now(),
             key: RandomState::new(),
-            state: Mutex::default(),
+            state: Mutex::new(state),
         })
     }
 
     /// What a request says of routing.
-    pub(crate) fn wishes(request: &ChatRequest, defaults: &Defaults) -> Result<Wishes, BadRequest> {
+    pub(crate) fn wishes(
+        &self,
+        request: &ChatRequest,
+        defaults: &Defaults,
+    ) -> Result<Wishes, BadRequest> {
         let (provider, models) = (request.field("provider"), request.field("models"));
-        Wishes::read(request.model(), provider, models, defaults).map_err(|error| BadRequest {
+        let state = self.state();
+        let over = (defaults, &state.tender);
+        Wishes::read(request.model(), provider, models, over).map_err(|error| BadRequest {
             field: error.field,
             problem: error.problem,
         })
@@ -312,6 +338,7 @@ impl Router {
         let now = self.now();
         let mut state = self.state();
         let stand = self.stand(&mut state, snapshot, model);
+        let tender = &state.tender;
         let input = InputBound::of_body(0).estimate;
         let mut listed: Vec<_> = stand
             .offers
@@ -320,7 +347,8 @@ impl Router {
             .filter(|(_, (seller, offer))| seller.key.is_some() && wall < offer.quote.expires_at)
             .filter_map(|(place, (seller, offer))| {
                 let output = Wanted::TYPICAL_OUTPUT_TOKENS;
-                let rates = self.compared(offer).unwrap_or(offer.quote.rates);
+                let rates = compared(tender, offer).unwrap_or(offer.quote.rates);
+                let payable = tender.takes(offer.quote.token);
                 let price = rates.cost(input, output).ok()?;
                 let seen = state.knowledge.seen(&seller.address);
                 let listing = stand.shelf.at(place);
@@ -331,9 +359,8 @@ impl Router {
                 let listed = Listed {
                     seller: Arc::clone(seller),
                     offer: offer.clone(),
-                    live: !is_out
-                        && seller.problem.is_none()
-                        && self.tender.takes(offer.quote.token),
+                    live: !is_out && seller.problem.is_none() && payable,
+                    payable,
                     full: load.is_some_and(|load| load.wait_ms.is_none()),
                     ttft_ms: seen.and_then(routing::Seen::first_median_ms),
                     running: seen.map_or(0, routing::Seen::running),
@@ -479,7 +506,10 @@ impl Router {
             Resolved::Offers(offers) => (offers, None),
             Resolved::Several(several) => (vec![], Some(several)),
         };
-        let listings = offers.iter().map(|offer| self.listing(snapshot, offer));
+        let tender = &state.tender;
+        let listings = offers
+            .iter()
+            .map(|offer| self.listing(snapshot, tender, offer));
         let stand = Arc::new(Stand {
             shelf: Shelf::new(listings.collect()),
             hosts: hosts(&offers),
@@ -493,14 +523,19 @@ impl Router {
         stand
     }
 
-    fn listing(&self, snapshot: &Snapshot, (seller, offer): &(Arc<Seller>, Offer)) -> Listing {
+    fn listing(
+        &self,
+        snapshot: &Snapshot,
+        tender: &Tender,
+        (seller, offer): &(Arc<Seller>, Offer),
+    ) -> Listing {
         let mut parameters = offer.parameters.clone();
         if offer.continues {
             // That is what it has tried: both together.
             let going_on = ["continue_final_message", "add_generation_prompt"];
             parameters.extend(going_on.map(str::to_owned));
         }
-        let compared = self.compared(offer);
+        let compared = compared(tender, offer);
         let card = offer.card.as_ref();
         let quantization = card.and_then(|card| card.quantization.as_deref());
         Listing {
@@ -526,23 +561,31 @@ impl Router {
         }
     }
 
-    /// An offer's prices as they are compared; none: it is paid in a token that is not paid with.
-    fn compared(&self, offer: &Offer) -> Option<Rates> {
-        let Quote { token, rates, .. } = offer.quote;
-        let of = |amount| self.tender.comparable(token, amount);
-        Some(Rates {
-            input_per_million: of(rates.input_per_million)?,
-            output_per_million: of(rates.output_per_million)?,
-        })
-    }
-
     fn now(&self) -> Moment {
         Moment::new(self.start.elapsed())
     }
 
+    /// With the rates as they are now.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.usd_rates.has_changed().unwrap_or(false) {
+            let tender = Tender::as_known(&self.accepted, &state.usd_rates.borrow_and_update());
+            state.tender = tender;
+            // What was arranged is in prices of before.
+            state.stands.clear();
+        }
+        state
     }
+}
+
+/// An offer's prices as they are compared; none: it is paid in a token that is not paid with.
+fn compared(tender: &Tender, offer: &Offer) -> Option<Rates> {
+    let Quote { token, rates, .. } = offer.quote;
+    let of = |amount| tender.comparable(token, amount);
+    Some(Rates {
+        input_per_million: of(rates.input_per_million)?,
+        output_per_million: of(rates.output_per_million)?,
+    })
 }
 
 /// An offer as it is shown.
@@ -550,6 +593,8 @@ pub(crate) struct Listed {
     pub(crate) seller: Arc<Seller>,
     pub(crate) offer: Offer,
     pub(crate) live: bool,
+    /// It is paid in a token that is paid with.
+    pub(crate) payable: bool,
     /// It says that it takes nothing now.
     pub(crate) full: bool,
     pub(crate) ttft_ms: Option<u64>,
@@ -646,7 +691,7 @@ fn operator(seller: &Seller) -> Operator {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use market::{Accepted, B256, Domain, ModelId, NodeId, NodeKey, UsdRate, UsdRates};
+    use market::{B256, Domain, ModelId, NodeId, NodeKey, UsdRate};
     use seal::{EpochKey, EpochKeys, Identity};
     use std::collections::BTreeMap;
 
@@ -719,12 +764,17 @@ mod tests {
     }
 
     fn router() -> Arc<Router> {
-        let accepted = [Accepted {
-            token: Address::ZERO,
-            decimals: 18,
-        }];
-        let tender = Tender::new(&accepted, &UsdRates::default()).unwrap();
-        Router::new(Network::Oblivious, Payer::Pseudonym, tender)
+        let accepted = vec![accepted(Address::ZERO, 18)];
+        let (_, none) = watch::channel(UsdRates::default());
+        Router::new(Network::Oblivious, Payer::Pseudonym, accepted, none)
+    }
+
+    fn accepted(token: Address, decimals: u8) -> Accepted {
+        Accepted {
+            token,
+            decimals,
+            names: vec![token.to_string()],
+        }
     }
 
     /// A question with these further fields.
@@ -736,7 +786,7 @@ mod tests {
 
     fn routed(router: &Router, fields: &str, demand: &str, wall: Timestamp) -> Route {
         let request = question(fields);
-        let wishes = Router::wishes(&request, &Defaults::default()).unwrap();
+        let wishes = router.wishes(&request, &Defaults::default()).unwrap();
         router.route(
             &snapshot(),
             &request,
@@ -794,9 +844,9 @@ mod tests {
                 })
                 .into(),
         );
-        let accepted = rates.map(|(token, decimals, _)| Accepted { token, decimals });
-        let tender = Tender::new(&accepted, &usd_rates).unwrap();
-        let router = Router::new(Network::Oblivious, Payer::Pseudonym, tender);
+        let tokens = rates.map(|(token, decimals, _)| accepted(token, decimals));
+        let (told, rates) = watch::channel(usd_rates.clone());
+        let router = Router::new(Network::Oblivious, Payer::Pseudonym, tokens.into(), rates);
         // 10 MOR, 40 MOR, and 50 dollars, which are 25 MOR; the last asks next to nothing, in what nobody knows.
         let priced = |n: u8, price: u128, token| {
             let (address, seller) = seller(n, 1);
@@ -826,8 +876,28 @@ mod tests {
             .map(|it| (it.seller.address[0], it.live))
             .collect();
         assert_eq!(shown, [(1, true), (3, true), (2, true), (4, false)]);
+        // A rate that is not known any more takes its token off, one that changed moves it.
+        let now = |known: Vec<UsdRate>| {
+            told.send_replace(UsdRates::new(known));
+            let offers = router.offers(&snapshot, "m", NOW);
+            offers
+                .iter()
+                .filter(|it| it.live)
+                .map(|it| it.seller.address[0])
+                .collect::<Vec<_>>()
+        };
+        let [mor, dollar] = usd_rates.rates() else {
+            panic!("two rates");
+        };
+        assert_eq!(now(vec![mor.clone()]), [1, 2]);
+        let dearer = UsdRate {
+            micro_usd: 20_000_000,
+            ..mor.clone()
+        };
+        assert_eq!(now(vec![dearer, dollar.clone()]), [3, 1, 2]);
+        assert_eq!(now(vec![mor.clone(), dollar.clone()]), [1, 3, 2]);
         let request = question("");
-        let wishes = Router::wishes(&request, &Defaults::default()).unwrap();
+        let wishes = router.wishes(&request, &Defaults::default()).unwrap();
         let route = router.route(&snapshot, &request, &wishes, &Demand::default(), NOW);
         let asked = route.candidates.iter().flatten();
         assert!(
@@ -876,8 +946,9 @@ mod tests {
             r#"{{"model":"{model}","messages":[{{"role":"user","content":"q"}}]{fields}}}"#
         );
         let request = ChatRequest::parse(Bytes::from(body)).unwrap();
-        let wishes = Router::wishes(&request, &Defaults::default()).unwrap();
-        let route = router().route(snapshot, &request, &wishes, &Demand::default(), NOW);
+        let router = router();
+        let wishes = router.wishes(&request, &Defaults::default()).unwrap();
+        let route = router.route(snapshot, &request, &wishes, &Demand::default(), NOW);
         if let Some((_, choices)) = route.ambiguous {
             return Err(choices.into_iter().map(|choice| choice.model).collect());
         }
@@ -1024,7 +1095,7 @@ mod tests {
         let deny = r#","provider":{"data_collection":"deny"}"#;
         assert!(routed(&router(), deny, "", NOW).unmet.is_some());
         let best = question(r#","provider":{"sort":"best"}"#);
-        let error = Router::wishes(&best, &Defaults::default()).unwrap_err();
+        let error = router().wishes(&best, &Defaults::default()).unwrap_err();
         assert_eq!(error.field, "provider.sort");
     }
 

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use market::{
     Address, Amount, BoxFuture, ChannelId, Demand, FundingPolicy, Labels, Ledger, LedgerError,
-    Offer, Outcome, RequestId, Timestamp, WalletKey,
+    Offer, Outcome, RequestId, Timestamp, UsdRates, WalletKey,
 };
 use openai::ChatRequest;
 use seal::Pacing;
@@ -79,6 +79,8 @@ pub struct Deps {
     pub pseudonyms: Arc<dyn Pseudonyms>,
     /// What is allowed.
     pub policy: Policy,
+    /// What tokens are worth now.
+    pub usd_rates: watch::Receiver<UsdRates>,
     /// Wall time.
     pub clock: Clock,
 }
@@ -90,6 +92,7 @@ pub(crate) struct Inner {
     pub(crate) budgets: Arc<Budgets>,
     store: Store,
     policy: Policy,
+    pub(crate) usd_rates: watch::Receiver<UsdRates>,
     clock: Clock,
     snapshot: watch::Sender<Arc<Snapshot>>,
     pub(crate) router: Arc<Router>,
@@ -118,6 +121,7 @@ impl Consumer {
             hot_key,
             pseudonyms,
             policy,
+            usd_rates,
             clock,
         } = deps;
         let payers = Payers {
@@ -125,7 +129,8 @@ impl Consumer {
             hot_key,
             pseudonyms,
         };
-        let budgets = Arc::new(Budgets::load(store.clone(), clock()).await?);
+        let budgets = Budgets::load(store.clone(), ledger.mor(), clock()).await?;
+        let budgets = Arc::new(budgets);
         let sessions = (store.clone(), policy.clone(), Arc::clone(&budgets));
         let sessions = Sessions::load(payers, sessions).await?;
         let recent = recent_answers(&store).await?;
@@ -138,7 +143,8 @@ impl Consumer {
         )
         .await
         .map_err(|error| StartError::Journal(error.into()))?;
-        let router = Router::new(policy.network, policy.payer, policy.tender.clone());
+        let (accepted, rates) = (policy.accepted.clone(), usd_rates.clone());
+        let router = Router::new(policy.network, policy.payer, accepted, rates);
         let inner = Arc::new(Inner {
             ledger,
             paths,
@@ -146,6 +152,7 @@ impl Consumer {
             budgets,
             store,
             policy,
+            usd_rates,
             clock,
             snapshot: watch::Sender::new(Arc::default()),
             router,
@@ -177,8 +184,8 @@ impl Consumer {
         let place = inner.place()?;
         inner.used.now();
         let started = Instant::now();
-        let routing =
-            Router::wishes(&request, &conditions.preferences).map_err(InferError::from)?;
+        let routing = inner.router.wishes(&request, &conditions.preferences);
+        let routing = routing.map_err(InferError::from)?;
         inner.router.requested();
         let part = match inner
             .ask_around(&request, &routing, &conditions, started)
@@ -662,10 +669,6 @@ impl Inner {
         self.ledger.domain()
     }
 
-    pub(crate) fn mor(&self) -> Address {
-        self.ledger.mor()
-    }
-
     pub(crate) fn now(&self) -> Timestamp {
         (self.clock)()
     }
@@ -761,15 +764,20 @@ impl Inner {
     }
 
     fn offer_view(&self, listed: Listed) -> OfferView {
-        let Listed { seller, offer, .. } = listed;
+        let Listed {
+            seller,
+            offer,
+            payable,
+            ..
+        } = listed;
         let other_token = || {
             let token = offer.quote.token;
-            let is_other = !self.policy.tender.takes(token);
-            is_other.then(|| {
-                format!(
-                    "it is paid in token {token}, which this node does not pay with (--pay-with)"
-                )
-            })
+            let accepted = &self.policy.accepted;
+            let why = match accepted.iter().any(|one| one.token == token) {
+                true => "whose worth nobody says now (--usd-rate)",
+                false => "which this node does not pay with (--pay-with)",
+            };
+            (!payable).then(|| format!("it is paid in token {token}, {why}"))
         };
         let problem = seller.problem.clone().or_else(other_token);
         OfferView {

@@ -50,6 +50,7 @@ pub(crate) fn answer(error: &InferError) -> (StatusCode, &'static str) {
             error if error.may_pass_soon() => (StatusCode::TOO_MANY_REQUESTS, "budget_held"),
             BudgetError::Short(_) => (StatusCode::PAYMENT_REQUIRED, "budget_spent"),
             BudgetError::Token { .. } => (StatusCode::PAYMENT_REQUIRED, "budget_token"),
+            BudgetError::NoRate { .. } => (StatusCode::PAYMENT_REQUIRED, "budget_rate"),
         },
         InferError::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
         InferError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
@@ -90,7 +91,10 @@ fn advice(error: &InferError) -> &'static str {
             "ask for a shorter answer (max_tokens), wait, or have the node's owner raise the budget"
         }
         InferError::Budget(BudgetError::Token { .. }) => {
-            "choose another model, or use a key without a budget"
+            "choose another model, or have the node's owner name an amount of that token, or of USD, in the budget"
+        }
+        InferError::Budget(BudgetError::NoRate { .. }) => {
+            "have the node's owner say what the token is worth (--usd-rate), or name an amount of the token in the budget"
         }
         InferError::Budget(BudgetError::Unlimited { .. }) => "say max_tokens",
         InferError::Stopping => "try again when the node is back",

@@ -84,15 +84,24 @@ pub(crate) struct Shown {
 /// What the node may put into channels, as it was started.
 #[derive(Debug, Clone, Serialize)]
 struct BudgetShown {
-    /// In which token.
-    token: Address,
-    deposit: Amount,
-    channel_max: Amount,
-    top_up_below: Amount,
+    /// In the token that prices are compared in.
+    #[serde(flatten)]
+    first: FundingShown,
+    /// In the others that are paid with.
+    others: Vec<FundingShown>,
     /// What is not spent comes back so long after it is asked for.
     delay_s: u64,
     /// A second provider has a deposit, too.
     standby: bool,
+}
+
+/// What may go into channels of a token.
+#[derive(Debug, Clone, Default, Serialize)]
+struct FundingShown {
+    token: Address,
+    deposit: Amount,
+    channel_max: Amount,
+    top_up_below: Amount,
 }
 
 /// What crossed the consumer's own UDP sockets.
@@ -346,27 +355,28 @@ impl Dashboard {
         known
     }
 
-    /// In MOR, or in what it pays with if not in that.
+    /// In what prices are compared in, and in the other tokens that are paid with.
     fn budget(&self) -> BudgetShown {
         let policies = self.consumer.funding();
         let mor = self.accounts.ledger().mor();
-        let own = policies.get_key_value(&mor);
-        let own = own.or_else(|| policies.first_key_value());
-        let none = (mor, Amount::ZERO, Amount::ZERO, Amount::ZERO);
-        let (token, deposit, channel_max, top_up_below) = own.map_or(none, |(token, funding)| {
-            let FundingPolicy {
-                deposit,
-                channel_max,
-                top_up_below,
-                ..
-            } = funding;
-            (*token, *deposit, *channel_max, *top_up_below)
-        });
-        BudgetShown {
+        let first = self.unit.as_ref().map_or(mor, |unit| unit.address);
+        let shown = |token: Address, funding: &FundingPolicy| FundingShown {
             token,
-            deposit,
-            channel_max,
-            top_up_below,
+            deposit: funding.deposit,
+            channel_max: funding.channel_max,
+            top_up_below: funding.top_up_below,
+        };
+        let others = policies.iter().filter(|(token, _)| **token != first);
+        let none = FundingShown {
+            token: first,
+            ..FundingShown::default()
+        };
+        let own = policies.get(&first);
+        BudgetShown {
+            first: own.map_or(none, |funding| shown(first, funding)),
+            others: others
+                .map(|(token, funding)| shown(*token, funding))
+                .collect(),
             delay_s: market::WITHDRAW_DELAY_MIN_S,
             standby: self.standby,
         }

@@ -14,9 +14,13 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use consumer::{Budget, Conditions, Consumer, Defaults, Failover, Pacing, SpentView, TallyView};
+use chain::Network;
+use consumer::{
+    Allowance, Budget, Coin, Conditions, Consumer, Defaults, Failover, Pacing, SpentView, Tallies,
+    TallyView,
+};
 use gateway::ApiKey;
-use market::{Amount, Asked, Demand, Which};
+use market::{Accepted, Amount, Asked, Demand, Stated, Unit, Which};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -32,7 +36,7 @@ use crate::folder::{Folder, FolderError, flag_of};
 use crate::keystore::{self, KeystoreError, private_text, write_private};
 use crate::output;
 use crate::place::{self, PlaceError};
-use crate::policies::MOR_DECIMALS;
+use crate::tokens;
 use crate::watched::watched;
 
 /// The file in the data folder.
@@ -41,9 +45,15 @@ const FILE: &str = "api-keys.json";
 const NAME_MAX: usize = 64;
 /// Keys of one node; a request is compared with each.
 const KEYS_MAX: usize = 256;
+/// Amounts of one budget.
+const AMOUNTS_MAX: usize = 8;
+/// What an amount of a budget is in that does not say so.
+const UNSAID: &str = "mor";
 
 /// What was spent today, by the keys' names.
 type Spent = BTreeMap<String, SpentView>;
+/// The same, of each amount of a budget.
+type Today = BTreeMap<String, Vec<TodayView>>;
 
 /// Why the keys cannot be had or changed.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +92,9 @@ pub(crate) enum ApiKeysError {
     },
 }
 
+/// Budgets as they are stated, with the model of each that is of one.
+type StatedBudgets<'a> = Vec<(Option<&'a str>, Vec<Stated>)>;
+
 /// What the file says of a key.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,10 +110,10 @@ struct Entry {
     failover: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pacing: Option<String>,
-    /// MOR, whatever the model.
+    /// Amounts with commas between, whatever the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     budget_per_day: Option<String>,
-    /// MOR a day, by model.
+    /// The same by model.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     budgets: BTreeMap<String, String>,
 }
@@ -112,8 +125,9 @@ struct File {
 }
 
 impl Entry {
-    /// The key, or what is wrong with a field.
-    fn key(&self) -> Result<ApiKey, String> {
+    /// The key, or what is wrong with a field; its budget is in these, where
+    /// that is known.
+    fn key(&self, coins: Option<&[Accepted]>) -> Result<ApiKey, String> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         let fits = (1..=NAME_MAX).contains(&self.name.len()) && self.name.chars().all(allowed);
         if !fits {
@@ -123,10 +137,10 @@ impl Entry {
         let mut hash = [0; 32];
         hex::decode_to_slice(&self.sha256, &mut hash)
             .map_err(|_| "sha256: allowed are 64 hexadecimal digits".to_owned())?;
-        Ok(ApiKey::of_hash(hash).with_defaults(self.conditions()?))
+        Ok(ApiKey::of_hash(hash).with_defaults(self.conditions(coins)?))
     }
 
-    fn conditions(&self) -> Result<Conditions, String> {
+    fn conditions(&self, coins: Option<&[Accepted]>) -> Result<Conditions, String> {
         let provider = self.provider.as_ref().unwrap_or(&Value::Null);
         let preferences = Defaults::read(provider).map_err(|error| error.to_string())?;
         let demand: Demand = match &self.demand {
@@ -148,38 +162,59 @@ impl Entry {
             failover,
             preferences: Arc::new(preferences),
             pacing,
-            budget: self.budget()?.map(Arc::new),
+            budget: self.budget(coins)?.map(Arc::new),
         })
     }
 
-    fn budget(&self) -> Result<Option<Budget>, String> {
-        let mor = |field: &str, text: &str| {
-            let amount = Amount::from_decimal(text, MOR_DECIMALS);
-            amount.map_err(|error| {
-                format!("{field}: {text:?} is no amount: {error}; allowed is MOR, such as \"0.5\"")
-            })
-        };
-        if self.budget_per_day.is_none() && self.budgets.is_empty() {
-            return Ok(None);
+    /// Its budgets as they are stated, that of all models first.
+    fn stated(&self) -> Result<StatedBudgets<'_>, String> {
+        let mut all = Vec::new();
+        if let Some(text) = &self.budget_per_day {
+            all.push((None, amounts("budget_per_day", text)?));
         }
-        let per_day = self.budget_per_day.as_deref();
-        let per_day = per_day
-            .map(|text| mor("budget_per_day", text))
-            .transpose()?;
-        let mut models = BTreeMap::new();
         for (model, text) in &self.budgets {
             if model.is_empty() || Asked::read(model).which != Which::Any {
                 return Err(format!(
                     "budgets: {model:?}; allowed is a model's name without a card"
                 ));
             }
-            models.insert(model.clone(), mor("budgets", text)?);
+            all.push((Some(model.as_str()), amounts("budgets", text)?));
         }
-        Ok(Some(Budget {
+        Ok(all)
+    }
+
+    fn budget(&self, coins: Option<&[Accepted]>) -> Result<Option<Budget>, String> {
+        let stated = self.stated()?;
+        let Some(coins) = coins.filter(|_| !stated.is_empty()) else {
+            return Ok(None);
+        };
+        let mut budget = Budget {
             key: self.name.clone(),
-            per_day,
-            models,
-        }))
+            ..Budget::default()
+        };
+        for (model, amounts) in stated {
+            let allowed = allowances(&amounts, coins)?;
+            match model {
+                None => budget.per_day = allowed,
+                Some(model) => _ = budget.models.insert(model.to_owned(), allowed),
+            }
+        }
+        Ok(Some(budget))
+    }
+
+    /// What was spent today of each amount of its budget.
+    fn today(&self, coins: &[Accepted], spent: Option<&SpentView>) -> Vec<TodayView> {
+        let mut today = Vec::new();
+        for (model, amounts) in self.stated().unwrap_or_default() {
+            let tallies = match (spent, model) {
+                (None, _) => None,
+                (Some(spent), None) => Some(&spent.all),
+                (Some(spent), Some(model)) => spent.models.get(model),
+            };
+            let seen = |stated| TodayView::of(model, stated, coins, tallies);
+            today.extend(amounts.iter().filter_map(seen));
+        }
+        today
     }
 
     fn has_budget(&self) -> bool {
@@ -187,7 +222,7 @@ impl Entry {
     }
 
     /// What holds for its requests, for people.
-    fn told(&self, spent: Option<&SpentView>) -> String {
+    fn told(&self, today: &[TodayView]) -> String {
         let mut words = vec![self.name.clone()];
         let texts = [
             ("demand", &self.demand),
@@ -198,37 +233,134 @@ impl Entry {
             words.extend(value.as_ref().map(|value| format!("{field}: {value}")));
         }
         words.extend(self.provider.as_ref().map(|it| format!("provider: {it}")));
-        let today = |tally: Option<TallyView>| {
-            let TallyView { spent, held } = tally.unwrap_or_default();
-            let mut text = format!("{} spent today", spent.to_decimal(MOR_DECIMALS));
-            if !held.is_zero() {
-                text += &format!(", {} held", held.to_decimal(MOR_DECIMALS));
-            }
-            text
-        };
-        if let Some(budget) = &self.budget_per_day {
-            let tally = spent.map(|it| TallyView {
-                spent: it.spent,
-                held: it.held,
-            });
-            words.push(format!("budget: {budget} MOR a day ({})", today(tally)));
-        }
-        for (model, budget) in &self.budgets {
-            let tally = spent.and_then(|it| it.models.get(model).copied());
-            words.push(format!("{model}: {budget} MOR a day ({})", today(tally)));
-        }
+        words.extend(today.iter().map(TodayView::told));
         words.join("  ")
     }
 
     /// The same, as JSON.
-    fn shown(&self, spent: Option<&SpentView>) -> Value {
+    fn shown(&self, today: &[TodayView]) -> Value {
         json!({
             "name": self.name, "provider": self.provider, "demand": self.demand,
             "failover": self.failover, "pacing": self.pacing,
             "budget_per_day": self.budget_per_day, "budgets": self.budgets,
-            // In base units; of a key without a budget nothing is kept.
-            "spent_today": self.has_budget().then(|| spent.cloned().unwrap_or_default()),
+            "today": today,
         })
+    }
+}
+
+/// Amounts with commas between.
+fn amounts(field: &str, text: &str) -> Result<Vec<Stated>, String> {
+    let amounts: Result<Vec<Stated>, _> = text.split(',').map(str::parse).collect();
+    let amounts = amounts.map_err(|error| format!("{field}: {error}"))?;
+    match amounts.len() {
+        0..=AMOUNTS_MAX => Ok(amounts),
+        given => Err(format!(
+            "{field}: {given} amounts; allowed are {AMOUNTS_MAX} at most"
+        )),
+    }
+}
+
+/// What these amounts are of, once each.
+fn allowances(amounts: &[Stated], coins: &[Accepted]) -> Result<Vec<Allowance>, String> {
+    let mut allowed: Vec<Allowance> = Vec::with_capacity(amounts.len());
+    for stated in amounts {
+        let one = allowance(stated, coins, None)?;
+        if allowed.iter().any(|other| other.coin == one.coin) {
+            let name = one.coin.name();
+            return Err(format!(
+                "budget of {stated}: the budget names {name} twice; say it once"
+            ));
+        }
+        allowed.push(one);
+    }
+    Ok(allowed)
+}
+
+/// What an amount is of. Of several tokens of that name, as where the network is not known, the one that was paid.
+fn allowance(
+    stated: &Stated,
+    coins: &[Accepted],
+    paid: Option<&Tallies>,
+) -> Result<Allowance, String> {
+    let unsaid = market::Named::Symbol(UNSAID.to_owned());
+    let named = match stated.unit() {
+        Unit::Usd => {
+            let (coin, amount) = (Coin::Usd, stated.amount_18());
+            return Ok(Allowance { coin, amount });
+        }
+        Unit::Unsaid => &unsaid,
+        Unit::Token(named) => named,
+    };
+    let mut known = coins.iter().filter(|coin| coin.is(named));
+    let was_paid =
+        |coin: &&Accepted| paid.is_some_and(|paid| paid.tokens.contains_key(&coin.token));
+    let meant = known.clone().find(was_paid).or_else(|| known.next());
+    let Some(meant) = meant else {
+        let names = coins.iter().filter_map(|coin| coin.names.first());
+        let names: Vec<_> = names.map(String::as_str).collect();
+        return Err(format!(
+            "{:?} is in no token that is known here; allowed are {}, USD, and what --pay-with names",
+            stated.to_string(),
+            names.join(", ")
+        ));
+    };
+    let amount = stated.amount(meant.decimals);
+    let amount = amount.map_err(|error| format!("{:?}: {error}", stated.to_string()))?;
+    let coin = Coin::Token {
+        address: meant.token,
+        symbol: meant.names.first().cloned().unwrap_or_default(),
+        decimals: meant.decimals,
+    };
+    Ok(Allowance { coin, amount })
+}
+
+/// What was spent today of an amount of a budget.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct TodayView {
+    /// None: whatever the model.
+    model: Option<String>,
+    /// What it is in: a token's symbol, or `USD`.
+    unit: String,
+    /// Digits after its point; the amounts are in base units.
+    decimals: u8,
+    budget: Amount,
+    spent: Amount,
+    /// What requests that run may come to.
+    held: Amount,
+}
+
+impl TodayView {
+    fn of(
+        model: Option<&str>,
+        stated: &Stated,
+        coins: &[Accepted],
+        tallies: Option<&Tallies>,
+    ) -> Option<Self> {
+        let Allowance { coin, amount } = allowance(stated, coins, tallies).ok()?;
+        let tally = tallies.map(|tallies| tallies.of(&coin));
+        let TallyView { spent, held } = tally.unwrap_or_default();
+        Some(Self {
+            model: model.map(str::to_owned),
+            unit: coin.name().to_owned(),
+            decimals: coin.decimals(),
+            budget: amount,
+            spent,
+            held,
+        })
+    }
+
+    fn told(&self) -> String {
+        let figure = |amount: Amount| amount.to_decimal(self.decimals);
+        let mut today = format!("{} spent today", figure(self.spent));
+        if !self.held.is_zero() {
+            today += &format!(", {} held", figure(self.held));
+        }
+        let of = self.model.as_deref().unwrap_or("budget");
+        format!(
+            "{of}: {} {} a day ({today})",
+            figure(self.budget),
+            self.unit
+        )
     }
 }
 
@@ -260,15 +392,16 @@ impl Keys {
         }
     }
 
-    /// The keys, if all of the file is right.
-    fn keys(&self) -> Result<Vec<ApiKey>, ApiKeysError> {
+    /// The keys, if all of the file is right; with budgets in these, where
+    /// that is known.
+    fn keys(&self, coins: Option<&[Accepted]>) -> Result<Vec<ApiKey>, ApiKeysError> {
         if let Some(entry) = self.entries.get(KEYS_MAX) {
             let problem = format!("too many keys; allowed are {KEYS_MAX}");
             return Err(self.wrong(&entry.name, problem));
         }
         let mut keys = Vec::with_capacity(self.entries.len());
         for (n, entry) in self.entries.iter().enumerate() {
-            let key = entry.key();
+            let key = entry.key(coins);
             keys.push(key.map_err(|problem| self.wrong(&entry.name, problem))?);
             let before = &self.entries[..n];
             if before.iter().any(|other| other.name == entry.name) {
@@ -282,17 +415,25 @@ impl Keys {
         Ok(keys)
     }
 
-    /// As JSON, with what was spent today.
-    fn shown(&self, spent: &Spent) -> Value {
+    /// What was spent today, by the keys' names.
+    fn today(&self, coins: &[Accepted], spent: &Spent) -> Today {
         let entries = self.entries.iter();
-        let shown: Vec<_> = entries
-            .map(|entry| entry.shown(spent.get(&entry.name)))
-            .collect();
+        let today = entries.map(|entry| {
+            let today = entry.today(coins, spent.get(&entry.name));
+            (entry.name.clone(), today)
+        });
+        today.collect()
+    }
+
+    /// As JSON, with what was spent today.
+    fn shown(&self, today: &Today) -> Value {
+        let entries = self.entries.iter();
+        let shown: Vec<_> = entries.map(|entry| entry.shown(of(today, entry))).collect();
         json!({ "keys": shown })
     }
 
     fn write(&self) -> Result<(), ApiKeysError> {
-        self.keys()?;
+        self.keys(None)?;
         let file = File {
             keys: self.entries.clone(),
         };
@@ -315,7 +456,7 @@ impl Keys {
             failover: add.failover.clone(),
             pacing: add.pacing.clone(),
             budget_per_day: add.budget_per_day.clone(),
-            budgets: add.budgets.iter().cloned().collect(),
+            budgets: together(&add.budgets),
         });
         self.write()?;
         Ok(key)
@@ -334,20 +475,53 @@ impl Keys {
     }
 }
 
+/// What is said of one model several times counts together.
+fn together(said: &[(String, String)]) -> BTreeMap<String, String> {
+    let mut budgets: BTreeMap<String, String> = BTreeMap::new();
+    for (model, text) in said {
+        let all = budgets.entry(model.clone()).or_default();
+        if !all.is_empty() {
+            all.push_str(", ");
+        }
+        all.push_str(text);
+    }
+    budgets
+}
+
+/// What is told of a key's day.
+fn of<'a>(today: &'a Today, entry: &Entry) -> &'a [TodayView] {
+    today.get(&entry.name).map_or(&[], Vec::as_slice)
+}
+
 /// The keys of a running node: its own, and those of the file as it is at the time.
 pub(crate) struct ApiKeys {
     path: PathBuf,
     own: ApiKey,
+    /// What budgets may be in.
+    coins: Arc<[Accepted]>,
     told: watch::Sender<Vec<ApiKey>>,
 }
 
 impl ApiKeys {
-    /// Reads the file for the first time.
-    pub(crate) fn load(folder: &Folder, own: ApiKey) -> Result<Self, ApiKeysError> {
+    /// Whether the file is right, as far as that can be seen without a network.
+    pub(crate) fn check(folder: &Folder) -> Result<(), ApiKeysError> {
+        Keys::read(folder.join(FILE))?.keys(None).map(drop)
+    }
+
+    /// Reads the file for the first time; budgets may be in these.
+    pub(crate) fn load(
+        folder: &Folder,
+        own: ApiKey,
+        coins: Vec<Accepted>,
+    ) -> Result<Self, ApiKeysError> {
         let path = folder.join(FILE);
-        let all = Self::all(&path, &own)?;
-        let told = watch::Sender::new(all);
-        Ok(Self { path, own, told })
+        let all = Self::all(&path, &own, &coins)?;
+        Ok(Self {
+            path,
+            own,
+            coins: coins.into(),
+            told: watch::Sender::new(all),
+        })
     }
 
     /// For the gateway.
@@ -359,6 +533,7 @@ impl ApiKeys {
     pub(crate) fn routes(&self, consumer: Consumer, key: &str) -> Router {
         let listed = Listed {
             path: self.path.clone(),
+            coins: Arc::clone(&self.coins),
             consumer,
         };
         guarded([("/api/keys", get(listing))], key).with_state(listed)
@@ -368,7 +543,7 @@ impl ApiKeys {
     /// wrong the keys stay as they were.
     pub(crate) async fn keep(self, stop: CancellationToken) {
         watched(&self.path, stop, || {
-            match Self::all(&self.path, &self.own) {
+            match Self::all(&self.path, &self.own, &self.coins) {
                 Ok(all) => drop(self.told.send_replace(all)),
                 Err(error) => {
                     let error = output::with_causes(&error);
@@ -379,9 +554,9 @@ impl ApiKeys {
         .await;
     }
 
-    fn all(path: &Path, own: &ApiKey) -> Result<Vec<ApiKey>, ApiKeysError> {
+    fn all(path: &Path, own: &ApiKey, coins: &[Accepted]) -> Result<Vec<ApiKey>, ApiKeysError> {
         let mut all = vec![own.clone()];
-        all.extend(Keys::read(path.to_owned())?.keys()?);
+        all.extend(Keys::read(path.to_owned())?.keys(Some(coins))?);
         Ok(all)
     }
 }
@@ -389,13 +564,14 @@ impl ApiKeys {
 #[derive(Clone)]
 struct Listed {
     path: PathBuf,
+    coins: Arc<[Accepted]>,
     consumer: Consumer,
 }
 
 async fn listing(State(listed): State<Listed>) -> Response {
     let spent = listed.consumer.spent();
     match Keys::read(listed.path) {
-        Ok(keys) => Json(keys.shown(&spent)).into_response(),
+        Ok(keys) => Json(keys.shown(&keys.today(&listed.coins, &spent))).into_response(),
         Err(error) => {
             let told = output::with_causes(&error);
             refuse(StatusCode::INTERNAL_SERVER_ERROR, &told)
@@ -407,7 +583,7 @@ async fn listing(State(listed): State<Listed>) -> Response {
 #[derive(Debug, Deserialize)]
 struct Told {
     name: String,
-    spent_today: Option<SpentView>,
+    today: Vec<TodayView>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -415,29 +591,34 @@ struct AllTold {
     keys: Vec<Told>,
 }
 
-/// What was spent today: the node knows, if it runs, and else its books. None
+/// What was spent today: the node knows, if it runs, and else its books. Nothing
 /// while it starts or stops.
-async fn spent(folder: &Folder) -> Result<Option<Spent>, ApiKeysError> {
+async fn today(folder: &Folder, keys: &Keys) -> Result<Today, ApiKeysError> {
     let said = || Some(folder.path().to_owned());
     if folder.running().is_ok() && folder.is_taken().unwrap_or(true) {
         let told = Client::of(said())?.get("/api/keys").await?;
         let told: AllTold = client::json(told).await?;
-        let spent = told.keys.into_iter();
-        let spent = spent.filter_map(|key| Some((key.name, key.spent_today?)));
-        return Ok(Some(spent.collect()));
+        let today = told.keys.into_iter();
+        return Ok(today.map(|key| (key.name, key.today)).collect());
     }
+    // Of which network the folder is, its books do not say.
+    let networks = Network::all().into_iter();
+    let coins: Vec<_> = networks
+        .flat_map(|network| tokens::coins(&network, &[]))
+        .collect();
+    let nothing = || keys.today(&coins, &Spent::new());
     let books = folder.join("consumer.sqlite");
     if !books.exists() {
-        return Ok(Some(Spent::new()));
+        return Ok(nothing());
     }
     let _taken = match Folder::take(said()) {
-        Err(FolderError::InUse { .. }) => return Ok(None),
+        Err(FolderError::InUse { .. }) => return Ok(nothing()),
         taken => taken?,
     };
     let store = place::open(&books).map_err(Box::new)?;
     let spent = consumer::read_spent(&store, clock::wall()()).await?;
     store.close().await;
-    Ok(Some(spent))
+    Ok(keys.today(&coins, &spent))
 }
 
 /// Makes, lists or removes keys.
@@ -457,13 +638,12 @@ pub(crate) async fn key(args: Key) -> Result<(), ApiKeysError> {
             }
         }
         Act::List => {
-            let spent = match keys.entries.iter().any(Entry::has_budget) {
-                true => spent(&folder).await?,
-                false => None,
+            let today = match keys.entries.iter().any(Entry::has_budget) {
+                true => today(&folder, &keys).await?,
+                false => Today::new(),
             };
-            let spent = spent.unwrap_or_default();
             if args.json {
-                output::json(&keys.shown(&spent));
+                output::json(&keys.shown(&today));
                 return Ok(());
             }
             if keys.entries.is_empty() {
@@ -473,7 +653,7 @@ pub(crate) async fn key(args: Key) -> Result<(), ApiKeysError> {
                 ));
             }
             for entry in &keys.entries {
-                output::line(output::plain(&entry.told(spent.get(&entry.name))));
+                output::line(output::plain(&entry.told(of(&today, entry))));
             }
         }
         Act::Remove { name } => {
@@ -496,7 +676,11 @@ mod tests {
     }
 
     fn further(folder: &Folder) -> Result<Vec<ApiKey>, ApiKeysError> {
-        Keys::read(folder.join(FILE))?.keys()
+        Keys::read(folder.join(FILE))?.keys(Some(&coins()))
+    }
+
+    fn coins() -> Vec<Accepted> {
+        tokens::coins(&Network::local(), &[])
     }
 
     fn folder() -> (tempfile::TempDir, Folder) {
@@ -513,7 +697,7 @@ mod tests {
             failover: Some("strict".into()),
             pacing: Some("paced".into()),
             budget_per_day: Some("0.5".into()),
-            budgets: vec![("m=1".into(), "0".into())],
+            budgets: vec![("m=1".into(), "0".into()), ("m=1".into(), "1.5usdc".into())],
         }
     }
 
@@ -528,21 +712,32 @@ mod tests {
             "{text:?}"
         );
         let mut keys = read(&folder);
-        let conditions = keys.entries[0].conditions().unwrap();
+        let conditions = keys.entries[0].conditions(Some(&coins())).unwrap();
         assert_eq!(conditions.failover, Failover::Strict);
         assert_eq!(conditions.pacing, Some(Pacing::Paced));
         assert_eq!(conditions.preferences.fields()["sort"], "price");
         let budget = conditions.budget.unwrap();
         assert_eq!(budget.key, "alice");
-        assert_eq!(budget.per_day, Some(Amount::new(500_000_000_000_000_000)));
-        assert_eq!(budget.models["m=1"], Amount::ZERO);
-        let told = keys.entries[0].told(None);
+        let [half] = budget.per_day.as_slice() else {
+            panic!("{budget:?}");
+        };
+        assert_eq!(half.amount, Amount::new(500_000_000_000_000_000));
+        assert_eq!(half.coin.name(), "MOR");
+        let of_model: Vec<_> = budget.models["m=1"].iter().collect();
+        assert_eq!((of_model.len(), of_model[1].coin.name()), (2, "USDdev"));
+        assert_eq!(of_model[1].amount, Amount::new(1_500_000));
+        let today = keys.entries[0].today(&coins(), None);
+        let told = keys.entries[0].told(&today);
         assert!(
             told.contains("budget: 0.5 MOR a day (0 spent today)"),
             "{told}"
         );
         assert_eq!(further(&folder).unwrap().len(), 1);
-        assert!(!keys.entries[0].shown(None).to_string().contains("sha256"));
+        assert!(
+            told.contains("m=1: 1.5 USDdev a day (0 spent today)"),
+            "{told}"
+        );
+        assert!(!keys.entries[0].shown(&today).to_string().contains("sha256"));
         let again = keys.add(&add("alice")).unwrap_err().to_string();
         assert!(again.contains("there twice"), "{again}");
         let mut keys = read(&folder);
@@ -579,7 +774,19 @@ mod tests {
             ),
             (
                 r#""name":"a","budget_per_day":"-1""#.to_owned(),
-                "budget_per_day: \"-1\" is no amount",
+                "budget_per_day: \"-1\" does not begin with an amount",
+            ),
+            (
+                r#""name":"a","budget_per_day":"1 dai""#.to_owned(),
+                "\"1 dai\" is in no token that is known here; allowed are MOR, USDdev, USD",
+            ),
+            (
+                r#""name":"a","budgets":{"m":"1, 2 MOR"}"#.to_owned(),
+                "the budget names MOR twice",
+            ),
+            (
+                r#""name":"a","budgets":{"m":"1.0000001 usdc"}"#.to_owned(),
+                "has more than 6 digits after the point",
             ),
             (
                 r#""name":"a","budgets":{"m@cardless":"1"}"#.to_owned(),

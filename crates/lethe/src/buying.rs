@@ -7,16 +7,17 @@ use std::time::Duration;
 use chain::{EvmLedger, Token};
 use consumer::{Consumer, Pacing, Policy};
 use market::{
-    Address, Amount, FundingPolicy, Ledger, LedgerError, Network, Payer, Tender, UsdRates,
+    Accepted, Address, Amount, FundingPolicy, Ledger, LedgerError, Network, Payer, UsdRates,
 };
 use store::Store;
+use tokio::sync::watch;
 use transport::Endpoints;
 
 use crate::clock;
 use crate::first_money::{self, Wanted};
 use crate::place::{Place, PlaceError};
 use crate::pseudonyms::KeptPseudonyms;
-use crate::tokens::TokenView;
+use crate::tokens::{self, TokenView};
 
 /// Whole tokens that a demonstration's payer starts with, of each that it pays with.
 const FIRST_TOKENS: u128 = 100;
@@ -53,7 +54,9 @@ pub(crate) struct Way {
 pub(crate) struct Means {
     /// The tokens, each with what goes into a channel of it; the first is the one that prices are compared in.
     pub(crate) tokens: Vec<(Token, FundingPolicy)>,
-    pub(crate) tender: Tender,
+    /// The same, as amounts may be stated in them.
+    pub(crate) accepted: Vec<Accepted>,
+    pub(crate) usd_rates: watch::Receiver<UsdRates>,
 }
 
 impl Means {
@@ -61,6 +64,12 @@ impl Means {
     pub(crate) fn unit(&self, usd_rates: &UsdRates) -> Option<TokenView> {
         let (token, _) = self.tokens.first()?;
         Some(TokenView::new(token, usd_rates))
+    }
+
+    /// What amounts may be stated in.
+    pub(crate) fn coins(&self, network: &chain::Network) -> Vec<Accepted> {
+        let tokens = self.tokens.iter().map(|(token, _)| token.clone());
+        tokens::coins(network, &tokens.collect::<Vec<_>>())
     }
 
     /// All that is paid with.
@@ -81,7 +90,7 @@ fn policy(local: bool, way: Way, means: Means) -> Policy {
     };
     let funding = means.tokens.into_iter();
     Policy {
-        tender: means.tender,
+        accepted: means.accepted,
         funding: funding
             .map(|(token, funding)| (token.address, funding))
             .collect(),
@@ -116,6 +125,7 @@ pub(crate) async fn buy(place: &Place, way: Way, means: Means) -> Result<Buying,
         purpose: "for the first channel (--deposit)",
     });
     first_money::tell(place, &ledger, wanted.collect()).await?;
+    let usd_rates = means.usd_rates.clone();
     let pseudonyms = Arc::new(KeptPseudonyms::new(place, store.clone()));
     // It only dials out; on a chain of this machine there is nobody elsewhere.
     let bind = match place.network.is_local() && place.rpc_url.contains("127.0.0.1") {
@@ -130,6 +140,7 @@ pub(crate) async fn buy(place: &Place, way: Way, means: Means) -> Result<Buying,
         hot_key,
         pseudonyms,
         policy: policy(place.network.is_local(), way, means),
+        usd_rates,
         clock: clock::wall(),
     };
     let consumer = Consumer::start(deps).await?;

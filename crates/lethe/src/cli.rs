@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use consumer::Pacing;
-use market::{Address, Amount, Payer};
+use market::{Address, Amount, Payer, Stated};
 use provider::BACKENDS_MAX;
 
 use crate::when::When;
@@ -312,7 +312,7 @@ pub(crate) struct Tower {
     pub(crate) network: Network,
     /// The token that the provider sells for, as it says it to `lethe provide`.
     #[arg(long, value_name = "TOKEN", default_value = "mor", value_parser = token::token)]
-    pub(crate) token: token::Named,
+    pub(crate) token: market::Named,
     /// The file of signed claims that the provider writes (`lethe provide --tower-file`).
     #[arg(long, value_name = "FILE")]
     pub(crate) claims: PathBuf,
@@ -540,7 +540,7 @@ pub(crate) struct Provide {
 pub(crate) struct Sale {
     /// In which token it is paid: `mor`, `usdc`, or a token's address. Prices and all amounts here are in whole ones of it.
     #[arg(long, value_name = "TOKEN", default_value = "mor", value_parser = token::token)]
-    pub(crate) token: token::Named,
+    pub(crate) token: market::Named,
     #[command(flatten)]
     pub(crate) worth: token::Worth,
     /// Where the descriptor is served; registered on chain as the provider's endpoint, but with --behind.
@@ -646,18 +646,20 @@ pub(crate) struct Consume {
     pub(crate) json: bool,
 }
 
-/// What goes into a channel, and when it comes out again; in whole tokens, the same of each that is paid with.
+/// What goes into a channel, and when it comes out again: amounts of a token each, such as `5` or `20usdc`. One without a token's
+/// name is in the one that --pay-with names first; of a token that is not named it is as if nothing were said.
 #[derive(Debug, Args)]
 pub(crate) struct Funding {
-    /// Paid into a channel at a time.
-    #[arg(long, value_name = "AMOUNT", default_value = "1", value_parser = amount)]
-    pub(crate) deposit: String,
-    /// The most that one channel may hold of what is not spent.
-    #[arg(long, value_name = "AMOUNT", default_value = "10", value_parser = amount)]
-    pub(crate) channel_max: String,
-    /// Pay in again when a channel in use has less than this left.
-    #[arg(long, value_name = "AMOUNT", default_value = "0.1", value_parser = amount)]
-    pub(crate) top_up_below: String,
+    /// Paid into a channel at a time. Such as `5`, or `5,20usdc` for several tokens that are paid with; what has no name is of the
+    /// one that --pay-with names first.
+    #[arg(long, value_name = "AMOUNTS", default_value = "1", value_delimiter = ',', value_parser = token::stated)]
+    pub(crate) deposit: Vec<Stated>,
+    /// The most that one channel may hold of what is not spent; for several tokens as --deposit.
+    #[arg(long, value_name = "AMOUNTS", default_value = "10", value_delimiter = ',', value_parser = token::stated)]
+    pub(crate) channel_max: Vec<Stated>,
+    /// Pay in again when a channel in use has less than this left; for several tokens as --deposit.
+    #[arg(long, value_name = "AMOUNTS", default_value = "0.1", value_delimiter = ',', value_parser = token::stated)]
+    pub(crate) top_up_below: Vec<Stated>,
     /// Empty a channel that was not used for so long; never, if it is not given.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) withdraw_idle: Option<u64>,

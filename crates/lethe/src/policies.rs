@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use market::{Address, Amount, ClaimPolicy, FundingPolicy, GasPolicy, ParseAmountError};
+use market::{
+    Accepted, Address, Amount, ClaimPolicy, FundingPolicy, GasPolicy, ParseAmountError, Stated,
+    Unit,
+};
 
 use crate::cli;
 use crate::tokens::{TokenView, TokenViews};
@@ -12,14 +15,24 @@ use crate::tokens::{TokenView, TokenViews};
 /// MOR, and the chain's own coins, have 18 digits after the point.
 pub(crate) const MOR_DECIMALS: u8 = 18;
 
-/// A flag that is no amount.
+/// A flag that is no amount, or not of what it could be of.
 #[derive(Debug, thiserror::Error)]
-#[error("{flag} is not an amount of {symbol}")]
-pub(crate) struct PolicyError {
-    flag: &'static str,
-    symbol: String,
-    #[source]
-    source: ParseAmountError,
+pub(crate) enum PolicyError {
+    #[error("{flag} is not an amount of {symbol}")]
+    Amount {
+        flag: &'static str,
+        symbol: String,
+        #[source]
+        source: ParseAmountError,
+    },
+    #[error("{flag}: {stated:?} is in no token that is paid with (--pay-with; allowed: {allowed})")]
+    Other {
+        flag: &'static str,
+        stated: String,
+        allowed: String,
+    },
+    #[error("{flag} names {symbol} more than once; say it once")]
+    Twice { flag: &'static str, symbol: String },
 }
 
 /// An amount of a token as the user writes it.
@@ -28,7 +41,7 @@ pub(crate) fn amount(
     text: &str,
     token: &chain::Token,
 ) -> Result<Amount, PolicyError> {
-    Amount::from_decimal(text, token.decimals).map_err(|source| PolicyError {
+    Amount::from_decimal(text, token.decimals).map_err(|source| PolicyError::Amount {
         flag,
         symbol: token.symbol.clone(),
         source,
@@ -46,17 +59,71 @@ pub(crate) fn usual_funding(token: &chain::Token) -> FundingPolicy {
     }
 }
 
-/// From the flags of `lethe consume`: the same figures, in each of the tokens that is paid with.
+/// From the flags of `lethe consume`, for each of the tokens that are paid with: what is stated of it, else
+/// what is usual.
 pub(crate) fn funding(
     flags: &cli::Funding,
-    token: &chain::Token,
-) -> Result<FundingPolicy, PolicyError> {
-    Ok(FundingPolicy {
-        deposit: amount("--deposit", &flags.deposit, token)?,
-        channel_max: amount("--channel-max", &flags.channel_max, token)?,
-        top_up_below: amount("--top-up-below", &flags.top_up_below, token)?,
-        withdraw_idle: flags.withdraw_idle.map(Duration::from_secs),
-    })
+    paid_with: &[chain::Token],
+    accepted: &[Accepted],
+) -> Result<Vec<FundingPolicy>, PolicyError> {
+    let each = |flag, stated: &[Stated]| each(flag, stated, paid_with, accepted);
+    let deposits = each("--deposit", &flags.deposit)?;
+    let most = each("--channel-max", &flags.channel_max)?;
+    let low = each("--top-up-below", &flags.top_up_below)?;
+    let policies = paid_with.iter().map(|token| {
+        let (usual, address) = (usual_funding(token), token.address);
+        let of = |stated: &BTreeMap<Address, Amount>, usual| {
+            let own = stated.get(&address).copied();
+            own.unwrap_or(usual)
+        };
+        FundingPolicy {
+            deposit: of(&deposits, usual.deposit),
+            channel_max: of(&most, usual.channel_max),
+            top_up_below: of(&low, usual.top_up_below),
+            withdraw_idle: flags.withdraw_idle.map(Duration::from_secs),
+        }
+    });
+    Ok(policies.collect())
+}
+
+/// What a flag states of each token; of the first where it names none.
+fn each(
+    flag: &'static str,
+    stated: &[Stated],
+    paid_with: &[chain::Token],
+    accepted: &[Accepted],
+) -> Result<BTreeMap<Address, Amount>, PolicyError> {
+    let meant = |stated: &Stated| {
+        let place = match stated.unit() {
+            Unit::Unsaid => Some(0),
+            Unit::Usd => None,
+            Unit::Token(named) => accepted.iter().position(|one| one.is(named)),
+        };
+        place.and_then(|place| paid_with.get(place))
+    };
+    let mut amounts = BTreeMap::new();
+    for one in stated {
+        let Some(token) = meant(one) else {
+            let symbols = paid_with.iter().map(|token| token.symbol.as_str());
+            return Err(PolicyError::Other {
+                flag,
+                stated: one.to_string(),
+                allowed: symbols.collect::<Vec<_>>().join(", "),
+            });
+        };
+        let symbol = || token.symbol.clone();
+        let amount = one.amount(token.decimals);
+        let amount = amount.map_err(|source| PolicyError::Amount {
+            flag,
+            symbol: symbol(),
+            source,
+        })?;
+        if amounts.insert(token.address, amount).is_some() {
+            let symbol = symbol();
+            return Err(PolicyError::Twice { flag, symbol });
+        }
+    }
+    Ok(amounts)
 }
 
 /// From the flags of `lethe provide`, which sells for this token.
@@ -148,21 +215,59 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn the_usual_policy_is_what_the_flags_say_by_default() {
-        let parsed = cli::Cli::parse_from(["lethe", "consume"]);
+    /// What `lethe consume` puts into channels of the local tokens, MOR first, with these flags.
+    fn funded(args: &[&str]) -> Result<Vec<FundingPolicy>, String> {
+        let parsed = cli::Cli::parse_from([&["lethe", "consume"][..], args].concat());
         let cli::Command::Consume(flags) = parsed.command else {
             panic!("another command");
         };
         let local = chain::Network::local();
-        for (token, deposit) in local
-            .tokens
-            .iter()
-            .zip([1_000_000_000_000_000_000, 1_000_000])
-        {
-            let said = funding(&flags.funding, token).unwrap();
-            assert_eq!(said, usual_funding(token));
-            assert_eq!(said.deposit, Amount::new(deposit));
+        let accepted = crate::tokens::coins(&local, &[]);
+        let funded = funding(&flags.funding, &local.tokens, &accepted);
+        funded.map_err(|error| crate::output::with_causes(&error))
+    }
+
+    #[test]
+    fn the_usual_policy_is_what_the_flags_say_by_default() {
+        let said = funded(&[]).unwrap();
+        let local = chain::Network::local();
+        let usual: Vec<_> = local.tokens.iter().map(usual_funding).collect();
+        assert_eq!(said, usual);
+        let deposits = said.iter().map(|policy| policy.deposit.base_units());
+        let deposits: Vec<_> = deposits.collect();
+        assert_eq!(deposits, [1_000_000_000_000_000_000, 1_000_000]);
+    }
+
+    #[test]
+    fn a_figure_is_of_the_token_that_it_names_and_else_of_the_first() {
+        let deposits = |args: &[&str]| {
+            let said = funded(args)?;
+            let units = said.iter().map(|policy| policy.deposit.base_units());
+            Ok(units.collect::<Vec<_>>())
+        };
+        let one = 10_u128.pow(18);
+        for (flags, expected) in [
+            (&["--deposit", "50"][..], [50 * one, 1_000_000]),
+            (&["--deposit", "20usdc"], [one, 20_000_000]),
+            (&["--deposit", "50,20 USDdev"], [50 * one, 20_000_000]),
+            (
+                &["--deposit", "50 mor", "--deposit", "0.5usdc"],
+                [50 * one, 500_000],
+            ),
+        ] {
+            assert_eq!(deposits(flags), Ok(expected.into()), "{flags:?}");
+        }
+        for (text, told) in [
+            (
+                "5 USD",
+                "in no token that is paid with (--pay-with; allowed: MOR, USDdev)",
+            ),
+            ("5 dai", "in no token that is paid with"),
+            ("5,6mor", "--deposit names MOR more than once"),
+            ("0.0000001usdc", "not an amount of USDdev"),
+        ] {
+            let error: String = deposits(&["--deposit", text]).unwrap_err();
+            assert!(error.contains(told), "{text}: {error}");
         }
     }
 

@@ -404,11 +404,12 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         path: key_path.clone(),
         source,
     })?;
-    let keys = ApiKeys::load(&folder, api_key)?;
+    ApiKeys::check(&folder)?;
     let place = Place::new(folder, network, args.network.rpc_url.clone())?;
     let way = way(&args);
     let (means, usd_rates) = means(&place, &args).await?;
     let (unit, paid) = (means.unit(&usd_rates), means.addresses());
+    let keys = ApiKeys::load(&place.folder, api_key, means.coins(&place.network))?;
     let buying = buy(&place, way, means).await?;
     let settings = Settings {
         usd: usd_rates.clone(),
@@ -492,13 +493,14 @@ async fn means(place: &Place, args: &cli::Consume) -> Result<(Means, UsdRates), 
     let reader = place.reader(key).await?;
     let paid_with = tokens::paid_with(&reader, &args.paying.pay_with).await?;
     let usd_rates = tokens::usd_rates(&reader, &args.worth.usd_rate).await?;
-    let tender = tokens::tender(&paid_with, &usd_rates)?;
-    let mut tokens = Vec::with_capacity(paid_with.len());
-    for token in paid_with {
-        let funding = funding(&args.funding, &token)?;
-        tokens.push((token, funding));
-    }
-    Ok((Means { tokens, tender }, usd_rates))
+    let accepted = tokens::accepted(&place.network, &paid_with, &usd_rates)?;
+    let funding = funding(&args.funding, &paid_with, &accepted)?;
+    let means = Means {
+        tokens: paid_with.into_iter().zip(funding).collect(),
+        accepted,
+        usd_rates: watch::channel(usd_rates.clone()).1,
+    };
+    Ok((means, usd_rates))
 }
 
 /// A consumer's page: its own money, and no chain of its own.

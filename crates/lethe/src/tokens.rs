@@ -2,10 +2,10 @@
 //! and what one is worth in dollars where the owner of the node says so.
 
 use chain::{EvmLedger, Network, Token, Tokens};
-use market::{Accepted, Address, Amount, LedgerError, NoRate, Tender, UsdRate, UsdRates};
+use market::{Accepted, Address, Amount, LedgerError, Named, NoRate, Tender, UsdRate, UsdRates};
 use serde::{Deserialize, Serialize};
 
-use crate::cli::token::{Named, Rated};
+use crate::cli::token::Rated;
 use crate::output;
 
 /// A token that the user names and that is not to be had.
@@ -198,21 +198,37 @@ pub(crate) async fn paid_with(
     Ok(tokens)
 }
 
-/// How prices in these tokens compare.
-pub(crate) fn tender(tokens: &[Token], usd_rates: &UsdRates) -> Result<Tender, TokenError> {
-    let accepted: Vec<_> = tokens
-        .iter()
-        .map(|token| Accepted {
-            token: token.address,
-            decimals: token.decimals,
-        })
-        .collect();
-    Tender::new(&accepted, usd_rates).map_err(|NoRate { token }| {
+/// These tokens, to pay with: prices in them can be compared.
+pub(crate) fn accepted(
+    network: &Network,
+    tokens: &[Token],
+    usd_rates: &UsdRates,
+) -> Result<Vec<Accepted>, TokenError> {
+    let accepted = tokens.iter().map(|token| coin(network, token));
+    let accepted: Vec<_> = accepted.collect();
+    let compared = Tender::new(&accepted, usd_rates);
+    compared.map_err(|NoRate { token }| {
         let symbol = tokens.iter().find(|known| known.address == token);
         TokenError::NoRate {
             symbol: symbol.map_or_else(|| token.to_string(), |known| known.symbol.clone()),
         }
-    })
+    })?;
+    Ok(accepted)
+}
+
+/// What amounts may be stated in: the network's tokens, and these.
+pub(crate) fn coins(network: &Network, others: &[Token]) -> Vec<Accepted> {
+    let known = |token: &&Token| network.token(token.address).is_none();
+    let all = network.tokens.iter().chain(others.iter().filter(known));
+    all.map(|token| coin(network, token)).collect()
+}
+
+fn coin(network: &Network, token: &Token) -> Accepted {
+    Accepted {
+        token: token.address,
+        decimals: token.decimals,
+        names: network.names(token),
+    }
 }
 
 /// What tokens are worth, by the flags.

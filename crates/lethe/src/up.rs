@@ -8,7 +8,7 @@ use std::time::Duration;
 use chain::{DEPLOYER, DEVELOPMENT_ACCOUNTS, Explorer, Network};
 use engine::Engine;
 use gateway::{ApiKey, Gateway, Settings};
-use market::{Address, Amount, Card, ClaimPolicy, LedgerError, Rates, UsdRate, UsdRates};
+use market::{Accepted, Address, Amount, Card, ClaimPolicy, LedgerError, Rates, UsdRate, UsdRates};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -138,6 +138,8 @@ struct Market {
     usd_rates: UsdRates,
     tokens: TokenViews,
     unit: Option<TokenView>,
+    /// What amounts may be stated in.
+    coins: Vec<Accepted>,
     place: Place,
     relaying: Vec<Relaying>,
     selling: Vec<Selling>,
@@ -163,7 +165,7 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
         source,
     };
     let own = ApiKey::new(key.clone()).map_err(api_key)?;
-    let keys = ApiKeys::load(&folder, own)?;
+    ApiKeys::check(&folder)?;
 
     let way = Way {
         network: market::Network::Oblivious,
@@ -174,6 +176,7 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
     let (model, paying) = (args.model.as_deref(), &args.paying);
     let market = Market::start(folder, args.rpc, model, (way, paying), &progress);
     let market = Box::pin(market).await?;
+    let keys = ApiKeys::load(&market.place.folder, own, market.coins.clone())?;
     let running = Running {
         base_url: format!("http://{http}/v1"),
         rpc_url: market.place.rpc_url.clone(),
@@ -255,12 +258,14 @@ impl Market {
         let usd_rates = demo_rates(&place.network);
         let means = means(&place, paying, &usd_rates).await?;
         let (unit, paid) = (means.unit(&usd_rates), means.addresses());
+        let coins = means.coins(&place.network);
         let buying = buy(&place, way, means).await?;
         let tokens = tokens::views(&buying.ledger, paid, &usd_rates).await?;
         Ok(Self {
             usd_rates,
             tokens,
             unit,
+            coins,
             place,
             relaying,
             selling,
@@ -366,13 +371,16 @@ async fn means(
     let key = Arc::new(place.keys.wallet("payer")?);
     let reader = place.reader(key).await?;
     let paid_with = tokens::paid_with(&reader, &paying.pay_with).await?;
-    let tender = tokens::tender(&paid_with, usd_rates)?;
+    let accepted = tokens::accepted(&place.network, &paid_with, usd_rates)?;
     let funded = paid_with.into_iter().map(|token| {
         let funding = usual_funding(&token);
         (token, funding)
     });
-    let tokens = funded.collect();
-    Ok(Means { tokens, tender })
+    Ok(Means {
+        tokens: funded.collect(),
+        accepted,
+        usd_rates: watch::channel(usd_rates.clone()).1,
+    })
 }
 
 impl Spec {

@@ -5,7 +5,7 @@
 use alloy_primitives::{Address, U256};
 use serde::{Deserialize, Serialize};
 
-use crate::Amount;
+use crate::{Amount, Named, Stated, Unit};
 
 /// Millionths of a dollar in a dollar.
 const DOLLAR: u128 = 1_000_000;
@@ -13,6 +13,8 @@ const DOLLAR: u128 = 1_000_000;
 const DOLLAR_DECIMALS: u8 = 6;
 /// Digits after the point in which prices of different tokens are compared.
 const COMMON_DECIMALS: u8 = 18;
+/// Digits after the point of dollars that are counted, as of budgets.
+pub const USD_DECIMALS: u8 = COMMON_DECIMALS;
 /// The most digits after the point that a token may have.
 pub const DECIMALS_MAX: u8 = 36;
 
@@ -44,6 +46,14 @@ impl UsdRate {
         let product = U256::from(amount.base_units()) * U256::from(self.micro_usd);
         let worth = (product + one / U256::from(2)) / one;
         worth.saturating_to()
+    }
+
+    /// What so much is worth in 10^-18 dollars, rounded up: what is counted so
+    /// is never too little.
+    pub fn usd_of(&self, amount: Amount) -> Amount {
+        let micro = U256::from(amount.base_units()) * U256::from(self.micro_usd);
+        let worth = micro * one(USD_DECIMALS - DOLLAR_DECIMALS);
+        Amount::new(worth.div_ceil(one(self.decimals)).saturating_to())
     }
 
     /// The same as people write it: whole cents, or as many digits as say something.
@@ -91,12 +101,27 @@ fn one(decimals: u8) -> U256 {
 }
 
 /// A token that a consumer pays in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
     /// Which.
     pub token: Address,
     /// Its digits after the point.
     pub decimals: u8,
+    /// What it may be called: its symbol, then other names.
+    pub names: Vec<String>,
+}
+
+impl Accepted {
+    /// Whether a user may mean it so.
+    pub fn is(&self, named: &Named) -> bool {
+        match named {
+            Named::Address(address) => self.token == *address,
+            Named::Symbol(symbol) => {
+                let mut names = self.names.iter();
+                names.any(|name| name.eq_ignore_ascii_case(symbol))
+            }
+        }
+    }
 }
 
 /// Prices in this token cannot be compared with those in the others.
@@ -109,16 +134,43 @@ pub struct NoRate {
     pub token: Address,
 }
 
+/// Why a cap on a price cannot be heeded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CapError {
+    /// It is in a token in which nothing is paid.
+    #[error("{stated:?} is in no token that this node pays with; allowed: an amount alone, or in one of {}, USD", .allowed.join(", "))]
+    Token {
+        /// As it was stated.
+        stated: String,
+        /// Tokens that are paid with.
+        allowed: Vec<String>,
+    },
+    /// It cannot be compared with prices.
+    #[error("{stated:?} cannot be compared with prices: nobody says now what {} is worth in dollars (--usd-rate)", .token)]
+    NoRate {
+        /// As it was stated.
+        stated: String,
+        /// Of which token the rate is missing.
+        token: String,
+    },
+}
+
 /// The tokens that a consumer pays in, and how prices in them compare: in
 /// 10^-18 of the first of them, by the rates in dollars. Where there is only
 /// one, no rate is needed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tender(Vec<Ratio>);
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tender {
+    accepted: Vec<Accepted>,
+    ratios: Vec<Ratio>,
+    /// Millionths of a dollar for one of the first token.
+    first: Option<U256>,
+}
 
-/// An amount counts `times` / `parts` of it.
+/// So many whole ones of it count `times` / `parts` whole ones of the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Ratio {
     token: Address,
+    decimals: u8,
     times: U256,
     parts: U256,
 }
@@ -126,42 +178,98 @@ struct Ratio {
 impl Tender {
     /// Of these tokens, the one that prices are compared in first.
     pub fn new(accepted: &[Accepted], usd_rates: &UsdRates) -> Result<Self, NoRate> {
-        let Some((first, others)) = accepted.split_first() else {
-            return Ok(Self(Vec::new()));
-        };
-        let rate = |token| match usd_rates.rate(token) {
-            Some(rate) if rate.micro_usd > 0 => Ok(U256::from(rate.micro_usd)),
-            _ => Err(NoRate { token }),
-        };
-        let common = one(COMMON_DECIMALS);
-        let mut ratios = vec![Ratio {
-            token: first.token,
-            times: common,
-            parts: one(first.decimals),
-        }];
-        for other in others {
-            ratios.push(Ratio {
-                token: other.token,
-                times: common * rate(other.token)?,
-                parts: one(other.decimals) * rate(first.token)?,
-            });
+        if let [first, others @ ..] = accepted {
+            for other in others {
+                for token in [other.token, first.token] {
+                    worth(usd_rates, token).ok_or(NoRate { token })?;
+                }
+            }
         }
-        Ok(Self(ratios))
+        Ok(Self::as_known(accepted, usd_rates))
+    }
+
+    /// The same as far as rates are known now: without those tokens that
+    /// cannot be compared with the first.
+    pub fn as_known(accepted: &[Accepted], usd_rates: &UsdRates) -> Self {
+        let first = accepted.first().map(|first| first.token);
+        let unit = first.and_then(|token| worth(usd_rates, token));
+        let ratio = |one: &Accepted| {
+            let (times, parts) = match Some(one.token) == first {
+                true => (U256::from(1), U256::from(1)),
+                false => (worth(usd_rates, one.token)?, unit?),
+            };
+            Some(Ratio {
+                token: one.token,
+                decimals: one.decimals,
+                times,
+                parts,
+            })
+        };
+        Self {
+            accepted: accepted.to_vec(),
+            ratios: accepted.iter().filter_map(ratio).collect(),
+            first: unit,
+        }
     }
 
     /// Whether it is paid with.
     pub fn takes(&self, token: Address) -> bool {
-        self.0.iter().any(|ratio| ratio.token == token)
+        self.ratio(token).is_some()
     }
 
     /// An amount as it is compared, rounded up; none: the token is not paid
     /// with. What is beyond the range is the end of it.
     pub fn comparable(&self, token: Address, amount: Amount) -> Option<Amount> {
-        let ratio = self.0.iter().find(|ratio| ratio.token == token)?;
+        let ratio = self.ratio(token)?;
         // An amount, 10^18 and a rate are less than 2^128, 2^60 and 2^64.
-        let product = U256::from(amount.base_units()) * ratio.times;
-        Some(Amount::new(product.div_ceil(ratio.parts).saturating_to()))
+        let product = U256::from(amount.base_units()) * one(COMMON_DECIMALS) * ratio.times;
+        let parts = one(ratio.decimals) * ratio.parts;
+        Some(Amount::new(product.div_ceil(parts).saturating_to()))
     }
+
+    /// What a cap on prices comes to as they are compared, rounded down; one
+    /// that does not say in what it is, is in the first token.
+    pub fn cap(&self, stated: &Stated) -> Result<Amount, CapError> {
+        let no_rate = |token: &Accepted| CapError::NoRate {
+            stated: stated.to_string(),
+            token: token.names.first().cloned().unwrap_or_default(),
+        };
+        let (times, parts) = match (stated.unit(), self.accepted.first()) {
+            (Unit::Unsaid, _) | (_, None) => return Ok(stated.amount_18()),
+            (Unit::Usd, Some(first)) => {
+                let unit = self.first.ok_or_else(|| no_rate(first))?;
+                (U256::from(DOLLAR), unit)
+            }
+            (Unit::Token(named), Some(first)) => {
+                let meant = self.accepted.iter().find(|one| one.is(named));
+                let meant = meant.ok_or_else(|| self.not_paid_with(stated))?;
+                let lacks = if self.first.is_none() { first } else { meant };
+                let ratio = self.ratio(meant.token).ok_or_else(|| no_rate(lacks))?;
+                (ratio.times, ratio.parts)
+            }
+        };
+        let amount = U256::from(stated.amount_18().base_units()) * times / parts;
+        Ok(Amount::new(amount.saturating_to()))
+    }
+
+    fn ratio(&self, token: Address) -> Option<&Ratio> {
+        self.ratios.iter().find(|ratio| ratio.token == token)
+    }
+
+    fn not_paid_with(&self, stated: &Stated) -> CapError {
+        let names = self.accepted.iter();
+        let names = names.filter_map(|one| one.names.first().cloned());
+        CapError::Token {
+            stated: stated.to_string(),
+            allowed: names.collect(),
+        }
+    }
+}
+
+/// Millionths of a dollar for a whole one.
+fn worth(usd_rates: &UsdRates, token: Address) -> Option<U256> {
+    let rate = usd_rates.rate(token).filter(|rate| rate.micro_usd > 0)?;
+    Some(U256::from(rate.micro_usd))
 }
 
 #[cfg(test)]
@@ -178,6 +286,18 @@ mod tests {
             decimals,
             micro_usd,
             source: "a test".to_owned(),
+        }
+    }
+
+    fn accepted(token: Address, decimals: u8) -> Accepted {
+        let names = match token == MOR {
+            true => vec!["MOR".to_owned()],
+            false => vec!["USDdev".to_owned(), "usdc".to_owned()],
+        };
+        Accepted {
+            token,
+            decimals,
+            names,
         }
     }
 
@@ -211,7 +331,7 @@ mod tests {
         let most = Amount::new(u128::MAX);
         assert_eq!(rate(USD, 0, u64::MAX).micro_usd_of(most), u128::MAX);
         let usd_rates = UsdRates::new(vec![rate(USD, 0, u64::MAX), rate(MOR, 36, 1)]);
-        let tokens = [(MOR, 36), (USD, 0)].map(|(token, decimals)| Accepted { token, decimals });
+        let tokens = [accepted(MOR, 36), accepted(USD, 0)];
         let tender = Tender::new(&tokens, &usd_rates).unwrap();
         assert_eq!(tender.comparable(USD, most), Some(most));
     }
@@ -227,16 +347,9 @@ mod tests {
 
     #[test]
     fn prices_of_two_tokens_compare_by_what_they_are_worth() {
-        let mor = Accepted {
-            token: MOR,
-            decimals: 18,
-        };
-        let usd = Accepted {
-            token: USD,
-            decimals: 6,
-        };
+        let (mor, usd) = (accepted(MOR, 18), accepted(USD, 6));
         let usd_rates = UsdRates::new(vec![rate(MOR, 18, 2_500_000), rate(USD, 6, 1_000_000)]);
-        let tender = Tender::new(&[mor, usd], &usd_rates).unwrap();
+        let tender = Tender::new(&[mor.clone(), usd.clone()], &usd_rates).unwrap();
         let of = |token, units| {
             tender
                 .comparable(token, Amount::new(units))
@@ -262,23 +375,71 @@ mod tests {
 
     #[test]
     fn one_token_needs_no_rate_and_two_need_both() {
-        let mor = Accepted {
-            token: MOR,
-            decimals: 18,
-        };
-        let usd = Accepted {
-            token: USD,
-            decimals: 6,
-        };
+        let (mor, usd) = (accepted(MOR, 18), accepted(USD, 6));
         let none = UsdRates::default();
-        let alone = Tender::new(&[usd], &none).unwrap();
+        let alone = Tender::new(std::slice::from_ref(&usd), &none).unwrap();
         let one = Amount::new(1_000_000);
         assert_eq!(alone.comparable(USD, one), Some(Amount::new(ONE)));
         assert_eq!(alone.comparable(MOR, one), None);
         let only = UsdRates::new(vec![rate(MOR, 18, 1)]);
         for usd_rates in [none, only] {
-            let error = Tender::new(&[mor, usd], &usd_rates).unwrap_err();
+            let error = Tender::new(&[mor.clone(), usd.clone()], &usd_rates).unwrap_err();
             assert_eq!(error.token, USD);
         }
+    }
+
+    #[test]
+    fn dollars_that_are_counted_are_never_too_few() {
+        let mor = rate(MOR, 18, 2_500_000);
+        assert_eq!(mor.usd_of(Amount::new(1)), Amount::new(3));
+        assert_eq!(mor.usd_of(Amount::new(ONE)), Amount::new(ONE / 2 * 5));
+        let dollar = rate(USD, 6, 1_000_000);
+        assert_eq!(
+            dollar.usd_of(Amount::new(7)),
+            Amount::new(7 * ONE / 1_000_000)
+        );
+        let most = Amount::new(u128::MAX);
+        assert_eq!(rate(USD, 0, u64::MAX).usd_of(most), most);
+    }
+
+    #[test]
+    fn a_cap_counts_in_the_unit_of_prices_whatever_it_is_stated_in() {
+        let both = [accepted(MOR, 18), accepted(USD, 6)];
+        let usd_rates = UsdRates::new(vec![rate(MOR, 18, 2_500_000), rate(USD, 6, 1_000_000)]);
+        let tender = Tender::new(&both, &usd_rates).unwrap();
+        let cap = |tender: &Tender, text: &str| tender.cap(&text.parse().unwrap());
+        for (text, units) in [
+            ("1.5", 3 * ONE / 2),
+            ("1.5 mor", 3 * ONE / 2),
+            ("5 USD", 2 * ONE),
+            ("5 usdc", 2 * ONE),
+            ("5 USDdev", 2 * ONE),
+            ("0.000000000000000001 USD", 0),
+        ] {
+            assert_eq!(cap(&tender, text), Ok(Amount::new(units)), "{text}");
+        }
+        let error = cap(&tender, "1 dai").unwrap_err().to_string();
+        assert!(error.contains("one of MOR, USDdev, USD"), "{error}");
+        // Alone, a token needs no rate for its own caps, and dollars do.
+        let alone = Tender::new(&both[1..], &UsdRates::default()).unwrap();
+        assert_eq!(cap(&alone, "5 usdc"), Ok(Amount::new(5 * ONE)));
+        let error = cap(&alone, "5 USD").unwrap_err().to_string();
+        assert!(error.contains("what USDdev is worth"), "{error}");
+        let error = cap(&alone, "5 MOR").unwrap_err();
+        assert!(matches!(error, CapError::Token { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_token_whose_worth_is_forgotten_is_not_paid_with_until_it_is_known_again() {
+        let both = [accepted(MOR, 18), accepted(USD, 6)];
+        let mor = rate(MOR, 18, 2_500_000);
+        for known in [vec![], vec![mor.clone()], vec![rate(USD, 6, 1)]] {
+            let tender = Tender::as_known(&both, &UsdRates::new(known));
+            assert!(tender.takes(MOR) && !tender.takes(USD));
+            let error = tender.cap(&"5 usdc".parse().unwrap()).unwrap_err();
+            assert!(matches!(error, CapError::NoRate { .. }), "{error}");
+        }
+        let usd_rates = UsdRates::new(vec![mor, rate(USD, 6, 1)]);
+        assert!(Tender::as_known(&both, &usd_rates).takes(USD));
     }
 }

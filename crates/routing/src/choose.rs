@@ -538,7 +538,13 @@ mod tests {
     }
 
     fn preferring(provider: &str) -> Asked {
-        let wishes = Wishes::read("m", Some(provider), None, &Defaults::default()).unwrap();
+        let wishes = Wishes::read(
+            "m",
+            Some(provider),
+            None,
+            (&Defaults::default(), &market::Tender::default()),
+        )
+        .unwrap();
         Asked {
             preferences: wishes.preferences,
             ..asked()

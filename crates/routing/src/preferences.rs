@@ -1,14 +1,14 @@
 //! What a request prefers: OpenRouter's `provider` object, `models` and the
 //! suffixes `:nitro` and `:floor`, read and checked.
 //!
-//! Providers are named by their account. Prices are in MOR,
-//! per million tokens or for the whole request.
+//! Providers are named by their account. Caps on prices are for a million
+//! tokens or for the whole request, in dollars or in a token that is paid with.
 //! What contradicts itself is refused, not guessed at, and so is a field that
 //! we do not know: a preference that is silently not heeded helps nobody.
 
 use core::fmt;
 
-use market::{Address, Amount, Demand, Upstream};
+use market::{Address, Amount, Demand, Stated, Tender, Upstream};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -95,7 +95,7 @@ impl fmt::Display for Quantization {
     }
 }
 
-/// Caps on prices, in base units.
+/// Caps on prices, in base units of what prices are compared in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct MaxPrice {
     /// Of a million tokens of the request.
@@ -177,7 +177,11 @@ impl Defaults {
     pub fn read(provider: &Value) -> Read<Self> {
         match provider {
             Value::Null => Ok(Self::default()),
-            Value::Object(fields) => Preferences::of(fields).map(|_| Self(fields.clone())),
+            Value::Object(fields) => {
+                // In what a node pays is not known here.
+                let any = Tender::default();
+                Preferences::of(fields, &any).map(|_| Self(fields.clone()))
+            }
             other => Err(mismatch("provider", other, "an object")),
         }
     }
@@ -219,8 +223,6 @@ impl Defaults {
 const NAMED_MAX: usize = 64;
 /// Models that may be named behind the first.
 const MODELS_MAX: usize = 8;
-/// Digits after the point of MOR.
-const DECIMALS: u8 = 18;
 const SORTS: [(&str, Sort); 3] = [
     ("price", Sort::Price),
     ("throughput", Sort::Throughput),
@@ -230,12 +232,13 @@ const SUFFIXES: [(&str, Sort); 2] = [(":nitro", Sort::Throughput), (":floor", So
 
 impl Wishes {
     /// Reads a request's `model`, and its `provider` and `models` as JSON text
-    /// where they are there, over what holds by default.
+    /// where they are there, over what holds by default; caps on prices as
+    /// `tender` compares them.
     pub fn read(
         model: &str,
         provider: Option<&str>,
         models: Option<&str>,
-        defaults: &Defaults,
+        (defaults, tender): (&Defaults, &Tender),
     ) -> Read<Self> {
         let (name, suffix) = plain(model);
         let said = match provider.map(|text| json("provider", text)).transpose()? {
@@ -244,10 +247,10 @@ impl Wishes {
             Some(other) => return Err(mismatch("provider", &other, "an object")),
         };
         let mut preferences = match defaults.0.is_empty() {
-            true => Preferences::of(&said)?,
+            true => Preferences::of(&said, tender)?,
             false => {
                 let merged = defaults.under(said, suffix.is_some());
-                Preferences::of(&merged).map_err(|error| PreferenceError {
+                Preferences::of(&merged, tender).map_err(|error| PreferenceError {
                     problem: format!("{}; the key's defaults count, too", error.problem),
                     ..error
                 })?
@@ -327,7 +330,7 @@ impl Preferences {
         }
     }
 
-    fn of(fields: &Map<String, Value>) -> Read<Self> {
+    fn of(fields: &Map<String, Value>, tender: &Tender) -> Read<Self> {
         if let Some(name) = fields
             .keys()
             .find(|name| !Self::FIELDS.contains(&name.as_str()))
@@ -350,7 +353,7 @@ impl Preferences {
                 .transpose()?,
             allow_fallbacks: flag("allow_fallbacks")?.unwrap_or(true),
             max_price: given("max_price")
-                .map(max_price)
+                .map(|value| max_price(value, tender))
                 .transpose()?
                 .unwrap_or_default(),
             quantizations: given("quantizations").map(quantizations).transpose()?,
@@ -486,7 +489,7 @@ fn quantizations(value: &Value) -> Read<Vec<Quantization>> {
     named.into_iter().enumerate().map(known).collect()
 }
 
-fn max_price(value: &Value) -> Read<MaxPrice> {
+fn max_price(value: &Value, tender: &Tender) -> Read<MaxPrice> {
     let Value::Object(caps) = value else {
         let allowed = "an object with prompt, completion, request";
         return Err(mismatch("provider.max_price", value, allowed));
@@ -510,11 +513,14 @@ fn max_price(value: &Value) -> Read<MaxPrice> {
             Value::String(text) => text.clone(),
             _ => String::new(),
         };
-        *cap = Some(Amount::from_decimal(&text, DECIMALS).map_err(|_| {
-            let allowed =
-                "MOR (per million tokens; for request: in all) as a decimal number, like 1.5";
-            mismatch(format!("provider.max_price.{name}"), value, allowed)
-        })?);
+        let field = format!("provider.max_price.{name}");
+        let Ok(stated) = text.parse::<Stated>() else {
+            let allowed = "an amount (per million tokens; for request: in all), like 1.5, in the token that prices \
+                           are compared in, or with its unit, like \"2 USDC\" or \"2 USD\"";
+            return Err(mismatch(field, value, allowed));
+        };
+        let compared = tender.cap(&stated);
+        *cap = Some(compared.map_err(|error| fault(field, error.to_string()))?);
     }
     Ok(most)
 }
@@ -526,6 +532,13 @@ mod tests {
     const A: &str = "0x00000000000000000000000000000000000000aa";
     const B: &str = "0x00000000000000000000000000000000000000bb";
 
+    /// Nothing by default, and caps in whatever.
+    fn plain_defaults() -> (&'static Defaults, &'static Tender) {
+        static PLAIN: std::sync::LazyLock<(Defaults, Tender)> =
+            std::sync::LazyLock::new(Default::default);
+        (&PLAIN.0, &PLAIN.1)
+    }
+
     fn read(provider: &str) -> Read<Preferences> {
         over("null", "m", provider).map(|wishes| wishes.preferences)
     }
@@ -533,7 +546,7 @@ mod tests {
     /// A request for this model, with a key of these defaults.
     fn over(defaults: &str, model: &str, provider: &str) -> Read<Wishes> {
         let defaults = Defaults::read(&serde_json::from_str(defaults).unwrap())?;
-        Wishes::read(model, Some(provider), None, &defaults)
+        Wishes::read(model, Some(provider), None, (&defaults, &Tender::default()))
     }
 
     #[test]
@@ -669,7 +682,7 @@ mod tests {
             ),
             (
                 r#"{"max_price":{"prompt":-1}}"#,
-                "provider.max_price.prompt: -1; allowed: MOR (per million",
+                "provider.max_price.prompt: -1; allowed: an amount (per million",
             ),
             (
                 r#"{"quantizations":["q4"]}"#,
@@ -736,17 +749,12 @@ mod tests {
             "m:floor",
             Some(r#"{"sort":"latency"}"#),
             None,
-            &Defaults::default(),
+            plain_defaults(),
         )
         .unwrap_err();
         assert_eq!(error.field, "provider.sort");
-        let error = Wishes::read(
-            "m:floor",
-            None,
-            Some(r#"["n:nitro"]"#),
-            &Defaults::default(),
-        )
-        .unwrap_err();
+        let error =
+            Wishes::read("m:floor", None, Some(r#"["n:nitro"]"#), plain_defaults()).unwrap_err();
         assert_eq!(error.field, "models");
     }
 
@@ -756,12 +764,12 @@ mod tests {
             "a:nitro",
             None,
             Some(r#"["b:nitro","a","c"]"#),
-            &Defaults::default(),
+            plain_defaults(),
         )
         .unwrap();
         assert_eq!(wishes.models, ["a", "b", "c"]);
         assert_eq!(wishes.preferences.sort, Some(Sort::Throughput));
-        let wishes = Wishes::read("qwen2.5:7b", None, Some("null"), &Defaults::default()).unwrap();
+        let wishes = Wishes::read("qwen2.5:7b", None, Some("null"), plain_defaults()).unwrap();
         assert_eq!(wishes.models, ["qwen2.5:7b"]);
         for bad in [
             r#""b""#,
@@ -769,8 +777,44 @@ mod tests {
             "[1]",
             r#"["1","2","3","4","5","6","7","8","9"]"#,
         ] {
-            let error = Wishes::read("a", None, Some(bad), &Defaults::default()).unwrap_err();
+            let error = Wishes::read("a", None, Some(bad), plain_defaults()).unwrap_err();
             assert!(error.field.starts_with("models"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_cap_may_be_in_any_token_that_is_paid_with_or_in_dollars() {
+        use market::{Accepted, UsdRate, UsdRates};
+        let token = |n, decimals, name: &str| Accepted {
+            token: Address::repeat_byte(n),
+            decimals,
+            names: vec![name.to_owned()],
+        };
+        let accepted = [token(1, 18, "MOR"), token(2, 6, "USDC")];
+        let rate = |of: &Accepted, micro_usd| UsdRate {
+            token: of.token,
+            decimals: of.decimals,
+            micro_usd,
+            source: "a test".to_owned(),
+        };
+        let rates = vec![rate(&accepted[0], 2_000_000), rate(&accepted[1], 1_000_000)];
+        let tender = Tender::new(&accepted, &UsdRates::new(rates)).unwrap();
+        let read = |text: &str| {
+            let provider = format!(r#"{{"max_price":{{"prompt":{text}}}}}"#);
+            let defaults = Defaults::default();
+            let wishes = Wishes::read("m", Some(&provider), None, (&defaults, &tender))?;
+            Read::Ok(wishes.preferences.max_price.prompt.unwrap().base_units())
+        };
+        for text in ["1", r#""1""#, r#""1 mor""#, r#""2 USDC""#, r#""2 USD""#] {
+            assert_eq!(read(text), Ok(10_u128.pow(18)), "{text}");
+        }
+        for (text, told) in [
+            (r#""2 dai""#, "one of MOR, USDC, USD"),
+            (r#""USD""#, "allowed: an amount"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert_eq!(error.field, "provider.max_price.prompt");
+            assert!(error.problem.contains(told), "{error}");
         }
     }
 }

@@ -167,7 +167,9 @@ pub enum Misfit {
     #[error("its address or key is not known")]
     Unreachable,
     /// It is paid in a token that is not paid with.
-    #[error("it is paid in a token that this node does not pay with (--pay-with)")]
+    #[error(
+        "it is paid in a token that this node does not pay with (--pay-with), or that nobody says the worth of now (--usd-rate)"
+    )]
     OtherToken,
     /// Its quote is over.
     #[error("its quote has expired")]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use consumer::{BudgetError, CardChoice, InferError, SessionError, Short, Shortage};
+use consumer::{BudgetError, CardChoice, Coin, InferError, SessionError, Short, Shortage};
 use gateway::{Limits, Settings};
 use market::{Address, Amount, Card, LedgerError, UsdRate, UsdRates};
 use openai::BadRequest;
@@ -229,6 +229,27 @@ async fn what_fails_before_the_first_chunk_has_a_status() {
             "",
         ),
         (
+            BudgetError::Token {
+                model: None,
+                provider: Address::ZERO,
+                token: Address::ZERO,
+            }
+            .into(),
+            402,
+            "budget_token",
+            "",
+        ),
+        (
+            BudgetError::NoRate {
+                provider: Address::ZERO,
+                token: Address::ZERO,
+            }
+            .into(),
+            402,
+            "budget_rate",
+            "",
+        ),
+        (
             InferError::Overloaded { running: 9 },
             503,
             "overloaded",
@@ -258,6 +279,7 @@ fn short(spent: u128, held: u128) -> InferError {
     let [budget, needed, spent, held] = [100, 10, spent, held].map(Amount::new);
     let short = Short {
         model: None,
+        coin: Coin::Usd,
         budget,
         spent,
         held,

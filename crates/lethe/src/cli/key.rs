@@ -28,13 +28,21 @@ pub(crate) enum Act {
     },
 }
 
-/// A model and an amount of MOR.
+/// Amounts, each of something else.
+fn amounts(text: &str) -> Result<String, String> {
+    for one in text.split(',') {
+        super::token::stated(one)?;
+    }
+    Ok(text.to_owned())
+}
+
+/// A model and what may be spent on it.
 fn budget(text: &str) -> Result<(String, String), String> {
     // A name may hold an equals sign, an amount does not.
-    let Some((model, amount)) = text.rsplit_once('=') else {
-        return Err("allowed: MODEL=AMOUNT, such as llama=0.5".to_owned());
+    let Some((model, budget)) = text.rsplit_once('=') else {
+        return Err("allowed: MODEL=AMOUNTS, such as llama=0.5 or llama=5usdc".to_owned());
     };
-    Ok((model.to_owned(), super::amount(amount)?))
+    Ok((model.to_owned(), amounts(budget)?))
 }
 
 #[derive(Debug, Args)]
@@ -50,11 +58,12 @@ pub(crate) struct Add {
     /// What happens when a provider is lost within an answer: `continue` or `strict`.
     #[arg(long, value_name = "MODE", value_parser = values::failover)]
     pub(crate) failover: Option<String>,
-    /// What its requests may cost in a day of UTC, in MOR. None is begun that may cost more than is left.
-    #[arg(long, value_name = "AMOUNT", value_parser = super::amount)]
+    /// What its requests may cost in a day of UTC: `0.5` is MOR, `"5 USDC"` that token, `"5 USD"` dollars of whatever is paid;
+    /// `"0.5, 5 USDC"` so much of each. None is begun that may cost more than is left, or in a token of which no amount is named.
+    #[arg(long, value_name = "AMOUNTS", value_parser = amounts)]
     pub(crate) budget_per_day: Option<String>,
-    /// The same for one model, such as `llama=0.5`; may be given for several.
-    #[arg(long = "budget", value_name = "MODEL=AMOUNT", value_parser = budget)]
+    /// The same for one model, such as `llama=0.5` or `llama=5usdc`; may be given for several.
+    #[arg(long = "budget", value_name = "MODEL=AMOUNTS", value_parser = budget)]
     pub(crate) budgets: Vec<(String, String)>,
     /// At what pace its requests travel, whatever the node's --paced says: `fast` or `paced`.
     #[arg(long, value_name = "PACE", value_parser = ["fast", "paced"])]

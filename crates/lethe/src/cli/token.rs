@@ -1,32 +1,21 @@
 //! Tokens on the command line: by symbol or address, and what one is worth.
 
 use clap::Args;
-use market::{Address, UsdRate};
+use market::{Named, Stated, UsdRate};
 
 /// Characters of a source's name.
 const SOURCE_MAX: usize = 64;
-/// Characters of a token's symbol.
-const SYMBOL_MAX: usize = 16;
-
-/// A token as the user names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Named {
-    /// By its symbol in the network's profile.
-    Symbol(String),
-    /// By its contract.
-    Address(Address),
-}
 
 /// `mor`, `usdc`, or an address.
 pub(crate) fn token(text: &str) -> Result<Named, String> {
-    if text.starts_with("0x") {
-        return super::account(text).map(Named::Address);
-    }
-    let fits = (1..=SYMBOL_MAX).contains(&text.len());
-    match fits && text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        true => Ok(Named::Symbol(text.to_owned())),
-        false => Err("allowed: mor, usdc, or a token's address".to_owned()),
-    }
+    text.parse()
+        .map_err(|error: market::NamedError| error.to_string())
+}
+
+/// `0.5`, `20usdc`, or `"20 USDC"`.
+pub(crate) fn stated(text: &str) -> Result<Stated, String> {
+    text.parse()
+        .map_err(|error: market::StatedError| error.to_string())
 }
 
 /// What one token is worth.

@@ -62,8 +62,11 @@ fn each_layer_goes_before_the_ones_below_it() {
     let all = consume(&[], FILE, &[]);
     assert_eq!(all.network.rpc_url, ["http://shared:1", "http://shared:2"]);
     assert_eq!(
-        (all.funding.deposit.as_str(), all.funding.withdraw_idle),
-        ("3", Some(30))
+        (
+            all.funding.deposit[0].to_string(),
+            all.funding.withdraw_idle
+        ),
+        ("3".to_owned(), Some(30))
     );
     assert!(all.paced);
     // A variable takes back what the file switches on, and an empty one says nothing.

@@ -124,7 +124,7 @@ fn short_question() -> Value {
     })
 }
 
-/// What `lethe key list` says of a key's day: spent and held, in base units.
+/// What `lethe key list` says of a key's day: spent and held of its budget's first amount, in base units.
 fn today(data: &std::path::Path, name: &str) -> (u128, u128) {
     let listed = ended(data, &["key", "list", "--json"]);
     let problem = String::from_utf8_lossy(&listed.stderr);
@@ -132,7 +132,7 @@ fn today(data: &std::path::Path, name: &str) -> (u128, u128) {
     let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
     let keys = listed["keys"].as_array().unwrap().iter();
     let mut named = keys.filter(|key| key["name"] == name);
-    let today = named.next().unwrap()["spent_today"].clone();
+    let today = named.next().unwrap()["today"][0].clone();
     let figure = |field: &str| today[field].as_str().unwrap().parse().unwrap();
     (figure("spent"), figure("held"))
 }

@@ -61,7 +61,11 @@ async fn dollars(town: &Town, owner: Address) -> u128 {
 /// A command on one of the folders, in words.
 fn said(town: &Town, name: &str, command: &str) -> String {
     let rpc = town.rpc_url();
-    let output = ended(&folder(town, name), &[command, "--rpc-url", &rpc]);
+    let mut args: Vec<_> = command.split(' ').collect();
+    if command != "key list" {
+        args.extend(["--rpc-url", &rpc]);
+    }
+    let output = ended(&folder(town, name), &args);
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -279,4 +283,92 @@ fn two_tokens_without_a_rate_are_refused_with_the_flag_that_helps() {
     let refused = ended(&consumer, &args);
     let words = String::from_utf8(refused.stderr).unwrap();
     assert!(words.contains("allowed: MOR, USDdev"), "{words}");
+}
+
+/// A question whose answer has three tokens, and may cost less than half a dollar.
+fn question(most: Option<&str>) -> Value {
+    serde_json::json!({
+        "model": MODEL, "max_tokens": 3, "provider": { "max_price": { "completion": most } },
+        "messages": [{ "role": "user", "content": "3" }],
+    })
+}
+
+/// A refusal: its code and its words.
+async fn refused(client: &Client, status: u16) -> (String, String) {
+    let answer = client.ask_with(&[], &question(None)).await;
+    assert_eq!(answer.status(), status);
+    let told: Value = answer.json().await.unwrap();
+    let text = |field: &str| told["error"][field].as_str().unwrap().to_owned();
+    (text("code"), text("message"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_pays_in_dollars_has_budgets_and_caps_in_dollars_and_deposits_by_the_token() {
+    let town = Town::start().await;
+    let _selling = provider(&town, "provider", "usdc", PRICE);
+    let data = folder(&town, "consumer");
+    let key = |name: &str, budget: &str| {
+        let args = ["key", "add", name, "--json", "--budget-per-day", budget];
+        let (made, code) = told(&ended(&data, &args));
+        assert_eq!(code, 0, "{made}");
+        made["api_key"].as_str().unwrap().to_owned()
+    };
+    let names = [
+        ("mor", "1"),
+        ("poor", "0.000001 USDC"),
+        ("rich", "1usdc"),
+        ("worth", "1 USD, 0.9 usdc"),
+    ];
+    let keys = names.map(|(name, budget)| key(name, budget));
+    let flags = [
+        &["--pay-with", "both", "--deposit", "3,2usdc"][..],
+        &RATES[..],
+    ];
+    let buying = town.consumer_with("consumer", &flags.concat());
+    let own = Client::of(&buying);
+    let [mor, poor, rich, worth] = keys.map(|key| own.with_key(&key));
+
+    // A budget in MOR allows no dollar, however large it is.
+    let (code, words) = refused(&mor, 402).await;
+    assert_eq!(code, "budget_token", "{words}");
+    let (code, words) = refused(&poor, 402).await;
+    assert_eq!(code, "budget_spent", "{words}");
+    assert!(words.contains("0.000001 USDdev a day"), "{words}");
+    for client in [&rich, &worth] {
+        let answer = client.ask_with(&[], &question(None)).await;
+        assert_eq!(answer.status(), 200);
+    }
+    let text = said(&town, "consumer", "key list");
+    assert!(text.contains("rich  budget: 1 USDdev a day (0.0"), "{text}");
+    assert!(text.contains("worth  budget: 1 USD a day (0.0"), "{text}");
+    assert!(
+        text.contains("mor  budget: 1 MOR a day (0 spent today)"),
+        "{text}"
+    );
+
+    // A cap on the price counts in what it is in: 1000 dollars are 500 MOR.
+    for (cap, status) in [
+        ("1000 usdc", 200),
+        ("1000 USD", 200),
+        ("500", 200),
+        ("499 mor", 412),
+        ("999 USD", 412),
+        ("1 dai", 400),
+    ] {
+        let answer = own.ask_with(&[], &question(Some(cap))).await;
+        assert_eq!(answer.status(), status, "{cap}");
+    }
+    let text = said(&town, "consumer", "where");
+    assert!(text.contains("a channel gets 2 USDdev at a time"), "{text}");
+    assert!(text.contains("a channel gets 3 MOR at a time"), "{text}");
+    let state = own.api("GET", "/api/state").await;
+    assert_eq!(
+        state["budget"]["others"][0]["deposit"], "2000000",
+        "{}",
+        state["budget"]
+    );
+    buying.stop();
+    // A folder that nobody runs knows the same.
+    let text = said(&town, "consumer", "key list");
+    assert!(text.contains("rich  budget: 1 USDdev a day (0.0"), "{text}");
 }
