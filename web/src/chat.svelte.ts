@@ -4,6 +4,7 @@
 import { begin } from "./begin.svelte";
 import { PerFrame } from "./frames";
 import { node } from "./node.svelte";
+import type { components } from "./openapi";
 import { WrongKey, type Amount, type Labels } from "./state";
 
 /** What precedes the receipt in a stream. */
@@ -54,13 +55,8 @@ export class Turn {
   }
 }
 
-interface Receipt {
-  provider: string;
-  output_tokens: number;
-  cost: Amount;
-  token: string;
-  labels: Labels;
-}
+type Receipt = components["schemas"]["Cost"];
+type Chunk = components["schemas"]["ChatChunk"];
 
 const TITLES: Record<string, string> = {
   model_not_found: "Nobody sells this model",
@@ -206,11 +202,6 @@ function settle(turn: Turn, receipt: Receipt): void {
   turn.tokens = receipt.output_tokens;
   [turn.cost, turn.token] = [receipt.cost, receipt.token];
   turn.labels = receipt.labels;
-}
-
-interface Chunk {
-  error?: { message?: string; code?: string | null };
-  choices?: { delta?: { content?: string | null } }[];
 }
 
 /** The text in a chunk. An error in the stream is thrown. */

@@ -1,104 +1,25 @@
 // The chain as the node shows it: what it tells, and how that is called.
 
 import { node } from "./node.svelte";
+import type { components } from "./openapi";
 import { decimal, short, type Amount, type State } from "./state";
 
+type Told = components["schemas"];
 /** A number of the chain: in hexadecimals, as it may be longer than any other. */
-type Word = string;
+type Word = Told["Wei"];
 
-export interface Argument {
-  name: string;
-  kind: string;
-  value: Shown;
-}
-
-/** A text; a list; or the fields of a struct. */
-export type Shown = string | Shown[] | Argument[];
-
-export interface Decoded {
-  contract: string;
-  name: string;
-  arguments: Argument[];
-}
-
-export interface Line {
-  hash: string;
-  block: number | null;
-  from: string;
-  to: string | null;
-  value: Word;
-  call: string | null;
-}
-
-export interface Block {
-  number: number;
-  hash: string;
-  parent: string;
-  at: number;
-  gas_used: number;
-  gas_limit: number;
-  base_fee: number;
-  transactions: Line[];
-  more: number;
-}
-
-export interface Event {
-  address: string;
-  decoded: Decoded | null;
-  topics: string[];
-  data: string;
-  transaction: string | null;
-  block: number | null;
-}
-
-export interface Transaction extends Line {
-  at: number | null;
-  nonce: number;
-  gas_limit: number;
-  gas_used: number | null;
-  fee: Word | null;
-  succeeded: boolean | null;
-  created: string | null;
-  decoded: Decoded | null;
-  input: string;
-  events: Event[];
-  more: number;
-}
-
-export interface Account {
-  address: string;
-  coins: Word;
-  mor: Amount;
-  sent: number;
-  code_bytes: number;
-  latest: Line[];
-  looked_through: number;
-}
-
-export interface ChannelLine {
-  id: string;
-  config: { payer: string; receiver: string; token: string; withdraw_delay_s: number };
-  block: number;
-  state: { balance: Amount; total_claimed: Amount; withdrawal: { amount: Amount; initiated_at: number } | null };
-}
-
-export interface Channel extends ChannelLine {
-  events: Event[];
-  more: number;
-}
-
-export interface Registrations {
-  providers: { address: string; endpoint: string; stake: Amount }[];
-  models: { id: string; owner: string; name: string; tags: string[] }[];
-  more: number;
-}
-
-export interface Found {
-  block?: Block;
-  transaction?: Transaction;
-  account?: Account;
-  channel?: Channel;
-}
+export type Account = Told["Account"];
+export type Argument = Told["Argument"];
+export type Block = Told["Block"];
+export type Channel = Told["ChannelHistory"];
+export type ChannelLine = Told["ChannelLine"];
+export type Decoded = Told["Decoded"];
+export type Event = Told["ChainEvent"];
+export type Found = Told["Found"];
+export type Line = Told["TransactionLine"];
+export type Registrations = Told["Registrations"];
+export type Shown = Told["Shown"];
+export type Transaction = Told["Transaction"];
 
 /** Asks the node; throws what it says where it does not answer. */
 export async function ask<T>(path: string, more: RequestInit = {}): Promise<T> {

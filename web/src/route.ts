@@ -1,61 +1,17 @@
 // Why a request went, or would go, where it does: what the node tells of it, and the words for that.
 
 import { node } from "./node.svelte";
-import type { Amount, Token } from "./state";
+import type { components } from "./openapi";
+import type { Amount } from "./state";
 
-export interface Terms {
-  wait_us: number;
-  running: number;
-  told_us: number;
-  trip_us: number;
-  token_us: number;
-  output_tokens: number;
-  time: Amount;
-  price: Amount;
-  quality_permille: number;
-  risk: Amount;
-  sticky: boolean;
-  total: Amount;
-}
+type Told = components["schemas"];
 
-/** Why an offer does not fit; further fields have the figures. */
-export interface Misfit {
-  reason: string;
-  [figure: string]: string | number;
-}
-
-export interface Ranked {
-  provider: string;
-  drawn: string;
-  standing: "fits" | { "last-resort": Misfit };
-  terms: Terms;
-}
-
-export interface Choice {
-  model: string;
-  reason: string;
-  offers: number;
-  ranked: Ranked[];
-  unfit: (Misfit & { provider: string })[];
-  more_unfit: number;
-}
-
-export interface Asked {
-  provider: string;
-  turn: string;
-  after_ms: number;
-  ending: string;
-  problem?: string;
-}
-
-export interface Route {
-  id: string | null;
-  resumes: string | null;
-  choices: Choice[];
-  asked: Asked[];
-  /** The token that costs are compared in; they are in 10^-18 of it. */
-  unit?: Token | null;
-}
+export type Asked = Told["Asked"];
+export type Choice = Told["Choice"];
+export type Misfit = Told["Misfit"];
+export type Ranked = Told["Ranked"];
+export type Route = Told["Route"];
+export type Terms = Told["Terms"];
 
 /** Null: the node no longer keeps it. */
 export async function ask(path: string): Promise<Route | null> {
@@ -91,7 +47,7 @@ export function parts(terms: Terms): Record<Part, number> {
   };
 }
 
-export const DRAWN: Record<string, string> = {
+export const DRAWN: Record<Ranked["drawn"], string> = {
   named: "the request names it",
   conversation: "it answered before in this conversation",
   good: "it answered lately",
@@ -103,13 +59,13 @@ export const DRAWN: Record<string, string> = {
 /** What came of asking one, in words. */
 export function ending(asked: Asked, before: string | null): string {
   const at = `after ${asked.after_ms} ms`;
-  const turns: Record<string, string> = {
+  const turns: Record<Asked["turn"], string> = {
     first: before === null ? "asked first" : "asked to go on",
     next: `asked next, ${at}`,
     beside: `asked beside one that was slow to begin, ${at}`,
   };
-  const ends: Record<string, string> = {
-    answered: { first: "it answered", next: "it took over", beside: "it was sooner and answered" }[asked.turn] ?? "it answered",
+  const ends: Record<Asked["ending"], string> = {
+    answered: { first: "it answered", next: "it took over", beside: "it was sooner and answered" }[asked.turn],
     overtaken: "another one was sooner; it was stopped",
     lost: "it began to answer and was lost",
     busy: "busy",
@@ -117,12 +73,13 @@ export function ending(asked: Asked, before: string | null): string {
     refused: "refused",
   };
   const problem = asked.problem ? `: ${asked.problem}` : "";
-  return `${turns[asked.turn] ?? asked.turn}; ${ends[asked.ending] ?? asked.ending}${problem}`;
+  return `${turns[asked.turn]}; ${ends[asked.ending]}${problem}`;
 }
 
 /** Why an offer does not fit, in words. */
 export function misfit(why: Misfit, amount: (units: Amount) => string): string {
-  const seconds = (ms: unknown) => `${(Number(ms) / 1000).toFixed(1)} s`;
+  const seconds = (ms = 0) => `${(ms / 1000).toFixed(1)} s`;
+  const units = (of: Amount = "0") => amount(of);
   switch (why.reason) {
     case "unreachable":
       return "its address or key is not known";
@@ -139,7 +96,7 @@ export function misfit(why: Misfit, amount: (units: Amount) => string): string {
     case "label":
       return `${why.demanded} is demanded, it has ${why.offered}`;
     case "price":
-      return `its price ${amount(String(why.price))} is above the cap ${amount(String(why.cap))}`;
+      return `its price ${units(why.price)} is above the cap ${units(why.cap)}`;
     case "quantization":
       return `its precision is ${why.offered}, which is not allowed`;
     case "parameter":
@@ -150,9 +107,11 @@ export function misfit(why: Misfit, amount: (units: Amount) => string): string {
       return `about ${why.estimate} tokens are asked, ${why.limit} fit`;
     case "failed":
       return `it failed ${why.times} times in a row; tried again in ${seconds(why.wait_ms)}`;
+    case "full":
+      return "it says that it takes no request now";
+    case "cardless":
+      return "it does not say what exactly it offers, others do";
     case "busy":
       return `it is busy for ${seconds(why.wait_ms)} more`;
-    default:
-      return why.reason;
   }
 }

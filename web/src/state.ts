@@ -1,6 +1,7 @@
-// What the node tells the page, and how the page hears of it.
+// What the node tells the page, as its OpenAPI document has it, and how the page hears of it.
 
 import { PerFrame } from "./frames";
+import type { components } from "./openapi";
 
 /** What precedes an event's data. */
 const DATA = "data: ";
@@ -8,192 +9,22 @@ const LINE_END = 10;
 /** Between two states that are shown. The node itself tells one a second. */
 const APART_MS = 100;
 
+type Told = components["schemas"];
+
 /** Amounts are strings of base units: 2^53 is less than one MOR. */
-export type Amount = string;
-
-export interface Part {
-  name: string;
-  kind: string;
-  running: boolean;
-  detail: string;
-}
-
-export interface Offer {
-  provider: string;
-  endpoint: string;
-  token: string;
-  rates: { input_per_million: Amount; output_per_million: Amount };
-  output_tokens_max: number | null;
-  upstream: string | null;
-  live: boolean;
-  ttft_ms: number | null;
-  running: number;
-  /** It says itself that it takes no request now. */
-  full: boolean;
-  problem: string | null;
-  context_length: number | null;
-  labels: Labels;
-  /** Null: it says nothing of what exactly is behind the name. */
-  card: string | null;
-}
-
-/** What exactly is behind a name, by its provider's word. */
-export interface Card {
-  repo: string;
-  revision?: string;
-  weights?: string;
-  quantization?: string;
-  context_length?: number;
-  modality?: string;
-  template?: string;
-}
-
-export interface Model {
-  name: string;
-  card: Card | null;
-  /** Other names on offer that this one may be taken for. */
-  look_alike_of: string[];
-  offers: Offer[];
-}
-
-/** What is proved about an answer's privacy. */
-export interface Labels {
-  network: "direct" | "oblivious";
-  payer: "wallet" | "pseudonym";
-  upstream: "own-engine" | "third-party";
-}
-
-export interface Answer {
-  request: string;
-  model: string;
-  provider: string;
-  at: number;
-  input_tokens: number;
-  output_tokens: number;
-  cost: Amount;
-  /** In what. */
-  token: string;
-  outcome: string | null;
-  ttft_ms: number;
-  duration_ms: number;
-  /** Null for answers of versions that had none. */
-  labels: Labels | null;
-  /** Under which id the node says why it came from there; null for answers of versions that had none. */
-  route: string | null;
-}
-
-export interface Place {
-  label: string;
-  detail: string;
-  kind: string;
-  amount: Amount;
-  since?: number;
-  /** From when on it can be had, in seconds. */
-  unlocks_at?: number;
-  /** What moves it; the node has to be stopped first. */
-  command?: string;
-  /** The same without us. */
-  cast?: string;
-}
-
-/** A token as the node knows it. */
-export interface Token {
-  address: string;
-  symbol: string;
-  decimals: number;
-  /** What a whole one is in millionths of a dollar, and by whose word; absent where nobody said. */
-  usd?: { micro_usd: number; source: string };
-}
-
-export interface Money {
-  supply: Amount;
-  sum: Amount;
-  complete: boolean;
-  /** Where places, chain and books do not agree: account and amounts. */
-  problems?: string[];
-  /** What is wrong around the node, as a clock that is off. */
-  warnings?: string[];
-  places: Place[];
-  /** The same of each other token of which there is some. */
-  others?: { token: Token; supply: Amount; sum: Amount; places: Place[] }[];
-  /** What moves money by itself, in words. */
-  policies: string[];
-}
-
-export interface Channel {
-  id: string;
-  config: { payer: string; receiver: string; withdraw_delay_s: number };
-  /** Paid in, less what was taken back. */
-  escrow: Amount;
-  claimed: Amount;
-  /** Signed away at most. */
-  ceiling: Amount;
-  /** Billed by receipts. */
-  charged: Amount;
-  withdrawal: { amount: Amount; initiated_at: number } | null;
-}
-
-export interface Flows {
-  wallet: { account: string; held: Amount };
-  accounts: { account: string; held: Amount; provider: string }[];
-  channels: Channel[];
-}
-
-/** A provider of this node. */
-export interface Seller {
-  name: string;
-  provider: string;
-  endpoint: string;
-  offers: {
-    name: string;
-    token: string;
-    rates: { input_per_million: Amount; output_per_million: Amount };
-    quote_expires_at: number;
-    slots: number;
-    running: number;
-    queued: number;
-    problem: string | null;
-  }[];
-  money: { token: string; earned: Amount; claimable: Amount; claimed: Amount }[];
-  counted: Record<string, number>;
-  /** On chain, over all channels. */
-  claimed: Amount;
-  settled: Amount;
-}
-
-/** What may go into a channel of a token. */
-interface Funding {
-  token: string;
-  deposit: Amount;
-  channel_max: Amount;
-  top_up_below: Amount;
-}
-
-export interface State {
-  version: string;
-  demonstration: boolean;
-  base_url: string;
-  chain: { id: number; network: string; block: number; rpc_url: string; known: Record<string, string> };
-  /** What the node may put into channels; what a command needs to find its folder, and with its chain. */
-  budget: Funding & { others: Funding[]; delay_s: number; standby: boolean };
-  data: string;
-  flags: string;
-  wallet: string;
-  /** MOR. */
-  token: { symbol: string; decimals: number; address: string };
-  /** All that the node deals in. */
-  tokens: Token[];
-  parts: Part[];
-  names: Record<string, string>;
-  models: Model[];
-  answers: Answer[];
-  money: Money | null;
-  /** Null while the chain does not answer. */
-  flows: Flows | null;
-  sellers: Seller[];
-  /** What the faucet gives; null where money may be worth something. */
-  faucet: { coins: Amount; mor: Amount; usd: Amount; every_s: number } | null;
-}
+export type Amount = Told["Amount"];
+export type Answer = Told["Answer"];
+export type Card = Told["Card"];
+export type Channel = Told["Channel"];
+export type Labels = Told["Labels"];
+export type Model = Told["MarketModel"];
+export type Money = Told["Money"];
+export type Offer = Told["Offer"];
+export type Part = Told["Part"];
+export type Place = Told["Place"];
+export type Seller = Told["Seller"];
+export type State = Told["State"];
+export type Token = Told["Token"];
 
 export class WrongKey extends Error {}
 

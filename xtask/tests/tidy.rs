@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use xtask::{files, files_below, production_lines, read, root, source_hash};
 
 /// Dependencies of other platforms are not fetched where nobody builds for them.
@@ -307,6 +308,19 @@ fn the_dashboard_is_fresh() -> Result<()> {
         recorded.trim(),
         expected,
         "web/dist is not made from web as it is; run `npm run build` there"
+    );
+    Ok(())
+}
+
+#[test]
+fn the_dashboards_types_are_made_from_the_document_as_it_is() -> Result<()> {
+    let document = read(Path::new("crates/lethe/openapi.json"))?;
+    let expected = hex::encode(Sha256::digest(document));
+    let types = read(Path::new("web/src/openapi.ts"))?;
+    let first = types.lines().next().unwrap_or_default();
+    assert!(
+        first.contains(&format!("SHA-256 {expected}.")),
+        "web/src/openapi.ts is not made from crates/lethe/openapi.json as it is; run `npm run build` in web: {first}"
     );
     Ok(())
 }

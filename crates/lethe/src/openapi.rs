@@ -2,8 +2,9 @@
 //! page that shows it. Everybody may read it: it says nothing of this node.
 //!
 //! The document is kept by hand, since what a dialect takes is in its
-//! translation and not in a type; a test compares it with the routes, and the
-//! end-to-end checks compare what it says with what is answered.
+//! translation and not in a type. A test compares it with the routes; stories
+//! compare it with what a node tells, field by field; the end-to-end checks
+//! try it as a whole. The dashboard's types are made of it (`web/types.mjs`).
 
 use axum::Router;
 use axum::http::{HeaderValue, header};
