@@ -52,8 +52,7 @@ pub struct Aggregate {
 
 #[derive(Deserialize)]
 struct Chunk {
-    #[serde(default)]
-    choices: Vec<Map<String, Value>>,
+    choices: Option<Vec<Map<String, Value>>>,
     #[serde(flatten)]
     top: Map<String, Value>,
 }
@@ -78,8 +77,8 @@ impl Aggregate {
                 _ => put(&mut self.top, name, value),
             }
         }
-        chunk
-            .choices
+        let choices = chunk.choices.unwrap_or_default();
+        choices
             .into_iter()
             .try_for_each(|choice| self.add_choice(choice))
     }
@@ -91,7 +90,8 @@ impl Aggregate {
         }
         for (name, value) in choice {
             match (name.as_str(), value) {
-                ("index", _) => {}
+                // The delta says it; a whole message beside it was not counted.
+                ("index" | "message", _) => {}
                 ("delta", Value::Object(delta)) => self.add_delta(delta)?,
                 ("logprobs", Value::Object(more)) => {
                     merge_lists(&mut self.choice, "logprobs", more)
@@ -122,10 +122,33 @@ impl Aggregate {
                 ) => {
                     append(&mut self.message, name, text);
                 }
+                ("content", Value::Array(parts)) => self.add_parts(parts),
                 (_, value) => put(&mut self.message, name, value),
             }
         }
         Ok(())
+    }
+
+    /// A text that came as Mistral's list of parts: clients of this dialect know it
+    /// as a text, with thoughts beside it. Other parts stay a list.
+    fn add_parts(&mut self, parts: Vec<Value>) {
+        for part in parts {
+            let thought = match &part["thinking"] {
+                Value::Array(texts) => texts
+                    .iter()
+                    .filter_map(|text| text["text"].as_str())
+                    .collect(),
+                thought => thought.as_str().unwrap_or_default().to_owned(),
+            };
+            if let Some(text) = part["text"].as_str() {
+                append(&mut self.message, "content".to_owned(), text.to_owned());
+            } else if part["thinking"].is_null() {
+                put(&mut self.message, "content".to_owned(), json!([part]));
+            } else {
+                let name = "reasoning_content".to_owned();
+                append(&mut self.message, name, thought);
+            }
+        }
     }
 
     fn add_call(&mut self, place: usize, call: Value) -> Result<(), AggregateError> {
@@ -198,11 +221,16 @@ impl Aggregate {
     }
 }
 
-/// Lists grow, other values replace, null changes nothing.
+/// Lists grow, other values replace, null changes nothing. A list beside a text takes it in.
 fn put(into: &mut Map<String, Value>, name: String, value: Value) {
     match (into.get_mut(&name), value) {
         (_, Value::Null) => {}
         (Some(Value::Array(list)), Value::Array(more)) => list.extend(more),
+        (Some(text @ Value::String(_)), Value::Array(more)) if name == "content" => {
+            let mut parts = vec![json!({ "type": "text", "text": text.take() })];
+            parts.extend(more);
+            *text = parts.into();
+        }
         (_, value) => {
             into.insert(name, value);
         }
@@ -212,6 +240,7 @@ fn put(into: &mut Map<String, Value>, name: String, value: Value) {
 fn append(into: &mut Map<String, Value>, name: String, more: String) {
     match into.get_mut(&name) {
         Some(Value::String(text)) => text.push_str(&more),
+        Some(Value::Array(parts)) => parts.push(json!({ "type": "text", "text": more })),
         _ => {
             into.insert(name, Value::String(more));
         }
@@ -233,6 +262,8 @@ fn add_function(function: &mut Map<String, Value>, more: Map<String, Value>) {
             ("name", Value::String(text))
                 if function.get("name") == Some(&text.as_str().into()) => {}
             ("name" | "arguments", Value::String(text)) => append(function, name, text),
+            // Clients read them as a text.
+            ("arguments", whole @ Value::Object(_)) => append(function, name, whole.to_string()),
             (_, value) => put(function, name, value),
         }
     }

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// What a chunk holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -120,6 +120,10 @@ impl<'de> Deserialize<'de> for Choices {
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Choices, A::Error> {
                 let mut all = Choices::default();
                 while let Some(choice) = seq.next_element::<Choice>()? {
+                    if let Some(index) = choice.index.filter(|index| *index > 0) {
+                        let problem = format!("choice number {index} where one was asked for");
+                        return Err(A::Error::custom(problem));
+                    }
                     all.count += 1;
                     all.finished |= choice.finish_reason.is_some();
                     let delta = choice.delta.as_ref();
@@ -136,6 +140,7 @@ impl<'de> Deserialize<'de> for Choices {
 
 #[derive(Deserialize)]
 struct Choice {
+    index: Option<u64>,
     delta: Option<Delta>,
     finish_reason: Option<IgnoredAny>,
 }

@@ -3,8 +3,10 @@
 //! Other dialects tell an answer that way: a text, then a call with its
 //! arguments, then a second call. Only one block is open at a time.
 
+use std::fmt;
+
 use serde::Deserialize;
-use serde::de::{Error, IgnoredAny};
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::TranslateError;
@@ -60,11 +62,88 @@ struct Choice {
 #[derive(Deserialize)]
 #[serde(expecting = "a delta")]
 struct Delta {
-    content: Option<String>,
+    content: Option<Said>,
     reasoning_content: Option<String>,
     reasoning: Option<String>,
     refusal: Option<String>,
     tool_calls: Option<Vec<CallPiece>>,
+    /// The only call of an answer, as older servers tell it.
+    function_call: Option<FunctionPiece>,
+}
+
+/// A text; or Mistral's list of parts, of which some are thoughts. What is
+/// neither says nothing.
+#[derive(Debug, Default)]
+struct Said {
+    text: String,
+    thought: String,
+}
+
+#[derive(Deserialize)]
+#[serde(expecting = "a part of a text")]
+struct SaidPart {
+    text: Option<String>,
+    thinking: Option<Said>,
+}
+
+impl<'de> Deserialize<'de> for Said {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Walk;
+
+        impl<'de> Visitor<'de> for Walk {
+            type Value = Said;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, or its parts")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Said, E> {
+                self.visit_string(text.to_owned())
+            }
+
+            fn visit_string<E: Error>(self, text: String) -> Result<Said, E> {
+                let thought = String::new();
+                Ok(Said { text, thought })
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Said, A::Error> {
+                let mut said = Said::default();
+                while let Some(part) = parts.next_element::<SaidPart>()? {
+                    said.text.push_str(&part.text.unwrap_or_default());
+                    said.thought
+                        .push_str(&part.thinking.unwrap_or_default().text);
+                }
+                Ok(said)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Said, A::Error> {
+                while fields.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Said::default())
+            }
+
+            fn visit_unit<E: Error>(self) -> Result<Said, E> {
+                Ok(Said::default())
+            }
+
+            fn visit_bool<E: Error>(self, _: bool) -> Result<Said, E> {
+                Ok(Said::default())
+            }
+
+            fn visit_i64<E: Error>(self, _: i64) -> Result<Said, E> {
+                Ok(Said::default())
+            }
+
+            fn visit_u64<E: Error>(self, _: u64) -> Result<Said, E> {
+                Ok(Said::default())
+            }
+
+            fn visit_f64<E: Error>(self, _: f64) -> Result<Said, E> {
+                Ok(Said::default())
+            }
+        }
+
+        deserializer.deserialize_any(Walk)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -79,7 +158,18 @@ struct CallPiece {
 #[serde(expecting = "a function")]
 struct FunctionPiece {
     name: Option<String>,
-    arguments: Option<String>,
+    /// A piece of their text; from some servers the whole object.
+    arguments: Option<Value>,
+}
+
+impl FunctionPiece {
+    fn arguments(&self) -> Option<String> {
+        match self.arguments.as_ref()? {
+            Value::String(text) => Some(text.clone()),
+            whole @ Value::Object(_) => Some(whole.to_string()),
+            _ => None,
+        }
+    }
 }
 
 impl Heard {
@@ -104,11 +194,20 @@ impl Heard {
             if let Some(delta) = choice.delta {
                 // Some backends write the same reasoning under both names.
                 let reasoning = delta.reasoning_content.or(delta.reasoning);
+                let content = delta.content.unwrap_or_default();
                 heard.reasoning.push_str(&reasoning.unwrap_or_default());
-                heard.text.push_str(&delta.content.unwrap_or_default());
+                heard.reasoning.push_str(&content.thought);
+                heard.text.push_str(&content.text);
                 // A refusal is what is said in place of an answer.
                 heard.text.push_str(&delta.refusal.unwrap_or_default());
                 heard.calls.extend(delta.tool_calls.unwrap_or_default());
+                heard
+                    .calls
+                    .extend(delta.function_call.map(|function| CallPiece {
+                        index: Some(0),
+                        id: None,
+                        function: Some(function),
+                    }));
             }
         }
         Ok(heard)
@@ -116,8 +215,10 @@ impl Heard {
 
     pub(super) fn text_bytes(&self) -> usize {
         let calls = self.calls.iter().filter_map(|call| call.function.as_ref());
-        let bytes = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        let calls = calls.map(|function| bytes(&function.name) + bytes(&function.arguments));
+        let calls = calls.map(|function| {
+            let name = function.name.as_ref().map_or(0, String::len);
+            name + function.arguments().map_or(0, |text| text.len())
+        });
         self.text.len() + self.reasoning.len() + calls.sum::<usize>()
     }
 }
@@ -209,8 +310,10 @@ impl Blocks {
             }
         }
         let function = call.function;
-        let (name, arguments) =
-            function.map_or((None, None), |function| (function.name, function.arguments));
+        let (name, arguments) = function.map_or((None, None), |function| {
+            let arguments = function.arguments();
+            (function.name, arguments)
+        });
         if let Some(named) = &mut self.named {
             // Some backends repeat the id and the name in every piece.
             named.id = named.id.take().or(call.id.filter(|id| !id.is_empty()));

@@ -9,15 +9,15 @@ use openai::sse::Decoder;
 use openai::{BadRequest, ErrorBody, ErrorKind, Usage};
 use serde_json::{Value, json};
 
-type Read = fn(&Bytes) -> Result<Translated, BadRequest>;
+pub(super) type Read = fn(&Bytes) -> Result<Translated, BadRequest>;
 
 const HI: &str = r#""messages":[{"role":"user","content":"hi"}]"#;
 
-fn chat(body: &Bytes) -> Result<Translated, BadRequest> {
+pub(super) fn chat(body: &Bytes) -> Result<Translated, BadRequest> {
     answered(ollama::chat(body)?)
 }
 
-fn generate(body: &Bytes) -> Result<Translated, BadRequest> {
+pub(super) fn generate(body: &Bytes) -> Result<Translated, BadRequest> {
     answered(ollama::generate(body)?)
 }
 
@@ -40,7 +40,7 @@ fn refused(read: Read, body: &str) -> (String, String) {
     (bad.field, bad.problem)
 }
 
-fn opening() -> Opening {
+pub(super) fn opening() -> Opening {
     Opening {
         request: "07".into(),
         model: "m".into(),
@@ -49,7 +49,7 @@ fn opening() -> Opening {
     }
 }
 
-fn ending() -> Ending {
+pub(super) fn ending() -> Ending {
     Ending {
         billed: Usage {
             prompt_tokens: 30,

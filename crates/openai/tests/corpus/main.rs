@@ -8,3 +8,4 @@ mod chunks;
 mod dialects;
 mod events;
 mod requests;
+mod shared;
