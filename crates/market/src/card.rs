@@ -36,7 +36,7 @@ pub struct CardFields {
     /// Tokens that the model was made for; what is granted is the offer's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_length: Option<u32>,
-    /// What goes in and comes out, as `text` or `text+image->text`.
+    /// What goes in and comes out, as `text`, `text+image->text` or `text->embeddings`; see [`crate::Kind`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modality: Option<String>,
     /// SHA-256 of the chat template's text.

@@ -22,6 +22,7 @@ mod hosts;
 mod ids;
 mod json;
 mod key;
+mod kind;
 mod labels;
 mod leaving;
 mod ledger;
@@ -69,6 +70,7 @@ pub use hosts::{
 pub use ids::{BidId, ChannelId, ModelId, NodeId, RequestId};
 pub use json::read_json;
 pub use key::{KeyError, NodeKey, WalletKey};
+pub use kind::Kind;
 pub use labels::{Demand, DemandError, Labels, Network, Payer, Upstream};
 pub use leaving::{Belongings, Blocked, Exit, ExitError, ExitStep, Holdings, Wait, exit};
 pub use ledger::{

@@ -88,6 +88,14 @@ impl InputBound {
             ceiling: self.ceiling.min(limit),
         }
     }
+
+    /// The same for a model that takes so many texts one by one, each of them
+    /// within its length.
+    #[must_use]
+    pub fn within_each(self, context_length: Option<u32>, texts: usize) -> Self {
+        let texts = u32::try_from(texts).unwrap_or(u32::MAX);
+        self.within(context_length.map(|length| length.saturating_mul(texts)))
+    }
 }
 
 #[cfg(test)]
@@ -133,5 +141,8 @@ mod tests {
         let short = InputBound::of_body(30);
         let bound = short.within(Some(512));
         assert_eq!((bound.estimate, bound.ceiling), (42, 286));
+        let each = huge.within_each(Some(512), 3);
+        assert_eq!((each.estimate, each.ceiling), (1536, 1536));
+        assert_eq!(huge.within_each(None, 3), huge);
     }
 }
