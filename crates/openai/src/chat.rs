@@ -15,11 +15,13 @@ use serde_json::{Value, json};
 use crate::json::{Elements, Fields};
 use crate::object::Object;
 
+pub(crate) use rules::model;
+
 /// The longest body that is read.
 pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 
 /// Fields that are for the one who chooses providers, and for nobody behind.
-const OURS: [&str; 2] = ["provider", "models"];
+pub(crate) const OURS: [&str; 2] = ["provider", "models"];
 
 /// What is wrong with a request. The text is for the one who sent it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

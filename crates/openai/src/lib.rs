@@ -1,5 +1,5 @@
 //! The OpenAI dialect: chat requests and their faults, chunks of an answer,
-//! server-sent events, error bodies; and other dialects, translated to it and
+//! embeddings ([`embeddings`]), server-sent events, error bodies; and other dialects, translated to it and
 //! from it ([`dialect`]).
 //!
 //! Pure: bytes in, bytes out. Nothing here knows a socket or a clock, so both
@@ -10,9 +10,11 @@ mod aggregate;
 mod body;
 mod chat;
 pub mod dialect;
+pub mod embeddings;
 mod identity;
 mod json;
 mod object;
+mod request;
 mod scan;
 mod seam;
 pub mod sse;
@@ -20,7 +22,9 @@ pub mod sse;
 pub use aggregate::{Aggregate, AggregateError, MAX_ANSWER_BYTES, MAX_TOOL_CALLS};
 pub use body::{ErrorBody, ErrorDetail, ErrorKind, ModelCard, ModelList};
 pub use chat::{BadRequest, ChatRequest, MAX_BODY_BYTES};
+pub use embeddings::{EmbeddingsRequest, VectorFormat};
 pub use identity::with_identity;
 pub use json::{MAX_DEPTH, MAX_ELEMENTS, MAX_FIELDS};
+pub use request::Request;
 pub use scan::{ChunkFacts, ScanError, Usage, created, scan};
 pub use seam::{OVERLAP_BYTES_MIN, PARTIAL_BYTES_MAX, Partial, Resumed, Seam, UnresumableError};

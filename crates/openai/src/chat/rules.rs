@@ -54,7 +54,8 @@ pub(super) fn check(request: &Object<'_>) -> Result<Known, BadRequest> {
     Ok(known)
 }
 
-fn model(request: &Object<'_>) -> Result<String, BadRequest> {
+/// The name of the model.
+pub(crate) fn model(request: &Object<'_>) -> Result<String, BadRequest> {
     let allowed = "give the name of a model, as /v1/models lists them";
     let Some(model) = request.string("model")? else {
         return Err(request.fault("model", format!("missing; {allowed}")));

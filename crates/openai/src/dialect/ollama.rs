@@ -1,4 +1,4 @@
-//! Ollama's `/api/chat` and `/api/generate`.
+//! Ollama's `/api/chat` and `/api/generate`, `/api/embed` and `/api/embeddings`.
 //!
 //! Streams are lines of JSON, and what is asked for unless `stream` is false.
 //! Calls have no ids there: the results that follow belong to them in order,
@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 use super::blocks::{Block, Step};
 use super::writing::{Listed, Written, schema_format};
 use super::{Dialect, Finish, Opening, Part, Reason, TranslateError, Translated, Translator};
-use crate::ErrorBody;
 use crate::chat::{BadRequest, ChatRequest};
 use crate::object::{Object, is_text, mismatch};
+use crate::{EmbeddingsRequest, ErrorBody};
 
 const LINES: &str = "application/x-ndjson";
 const ROLES: [&str; 4] = ["system", "user", "assistant", "tool"];
@@ -111,6 +111,56 @@ pub fn generate(body: &Bytes) -> Result<Asked, BadRequest> {
     let mut written = Written::default();
     written.raw("messages", &messages.finish());
     answer(&request, written, false)
+}
+
+/// What a request for embeddings is for.
+pub enum Embed {
+    /// Vectors.
+    Answer(Box<EmbeddingsRequest>),
+    /// Nothing: it has no text, and only that the model is loaded is asked.
+    Load {
+        /// The model.
+        model: String,
+    },
+}
+
+/// A request to `/api/embed`.
+pub fn embed(body: &Bytes) -> Result<Embed, BadRequest> {
+    embedding(body, "input")
+}
+
+/// A request to `/api/embeddings`, which is older and takes one text.
+pub fn embeddings(body: &Bytes) -> Result<Embed, BadRequest> {
+    let request = Object::whole(body)?;
+    request.text("prompt")?;
+    embedding(body, "prompt")
+}
+
+fn embedding(body: &Bytes, texts: &str) -> Result<Embed, BadRequest> {
+    let request = Object::whole(body)?;
+    let model = model(&request)?;
+    let given = request.find(texts).map(RawValue::get);
+    let given = given.filter(|text| *text != "\"\"" && text.trim_matches(['[', ']', ' ']) != "");
+    let Some(given) = given else {
+        return Ok(Embed::Load { model });
+    };
+    let mut written = Written::default();
+    written.text("model", &model);
+    written.raw("input", given.as_bytes());
+    request.boolean("truncate")?;
+    written.carry(&request, &["dimensions", "truncate", "provider"]);
+    let asked = EmbeddingsRequest::parse(written.finish())?;
+    Ok(Embed::Answer(Box::new(asked)))
+}
+
+/// The answer of `/api/embed` to a request without a text.
+pub fn no_embeddings(model: &str) -> Value {
+    json!({ "model": model, "embeddings": [] })
+}
+
+/// The same of `/api/embeddings`.
+pub fn no_embedding() -> Value {
+    json!({ "embedding": [] })
 }
 
 /// The model that `/api/show` is asked for, under its newer and its older name.

@@ -6,6 +6,7 @@
 mod answers;
 mod chunks;
 mod dialects;
+mod embeddings;
 mod events;
 mod requests;
 mod shared;
