@@ -1,5 +1,7 @@
 //! What a model says about itself, and what its file shows.
 
+use std::path::Path;
+
 use sha2::{Digest, Sha256};
 
 use crate::gguf::{Contents, Value};
@@ -58,6 +60,29 @@ impl Card {
             template_sha256: template(contents).map(|text| Sha256::digest(text).into()),
             vocabulary: model.vocabulary(),
             sha256,
+        }
+    }
+}
+
+impl Card {
+    /// Of a sentence encoder's folder; the weights say the rest.
+    pub(crate) fn of_encoder(
+        folder: &Path,
+        config: &crate::embedder::Config,
+        sha256: [u8; 32],
+    ) -> Self {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        Self {
+            name: name.chars().take(NAME_CHARACTERS_MAX).collect(),
+            architecture: "bert".to_owned(),
+            parameters: 0,
+            quantization: String::new(),
+            context_length: config.tokens_max(),
+            context_length_max: config.tokens_max(),
+            vocabulary: config.vocabulary(),
+            repo: None,
+            sha256,
+            template_sha256: None,
         }
     }
 }

@@ -3,7 +3,8 @@
 //! [`Engine`] loads a llama, qwen2, qwen3, gemma3 or phi3 file with the file's
 //! own tokenizer and chat template, and answers OpenAI chat bodies as streams
 //! of [`Event`]s. Several requests are computed at a time over one copy of the
-//! weights. It knows nothing of HTTP, money or the network.
+//! weights. [`Embedder`] makes embeddings of texts, by a sentence encoder of
+//! the BERT family. They know nothing of HTTP, money or the network.
 //!
 //! From the outside in: `engine` is the handle, `request` and `template` turn
 //! a body into text, `guard` and `tokenizer` turn text into tokens, `worker`
@@ -16,6 +17,7 @@
 mod answer;
 mod calendar;
 mod card;
+mod embedder;
 mod engine;
 mod gguf;
 mod guard;
@@ -30,6 +32,7 @@ mod worker;
 
 pub use answer::{Answer, EngineError, Event, Finish, TokenLogprob, TokenLogprobs};
 pub use card::Card;
+pub use embedder::{EmbedError, Embedder, EmbedderError, Embedding, Texts};
 pub use engine::{ChatError, Engine, LoadError, Options};
 pub use gguf::FormatError;
 pub use model::{ConfigError, WeightError};

@@ -8,6 +8,7 @@ mod suite {
     mod chat;
     mod damage;
     mod demo;
+    mod encoders;
     mod families;
     mod parity;
 }
