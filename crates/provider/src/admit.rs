@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use market::{ChannelTerms, InputBound, TillError};
-use openai::ChatRequest;
+use market::{ChannelTerms, InputBound, Kind, TillError};
+use openai::{BadRequest, ChatRequest, EmbeddingsRequest};
 use transport::message::{Infer, MAX_BODY_BYTES, Reason, Refusal};
 
-use crate::backend::BackendError;
+use crate::backend::{BackendError, Work};
 use crate::payment::{Channel, PaymentError};
 use crate::sale::{Place, Sale};
 use crate::session::SessionError;
@@ -24,8 +24,8 @@ pub(crate) struct Admitted {
     pub(crate) sale: Arc<Sale>,
     pub(crate) place: Place,
     pub(crate) channel: Arc<Channel>,
-    /// As the backend gets it.
-    pub(crate) body: Bytes,
+    /// What the backend is to do.
+    pub(crate) work: Work,
     pub(crate) bound: InputBound,
     /// The longest answer: what is asked for, or what is sold.
     pub(crate) output_tokens_max: Option<u32>,
@@ -75,8 +75,13 @@ pub(crate) async fn admit(inner: &Inner, infer: &Infer) -> Result<Admitted, Refu
         refusal(Reason::Payment, message)
     })?;
     let place = sale.place().ok_or_else(|| busy(sale))?;
-    let (body, output_tokens_max) = upstream_body(infer, sale)?;
-    let bound = InputBound::of_body(infer.body.len()).within(sale.config.context_length);
+    let (work, output_tokens_max) = work(infer, sale)?;
+    let texts = match &work {
+        Work::Chat(_) => 1,
+        Work::Embed(request) => request.inputs(),
+    };
+    let bound = InputBound::of_body(infer.body.len());
+    let bound = bound.within_each(sale.config.context_length, texts);
 
     let channel = inner
         .sessions
@@ -88,7 +93,7 @@ pub(crate) async fn admit(inner: &Inner, infer: &Infer) -> Result<Admitted, Refu
         sale: Arc::clone(sale),
         place,
         channel,
-        body,
+        work,
         bound,
         output_tokens_max,
     })
@@ -112,11 +117,36 @@ async fn pay_first(inner: &Inner, channel: &Channel, infer: &Infer) -> Result<()
     }
 }
 
+/// What the backend is to do, and how long an answer in words may be.
+fn work(infer: &Infer, sale: &Sale) -> Result<(Work, Option<u32>), Refusal> {
+    match sale.config.kind() {
+        Kind::Chat => {
+            let (body, longest) = upstream_body(infer, sale)?;
+            Ok((Work::Chat(body), longest))
+        }
+        Kind::Embeddings => {
+            let request = EmbeddingsRequest::parse(infer.body.clone())
+                .map_err(|error| not_of_kind(&error, Kind::Embeddings))?;
+            let request = request.of_model(&sale.config.upstream_model);
+            Ok((Work::Embed(request), None))
+        }
+    }
+}
+
+/// A body that is not of the offer's kind, or not well-formed.
+fn not_of_kind(error: &BadRequest, kind: Kind) -> Refusal {
+    refusal(
+        Reason::Request,
+        format!("{error} (this model is for {kind})"),
+    )
+}
+
 /// The body for the backend, with the longest answer sold, and how long the
 /// answer may be.
 fn upstream_body(infer: &Infer, sale: &Sale) -> Result<(Bytes, Option<u32>), Refusal> {
     let bad = |problem: String| refusal(Reason::Request, problem);
-    let request = ChatRequest::parse(infer.body.clone()).map_err(|error| bad(error.to_string()))?;
+    let request =
+        ChatRequest::parse(infer.body.clone()).map_err(|error| not_of_kind(&error, Kind::Chat))?;
     let body = request.upstream_body(&sale.config.upstream_model);
     let asked = request.max_output_tokens();
     let Some(allowed) = sale.config.output_tokens_max else {

@@ -1,15 +1,18 @@
 //! An inference engine behind the provider, and what may go wrong with it.
 //!
-//! Three implementations keep the seam honest: [`OpenAiBackend`] speaks HTTP
+//! Four implementations keep the seam honest: [`OpenAiBackend`] speaks HTTP
 //! to any OpenAI-compatible server, [`EngineBackend`] is the embedded engine,
-//! [`ScriptedBackend`] plays chunks with given delays and faults.
+//! [`EmbedderBackend`] its encoder of sentences, [`ScriptedBackend`] plays
+//! chunks with given delays and faults.
 
+mod embedder;
 mod engine;
 mod limit;
 mod openai;
 mod pool;
 mod probe;
 mod scripted;
+mod vectors;
 mod words;
 
 use std::fmt;
@@ -17,11 +20,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::openai::{ChunkFacts, ErrorBody};
+use ::openai::{ChunkFacts, EmbeddingsRequest, ErrorBody};
 use bytes::Bytes;
 use futures_util::Stream;
-use market::BoxFuture;
+use market::{BoxFuture, Kind};
 
+pub use embedder::EmbedderBackend;
 pub use engine::EngineBackend;
 pub(crate) use limit::limited;
 pub use openai::{OpenAiBackend, OpenAiConfig, OpenAiConfigError};
@@ -33,7 +37,8 @@ pub use words::Redacted;
 /// One chunk of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendChunk {
-    /// An OpenAI `chat.completion.chunk` as JSON text.
+    /// An OpenAI `chat.completion.chunk` as JSON text, or a piece of vectors
+    /// ([`openai::embeddings`](::openai::embeddings)).
     pub json: Bytes,
     /// What is in it.
     pub facts: ChunkFacts,
@@ -121,6 +126,14 @@ pub trait Backend: Send + Sync + 'static {
     /// Dropping the future or the stream must stop the engine's work at once.
     fn chat(&self, body: Bytes) -> impl Future<Output = Result<ChunkStream, BackendError>> + Send;
 
+    /// Starts the vectors of a request for embeddings, one for each text in
+    /// their order. Dropping the future or the stream must stop the engine's
+    /// work.
+    fn embed(
+        &self,
+        request: EmbeddingsRequest,
+    ) -> impl Future<Output = Result<ChunkStream, BackendError>> + Send;
+
     /// Whether it would take a request now.
     fn check(&self) -> impl Future<Output = Result<(), BackendError>> + Send;
 
@@ -130,17 +143,31 @@ pub trait Backend: Send + Sync + 'static {
     }
 }
 
+/// What a backend is to do.
+#[derive(Debug, Clone)]
+pub(crate) enum Work {
+    /// See [`Backend::chat`].
+    Chat(Bytes),
+    /// See [`Backend::embed`].
+    Embed(EmbeddingsRequest),
+}
+
 /// [`Backend`] as an object.
 trait Boxed: Send + Sync {
-    fn chat(&self, body: Bytes) -> BoxFuture<'static, Result<ChunkStream, BackendError>>;
+    fn answer(&self, work: Work) -> BoxFuture<'static, Result<ChunkStream, BackendError>>;
     fn check(&self) -> BoxFuture<'static, Result<(), BackendError>>;
     fn is_drained(&self) -> bool;
 }
 
 impl<B: Backend> Boxed for Arc<B> {
-    fn chat(&self, body: Bytes) -> BoxFuture<'static, Result<ChunkStream, BackendError>> {
+    fn answer(&self, work: Work) -> BoxFuture<'static, Result<ChunkStream, BackendError>> {
         let this = Arc::clone(self);
-        Box::pin(async move { Backend::chat(&*this, body).await })
+        Box::pin(async move {
+            match work {
+                Work::Chat(body) => this.chat(body).await,
+                Work::Embed(request) => this.embed(request).await,
+            }
+        })
     }
 
     fn check(&self) -> BoxFuture<'static, Result<(), BackendError>> {
@@ -168,12 +195,12 @@ impl BackendHandle {
         Self(Arc::new(backend))
     }
 
-    /// See [`Backend::chat`].
-    pub(crate) fn chat(
+    /// Starts the answer.
+    pub(crate) fn answer(
         &self,
-        body: Bytes,
+        work: Work,
     ) -> BoxFuture<'static, Result<ChunkStream, BackendError>> {
-        self.0.chat(body)
+        self.0.answer(work)
     }
 
     /// See [`Backend::check`].
@@ -190,6 +217,14 @@ impl BackendHandle {
 impl fmt::Debug for BackendHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("BackendHandle")
+    }
+}
+
+impl BackendError {
+    /// It has no model for that.
+    pub(crate) fn not_for(kind: Kind) -> Self {
+        let message = format!("the backend's model is not for {kind}");
+        Self::Request { message }
     }
 }
 

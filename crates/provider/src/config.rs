@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use market::{
-    Address, Amount, B256, Card, ClaimPolicy, ENDPOINT_BYTES_MAX, Model, Offer,
+    Address, Amount, B256, Card, ClaimPolicy, ENDPOINT_BYTES_MAX, Kind, Model, Offer,
     PARAMETER_BYTES_MAX, PARAMETERS_MAX, Rates, Record, SignedCertificate, Stakes,
     WITHDRAW_DELAY_MAX_S, WITHDRAW_DELAY_MIN_S,
 };
@@ -190,6 +190,11 @@ impl Config {
 }
 
 impl OfferConfig {
+    /// What it is asked for.
+    pub(crate) fn kind(&self) -> Kind {
+        Kind::of_card(self.card.as_ref())
+    }
+
     /// What its card and its heeded fields take of the descriptor.
     fn declared_bytes(&self) -> usize {
         let text = serde_json::to_vec(&(&self.card, &self.parameters));

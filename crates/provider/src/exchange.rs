@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream};
 use market::{
-    Earning, Go, LAST_VOUCHER_WITHIN, Moment, Outcome, Receipt, RequestId, Selling, Sold,
+    Earning, Go, Kind, LAST_VOUCHER_WITHIN, Moment, Outcome, Receipt, RequestId, Selling, Sold,
     TillError, Upstream,
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -242,7 +242,7 @@ async fn begin(
         sale,
         place,
         channel,
-        body,
+        work,
         bound,
         output_tokens_max,
     } = admitted;
@@ -266,7 +266,7 @@ async fn begin(
 
     failpoint::hit("provider.request.admitted");
     // The journal writes while the backend begins.
-    let mut opening = sale.config.backend.chat(body);
+    let mut opening = sale.config.backend.answer(work);
     let opened = tokio::select! {
         biased;
         left = &mut left => Err(left.before_begin()),
@@ -689,8 +689,12 @@ impl Exchange {
 
     /// A chunk as it goes out.
     fn metered(&mut self, chunk: &BackendChunk, meter: Meter) -> Result<FromProvider, Ended> {
-        let json = openai::with_identity(&chunk.json, &self.id, &self.sale.config.name)
-            .map_err(|error| Ended::Backend(BackendFailure::Garbage(error.into())))?;
+        let json = match self.sale.config.kind() {
+            Kind::Chat => openai::with_identity(&chunk.json, &self.id, &self.sale.config.name)
+                .map_err(|error| Ended::Backend(BackendFailure::Garbage(error.into())))?,
+            // Pieces of vectors have no names.
+            Kind::Embeddings => chunk.json.clone(),
+        };
         self.meter = meter;
         let tokens = self.meter.tokens();
         let (selling, input) = (&mut self.selling, self.meter.input_estimate());

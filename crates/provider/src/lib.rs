@@ -33,8 +33,8 @@ mod tasks;
 
 pub use backend::{
     BACKENDS_MAX, Backend, BackendChunk, BackendError, BackendFailure, BackendHandle, ChunkStream,
-    EngineBackend, Line, OpenAiBackend, OpenAiConfig, OpenAiConfigError, Pool, Redacted, Script,
-    ScriptedBackend, Standing,
+    EmbedderBackend, EngineBackend, Line, OpenAiBackend, OpenAiConfig, OpenAiConfigError, Pool,
+    Redacted, Script, ScriptedBackend, Standing,
 };
 pub use behind::{FindRelaysError, find_relays};
 pub use books::{TillView, read_books};

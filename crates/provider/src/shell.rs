@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use market::{
-    Address, CertificateError, ChannelTerms, ClaimPolicy, Domain, Host, Ledger, LedgerError,
+    Address, CertificateError, ChannelTerms, ClaimPolicy, Domain, Host, Kind, Ledger, LedgerError,
     ModelId, NodeKey, Rates, SignedCertificate, SignedClaim, Timestamp, WalletKey,
 };
 use store::Store;
@@ -516,7 +516,8 @@ impl Inner {
                     continue;
                 }
                 let left = probes.entry(sale.model).or_insert(PROBES_MAX);
-                if sale.config.probe && *left > 0 {
+                let is_chat = sale.config.kind() == Kind::Chat;
+                if sale.config.probe && is_chat && *left > 0 {
                     *left -= 1;
                     if self.probe(sale).await {
                         *left = 0;

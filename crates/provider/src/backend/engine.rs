@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use engine::{Answer, ChatError, Engine, Event, Finish, TokenLogprob, TokenLogprobs};
 use futures_util::stream::{StreamExt, unfold};
-use market::Timestamp;
-use openai::Usage;
+use market::{Kind, Timestamp};
+use openai::{EmbeddingsRequest, Usage};
 use serde_json::{Value, json};
 
 use super::{Backend, BackendChunk, BackendError, BackendFailure, ChunkStream};
@@ -36,6 +36,10 @@ impl Backend for EngineBackend {
             stage: Stage::Role,
         };
         Ok(unfold(writer, Writer::next).boxed())
+    }
+
+    async fn embed(&self, _request: EmbeddingsRequest) -> Result<ChunkStream, BackendError> {
+        Err(BackendError::not_for(Kind::Embeddings))
     }
 
     async fn check(&self) -> Result<(), BackendError> {

@@ -7,19 +7,22 @@
 //! never leaves this file, and neither do its words when it refuses the key;
 //! of other refusals the consumer learns the status, the log a redacted text.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use futures_util::stream::{StreamExt, try_unfold};
-use openai::ErrorBody;
+use futures_util::stream::{self, StreamExt, try_unfold};
+use openai::embeddings::Answered;
 use openai::sse::Decoder;
+use openai::{EmbeddingsRequest, ErrorBody};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url};
 use tokio::time::{Instant, timeout, timeout_at};
 use transport::message::SILENCE_MAX;
 
+use super::vectors::{TEXTS_AT_ONCE, Written};
 use super::words::{Redacted, refused};
 use super::{Backend, BackendChunk, BackendError, BackendFailure, ChunkStream};
 
@@ -45,6 +48,9 @@ const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// The longest event of an answer.
 const EVENT_BYTES_MAX: usize = 1024 * 1024;
+
+/// The longest answer with the vectors of texts that are asked for together.
+const VECTORS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Time for the list of models, which is how a server is checked.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -122,6 +128,7 @@ pub enum OpenAiConfigError {
 pub struct OpenAiBackend {
     client: Client,
     completions: Url,
+    embeddings: Url,
     models: Url,
     first_chunk_within: Duration,
     stall_after: Duration,
@@ -160,6 +167,7 @@ impl OpenAiBackend {
         Ok(Self {
             client,
             completions: below(&base, "chat/completions"),
+            embeddings: below(&base, "embeddings"),
             models: below(&base, "models"),
             first_chunk_within: config.first_chunk_within,
             stall_after: config.stall_after,
@@ -191,6 +199,28 @@ impl Backend for OpenAiBackend {
             stall_after: self.stall_after,
         };
         Ok(try_unfold(reader, Reader::next).boxed())
+    }
+
+    async fn embed(&self, request: EmbeddingsRequest) -> Result<ChunkStream, BackendError> {
+        let batches = Batches {
+            client: self.client.clone(),
+            url: self.embeddings.clone(),
+            within: self.first_chunk_within,
+            request,
+            asked: 0,
+            ready: VecDeque::new(),
+            written: Written::default(),
+        };
+        // What is refused at once is no answer.
+        match batches.next().await {
+            Err(BackendFailure::Late(error)) => Err(error),
+            Err(failure) => Ok(stream::once(async { Err(failure) }).boxed()),
+            Ok(None) => Ok(stream::empty().boxed()),
+            Ok(Some((first, rest))) => {
+                let first = stream::once(async { Ok(first) });
+                Ok(first.chain(try_unfold(rest, Batches::next)).boxed())
+            }
+        }
     }
 
     async fn check(&self) -> Result<(), BackendError> {
@@ -246,6 +276,67 @@ impl Reader {
                     };
                 }
             }
+        }
+    }
+}
+
+/// Vectors that are asked for a batch after the other.
+struct Batches {
+    client: Client,
+    url: Url,
+    /// Time for a batch.
+    within: Duration,
+    request: EmbeddingsRequest,
+    /// Texts that were asked for.
+    asked: usize,
+    ready: VecDeque<BackendChunk>,
+    written: Written,
+}
+
+impl Batches {
+    async fn next(mut self) -> Result<Option<(BackendChunk, Self)>, BackendFailure> {
+        loop {
+            if let Some(chunk) = self.ready.pop_front() {
+                return Ok(Some((chunk, self)));
+            }
+            let left = self.request.inputs().saturating_sub(self.asked);
+            if left == 0 {
+                return Ok(None);
+            }
+            let count = left.min(TEXTS_AT_ONCE);
+            let waited = self.within;
+            let body = timeout(waited, self.batch(count))
+                .await
+                .map_err(|_| BackendError::Timeout { waited })??;
+            self.asked += count;
+            let answered = Answered::read(&body, count);
+            let answered = answered.map_err(|error| BackendFailure::Garbage(error.into()))?;
+            self.ready = self.written.chunks(&answered);
+        }
+    }
+
+    /// The body with the vectors of the next texts.
+    async fn batch(&self, count: usize) -> Result<Vec<u8>, BackendFailure> {
+        let request = self
+            .client
+            .post(self.url.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .body(self.request.part(self.asked, count));
+        let mut response = request.send().await.map_err(unreachable)?;
+        if !response.status().is_success() {
+            return Err(refusal(response).await.into());
+        }
+        let mut body = Vec::new();
+        loop {
+            let piece = response.chunk().await;
+            let piece =
+                piece.map_err(|error| BackendFailure::Broken(error.without_url().into()))?;
+            let Some(piece) = piece else { return Ok(body) };
+            if body.len() + piece.len() > VECTORS_BYTES_MAX {
+                let long = format!("longer than {VECTORS_BYTES_MAX} bytes");
+                return Err(BackendFailure::Garbage(long.into()));
+            }
+            body.extend_from_slice(&piece);
         }
     }
 }

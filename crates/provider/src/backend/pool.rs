@@ -18,11 +18,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::{Stream, StreamExt as _, stream};
+use openai::EmbeddingsRequest;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::{Backend, BackendChunk, BackendError, BackendFailure, BackendHandle, ChunkStream};
+use super::{
+    Backend, BackendChunk, BackendError, BackendFailure, BackendHandle, ChunkStream, Work,
+};
 
 /// Servers behind one offer.
 pub const BACKENDS_MAX: usize = 64;
@@ -155,6 +158,43 @@ impl Pool {
         }
         order
     }
+
+    /// The answer of the first in order that gives one.
+    async fn answer(
+        &self,
+        work: Work,
+        conversation: Option<u64>,
+    ) -> Result<ChunkStream, BackendError> {
+        if let [only] = &self.members[..] {
+            // With nobody to go to else, it is asked as if it stood alone.
+            return only.answer_alone(work).await;
+        }
+        let mut last = None;
+        for at in self.order(conversation) {
+            let member = &self.members[at];
+            // While another one was tried, this may have been drained.
+            if member.is_drained() {
+                continue;
+            }
+            match member.answer(work.clone()).await {
+                Ok(answer) => {
+                    member.is_well(true);
+                    if let Some(conversation) = conversation {
+                        self.conversations().keep(conversation, at);
+                    }
+                    return Ok(answer.boxed());
+                }
+                // Another one would say the same.
+                Err(error @ BackendError::Request { .. }) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, backend = at, "passed over");
+                    member.is_well(false);
+                    last = nearer(last, error);
+                }
+            }
+        }
+        Err(last.unwrap_or(BackendError::Busy { retry_after: None }))
+    }
 }
 
 impl Conversations {
@@ -194,12 +234,12 @@ impl Member {
     }
 
     /// Its answer, unless it is drained.
-    async fn answer_alone(&self, body: Bytes) -> Result<ChunkStream, BackendError> {
+    async fn answer_alone(&self, work: Work) -> Result<ChunkStream, BackendError> {
         if self.is_drained() {
             return Err(BackendError::Busy { retry_after: None });
         }
         let running = Running::new(&self.running);
-        let asked = self.backend.chat(body).await;
+        let asked = self.backend.answer(work).await;
         let is_at_fault = |error: &BackendError| !matches!(error, BackendError::Request { .. });
         self.is_well(!asked.as_ref().err().is_some_and(is_at_fault));
         let answer = Answer {
@@ -210,9 +250,9 @@ impl Member {
     }
 
     /// Its answer, once the first chunk is there.
-    async fn answer(&self, body: Bytes) -> Result<Answer, BackendError> {
+    async fn answer(&self, work: Work) -> Result<Answer, BackendError> {
         let running = Running::new(&self.running);
-        let mut chunks = self.backend.chat(body).await?;
+        let mut chunks = self.backend.answer(work).await?;
         let first = match chunks.next().await {
             Some(Ok(chunk)) => Some(Ok(chunk)),
             Some(Err(BackendFailure::Late(error))) => return Err(error),
@@ -257,36 +297,13 @@ impl Stream for Answer {
 
 impl Backend for Pool {
     async fn chat(&self, body: Bytes) -> Result<ChunkStream, BackendError> {
-        if let [only] = &self.members[..] {
-            // With nobody to go to else, it is asked as if it stood alone.
-            return only.answer_alone(body).await;
-        }
-        let conversation = self.conversation(&body);
-        let mut last = None;
-        for at in self.order(conversation) {
-            let member = &self.members[at];
-            // While another one was tried, this may have been drained.
-            if member.is_drained() {
-                continue;
-            }
-            match member.answer(body.clone()).await {
-                Ok(answer) => {
-                    member.is_well(true);
-                    if let Some(conversation) = conversation {
-                        self.conversations().keep(conversation, at);
-                    }
-                    return Ok(answer.boxed());
-                }
-                // Another one would say the same.
-                Err(error @ BackendError::Request { .. }) => return Err(error),
-                Err(error) => {
-                    tracing::warn!(%error, backend = at, "passed over");
-                    member.is_well(false);
-                    last = nearer(last, error);
-                }
-            }
-        }
-        Err(last.unwrap_or(BackendError::Busy { retry_after: None }))
+        let is_alone = self.members.len() == 1;
+        let conversation = (!is_alone).then(|| self.conversation(&body)).flatten();
+        self.answer(Work::Chat(body), conversation).await
+    }
+
+    async fn embed(&self, request: EmbeddingsRequest) -> Result<ChunkStream, BackendError> {
+        self.answer(Work::Embed(request), None).await
     }
 
     async fn check(&self) -> Result<(), BackendError> {

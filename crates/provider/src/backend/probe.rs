@@ -12,7 +12,7 @@ use futures_util::StreamExt as _;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{BackendError, BackendFailure, BackendHandle};
+use super::{BackendError, BackendFailure, BackendHandle, Work};
 
 /// Any that is answered with some words; what they are does not matter.
 const QUESTION: &str = "What is a river? Answer in one sentence.";
@@ -93,7 +93,8 @@ async fn answer(
     model: &str,
 ) -> Result<String, ProbeError> {
     let reading = async {
-        let mut chunks = backend.chat(request.upstream_body(model)).await?;
+        let work = Work::Chat(request.upstream_body(model));
+        let mut chunks = backend.answer(work).await?;
         let mut whole = Aggregate::new();
         let mut bytes = 0;
         while let Some(chunk) = chunks.next().await {

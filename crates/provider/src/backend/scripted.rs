@@ -10,8 +10,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{StreamExt, try_unfold};
+use openai::EmbeddingsRequest;
+use openai::embeddings::{Answered, MAX_INPUTS};
 use serde_json::json;
 
+use super::vectors::Written;
 use super::{Backend, BackendChunk, BackendError, BackendFailure, ChunkStream};
 
 /// One thing that happens in an answer.
@@ -19,6 +22,9 @@ use super::{Backend, BackendChunk, BackendError, BackendFailure, ChunkStream};
 pub enum Line {
     /// A chunk with this text.
     Say(String),
+    /// The vectors of so many of the request's next texts, a token for each;
+    /// see [`Script::vector`].
+    Vectors(usize),
     /// Any JSON text in a chunk's place.
     Raw(String),
     /// Time passes.
@@ -68,6 +74,21 @@ impl Script {
             lines,
             continues: false,
         }
+    }
+
+    /// A vector for each text, all together.
+    pub fn vectors() -> Self {
+        Self {
+            lines: vec![Line::Vectors(MAX_INPUTS)],
+            ..Self::default()
+        }
+    }
+
+    /// The vector that is made up for a text.
+    pub fn vector(text: &str) -> Vec<f32> {
+        let bytes = text.bytes().map(f32::from);
+        let (count, sum) = bytes.fold((0.0, 0.0), |(count, sum), byte| (count + 1.0, sum + byte));
+        vec![count, sum, 0.5]
     }
 
     /// What is still to come of it for this request.
@@ -149,8 +170,26 @@ impl Backend for ScriptedBackend {
         let listening = Listening::new(&self.running);
         self.started.fetch_add(1, Ordering::SeqCst);
         tokio::time::sleep(self.script.begin_after).await;
-        let lines = self.script.rest(&body);
-        Ok(try_unfold((listening, lines), play).boxed())
+        let rest = Rest {
+            lines: self.script.rest(&body),
+            ..Rest::new(listening)
+        };
+        Ok(try_unfold(rest, play).boxed())
+    }
+
+    async fn embed(&self, request: EmbeddingsRequest) -> Result<ChunkStream, BackendError> {
+        let listening = Listening::new(&self.running);
+        self.started.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(self.script.begin_after).await;
+        let unread = |error: openai::BadRequest| BackendError::Request {
+            message: error.to_string(),
+        };
+        let rest = Rest {
+            lines: self.script.lines.clone().into(),
+            texts: request.texts().map_err(unread)?.into(),
+            ..Rest::new(listening)
+        };
+        Ok(try_unfold(rest, play).boxed())
     }
 
     async fn check(&self) -> Result<(), BackendError> {
@@ -158,12 +197,48 @@ impl Backend for ScriptedBackend {
     }
 }
 
-type Rest = (Listening, VecDeque<Line>);
+/// What is still to come.
+struct Rest {
+    _listening: Listening,
+    lines: VecDeque<Line>,
+    /// Those whose vectors are.
+    texts: VecDeque<String>,
+    /// Vectors that are made up already.
+    ready: VecDeque<BackendChunk>,
+    written: Written,
+}
 
-async fn play(
-    (listening, mut lines): Rest,
-) -> Result<Option<(BackendChunk, Rest)>, BackendFailure> {
-    while let Some(line) = lines.pop_front() {
+impl Rest {
+    fn new(listening: Listening) -> Self {
+        Self {
+            _listening: listening,
+            lines: VecDeque::new(),
+            texts: VecDeque::new(),
+            ready: VecDeque::new(),
+            written: Written::default(),
+        }
+    }
+
+    /// Makes up the next vectors.
+    fn vectors(&mut self, count: usize) {
+        let texts = self.texts.drain(..count.min(self.texts.len()));
+        let rows: Vec<_> = texts.map(|text| Script::vector(&text)).collect();
+        let answered = Answered {
+            prompt_tokens: u32::try_from(rows.len()).ok(),
+            rows,
+        };
+        self.ready = self.written.chunks(&answered);
+    }
+}
+
+async fn play(mut rest: Rest) -> Result<Option<(BackendChunk, Rest)>, BackendFailure> {
+    loop {
+        if let Some(chunk) = rest.ready.pop_front() {
+            return Ok(Some((chunk, rest)));
+        }
+        let Some(line) = rest.lines.pop_front() else {
+            return Ok(None);
+        };
         let json = match line {
             Line::Wait(delay) => {
                 tokio::time::sleep(delay).await;
@@ -174,6 +249,10 @@ async fn play(
                 let broken = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
                 return Err(BackendFailure::Broken(broken.into()));
             }
+            Line::Vectors(count) => {
+                rest.vectors(count);
+                continue;
+            }
             Line::Say(text) => chunk(&json!({ "content": text }), None),
             Line::Raw(json) => json,
             Line::Usage {
@@ -181,9 +260,8 @@ async fn play(
                 completion_tokens,
             } => usage_chunk(prompt_tokens, completion_tokens),
         };
-        return Ok(Some((BackendChunk::read(json.into())?, (listening, lines))));
+        return Ok(Some((BackendChunk::read(json.into())?, rest)));
     }
-    Ok(None)
 }
 
 fn chunk(delta: &serde_json::Value, finish_reason: Option<&str>) -> String {

@@ -23,15 +23,15 @@ use crate::world::{NOW, STEP, World, input, until};
 const CHUNK: &str = r#"data: {"id":"x","choices":[{"index":0,"delta":{"content":"hi"}}]}"#;
 
 /// A server that says the same to everybody.
-struct Server {
-    address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     open: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,
 }
 
 impl Server {
     /// Says `answer`; then closes, or holds the connection until the client goes.
-    async fn says(answer: impl Into<Vec<u8>>, holds: bool) -> Self {
+    pub(crate) async fn says(answer: impl Into<Vec<u8>>, holds: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let open = Arc::new(AtomicUsize::new(0));
@@ -56,7 +56,7 @@ impl Server {
         }
     }
 
-    fn backend(&self) -> OpenAiBackend {
+    pub(crate) fn backend(&self) -> OpenAiBackend {
         backend(&format!("http://{}", self.address))
     }
 }
@@ -95,7 +95,7 @@ fn events(events: &[&str]) -> String {
     format!("{head}{}", events.concat())
 }
 
-fn refusal(status: &str, headers: &str, body: &str) -> String {
+pub(crate) fn refusal(status: &str, headers: &str, body: &str) -> String {
     let length = body.len();
     format!(
         "HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}"

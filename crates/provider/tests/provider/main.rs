@@ -7,6 +7,7 @@ mod behind;
 mod claims;
 mod crashes;
 mod descriptor;
+mod embeddings;
 mod hosts;
 mod replays;
 mod resting;
