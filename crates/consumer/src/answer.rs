@@ -29,7 +29,8 @@ const HELD_BYTES_MAX: usize = 1024 * 1024;
 /// A part of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
-    /// One OpenAI `chat.completion.chunk` as JSON text, as the provider sent it.
+    /// One OpenAI `chat.completion.chunk` as JSON text, as the provider sent
+    /// it; of vectors, a piece of [`openai::embeddings`].
     Chunk(Bytes),
     /// The end: complete, receipted, paid. Nothing comes after it.
     End(Summary),
@@ -81,8 +82,12 @@ pub struct PartSummary {
 /// What one provider says.
 #[derive(Debug)]
 pub(crate) enum Word {
-    /// A chunk, with which the part comes to so many tokens.
-    Chunk { json: Bytes, tokens: u32 },
+    /// A chunk, with which the part comes to so many tokens. It brings so many vectors.
+    Chunk {
+        json: Bytes,
+        tokens: u32,
+        rows: usize,
+    },
     /// Complete, receipted, paid.
     End(Summary),
 }
@@ -184,7 +189,10 @@ impl Answer {
 
     fn hear(&mut self, word: Result<Word, BrokenError>) {
         match word {
-            Ok(Word::Chunk { json, tokens }) => self.chunk(json, tokens),
+            Ok(Word::Chunk { json, tokens, rows }) => {
+                self.story.came(rows);
+                self.chunk(json, tokens);
+            }
             Ok(Word::End(summary)) => {
                 self.let_go();
                 let summary = self.story.whole(summary);
@@ -243,7 +251,7 @@ impl Answer {
         self.held_bytes = 0;
         match self.story.goes_on(&part, broken) {
             Next::Resume(resuming, seam) => {
-                self.seam = Some(*seam);
+                self.seam = seam.map(|seam| *seam);
                 self.now = Now::Resuming(resuming);
             }
             Next::Over(last, summary) => {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use market::{
-    Address, Amount, Asked, Card, CardId, Certificate, ChannelTerms, Domain, Host, Ledger,
+    Address, Amount, Asked, Card, CardId, Certificate, ChannelTerms, Domain, Host, Kind, Ledger,
     LedgerError, Model, ModelId, NAME_BYTES_MAX, NameFault, NodeId, Offer, Provider, Record,
     Timestamp, Upstream,
 };
@@ -195,10 +195,13 @@ impl Snapshot {
         self.names.values().any(|known| known == name)
     }
 
-    /// What is offered under a name, or a model's id in hex.
-    pub(crate) fn resolve(&self, model: &str) -> Resolved {
+    /// What is offered under a name, or a model's id in hex. `kind`: only
+    /// what is for that; where it is not said, offers of two kinds are told
+    /// apart like those of two cards.
+    pub(crate) fn resolve(&self, model: &str, kind: Option<Kind>) -> Resolved {
         let asked = Asked::read(model);
-        let offers = self.offers(asked);
+        let mut offers = self.offers(asked);
+        offers.retain(|(_, offer)| kind.is_none_or(|kind| offer.kind() == kind));
         let mut cards: BTreeMap<CardId, (Card, Vec<Address>)> = BTreeMap::new();
         for (seller, offer) in &offers {
             let Some(card) = &offer.card else { continue };
@@ -207,7 +210,9 @@ impl Snapshot {
                 .or_insert_with(|| (card.clone(), vec![]));
             providers.push(seller.address);
         }
-        if cards.len() < 2 {
+        let mut kinds = offers.iter().map(|(_, offer)| offer.kind());
+        let first = kinds.next();
+        if cards.len() < 2 && kinds.all(|kind| Some(kind) == first) {
             return Resolved::Offers(offers);
         }
         let digits = digits_apart(cards.keys());
@@ -226,12 +231,20 @@ impl Snapshot {
         })
     }
 
+    /// What else a name is for, if it is not for this.
+    pub(crate) fn other_kind(&self, model: &str, kind: Kind) -> Option<Kind> {
+        let offers = self.offers(Asked::read(model));
+        let mut kinds = offers.iter().map(|(_, offer)| offer.kind());
+        let other = kinds.clone().find(|found| *found != kind)?;
+        (!kinds.any(|found| found == kind)).then_some(other)
+    }
+
     /// What has to be said of a name beside who offers it.
     pub(crate) fn notes(&self, model: &str) -> Vec<String> {
         const TOLD: usize = 8;
         let name = Asked::read(model).name;
         let mut notes = Vec::new();
-        if let Resolved::Several(several) = self.resolve(model) {
+        if let Resolved::Several(several) = self.resolve(model, None) {
             let count = several.cards.len();
             notes.push(format!(
                 "{count} cards are on offer under this name: it is refused without one of them behind it"

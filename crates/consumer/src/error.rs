@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use market::{Address, LedgerError};
+use market::{Address, Kind, LedgerError};
 use openai::BadRequest;
 
 use crate::budgets::BudgetError;
@@ -33,6 +33,16 @@ pub enum InferError {
         model: String,
         /// What can be asked for instead.
         choices: Vec<CardChoice>,
+    },
+    /// It is sold, and is for something else.
+    #[error("model {model:?} is for {is}, not for {asked}")]
+    OtherKind {
+        /// What was asked for.
+        model: String,
+        /// What it answers with.
+        is: Kind,
+        /// What was wanted of it.
+        asked: Kind,
     },
     /// It is sold, but nobody who sells it can be reached.
     #[error("no provider of model {model:?} can be reached at the moment{}", because(.shortage))]
@@ -172,6 +182,7 @@ impl InferError {
             Self::BadRequest(_) => "the request is at fault",
             Self::UnknownModel { .. } => "nobody offers the model",
             Self::Ambiguous { .. } => "the name has several cards",
+            Self::OtherKind { .. } => "the model is for something else",
             Self::NobodyThere { .. } => "nobody can be reached",
             Self::Busy { .. } => "busy",
             Self::Refused { .. } => "the model refused the request",

@@ -17,7 +17,8 @@ use market::{
     Labels, Moment, PurseError, RequestId, SIGN_OF_LIFE_WITHIN, Said, SignedReceipt, SignedVoucher,
     Turn,
 };
-use openai::ChatRequest;
+use openai::Request;
+use openai::embeddings::Rows;
 use seal::Pacing;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
@@ -51,7 +52,7 @@ const TOP_UPS: usize = 3;
 /// A request on its way around.
 #[derive(Clone, Copy)]
 pub(crate) struct Errand<'a> {
-    pub(crate) request: &'a ChatRequest,
+    pub(crate) request: &'a Request,
     pub(crate) route: RouteId,
     pub(crate) pacing: Pacing,
     /// What it counts against.
@@ -90,7 +91,7 @@ async fn begin_once(
     let seller = &candidate.seller;
     let terms = candidate.terms();
     let body = request.upstream_body(&candidate.offer.name);
-    let bound = InputBound::of_body(body.len()).within(candidate.offer.context_length);
+    let bound = bound(candidate, request, &body);
     let longest = longest(candidate, request);
     let id = inner.new_request_id();
     let mut held = hold(inner, candidate, errand, (id, bound, longest))?;
@@ -140,6 +141,7 @@ async fn begin_once(
         channel,
         debt,
         buying,
+        rows: expected(request),
         started: errand.started,
         asked_at,
         _asking: asking,
@@ -167,8 +169,22 @@ async fn reconciled(
     other.map_err(|error| Attempt::unpayable(provider, error))
 }
 
+/// What the request may cost, as its provider will reckon.
+fn bound(candidate: &Candidate, request: &Request, body: &Bytes) -> InputBound {
+    let bound = InputBound::of_body(body.len());
+    bound.within_each(candidate.offer.context_length, request.texts())
+}
+
+/// The vectors that are to come; none for words.
+fn expected(request: &Request) -> Option<Rows> {
+    match request {
+        Request::Chat(_) => None,
+        Request::Embeddings(request) => Some(Rows::of(request)),
+    }
+}
+
 /// How many tokens the answer may have: what was asked for, or what is sold.
-fn longest(candidate: &Candidate, request: &ChatRequest) -> Option<u32> {
+fn longest(candidate: &Candidate, request: &Request) -> Option<u32> {
     let limits = [
         request.max_output_tokens(),
         candidate.offer.output_tokens_max,
@@ -290,6 +306,8 @@ struct Exchange {
     channel: Arc<Channel>,
     debt: Debt,
     buying: Buying,
+    /// What is still expected, of vectors.
+    rows: Option<Rows>,
     started: Instant,
     /// When this provider was asked; others may have been before.
     asked_at: Instant,
@@ -301,7 +319,8 @@ struct Exchange {
 
 /// One message of the provider, seen by the reader.
 enum Step {
-    Chunk(Bytes),
+    /// With so many vectors, if it is of those.
+    Chunk(Bytes, usize),
     End(Box<SignedReceipt>, Option<Failure>),
 }
 
@@ -359,8 +378,8 @@ impl Exchange {
         }
 
         let first = match self.step().await {
-            Ok(Step::Chunk(json)) => Ok(self.chunk(json)),
-            Ok(Step::End(receipt, None)) => self.finish(&receipt).await.map(Word::End),
+            Ok(Step::Chunk(json, rows)) => Ok(self.chunk(json, rows)),
+            Ok(Step::End(receipt, None)) => self.ended(&receipt, None).await,
             Ok(Step::End(receipt, Some(failure))) => {
                 if let Err(error) = self.book(&receipt).await {
                     warn!(%error, "receipt of a failed answer not booked");
@@ -478,8 +497,8 @@ impl Exchange {
                 () = cancel.cancelled() => return self.leave().await,
                 step = self.step() => step,
             };
-            let json = match step {
-                Ok(Step::Chunk(json)) => json,
+            let (json, rows) = match step {
+                Ok(Step::Chunk(json, rows)) => (json, rows),
                 Ok(Step::End(receipt, failure)) => {
                     return Some(self.ended(&receipt, failure).await);
                 }
@@ -491,7 +510,7 @@ impl Exchange {
                 room = out.reserve() => room,
             };
             match room {
-                Ok(room) => room.send(Ok(self.chunk(json))),
+                Ok(room) => room.send(Ok(self.chunk(json, rows))),
                 Err(_) => return self.leave().await,
             }
         }
@@ -520,7 +539,7 @@ impl Exchange {
     ) -> Result<Word, BrokenError> {
         let summary = self.finish(receipt).await?;
         match failure {
-            None => Ok(Word::End(summary)),
+            None => self.whole().map(|()| Word::End(summary)),
             Some(failure) => Err(self.broken(failure.message)),
         }
     }
@@ -552,9 +571,9 @@ impl Exchange {
         match message {
             FromProvider::Chunk { tokens, json } => {
                 failpoint::hit("consumer.chunk.received");
-                self.metered(tokens, &json)?;
+                let rows = self.metered(tokens, &json)?;
                 failpoint::hit("consumer.chunk.metered");
-                Ok(Step::Chunk(json))
+                Ok(Step::Chunk(json, rows))
             }
             FromProvider::End { receipt, failure } => {
                 failpoint::hit("consumer.receipt.received");
@@ -565,21 +584,41 @@ impl Exchange {
         }
     }
 
-    fn metered(&mut self, tokens: u32, json: &[u8]) -> Result<(), BrokenError> {
-        let facts =
-            openai::scan(json).map_err(|error| self.broken(format!("not an answer: {error}")))?;
-        let bytes = u64::try_from(facts.text_bytes).unwrap_or(u64::MAX);
+    /// Reckons with a chunk. How many vectors it brings.
+    fn metered(&mut self, tokens: u32, json: &[u8]) -> Result<usize, BrokenError> {
+        let (text_bytes, rows) = match &mut self.rows {
+            None => {
+                let facts = openai::scan(json);
+                let facts =
+                    facts.map_err(|error| self.broken(format!("not an answer: {error}")))?;
+                (facts.text_bytes, 0)
+            }
+            // Vectors are no tokens: whatever is counted for them is refused.
+            Some(rows) => {
+                let taken = rows.take(json);
+                let taken =
+                    taken.map_err(|error| self.broken(format!("not an answer: {error}")))?;
+                (0, taken.rows)
+            }
+        };
+        let bytes = u64::try_from(text_bytes).unwrap_or(u64::MAX);
         if let Turn::Chunk { due: true } = self.heard(Said::Chunk { tokens, bytes })? {
             let read = self.buying.read_tokens();
             self.dues.read_tokens.store(read, Ordering::Relaxed);
             self.dues.due.notify_one();
         }
-        Ok(())
+        Ok(rows)
     }
 
-    fn chunk(&self, json: Bytes) -> Word {
+    fn chunk(&self, json: Bytes, rows: usize) -> Word {
         let tokens = self.buying.tokens();
-        Word::Chunk { json, tokens }
+        Word::Chunk { json, tokens, rows }
+    }
+
+    /// That nothing is missing of an answer that is said to be complete.
+    fn whole(&self) -> Result<(), BrokenError> {
+        let whole = self.rows.as_ref().map_or(Ok(()), Rows::whole);
+        whole.map_err(|error| self.broken(error.to_string()))
     }
 
     /// Time since the request was begun with.

@@ -7,6 +7,9 @@
 //! provider sees the beginning of the answer, as it sees the question; it does
 //! not learn who gave it.
 //!
+//! Vectors are simpler: the next provider is asked for those that are missing.
+//! They are of the same card as those that came, since others do not compare.
+//!
 //! Where that cannot be (`openai::Partial` knows where), or the caller wants
 //! an answer of one piece, it breaks off with an error that says so.
 
@@ -17,7 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use market::{Address, Amount, Asked, Demand, Labels, Outcome};
 use memchr::memmem;
-use openai::{ChatRequest, Partial, Resumed, Seam};
+use openai::{Partial, Request, Resumed, Seam};
 use routing::Defaults;
 use seal::Pacing;
 use tokio::time::{Instant, sleep};
@@ -90,7 +93,8 @@ pub(crate) type Resuming = Pin<Box<dyn Future<Output = Result<Part, BrokenError>
 
 /// How it goes on after a part broke off.
 pub(crate) enum Next {
-    Resume(Resuming, Box<Seam>),
+    /// Words go on behind a seam; vectors need none.
+    Resume(Resuming, Option<Box<Seam>>),
     /// All had come.
     Over(Option<Bytes>, Box<Summary>),
     Broken(BrokenError),
@@ -99,7 +103,7 @@ pub(crate) enum Next {
 /// What has been so far.
 pub(crate) struct Story {
     inner: Arc<Inner>,
-    request: ChatRequest,
+    request: Request,
     conditions: Conditions,
     started: Instant,
     ttft_ms: u64,
@@ -108,6 +112,8 @@ pub(crate) struct Story {
     partial: Partial,
     tokens_before: u32,
     tokens: u32,
+    /// Vectors that the caller has.
+    rows: usize,
     parts: Vec<PartSummary>,
     labels: Option<Labels>,
     holds_calls: bool,
@@ -116,11 +122,12 @@ pub(crate) struct Story {
 impl Story {
     pub(crate) fn new(
         inner: Arc<Inner>,
-        request: ChatRequest,
+        request: Request,
         conditions: Conditions,
         started: Instant,
     ) -> Self {
-        let holds_calls = request.has_tools() && conditions.failover == Failover::Continue;
+        let has_tools = matches!(&request, Request::Chat(chat) if chat.has_tools());
+        let holds_calls = has_tools && conditions.failover == Failover::Continue;
         Self {
             ttft_ms: since_ms(started),
             inner,
@@ -130,6 +137,7 @@ impl Story {
             partial: Partial::default(),
             tokens_before: 0,
             tokens: 0,
+            rows: 0,
             parts: vec![],
             labels: None,
             holds_calls,
@@ -153,9 +161,15 @@ impl Story {
     /// The caller has this, and with it so many tokens of the running part.
     pub(crate) fn told(&mut self, chunks: &[Bytes], tokens: u32) {
         self.tokens = tokens;
-        if self.conditions.failover == Failover::Continue {
+        let is_chat = matches!(self.request, Request::Chat(_));
+        if is_chat && self.conditions.failover == Failover::Continue {
             chunks.iter().for_each(|json| self.partial.push(json));
         }
+    }
+
+    /// So many vectors more.
+    pub(crate) fn came(&mut self, rows: usize) {
+        self.rows = self.rows.saturating_add(rows);
     }
 
     /// The running part is lost.
@@ -177,29 +191,39 @@ impl Story {
         if self.parts.len() >= PARTS_MAX {
             return because(format!("{PARTS_MAX} providers were lost within it"));
         }
-        match self.request.resumed(&self.partial, self.tokens_before) {
-            Ok(Resumed::Over(last)) => Next::Over(last, Box::new(self.unreceipted(part))),
-            Ok(Resumed::Ask(request, seam)) => {
-                info!(provider = %part.provider, %problem, "lost within an answer; another one goes on");
-                let going_on = Resume {
-                    inner: Arc::clone(&self.inner),
-                    request: *request,
-                    conditions: Conditions {
-                        demand: self.demand(),
-                        ..self.conditions.clone()
-                    },
-                    model: Asked::qualified(&part.model, part.card),
-                    route: part.route,
-                    token: part.token,
-                    begun: seam.is_within(),
-                    lost: self.parts.iter().map(|part| part.provider).collect(),
-                    tokens: self.tokens_before,
-                    problem,
-                };
-                Next::Resume(Box::pin(going_on.run()), Box::new(seam))
-            }
-            Err(why) => because(format!("nobody can go on with it: {why}")),
-        }
+        let (request, seam) = match &self.request {
+            Request::Chat(chat) => match chat.resumed(&self.partial, self.tokens_before) {
+                Ok(Resumed::Over(last)) => {
+                    return Next::Over(last, Box::new(self.unreceipted(part)));
+                }
+                Ok(Resumed::Ask(request, seam)) => ((*request).into(), Some(Box::new(seam))),
+                Err(why) => return because(format!("nobody can go on with it: {why}")),
+            },
+            Request::Embeddings(embeddings) => match embeddings.rest(self.rows) {
+                None => return Next::Over(None, Box::new(self.unreceipted(part))),
+                Some(_) if part.card.is_none() => {
+                    return because("it has no card that another one could be held to".into());
+                }
+                Some(rest) => (rest.into(), None),
+            },
+        };
+        info!(provider = %part.provider, %problem, "lost within an answer; another one goes on");
+        let going_on = Resume {
+            inner: Arc::clone(&self.inner),
+            request,
+            conditions: Conditions {
+                demand: self.demand(),
+                ..self.conditions.clone()
+            },
+            model: Asked::qualified(&part.model, part.card),
+            route: part.route,
+            token: part.token,
+            begun: seam.as_ref().is_some_and(|seam| seam.is_within()),
+            lost: self.parts.iter().map(|part| part.provider).collect(),
+            tokens: self.tokens_before,
+            problem,
+        };
+        Next::Resume(Box::pin(going_on.run()), seam)
     }
 
     /// What was demanded, and no less than there was.
@@ -298,7 +322,7 @@ impl ResumeError {
 /// Looks for somebody who goes on.
 struct Resume {
     inner: Arc<Inner>,
-    request: ChatRequest,
+    request: Request,
     conditions: Conditions,
     /// The model that began, with its card or with none; another one does not go on.
     model: String,

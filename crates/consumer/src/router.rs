@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use market::{
-    Accepted, Address, Amount, Asked, ChannelTerms, Demand, InputBound, Labels, Load, Moment,
+    Accepted, Address, Amount, Asked, ChannelTerms, Demand, InputBound, Kind, Labels, Load, Moment,
     Network, Offer, Payer, Quote, Rates, Tender, Timestamp, UsdRates,
 };
-use openai::{BadRequest, ChatRequest};
+use openai::{BadRequest, Request};
 use routing::{
     Choice, Defaults, Knowledge, Listing, Misfit, Operator, Patience, Preferences, Quantization,
     Rule, Shelf, Wanted, Wishes, Worth, choose,
@@ -76,10 +76,25 @@ pub(crate) struct Route {
     pub(crate) unmet: Option<(&'static str, &'static str)>,
     /// Why nobody is left, if other wishes are why.
     pub(crate) unfit: Option<String>,
+    /// What is wanted of them.
+    pub(crate) kind: Kind,
     conversation: Option<Conversation>,
 }
 
 impl Route {
+    fn new(request: &Request, wishes: &Wishes, conversation: Option<Conversation>) -> Self {
+        Self {
+            id: RouteId::new(rand::random()),
+            models: wishes.models.clone(),
+            candidates: Vec::new(),
+            ambiguous: None,
+            unmet: None,
+            unfit: None,
+            kind: kind_of(request),
+            conversation,
+        }
+    }
+
     /// Who is asked, one after the other.
     pub(crate) fn in_order(&self) -> VecDeque<&Candidate> {
         let each = self.candidates.iter();
@@ -111,6 +126,11 @@ impl Route {
         if let Some(reasons) = self.unfit.take() {
             return Some(InferError::NobodyFits { model, reasons });
         }
+        let asked = self.kind;
+        let other = |model: &String| snapshot.other_kind(model, asked);
+        if let Some(is) = self.models.iter().find_map(other) {
+            return Some(InferError::OtherKind { model, is, asked });
+        }
         let known = |model: &String| snapshot.is_registered(model);
         Some(match self.models.iter().any(known) {
             true => nobody(&model),
@@ -139,7 +159,7 @@ struct State {
     /// By the rates as they are now.
     tender: Tender,
     knowledge: Knowledge,
-    stands: HashMap<String, Arc<Stand>>,
+    stands: HashMap<Option<Kind>, HashMap<String, Arc<Stand>>>,
     /// What the stands were made from.
     snapshot: Arc<Snapshot>,
     conversations: HashMap<Conversation, Address>,
@@ -195,7 +215,7 @@ impl Router {
     /// What a request says of routing.
     pub(crate) fn wishes(
         &self,
-        request: &ChatRequest,
+        request: &Request,
         defaults: &Defaults,
     ) -> Result<Wishes, BadRequest> {
         let (provider, models) = (request.field("provider"), request.field("models"));
@@ -211,27 +231,20 @@ impl Router {
     pub(crate) fn route(
         &self,
         snapshot: &Arc<Snapshot>,
-        request: &ChatRequest,
+        request: &Request,
         wishes: &Wishes,
         demand: &Demand,
         wall: Timestamp,
     ) -> Route {
         let conversation = self.conversation(request);
-        let parameters: Vec<&str> = request.parameters().collect();
+        let parameters = request.parameters();
+
         let mut state = self.state();
         let stick_to = conversation.and_then(|known| state.conversations.get(&known).copied());
-        let mut route = Route {
-            id: RouteId::new(rand::random()),
-            models: wishes.models.clone(),
-            candidates: Vec::new(),
-            ambiguous: None,
-            unmet: None,
-            unfit: None,
-            conversation,
-        };
+        let mut route = Route::new(request, wishes, conversation);
         let (mut choices, mut hosts) = (Vec::new(), Vec::new());
         for model in &wishes.models {
-            let stand = self.stand(&mut state, snapshot, model);
+            let stand = self.stand(&mut state, snapshot, (model, Some(route.kind)));
             hosts.extend_from_slice(&stand.hosts);
             if let Some(several) = &stand.several {
                 route.ambiguous = Some((model.clone(), several.cards.clone()));
@@ -240,6 +253,7 @@ impl Router {
             let wanted = Wanted {
                 model: Asked::read(model).name,
                 input_tokens: InputBound::of_body(request.body().len()).estimate,
+                texts: u32::try_from(request.texts()).unwrap_or(u32::MAX),
                 output_tokens_max: request.max_output_tokens(),
                 demand,
                 preferences: &wishes.preferences,
@@ -293,11 +307,12 @@ impl Router {
         let mut state = self.state();
         let (mut choices, mut hosts) = (Vec::new(), Vec::new());
         for model in self.entries_of(&mut state, snapshot, model) {
-            let stand = self.stand(&mut state, snapshot, &model);
+            let stand = self.stand(&mut state, snapshot, (&model, None));
             hosts.extend_from_slice(&stand.hosts);
             let wanted = Wanted {
                 model: Asked::read(&model).name,
                 input_tokens: InputBound::of_body(0).estimate,
+                texts: 1,
                 output_tokens_max: None,
                 demand,
                 preferences: &Preferences::default(),
@@ -337,7 +352,7 @@ impl Router {
     ) -> Vec<Listed> {
         let now = self.now();
         let mut state = self.state();
-        let stand = self.stand(&mut state, snapshot, model);
+        let stand = self.stand(&mut state, snapshot, (model, None));
         let tender = &state.tender;
         let input = InputBound::of_body(0).estimate;
         let mut listed: Vec<_> = stand
@@ -382,7 +397,7 @@ impl Router {
     }
 
     fn entries_of(&self, state: &mut State, snapshot: &Arc<Snapshot>, model: &str) -> Vec<String> {
-        match &self.stand(state, snapshot, model).several {
+        match &self.stand(state, snapshot, (model, None)).several {
             Some(several) => several.entries(),
             None => vec![model.to_owned()],
         }
@@ -487,22 +502,29 @@ impl Router {
         }
     }
 
-    fn conversation(&self, request: &ChatRequest) -> Option<Conversation> {
+    fn conversation(&self, request: &Request) -> Option<Conversation> {
         let mut hasher = self.key.build_hasher();
         let known = request.hash_opening(&mut hasher);
         known.then(|| Conversation(hasher.finish()))
     }
 
-    fn stand(&self, state: &mut State, snapshot: &Arc<Snapshot>, model: &str) -> Arc<Stand> {
-        let full = state.stands.len() >= STANDS_MAX;
+    /// The offers of a model, those that are for this, if that is said.
+    fn stand(
+        &self,
+        state: &mut State,
+        snapshot: &Arc<Snapshot>,
+        (model, kind): (&str, Option<Kind>),
+    ) -> Arc<Stand> {
+        let full = state.stands.values().map(HashMap::len).sum::<usize>() >= STANDS_MAX;
         if full || !Arc::ptr_eq(&state.snapshot, snapshot) {
             state.stands.clear();
             state.snapshot = Arc::clone(snapshot);
         }
-        if let Some(stand) = state.stands.get(model) {
+        let known = state.stands.get(&kind);
+        if let Some(stand) = known.and_then(|stands| stands.get(model)) {
             return Arc::clone(stand);
         }
-        let (offers, several) = match snapshot.resolve(model) {
+        let (offers, several) = match snapshot.resolve(model, kind) {
             Resolved::Offers(offers) => (offers, None),
             Resolved::Several(several) => (vec![], Some(several)),
         };
@@ -518,7 +540,8 @@ impl Router {
         });
         // What nobody sells is not worth a place.
         if !stand.offers.is_empty() || stand.several.is_some() {
-            state.stands.insert(model.to_owned(), Arc::clone(&stand));
+            let stands = state.stands.entry(kind).or_default();
+            stands.insert(model.to_owned(), Arc::clone(&stand));
         }
         stand
     }
@@ -586,6 +609,14 @@ fn compared(tender: &Tender, offer: &Offer) -> Option<Rates> {
         input_per_million: of(rates.input_per_million)?,
         output_per_million: of(rates.output_per_million)?,
     })
+}
+
+/// What a request wants of a model.
+fn kind_of(request: &Request) -> Kind {
+    match request {
+        Request::Chat(_) => Kind::Chat,
+        Request::Embeddings(_) => Kind::Embeddings,
+    }
 }
 
 /// An offer as it is shown.
@@ -692,6 +723,7 @@ fn operator(seller: &Seller) -> Operator {
 mod tests {
     use bytes::Bytes;
     use market::{B256, Domain, ModelId, NodeId, NodeKey, UsdRate};
+    use openai::{ChatRequest, EmbeddingsRequest};
     use seal::{EpochKey, EpochKeys, Identity};
     use std::collections::BTreeMap;
 
@@ -778,10 +810,10 @@ mod tests {
     }
 
     /// A question with these further fields.
-    fn question(fields: &str) -> ChatRequest {
+    fn question(fields: &str) -> Request {
         let body =
             format!(r#"{{"model":"m","messages":[{{"role":"user","content":"q"}}]{fields}}}"#);
-        ChatRequest::parse(Bytes::from(body)).unwrap()
+        ChatRequest::parse(Bytes::from(body)).unwrap().into()
     }
 
     fn routed(router: &Router, fields: &str, demand: &str, wall: Timestamp) -> Route {
@@ -945,7 +977,7 @@ mod tests {
         let body = format!(
             r#"{{"model":"{model}","messages":[{{"role":"user","content":"q"}}]{fields}}}"#
         );
-        let request = ChatRequest::parse(Bytes::from(body)).unwrap();
+        let request = ChatRequest::parse(Bytes::from(body)).unwrap().into();
         let router = router();
         let wishes = router.wishes(&request, &Defaults::default()).unwrap();
         let route = router.route(snapshot, &request, &wishes, &Demand::default(), NOW);
@@ -995,6 +1027,60 @@ mod tests {
         // By the registry's id it is one model, and one offer.
         let id = ModelId(B256::repeat_byte(3)).to_string();
         assert_eq!(meant(&several, &id, ""), Ok(vec![3]));
+    }
+
+    /// The usual offers, of one name, with and without a card for embeddings.
+    fn two_kinds() -> Arc<Snapshot> {
+        let snapshot = carded(&[
+            (1, "m", None),
+            (2, "m", Some("int8")),
+            (3, "m", Some("int8")),
+            (4, "chat", None),
+        ]);
+        let mut snapshot = Snapshot::clone(&snapshot);
+        for n in [2, 3] {
+            let address = Address::repeat_byte(n);
+            let mut seller = Seller::clone(&snapshot.sellers[&address]);
+            let text = r#"{"repo":"a/b","modality":"text->embeddings"}"#;
+            seller.offers[0].card = Some(market::Card::read(text).unwrap());
+            snapshot.sellers.insert(address, Arc::new(seller));
+        }
+        Arc::new(snapshot)
+    }
+
+    #[test]
+    fn who_makes_embeddings_is_not_asked_for_chat_and_the_other_way_round() {
+        let snapshot = two_kinds();
+        assert_eq!(meant(&snapshot, "m", BY_PRICE), Ok(vec![1]));
+        let embedded = |model: &str| {
+            let body = format!(r#"{{"model":"{model}","input":"a"{BY_PRICE}}}"#);
+            let request = EmbeddingsRequest::parse(Bytes::from(body)).unwrap().into();
+            let wishes = Router::wishes(&request, &Defaults::default()).unwrap();
+            router().route(&snapshot, &request, &wishes, &Demand::default(), NOW)
+        };
+        let candidates = embedded("m").candidates.concat();
+        let asked: Vec<_> = candidates.iter().map(|it| it.seller.address[0]).collect();
+        assert_eq!(asked, [2, 3], "and nobody without the card");
+        let nobody = |_: &str| InferError::Stopping;
+        let told = embedded("chat").fault(&snapshot, nobody);
+        assert!(
+            matches!(
+                told,
+                Some(InferError::OtherKind {
+                    is: Kind::Chat,
+                    asked: Kind::Embeddings,
+                    ..
+                })
+            ),
+            "{told:?}"
+        );
+        let told = embedded("absent").fault(&snapshot, nobody);
+        assert!(
+            matches!(told, Some(InferError::UnknownModel { .. })),
+            "{told:?}"
+        );
+        // In the list they are two.
+        assert_eq!(router().entries(&snapshot, "m").len(), 2);
     }
 
     #[test]

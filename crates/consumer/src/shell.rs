@@ -12,7 +12,7 @@ use market::{
     Address, Amount, BoxFuture, ChannelId, Demand, FundingPolicy, Labels, Ledger, LedgerError,
     Offer, Outcome, RequestId, Timestamp, UsdRates, WalletKey,
 };
-use openai::ChatRequest;
+use openai::{ChatRequest, EmbeddingsRequest, Request};
 use seal::Pacing;
 use store::Store;
 use tokio::sync::watch;
@@ -177,6 +177,20 @@ impl Consumer {
         request: ChatRequest,
         conditions: Conditions,
     ) -> Result<Answer, Unserved> {
+        self.ask(request.into(), conditions).await
+    }
+
+    /// Buys vectors, all of them of one card. The pieces of the answer are
+    /// those of [`openai::embeddings`]. Returns once the first one is there.
+    pub async fn embed(
+        &self,
+        request: EmbeddingsRequest,
+        conditions: Conditions,
+    ) -> Result<Answer, Unserved> {
+        self.ask(request.into(), conditions).await
+    }
+
+    async fn ask(&self, request: Request, conditions: Conditions) -> Result<Answer, Unserved> {
         let inner = &self.inner;
         if inner.stop.is_cancelled() {
             return Err(InferError::Stopping.into());
@@ -546,7 +560,7 @@ impl Inner {
     /// first model, then those of the next one that the request names.
     async fn ask_around(
         self: &Arc<Self>,
-        request: &ChatRequest,
+        request: &Request,
         wishes: &routing::Wishes,
         conditions: &Conditions,
         started: Instant,
@@ -560,7 +574,7 @@ impl Inner {
     /// is asked beside it. Boxed, since the types of all that it awaits are deep.
     pub(crate) fn ask_each<'a>(
         self: &'a Arc<Self>,
-        request: &'a ChatRequest,
+        request: &'a Request,
         route: &'a Route,
         conditions: &'a Conditions,
         started: Instant,
@@ -621,7 +635,7 @@ impl Inner {
     /// Whom to ask, or why nobody.
     pub(crate) fn route(
         &self,
-        request: &ChatRequest,
+        request: &Request,
         wishes: &routing::Wishes,
         demand: &Demand,
     ) -> Result<Route, Unserved> {

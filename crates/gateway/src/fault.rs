@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use consumer::{BrokenError, BudgetError, InferError, RouteId, Unserved};
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
+use market::Kind;
 use openai::{BadRequest, ErrorBody, ErrorKind};
 
 use crate::chat::{ROUTE, header};
@@ -35,6 +36,7 @@ pub(crate) fn answer(error: &InferError) -> (StatusCode, &'static str) {
         InferError::BadRequest(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
         InferError::UnknownModel { .. } => (StatusCode::NOT_FOUND, "model_not_found"),
         InferError::Ambiguous { .. } => (StatusCode::BAD_REQUEST, AMBIGUOUS),
+        InferError::OtherKind { .. } => (StatusCode::BAD_REQUEST, "model_kind"),
         InferError::NobodyThere { .. } => (StatusCode::SERVICE_UNAVAILABLE, "no_provider"),
         InferError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "providers_busy"),
         InferError::Refused { .. } => (StatusCode::BAD_REQUEST, "model_refused"),
@@ -63,6 +65,14 @@ fn advice(error: &InferError) -> &'static str {
         InferError::BadRequest(_) => "correct the field and send the request again",
         InferError::UnknownModel { .. } => "GET /v1/models lists the names",
         InferError::Ambiguous { .. } => "ask for one of them, by that name",
+        InferError::OtherKind { is, .. } => match is {
+            Kind::Chat => {
+                "ask it at POST /v1/chat/completions; GET /v1/models tells what is for embeddings"
+            }
+            Kind::Embeddings => {
+                "ask it at POST /v1/embeddings; GET /v1/models tells what is for chat"
+            }
+        },
         InferError::NobodyThere { .. } => {
             "try again shortly, or choose another model of GET /v1/models"
         }
@@ -117,6 +127,7 @@ fn retry_after(error: &InferError) -> Option<Duration> {
         InferError::BadRequest(_)
         | InferError::UnknownModel { .. }
         | InferError::Ambiguous { .. }
+        | InferError::OtherKind { .. }
         | InferError::Refused { .. }
         | InferError::Payment { .. }
         | InferError::Demand { .. }
@@ -185,7 +196,9 @@ impl From<&InferError> for Fault {
             ..Self::new(status, code, message)
         };
         match error {
-            InferError::UnknownModel { .. } | InferError::Ambiguous { .. } => Self {
+            InferError::UnknownModel { .. }
+            | InferError::Ambiguous { .. }
+            | InferError::OtherKind { .. } => Self {
                 body: fault.body.with_param("model"),
                 ..fault
             },
@@ -286,6 +299,11 @@ mod tests {
             InferError::Ambiguous {
                 model: model(),
                 choices: vec![],
+            },
+            InferError::OtherKind {
+                model: model(),
+                is: Kind::Embeddings,
+                asked: Kind::Chat,
             },
             InferError::NobodyThere {
                 model: model(),

@@ -556,6 +556,7 @@ mod tests {
             let wanted = Wanted {
                 model: "m",
                 input_tokens: 100,
+                texts: 1,
                 output_tokens_max: self.output,
                 demand: &NO_DEMAND,
                 preferences: &self.preferences,

@@ -15,6 +15,9 @@ pub struct Wanted<'a> {
     pub model: &'a str,
     /// Tokens of the request, as estimated.
     pub input_tokens: u32,
+    /// Texts that are read one by one, each within the model's length; a
+    /// conversation is one.
+    pub texts: u32,
     /// The longest answer that is asked for.
     pub output_tokens_max: Option<u32>,
     /// Labels that it insists on.
@@ -128,10 +131,11 @@ impl Wanted<'_> {
         {
             return Some(Misfit::AnswerTooLong { asked, limit });
         }
+        // How long each text is nobody knows here; the mean is.
+        let estimate = self.input_tokens / self.texts.max(1);
         if let Some(limit) = listing.context_length
-            && self.input_tokens > limit
+            && estimate > limit
         {
-            let estimate = self.input_tokens;
             return Some(Misfit::RequestTooLong { estimate, limit });
         }
         // To say so costs nobody but itself, so that it is believed.

@@ -156,6 +156,7 @@ fn timed(shelf: &Shelf, knowledge: &Knowledge, preferences: &Preferences) -> (Du
     let wanted = Wanted {
         model: "m",
         input_tokens: 700,
+        texts: 1,
         output_tokens_max: Some(512),
         demand: &demand,
         preferences,

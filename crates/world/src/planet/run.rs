@@ -437,6 +437,7 @@ impl<'a> Run<'a> {
         let wanted = Wanted {
             model: "m",
             input_tokens: request.input,
+            texts: 1,
             output_tokens_max: None,
             demand: &Demand::default(),
             preferences: &Preferences::default(),
