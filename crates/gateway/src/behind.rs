@@ -10,7 +10,7 @@ use consumer::{
 };
 use futures_util::Stream;
 use market::{Address, Labels, RequestId, Timestamp};
-use openai::ChatRequest;
+use openai::{ChatRequest, EmbeddingsRequest};
 
 /// Who answers requests.
 pub trait Market: Send + Sync + 'static {
@@ -22,6 +22,14 @@ pub trait Market: Send + Sync + 'static {
     fn infer(
         &self,
         request: ChatRequest,
+        conditions: Conditions,
+    ) -> impl Future<Output = Result<Self::Answer, Unserved>> + Send;
+
+    /// Starts the vectors of a request for embeddings, in the same way. The
+    /// pieces are those of [`openai::embeddings`].
+    fn embed(
+        &self,
+        request: EmbeddingsRequest,
         conditions: Conditions,
     ) -> impl Future<Output = Result<Self::Answer, Unserved>> + Send;
 
@@ -59,6 +67,14 @@ impl Market for Consumer {
         conditions: Conditions,
     ) -> Result<Answer, Unserved> {
         Self::infer(self, request, conditions).await
+    }
+
+    async fn embed(
+        &self,
+        request: EmbeddingsRequest,
+        conditions: Conditions,
+    ) -> Result<Answer, Unserved> {
+        Self::embed(self, request, conditions).await
     }
 
     fn models(&self) -> Vec<ModelView> {

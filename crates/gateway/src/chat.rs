@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::response::{AppendHeaders, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use consumer::{BrokenError, Conditions, Failover, FailoverError, Piece, Summary};
+use consumer::{BrokenError, Conditions, Failover, FailoverError, Piece, Summary, Unserved};
 use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -87,28 +87,28 @@ pub(crate) async fn receive(front: &Front, request: Request) -> Result<Received,
     })
 }
 
-/// Answers one request.
-pub(crate) async fn answer<M: Market>(
-    shop: Shop<M>,
+/// An answer that has begun.
+pub(crate) struct Begun<A> {
+    pub(crate) answer: A,
+    pub(crate) first: Piece,
+    pub(crate) delivery: Delivery,
+    /// Whose it is, and what is proved about it.
+    pub(crate) headers: HeaderMap,
+}
+
+/// Takes a place for an answer, asks for it, and waits for its first piece.
+pub(crate) async fn begin<A: Running>(
+    front: &Arc<Front>,
     received: Received,
-    asked: Asked,
-) -> Result<Response, Fault> {
-    let front = &shop.front;
-    let (place, begun, conditions) = (received.place, received.begun, received.conditions);
-    let (request, translator) = (asked.chat, asked.translator);
+    model: &str,
+    ask: impl AsyncFnOnce(Conditions) -> Result<A, Unserved>,
+) -> Result<Begun<A>, Fault> {
     let permit = Arc::clone(&front.answers)
         .try_acquire_owned()
         .map_err(|_| too_many(front))?;
-    let (stream, include_usage) = (request.stream(), request.include_usage());
-    let model = request.model().to_owned();
-    let input_estimate = InputBound::of_body(request.body().len()).estimate;
-
     let begin = async {
-        let mut answer = shop
-            .market
-            .infer(request, conditions)
-            .await
-            .map_err(|unserved| Fault::from(&unserved))?;
+        let answer = ask(received.conditions).await;
+        let mut answer = answer.map_err(|unserved| Fault::from(&unserved))?;
         let first = answer.next().await.unwrap_or_else(|| Err(silent()));
         let first = first.map_err(|broken| Fault::from(&broken).on(answer.route()))?;
         Ok::<_, Fault>((answer, first))
@@ -117,13 +117,40 @@ pub(crate) async fn answer<M: Market>(
         begun = begin => begun?,
         () = front.cut.cancelled() => return Err(Fault::stopping()),
     };
-    let delivery = Delivery::begin(Arc::clone(front), &model, begun, permit, place);
-    let names = [
+    let (begun, place) = (received.begun, received.place);
+    let mut headers = HeaderMap::from_iter([
         (REQUEST, header(answer.request())),
         (PROVIDER, header(answer.provider())),
         (LABELS, header(answer.labels())),
-    ];
-    let route = answer.route().map(|route| [(ROUTE, header(route))]);
+    ]);
+    headers.extend(answer.route().map(|route| (ROUTE, header(route))));
+    Ok(Begun {
+        delivery: Delivery::begin(Arc::clone(front), model, begun, permit, place),
+        answer,
+        first,
+        headers,
+    })
+}
+
+/// Answers one request.
+pub(crate) async fn answer<M: Market>(
+    shop: Shop<M>,
+    received: Received,
+    asked: Asked,
+) -> Result<Response, Fault> {
+    let (request, translator) = (asked.chat, asked.translator);
+    let (stream, include_usage) = (request.stream(), request.include_usage());
+    let model = request.model().to_owned();
+    let input_estimate = InputBound::of_body(request.body().len()).estimate;
+    let market = &shop.market;
+    let ask = async |conditions| market.infer(request, conditions).await;
+    let begun = begin(&shop.front, received, &model, ask).await?;
+    let Begun {
+        answer,
+        first,
+        delivery,
+        headers,
+    } = begun;
     let translation = translator.map(|translator| {
         let request = answer.request().to_string();
         let opening = Opening {
@@ -137,26 +164,15 @@ pub(crate) async fn answer<M: Market>(
     if stream {
         let telling = Telling::new(include_usage, translation);
         let events = Events::new(answer, first, telling, delivery);
-        return Ok((
-            names,
-            AppendHeaders(route.into_iter().flatten()),
-            streamed(events),
-        )
-            .into_response());
+        return Ok((headers, streamed(events)).into_response());
     }
     let on = answer.route();
     let whole = tokio::select! {
         whole = whole(answer, first, translation, delivery) => whole.map_err(|fault| fault.on(on))?,
-        () = front.cut.cancelled() => return Err(Fault::stopping().on(on)),
+        () = shop.front.cut.cancelled() => return Err(Fault::stopping().on(on)),
     };
     let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    Ok((
-        names,
-        AppendHeaders(route.into_iter().flatten()),
-        json,
-        whole,
-    )
-        .into_response())
+    Ok((headers, json, whole).into_response())
 }
 
 /// When an answer began, in seconds since 1970, as its first chunk tells it.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use consumer::ModelView;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
-use market::InputBound;
+use market::{InputBound, Kind};
 use openai::BadRequest;
 use openai::dialect::{Translated, anthropic, completions, ollama, responses};
 use serde_json::{Value, json};
@@ -229,13 +229,13 @@ pub(crate) async fn ollama_show<M: Market>(
     if let Some(length) = best.and_then(|offer| offer.context_length) {
         info["lethe.context_length"] = length.into();
     }
-    let mut capabilities = vec!["completion"];
     let heeds = |word: &str| {
         let offers = model.offers.iter();
         offers
             .flat_map(|offer| &offer.parameters)
             .any(|found| found == word)
     };
+    let mut capabilities = capabilities(&model);
     if heeds("tools") {
         capabilities.push("tools");
     }
@@ -252,6 +252,14 @@ pub(crate) async fn ollama_show<M: Market>(
     Ok((json, shown.to_string()).into_response())
 }
 
+/// What it is for, as Ollama's clients read it.
+fn capabilities(model: &ModelView) -> Vec<&'static str> {
+    match Kind::of_card(model.card.as_ref()) {
+        Kind::Chat => vec!["completion"],
+        Kind::Embeddings => vec!["embedding"],
+    }
+}
+
 fn tag(model: &ModelView) -> Value {
     let card = model.card.as_ref().map(|card| card.id().to_string());
     let id = card.or_else(|| model.ids.first().map(ToString::to_string));
@@ -263,6 +271,7 @@ fn tag(model: &ModelView) -> Value {
         "size": 0,
         "digest": id.unwrap_or_default(),
         "details": details(model),
+        "capabilities": capabilities(model),
     })
 }
 

@@ -16,7 +16,7 @@ use crate::body::Room;
 use crate::fault::Fault;
 use crate::metrics::Metrics;
 use crate::settings::{ApiKey, Settings};
-use crate::{chat, dialects, guard, models, server};
+use crate::{chat, dialects, embeddings, guard, models, server};
 
 /// What all requests share, whoever answers them.
 pub(crate) struct Front {
@@ -117,6 +117,7 @@ impl Gateway {
         };
         let behind_key = Named::new()
             .route("/v1/chat/completions", post(chat::complete::<M>))
+            .route("/v1/embeddings", post(embeddings::embeddings::<M>))
             .route("/v1/completions", post(dialects::completions::<M>))
             .route("/v1/responses", post(dialects::responses::<M>))
             .route("/v1/messages", post(dialects::messages::<M>))
@@ -126,6 +127,8 @@ impl Gateway {
             )
             .route("/api/chat", post(dialects::ollama_chat::<M>))
             .route("/api/generate", post(dialects::ollama_generate::<M>))
+            .route("/api/embed", post(embeddings::ollama_embed::<M>))
+            .route("/api/embeddings", post(embeddings::ollama_embeddings::<M>))
             .route("/api/tags", get(dialects::ollama_tags::<M>))
             .route("/api/show", post(dialects::ollama_show::<M>))
             .route("/api/version", get(dialects::ollama_version))

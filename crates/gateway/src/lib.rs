@@ -10,6 +10,7 @@ mod behind;
 mod body;
 mod chat;
 mod dialects;
+mod embeddings;
 mod fault;
 mod gate;
 mod guard;

@@ -23,6 +23,7 @@ const OTHER_MODELS: &str = "other";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Route {
     Chat,
+    Embeddings,
     Completions,
     Responses,
     Messages,
@@ -37,12 +38,12 @@ impl Route {
     pub(crate) fn of(path: &str) -> Self {
         match path {
             "/v1/chat/completions" => Self::Chat,
+            "/v1/embeddings" => Self::Embeddings,
             "/v1/completions" => Self::Completions,
             "/v1/responses" => Self::Responses,
             "/v1/messages" | "/v1/messages/count_tokens" => Self::Messages,
-            "/api/chat" | "/api/generate" | "/api/tags" | "/api/show" | "/api/version" => {
-                Self::Ollama
-            }
+            "/api/chat" | "/api/generate" | "/api/embed" | "/api/embeddings" | "/api/tags"
+            | "/api/show" | "/api/version" => Self::Ollama,
             "/healthz" | "/readyz" => Self::Health,
             "/metrics" => Self::Metrics,
             path if path.starts_with("/v1/models") => Self::Models,
@@ -53,6 +54,7 @@ impl Route {
     fn label(self) -> &'static str {
         match self {
             Self::Chat => "chat",
+            Self::Embeddings => "embeddings",
             Self::Completions => "completions",
             Self::Responses => "responses",
             Self::Messages => "messages",

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use consumer::{ModelView, OfferView};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
-use market::UsdRates;
+use market::{Kind, UsdRates};
 use openai::{ModelCard, ModelList};
 use serde_json::{Value, json};
 
@@ -85,6 +85,7 @@ fn card(model: &ModelView, usd: &UsdRates) -> ModelCard {
         .partition(|offer| offer.card.is_some() == model.card.is_some());
     let live = |offers: &[&OfferView]| offers.iter().filter(|offer| offer.live).count();
     let mut card = ModelCard::new(model.name.as_str(), model.seen_at.0, "lethe")
+        .with("kind", json!(Kind::of_card(model.card.as_ref())))
         .with("live", model.is_live())
         .with("providers", live(&with_card));
     if let Some(of_model) = &model.card {
@@ -93,6 +94,9 @@ fn card(model: &ModelView, usd: &UsdRates) -> ModelCard {
             .with("card", json!(of_model))
             .with("quantization", of_model.quantization.clone())
             .with("providers_without_card", live(&rest));
+        if let Some(modality) = &of_model.modality {
+            card = card.with("architecture", architecture(modality));
+        }
     }
     if !model.look_alike_of.is_empty() {
         card = card.with("look_alike_of", model.look_alike_of.clone());
@@ -121,6 +125,17 @@ fn card(model: &ModelView, usd: &UsdRates) -> ModelCard {
         .with("labels", json!(best.labels))
         .with("context_length", best.context_length)
         .with("max_output_tokens", best.output_tokens_max)
+}
+
+/// A modality as OpenRouter's clients read it.
+fn architecture(modality: &str) -> Value {
+    let (input, output) = modality.split_once("->").unwrap_or((modality, modality));
+    let each = |side: &str| side.split('+').map(str::to_owned).collect::<Vec<_>>();
+    json!({
+        "modality": format!("{input}->{output}"),
+        "input_modalities": each(input),
+        "output_modalities": each(output),
+    })
 }
 
 /// `GET /healthz`: the process answers.

@@ -18,7 +18,7 @@ use market::{
     Address, Amount, Labels, ModelId, Network, Outcome, Payer, Rates, RequestId, Timestamp,
     Upstream,
 };
-use openai::ChatRequest;
+use openai::{ChatRequest, EmbeddingsRequest, Request};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -52,7 +52,7 @@ enum Plan {
 #[derive(Default)]
 pub(crate) struct Scripted {
     plans: Mutex<VecDeque<Plan>>,
-    pub(crate) asked: Mutex<Vec<ChatRequest>>,
+    pub(crate) asked: Mutex<Vec<Request>>,
     pub(crate) conditions: Mutex<Vec<Conditions>>,
     pub(crate) models: Mutex<Vec<ModelView>>,
     pub(crate) shortage: Mutex<Option<Shortage>>,
@@ -62,17 +62,15 @@ impl Market for Scripted {
     type Answer = Play;
 
     async fn infer(&self, request: ChatRequest, conditions: Conditions) -> Result<Play, Unserved> {
-        self.asked.lock().unwrap().push(request);
-        self.conditions.lock().unwrap().push(conditions);
-        let plan = self.plans.lock().unwrap().pop_front();
-        match plan.expect("a request that the test did not plan") {
-            Plan::Fail(error) => Err(Unserved {
-                error,
-                route: ROUTE.parse().ok(),
-            }),
-            Plan::Answer(pieces) => Ok(Play(pieces)),
-            Plan::Never(_held) => std::future::pending().await,
-        }
+        self.play(request.into(), conditions).await
+    }
+
+    async fn embed(
+        &self,
+        request: EmbeddingsRequest,
+        conditions: Conditions,
+    ) -> Result<Play, Unserved> {
+        self.play(request.into(), conditions).await
     }
 
     fn models(&self) -> Vec<ModelView> {
@@ -85,6 +83,22 @@ impl Market for Scripted {
 
     fn now(&self) -> Timestamp {
         NOW
+    }
+}
+
+impl Scripted {
+    async fn play(&self, request: Request, conditions: Conditions) -> Result<Play, Unserved> {
+        self.asked.lock().unwrap().push(request);
+        self.conditions.lock().unwrap().push(conditions);
+        let plan = self.plans.lock().unwrap().pop_front();
+        match plan.expect("a request that the test did not plan") {
+            Plan::Fail(error) => Err(Unserved {
+                error,
+                route: ROUTE.parse().ok(),
+            }),
+            Plan::Answer(pieces) => Ok(Play(pieces)),
+            Plan::Never(_held) => std::future::pending().await,
+        }
     }
 }
 
