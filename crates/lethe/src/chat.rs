@@ -232,7 +232,8 @@ pub(crate) fn said(message: &Message) -> String {
 
 async fn first_model(client: &Client) -> Result<String, ClientError> {
     let list: Value = parsed(client.get("/v1/models").await?).await?;
-    let models = list["data"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut models = list["data"].as_array().cloned().unwrap_or_default();
+    models.retain(|model| model["kind"] != "embeddings");
     // What nobody sells at the moment comes last.
     let live = models.iter().find(|model| model["live"] == true);
     let first = live.or(models.first());

@@ -484,7 +484,7 @@ pub(crate) struct Reset {
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("source").args(["backend", "gguf"]).required(true).multiple(true))]
+#[command(group = ArgGroup::new("source").args(["backend", "gguf", "embedder"]).required(true).multiple(true))]
 pub(crate) struct Provide {
     #[command(flatten)]
     pub(crate) data: Data,
@@ -495,7 +495,7 @@ pub(crate) struct Provide {
     pub(crate) model: String,
     /// An OpenAI-compatible server to sell the answers of, up to and including `/v1`. Given several times, for servers of
     /// the same model: each request goes to the one with the least work, a conversation back to where it was.
-    #[arg(long, value_name = "URL", conflicts_with = "gguf")]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["gguf", "embedder"])]
     pub(crate) backend: Vec<String>,
     /// The model's name at that server, if it has another there.
     #[arg(long, requires = "backend")]
@@ -509,8 +509,13 @@ pub(crate) struct Provide {
     /// A GGUF file to serve with the embedded engine. (The demonstration model is sold by `lethe up`.)
     #[arg(long, value_name = "FILE")]
     pub(crate) gguf: Option<PathBuf>,
+    /// A folder with a BERT model for embeddings, as Hugging Face has them (config.json, tokenizer.json, model.safetensors),
+    /// to serve with the embedded engine.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "gguf")]
+    pub(crate) embedder: Option<PathBuf>,
     /// A JSON file that says what exactly the model is: repo, and if known revision, weights, quantization, context_length,
-    /// modality, template. Of the embedded engine's file most is known without it.
+    /// modality, template. Of the embedded engine's file most is known without it. A model of a --backend that makes
+    /// embeddings needs one, with the modality text->embeddings.
     #[arg(long, value_name = "FILE")]
     pub(crate) card: Option<PathBuf>,
     /// Fields of a request that the backend heeds, such as `temperature,top_p,tools`; the embedded engine's are known.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use engine::{Engine, LoadError, Options};
+use engine::{Embedder, EmbedderError, Engine, LoadError, Options};
 use tokio::time::Instant;
 use tracing::info;
 
@@ -17,6 +17,12 @@ pub(crate) enum ModelError {
         path: PathBuf,
         #[source]
         source: LoadError,
+    },
+    #[error("model folder {path:?} cannot be used")]
+    Folder {
+        path: PathBuf,
+        #[source]
+        source: EmbedderError,
     },
     #[error("the demonstration model cannot be used")]
     Demo(#[source] LoadError),
@@ -52,6 +58,18 @@ pub(crate) async fn open(
     let seconds = begun.elapsed().as_secs();
     info!(seconds, "the model is ready");
     Ok(engine)
+}
+
+/// Opens a folder with a sentence encoder, off the runtime as well.
+pub(crate) async fn open_embedder(path: &Path, slots: usize) -> Result<Embedder, ModelError> {
+    info!(?path, "the model is being loaded and its digest computed");
+    let path = path.to_owned();
+    let opened = tokio::task::spawn_blocking(move || {
+        Embedder::open(&path, slots).map_err(|source| ModelError::Folder { path, source })
+    });
+    let embedder = opened.await.map_err(|_| ModelError::Interrupted)??;
+    info!("the model is ready");
+    Ok(embedder)
 }
 
 /// What it is called in the market.

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use market::{Amount, B256, Card, CardError, CardFields, ParseAmountError};
+use market::{Amount, B256, Card, CardError, CardFields, Kind, ParseAmountError};
 
 use crate::cli::{self, sell::Sell};
 use crate::folder::{Folder, FolderError};
@@ -28,6 +28,9 @@ const OLLAMA_HEEDS: [&str; 8] = [
     "top_p",
 ];
 
+/// The file that every folder of a model for embeddings has.
+const CONFIG: &str = "config.json";
+
 /// The most digits after the point that a price has.
 const DIGITS: u8 = 18;
 
@@ -50,6 +53,10 @@ pub(crate) enum OfferingError {
     NoFile { path: PathBuf },
     #[error("{path:?} is no .gguf file; the engine reads no other files")]
     NoModel { path: PathBuf },
+    #[error(
+        "{path:?} is no folder of a model for embeddings: it has no {CONFIG}; of a model for chat, say its .gguf file"
+    )]
+    NoEncoder { path: PathBuf },
     #[error("only a part of {model} is here; `lethe model pull {model}` goes on, then sell it")]
     Part { model: String },
     #[error("what is known of {model:?} makes no card")]
@@ -76,6 +83,7 @@ pub(crate) async fn sell(args: Sell) -> Result<(), OfferingError> {
         stall_after: cli::STALL_AFTER_S,
         no_probe: false,
         gguf: what.gguf,
+        embedder: what.embedder,
         card: None,
         heeds: what.heeds,
         input_price: args.input_price.unwrap_or(half),
@@ -92,6 +100,8 @@ struct What {
     /// In the market.
     name: String,
     gguf: Option<PathBuf>,
+    /// A folder with a sentence encoder.
+    embedder: Option<PathBuf>,
     /// Where a server is, and the model's name there.
     backend: Option<(String, String)>,
     card: Option<Card>,
@@ -108,7 +118,12 @@ impl What {
         if path.is_file() {
             return Self::of_file(path);
         }
-        if path.is_absolute() || args.model.starts_with('.') {
+        let is_path = path.is_absolute() || args.model.starts_with('.');
+        // A pulled model may be called like a folder that happens to be here.
+        if path.is_dir() && (is_path || path.join(CONFIG).is_file()) {
+            return Self::of_folder(path);
+        }
+        if is_path {
             let path = path.to_owned();
             return Err(OfferingError::NoFile { path });
         }
@@ -123,6 +138,19 @@ impl What {
         Ok(Self {
             name: model::market_name(Some(path)),
             gguf: Some(path.to_owned()),
+            ..Self::default()
+        })
+    }
+
+    fn of_folder(path: &Path) -> Result<Self, OfferingError> {
+        let path = path.to_owned();
+        if !path.join(CONFIG).is_file() {
+            return Err(OfferingError::NoEncoder { path });
+        }
+        let name = path.file_name().unwrap_or_default();
+        Ok(Self {
+            name: name.to_string_lossy().into_owned(),
+            embedder: Some(path),
             ..Self::default()
         })
     }
@@ -152,10 +180,13 @@ impl What {
     fn of_ollama(url: &str, offered: &Offered) -> Result<Self, OfferingError> {
         let said = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
         let repo = offered.name.split(':').next().unwrap_or_default();
+        let is_encoder = offered.details.is_encoder();
+        let modality = is_encoder.then_some(Kind::TEXT_EMBEDDINGS);
         let card = Card::new(CardFields {
             repo: format!("ollama/{repo}"),
             revision: said(&offered.digest),
             quantization: said(&offered.details.quantization_level),
+            modality: modality.map(str::to_owned),
             ..CardFields::default()
         });
         let model = offered.name.clone();
@@ -163,7 +194,10 @@ impl What {
             name: offered.short().to_owned(),
             backend: Some((ollama::backend(url)?, offered.name.clone())),
             card: Some(card.map_err(|source| OfferingError::Card { model, source })?),
-            heeds: OLLAMA_HEEDS.map(str::to_owned).into(),
+            heeds: match is_encoder {
+                true => vec!["dimensions".to_owned()],
+                false => OLLAMA_HEEDS.map(str::to_owned).into(),
+            },
             ..Self::default()
         })
     }
@@ -234,6 +268,12 @@ mod tests {
         assert_eq!(card.quantization.as_deref(), Some("Q4_K_M"));
         assert_eq!(card.weights, None, "that is the manifest's digest");
         assert_eq!(card.context_length, None);
+        assert_eq!(card.modality, None);
+        let tags = r#"{"name":"all-minilm:latest","details":{"family":"bert"}}"#;
+        let offered: Offered = serde_json::from_str(tags).unwrap();
+        let what = What::of_ollama("http://127.0.0.1:11434/", &offered).unwrap();
+        assert_eq!(Kind::of_card(what.card.as_ref()), Kind::Embeddings);
+        assert_eq!(what.heeds, ["dimensions"]);
     }
 
     #[tokio::test]
@@ -254,6 +294,7 @@ mod tests {
                 .await
                 .contains("no .gguf file")
         );
+        assert!(refused(data).await.contains("no config.json"));
         assert!(refused("./absent.gguf").await.contains("there is no file"));
         assert!(refused("absent").await.contains("no pulled model"));
         let offline = ["ollama:llama3.2", "--ollama", "http://127.0.0.1:9"];

@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use chain::{Network, NetworkError, Token};
 use gateway::{ApiKey, Gateway, Settings};
-use market::{Card, Rates, UsdRates};
-use provider::{BACKENDS_MAX, BackendHandle, OpenAiBackend, OpenAiConfig, OpenAiConfigError, Pool};
+use market::{Card, Kind, Rates, UsdRates};
+use provider::{
+    BACKENDS_MAX, BackendHandle, EmbedderBackend, OpenAiBackend, OpenAiConfig, OpenAiConfigError,
+    Pool,
+};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -291,7 +294,11 @@ fn shop(args: &cli::Provide, source: Source, token: &Token) -> Result<Shop, Poli
         rates,
         slots: args.sale.slots,
         queue: args.sale.queue,
-        output_tokens_max: Some(args.sale.answer_max),
+        // Vectors have no tokens.
+        output_tokens_max: match Kind::of_card(source.card.as_ref()) {
+            Kind::Chat => Some(args.sale.answer_max),
+            Kind::Embeddings => None,
+        },
         context_length: source.context_length,
         backend: source.backend,
         upstream: source.upstream,
@@ -326,13 +333,24 @@ async fn source(args: &cli::Provide, card: Option<Card>) -> Result<Source, RoleE
             parameters: args.heeds.clone(),
         });
     }
+    if let Some(folder) = &args.embedder {
+        let embedder = model::open_embedder(folder, args.sale.slots).await?;
+        return Ok(Source {
+            pool: None,
+            upstream: "own-engine",
+            context_length: u32::try_from(embedder.card().context_length).ok(),
+            card: Some(card::of_model(embedder.card(), Kind::Embeddings, card)?),
+            parameters: EmbedderBackend::parameters(),
+            backend: BackendHandle::new(EmbedderBackend::new(embedder)),
+        });
+    }
     let engine = model::open(args.gguf.as_deref(), args.sale.slots, args.sale.queue).await?;
     Ok(Source {
         backend: engine_backend(&engine),
         pool: None,
         upstream: "own-engine",
         context_length: u32::try_from(engine.card().context_length).ok(),
-        card: Some(card::of_model(engine.card(), card)?),
+        card: Some(card::of_model(engine.card(), Kind::Chat, card)?),
         parameters: engine.parameters(),
     })
 }

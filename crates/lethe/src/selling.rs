@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chain::EvmLedger;
 use engine::Engine;
-use market::{Address, Amount, B256, Card, Ledger, LedgerError, Rates, SignedCertificate};
+use market::{Address, Amount, B256, Card, Kind, Ledger, LedgerError, Rates, SignedCertificate};
 use provider::{
     BackendHandle, ClaimPolicy, Config, EngineBackend, FindRelaysError, OfferConfig, Provider,
     StartError, find_relays,
@@ -238,7 +238,7 @@ async fn config(shop: Shop, bound: SocketAddr, ledger: &EvmLedger) -> Result<Con
     let offer = OfferConfig {
         base: B256::from_slice(&Sha256::digest(shop.model.as_bytes())),
         name: shop.model,
-        tags: vec!["LLM".into()],
+        tags: vec![tag(shop.card.as_ref()).into()],
         rates: shop.rates,
         token: shop.token,
         price_per_second: stakes.price_per_second_min,
@@ -265,6 +265,14 @@ async fn config(shop: Shop, bound: SocketAddr, ledger: &EvmLedger) -> Result<Con
         stop_within: Duration::from_secs(5),
         claims: shop.claims,
     })
+}
+
+/// What the registry says of a model for people who look for some.
+fn tag(card: Option<&Card>) -> &'static str {
+    match Kind::of_card(card) {
+        Kind::Chat => "LLM",
+        Kind::Embeddings => "embeddings",
+    }
 }
 
 impl Selling {

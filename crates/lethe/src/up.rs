@@ -8,7 +8,9 @@ use std::time::Duration;
 use chain::{DEPLOYER, DEVELOPMENT_ACCOUNTS, Explorer, Network};
 use engine::Engine;
 use gateway::{ApiKey, Gateway, Settings};
-use market::{Accepted, Address, Amount, Card, ClaimPolicy, LedgerError, Rates, UsdRate, UsdRates};
+use market::{
+    Accepted, Address, Amount, Card, ClaimPolicy, Kind, LedgerError, Rates, UsdRate, UsdRates,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -237,7 +239,7 @@ impl Market {
         progress.step("the model");
         let engine = model::open(model, ENGINE_SLOTS, ENGINE_QUEUE).await?;
         let name = model::market_name(model);
-        let card = card::of_model(engine.card(), None)?;
+        let card = card::of_model(engine.card(), Kind::Chat, None)?;
 
         let mut selling = Vec::new();
         for spec in &SPECS {

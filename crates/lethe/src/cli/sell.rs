@@ -11,7 +11,7 @@ pub(crate) struct Sell {
     pub(crate) data: Data,
     #[command(flatten)]
     pub(crate) network: Network,
-    /// A pulled model (`lethe model list`), the path of a .gguf file, or ollama:NAME
+    /// A pulled model (`lethe model list`), the path of a .gguf file, of a folder with a BERT model for embeddings, or ollama:NAME
     #[arg(value_name = "MODEL")]
     pub(crate) model: String,
     /// What a million tokens of an answer cost, in MOR or what --token says.

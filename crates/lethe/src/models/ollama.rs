@@ -66,9 +66,19 @@ pub(crate) struct Offered {
 /// What is said of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Details {
+    /// What it is built like, such as `llama` or `nomic-bert`.
+    #[serde(default)]
+    pub(crate) family: String,
     /// The precision, such as `Q4_K_M`.
     #[serde(default)]
     pub(crate) quantization_level: String,
+}
+
+impl Details {
+    /// Whether it makes embeddings: what is built like BERT does nothing else.
+    pub(crate) fn is_encoder(&self) -> bool {
+        self.family.ends_with("bert") || self.family.ends_with("roberta")
+    }
 }
 
 #[derive(Deserialize)]

@@ -1,7 +1,8 @@
 //! An OpenAI-compatible server that counts to a number, slowly enough to be
 //! interrupted, or falls silent on the way; it goes on with what was begun.
 //! Given tools, it calls one with what it counted, piece by piece. Like Ollama it
-//! tells what it has at `/api/tags`.
+//! tells what it has at `/api/tags`. For embeddings it makes up a vector of each
+//! text, which has nothing to do with what that means.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -79,6 +80,7 @@ impl Counting {
                     count(state, body)
                 }),
             )
+            .route("/v1/embeddings", post(embed))
             .with_state((Arc::clone(&running), chunks));
         let mut task = JoinSet::new();
         task.spawn(async move { axum::serve(listener, routes).await.unwrap() });
@@ -106,6 +108,32 @@ fn tags() -> Value {
     let model =
         json!({ "name": "counting:latest", "size": 7, "digest": "ab12", "details": details });
     json!({ "models": [model] })
+}
+
+/// The vector that it makes up for a text.
+pub(crate) fn vector(text: &str) -> Vec<f32> {
+    let bytes = || text.bytes().map(f32::from);
+    vec![bytes().sum(), bytes().count() as f32 / 3.0, -0.1]
+}
+
+/// A vector and a token for each text; silent after so many batches.
+async fn embed(
+    State((batches, silent_after)): State<(Arc<AtomicUsize>, u32)>,
+    axum::Json(body): axum::Json<Value>,
+) -> Response {
+    let before = batches.fetch_add(1, Ordering::SeqCst);
+    if before >= silent_after as usize {
+        std::future::pending::<()>().await;
+    }
+    let texts = body["input"].as_array().unwrap();
+    let row = |(index, text): (usize, &Value)| {
+        let embedding = vector(text.as_str().unwrap());
+        json!({ "object": "embedding", "index": index, "embedding": embedding })
+    };
+    let data: Vec<_> = texts.iter().enumerate().map(row).collect();
+    let usage = json!({ "prompt_tokens": texts.len(), "total_tokens": texts.len() });
+    axum::Json(json!({ "object": "list", "data": data, "model": "/secret/path", "usage": usage }))
+        .into_response()
 }
 
 /// Counts up to the number that the last message is.

@@ -11,6 +11,7 @@ mod copies;
 mod crash;
 mod document;
 mod drain;
+mod embeddings;
 mod exits;
 mod explorer;
 mod failover;
