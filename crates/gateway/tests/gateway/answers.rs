@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use consumer::{BudgetError, CardChoice, Coin, InferError, SessionError, Short, Shortage};
 use gateway::{Limits, Settings};
-use market::{Address, Amount, Card, LedgerError, UsdRate, UsdRates};
+use market::{Address, Amount, Card, Kind, LedgerError, UsdRate, UsdRates};
 use openai::BadRequest;
 use serde_json::{Value, json};
 
@@ -149,6 +149,16 @@ async fn what_fails_before_the_first_chunk_has_a_status() {
             },
             404,
             "model_not_found",
+            "",
+        ),
+        (
+            InferError::OtherKind {
+                model: model(),
+                is: Kind::Embeddings,
+                asked: Kind::Chat,
+            },
+            400,
+            "model_kind",
             "",
         ),
         (
@@ -326,6 +336,11 @@ fn again(error: &InferError) -> InferError {
         InferError::Ambiguous { model, choices } => InferError::Ambiguous {
             model: model.clone(),
             choices: choices.clone(),
+        },
+        InferError::OtherKind { model, is, asked } => InferError::OtherKind {
+            model: model.clone(),
+            is: *is,
+            asked: *asked,
         },
         InferError::NobodyThere { model, shortage } => InferError::NobodyThere {
             model: model.clone(),
@@ -528,7 +543,7 @@ async fn models_are_listed_with_what_a_buyer_wants_to_know() {
         list["data"][0],
         json!({
             "id": "meta/llama", "object": "model", "created": 1_700_000_000, "owned_by": "lethe",
-            "live": true, "providers": 1, "context_length": 4096, "max_output_tokens": 512,
+            "kind": "chat", "live": true, "providers": 1, "context_length": 4096, "max_output_tokens": 512,
             "labels": { "network": "oblivious", "payer": "wallet", "upstream": "own-engine" },
             "pricing": {
                 "token": format!("0x{}", "09".repeat(20)),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use market::{Amount, Card, Host, Ledger, Rates, Record, SignedRecord};
+use openai::EmbeddingsRequest;
 use provider::{Backend, BackendError, ChunkStream, RatesError, Script};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -23,6 +24,10 @@ struct Idle {
 
 impl Backend for Idle {
     async fn chat(&self, _: Bytes) -> Result<ChunkStream, BackendError> {
+        Err(BackendError::Failed { status: 500 })
+    }
+
+    async fn embed(&self, _: EmbeddingsRequest) -> Result<ChunkStream, BackendError> {
         Err(BackendError::Failed { status: 500 })
     }
 
