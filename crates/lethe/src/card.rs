@@ -150,7 +150,7 @@ mod tests {
             context_length: 64,
             ..model()
         };
-        assert_eq!(of_model(&other, None).unwrap().id(), card.id());
+        assert_eq!(of_model(&other, Kind::Chat, None).unwrap().id(), card.id());
         let named = engine::Card {
             repo: Some("owner/name".into()),
             ..model()
