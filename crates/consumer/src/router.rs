@@ -1055,8 +1055,9 @@ mod tests {
         let embedded = |model: &str| {
             let body = format!(r#"{{"model":"{model}","input":"a"{BY_PRICE}}}"#);
             let request = EmbeddingsRequest::parse(Bytes::from(body)).unwrap().into();
-            let wishes = Router::wishes(&request, &Defaults::default()).unwrap();
-            router().route(&snapshot, &request, &wishes, &Demand::default(), NOW)
+            let router = router();
+            let wishes = router.wishes(&request, &Defaults::default()).unwrap();
+            router.route(&snapshot, &request, &wishes, &Demand::default(), NOW)
         };
         let candidates = embedded("m").candidates.concat();
         let asked: Vec<_> = candidates.iter().map(|it| it.seller.address[0]).collect();
