@@ -171,8 +171,8 @@ async fn two_hosts_sell_for_one_wallet_and_one_goes_on_for_the_other() {
     let before = wallet(&town, provider).await;
 
     let first = one.sells(&town, &file).await;
-    let _second = two.sells(&town, &file).await;
-    assert_eq!(first.said("provider"), provider.to_string());
+    let second = two.sells(&town, &file).await;
+    assert_eq!(first.ready["provider"], json!(provider));
     assert_eq!(first.said("account"), one.account);
     let _relays = ["relay-one", "relay-two"].map(|folder| town.relay(folder, &[]));
     let consumer = town.oblivious_consumer();
@@ -209,7 +209,7 @@ async fn two_hosts_sell_for_one_wallet_and_one_goes_on_for_the_other() {
     }
     consumer.stop();
     first.stop();
-    _second.stop();
+    second.stop();
 
     let ledger = town.ledger().await;
     let paid = paid(&town.consumer_journal()).await;
