@@ -41,7 +41,8 @@ export function dollars(token: Token, units: Amount): string {
 export function ratesOf(state: State): string {
   const rated = state.tokens.filter((token) => token.usd);
   const one = (token: Token) => dollars(token, (10n ** BigInt(token.decimals)).toString());
-  return rated.map((token) => `${one(token)} for one ${token.symbol} (${token.usd?.source ?? ""})`).join(", ");
+  const age = (at: number | undefined) => (at === undefined ? "" : `, ${span(Math.max(0, Math.round(Date.now() / 1000) - at))} ago`);
+  return rated.map((token) => `${one(token)} for one ${token.symbol} (${token.usd?.source ?? ""}${age(token.usd?.at)})`).join(", ");
 }
 
 /** How long until then, from now, both in seconds. */

@@ -1,4 +1,4 @@
-// Made by types.mjs from crates/lethe/openapi.json, SHA-256 200406875521f71fba792183ac375bd1c02cee21817ba70327f89c7eb0161e3a. Not to be edited.
+// Made by types.mjs from crates/lethe/openapi.json, SHA-256 59883854b241ad94625ec67daa9f30637ed36ecaecf96f40b0b5e75e9594d8aa. Not to be edited.
 
 export interface components {
     schemas: {
@@ -266,6 +266,15 @@ export interface components {
                 token: string;
                 input_per_million: components["schemas"]["Amount"];
                 output_per_million: components["schemas"]["Amount"];
+                /** @description The same in millionths of a dollar; absent where nobody says what the token is worth. */
+                micro_usd?: {
+                    input_per_million: components["schemas"]["Amount"];
+                    output_per_million: components["schemas"]["Amount"];
+                    /** @description Whose word the rate is. */
+                    source: string;
+                    /** @description When that was said, in Unix seconds; absent if it is fixed. */
+                    at?: number;
+                };
             };
             labels?: components["schemas"]["Labels"];
             context_length?: number | null;
@@ -492,6 +501,8 @@ export interface components {
             micro_usd: number;
             /** @description By whose word. */
             source: string;
+            /** @description When that was said; left out where it is fixed. */
+            at?: components["schemas"]["Seconds"];
         };
         /** @description A token as the node knows it. */
         Token: {

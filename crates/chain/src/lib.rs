@@ -21,6 +21,7 @@ mod ledger;
 mod logs;
 mod movements;
 mod profile;
+mod rates;
 mod refusal;
 mod rpc;
 pub mod sender;
@@ -43,6 +44,7 @@ pub use profile::{
     ALLOWANCE_COLLECTOR, CALL_AGGREGATOR, Collectors, EIP3009_COLLECTOR, LOCAL_CHAIN_ID, Network,
     NetworkError, PERMIT2, PERMIT2_COLLECTOR, SETTLEMENT, Token, UNAUDITED_FLAG,
 };
+pub use rates::{POOL_WINDOW_MAX_S, POOL_WINDOW_MIN_S, PoolTokens, RateError};
 pub use rpc::{Disagreement, Endpoints};
 pub use token::Tokens;
 pub use watch::{WatchError, WithdrawStarted};

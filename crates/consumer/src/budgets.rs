@@ -688,6 +688,7 @@ mod tests {
             decimals: 0,
             micro_usd,
             source: "a test".into(),
+            at: None,
         });
         let most = Amount::new(most);
         Price { token, most, rate }

@@ -190,7 +190,7 @@ impl Router {
         accepted: Vec<Accepted>,
         mut usd_rates: watch::Receiver<UsdRates>,
     ) -> Arc<Self> {
-        let tender = Tender::as_known(&accepted, &usd_rates.borrow_and_update());
+        let tender = Tender::new(&accepted, &usd_rates.borrow_and_update());
         let state = State {
             usd_rates,
             tender,
@@ -592,7 +592,7 @@ impl Router {
     fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.usd_rates.has_changed().unwrap_or(false) {
-            let tender = Tender::as_known(&self.accepted, &state.usd_rates.borrow_and_update());
+            let tender = Tender::new(&self.accepted, &state.usd_rates.borrow_and_update());
             state.tender = tender;
             // What was arranged is in prices of before.
             state.stands.clear();
@@ -873,6 +873,7 @@ mod tests {
                     decimals,
                     micro_usd,
                     source: "a test".into(),
+                    at: None,
                 })
                 .into(),
         );

@@ -253,6 +253,11 @@ impl Consumer {
         router.explain(&snapshot, model, demand, self.inner.now())
     }
 
+    /// What tokens are worth now.
+    pub fn usd_rates(&self) -> UsdRates {
+        self.inner.usd_rates.borrow().clone()
+    }
+
     /// The last answers, latest first.
     pub fn recent(&self) -> Vec<AnswerView> {
         self.inner.recent().iter().rev().cloned().collect()

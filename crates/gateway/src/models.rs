@@ -34,8 +34,8 @@ pub(crate) async fn list<M: Market>(State(shop): State<Shop<M>>, headers: Header
         ))
         .into_response();
     }
-    let usd = &shop.front.settings.usd;
-    let cards = models.iter().map(|model| card(model, usd));
+    let usd = shop.front.settings.usd_rates();
+    let cards = models.iter().map(|model| card(model, &usd));
     Json(ModelList::new(cards.collect())).into_response()
 }
 
@@ -45,7 +45,7 @@ pub(crate) async fn one<M: Market>(
     Path(name): Path<String>,
 ) -> Result<Json<ModelCard>, Fault> {
     let model = meant(&shop.market.models(), &name)?;
-    Ok(Json(card(&model, &shop.front.settings.usd)))
+    Ok(Json(card(&model, &shop.front.settings.usd_rates())))
 }
 
 /// The one model that a name means.
@@ -117,6 +117,9 @@ fn card(model: &ModelView, usd: &UsdRates) -> ModelCard {
             "output_per_million": micro_usd(best.rates.output_per_million),
             "source": rate.source,
         });
+        if let Some(at) = rate.at {
+            pricing["micro_usd"]["at"] = at.0.into();
+        }
     }
     if !best.parameters.is_empty() {
         card = card.with("supported_parameters", best.parameters.clone());

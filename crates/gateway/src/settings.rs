@@ -8,6 +8,7 @@ use http::HeaderValue;
 use market::UsdRates;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+use tokio::sync::watch;
 
 /// Who may ask, from where, and how much.
 #[derive(Default)]
@@ -23,7 +24,7 @@ pub struct Settings {
     /// How much.
     pub limits: Limits,
     /// What prices are in dollars, for people to read; nothing is paid by it.
-    pub usd: UsdRates,
+    pub usd: Option<watch::Receiver<UsdRates>>,
 }
 
 /// How much of everything there may be.
@@ -145,6 +146,12 @@ impl ApiKey {
 }
 
 impl Settings {
+    /// What prices are in dollars now.
+    pub(crate) fn usd_rates(&self) -> UsdRates {
+        let rates = self.usd.as_ref().map(|rates| rates.borrow().clone());
+        rates.unwrap_or_default()
+    }
+
     /// Whether the gateway may be called by this name. A page elsewhere that
     /// points its own name at this machine does not get through; a plain
     /// address cannot be pointed anywhere.

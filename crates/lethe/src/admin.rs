@@ -309,7 +309,7 @@ impl Dashboard {
                 decimals: 18,
                 address: ledger.mor(),
             },
-            tokens: self.tokens.clone(),
+            tokens: self.tokens.priced(&self.consumer.usd_rates()),
             parts: self.parts(block),
             names,
             models,

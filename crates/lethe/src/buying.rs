@@ -61,9 +61,9 @@ pub(crate) struct Means {
 
 impl Means {
     /// The token that prices are compared in.
-    pub(crate) fn unit(&self, usd_rates: &UsdRates) -> Option<TokenView> {
+    pub(crate) fn unit(&self) -> Option<TokenView> {
         let (token, _) = self.tokens.first()?;
-        Some(TokenView::new(token, usd_rates))
+        Some(TokenView::new(token, &self.usd_rates.borrow()))
     }
 
     /// What amounts may be stated in.

@@ -48,6 +48,7 @@ mod policies;
 mod pricing;
 mod progress;
 mod pseudonyms;
+mod rate_sources;
 mod relaying;
 mod reset;
 mod roles;

@@ -8,6 +8,7 @@ use chain::EvmLedger;
 use consumer::{ChannelView, Consumer};
 use market::{Account, Address, Amount, AmountOverflow, Books, Ledger, LedgerError, UsdRates};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::bookkeeping::{Bookkeeping, Findings, Statement, uneven};
 use crate::chain_watch;
@@ -156,7 +157,7 @@ pub(crate) struct Holders {
     /// What a command needs to work on this folder.
     pub(crate) flags: String,
     /// What tokens are worth.
-    pub(crate) usd_rates: UsdRates,
+    pub(crate) usd_rates: watch::Receiver<UsdRates>,
     /// All that ever moved of each token, as far as was looked.
     pub(crate) books: tokio::sync::Mutex<BTreeMap<Address, Bookkeeping>>,
 }
@@ -168,7 +169,8 @@ impl Holders {
         let channels = consumer.channels().await?;
         let mut paid: Vec<_> = consumer.funding().keys().copied().collect();
         paid.extend(channels.iter().map(|channel| channel.config.token));
-        let tokens = TokenViews::read(ledger, paid, &self.usd_rates).await?;
+        let usd_rates = self.usd_rates.borrow().clone();
+        let tokens = TokenViews::read(ledger, paid, &usd_rates).await?;
         let mut all = Vec::new();
         for token in tokens.iter() {
             all.push(self.audit(consumer, &channels, token).await?);

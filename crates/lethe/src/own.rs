@@ -16,6 +16,7 @@ use consumer::{AnswerView, ChannelView, Consumer, ModelView};
 use market::{Address, Ledger, LedgerError, UsdRates};
 use provider::{Provider, Status, TillView};
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::bookkeeping::Statement;
 use crate::chain_watch;
@@ -34,7 +35,7 @@ pub(crate) struct Own {
     /// What a command needs to work on the node's folder.
     pub(crate) flags: String,
     /// What tokens are worth.
-    pub(crate) usd_rates: UsdRates,
+    pub(crate) usd_rates: watch::Receiver<UsdRates>,
     /// The tokens that it deals in.
     pub(crate) tokens: TokenViews,
 }
@@ -76,13 +77,12 @@ impl Own {
         ledger: &EvmLedger,
         flags: String,
     ) -> Result<Self, LedgerError> {
-        let usd_rates = UsdRates::default();
         Ok(Self {
             whose: Whose::Staker { name },
-            tokens: TokenViews::read(ledger, vec![], &usd_rates).await?,
+            tokens: TokenViews::read(ledger, vec![], &UsdRates::default()).await?,
             ledger: ledger.clone(),
             flags,
-            usd_rates,
+            usd_rates: watch::channel(UsdRates::default()).1,
         })
     }
 
@@ -92,19 +92,24 @@ impl Own {
         guarded(routes, key).with_state(Arc::new(self))
     }
 
+    /// What tokens are worth now.
+    fn usd_rates(&self) -> UsdRates {
+        self.usd_rates.borrow().clone()
+    }
+
     fn running(&self) -> Running {
         let version = env!("CARGO_PKG_VERSION");
         match &self.whose {
             Whose::Consumer(consumer) => Running {
                 version,
-                tokens: self.tokens.clone(),
+                tokens: self.tokens.priced(&self.usd_rates()),
                 models: consumer.models(),
                 answers: consumer.recent(),
                 ..Running::default()
             },
             Whose::Provider(provider, _) => Running {
                 version,
-                tokens: self.tokens.clone(),
+                tokens: self.tokens.priced(&self.usd_rates()),
                 sellers: vec![Selling {
                     name: "provider",
                     status: provider.status(),
@@ -126,7 +131,7 @@ impl Own {
                 let channels = consumer.channels().await?;
                 let mut paid: Vec<_> = consumer.funding().keys().copied().collect();
                 paid.extend(channels.iter().map(|view| view.config.token));
-                let tokens = TokenViews::read(ledger, paid, &self.usd_rates).await?;
+                let tokens = TokenViews::read(ledger, paid, &self.usd_rates()).await?;
                 let mut all = Vec::new();
                 for token in tokens.iter() {
                     all.push(self.bought(consumer, &channels, token).await?);
@@ -138,7 +143,7 @@ impl Own {
                 let earned = tills.iter().filter_map(TillView::claim);
                 let mut earned: Vec<_> = earned.map(|claim| claim.config.token).collect();
                 earned.push(*sells_for);
-                let tokens = TokenViews::read(ledger, earned, &self.usd_rates).await?;
+                let tokens = TokenViews::read(ledger, earned, &self.usd_rates()).await?;
                 let mut all = Vec::new();
                 for token in tokens.iter() {
                     all.push(self.sold("provider", &tills, token).await?);
@@ -151,7 +156,7 @@ impl Own {
                 (all, words)
             }
             Whose::Staker { name } => {
-                let tokens = TokenViews::read(ledger, vec![], &self.usd_rates).await?;
+                let tokens = TokenViews::read(ledger, vec![], &self.usd_rates()).await?;
                 let mor = tokens.get(ledger.mor());
                 (vec![self.sold(name, &[], &mor).await?], vec![])
             }

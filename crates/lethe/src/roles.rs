@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chain::{Network, NetworkError, Token};
 use gateway::{ApiKey, Gateway, Settings};
-use market::{Card, Kind, Rates, UsdRates};
+use market::{Card, Kind, Rates};
 use provider::{
     BACKENDS_MAX, BackendHandle, EmbedderBackend, OpenAiBackend, OpenAiConfig, OpenAiConfigError,
     Pool,
@@ -37,6 +37,7 @@ use crate::own::{Own, Whose};
 use crate::place::{Place, PlaceError};
 use crate::policies::{PolicyError, amount, claiming, funding};
 use crate::pricing::Pricing;
+use crate::rate_sources::{RateSources, RatesError};
 use crate::relaying::{RelayError, carry};
 use crate::selling::{SellError, Selling, Shop, engine_backend, sell};
 use crate::signals::{Signals, stopped};
@@ -84,6 +85,8 @@ pub(crate) enum RoleError {
     Policy(#[from] PolicyError),
     #[error(transparent)]
     Token(#[from] TokenError),
+    #[error(transparent)]
+    Rates(#[from] RatesError),
     #[error(transparent)]
     ApiKeys(#[from] ApiKeysError),
     #[error(transparent)]
@@ -155,7 +158,8 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
     let key = Arc::new(place.keys.wallet(PROVIDER)?);
     let reader = place.reader(key).await?;
     let token = tokens::named(&reader, "--token", &sale.token).await?;
-    let usd_rates = tokens::usd_rates(&reader, &sale.worth.usd_rate).await?;
+    let sources = RateSources::start(reader, &sale.worth.usd_rate).await?;
+    let usd_rates = sources.receiver();
     let mut shop = shop(&args, source, &token)?;
     shop.hosts = sale.hosts.as_deref().map(hosts::read).transpose()?;
     let certificate = shop.hosts.clone();
@@ -166,7 +170,9 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
     };
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let key = bearer(&place.folder.join("api-key"))?;
-    let views = tokens::views(&selling.ledger, vec![token.address], &usd_rates).await?;
+    tasks.spawn(sources.keep(stop.clone()));
+    let rates_now = usd_rates.borrow().clone();
+    let views = tokens::views(&selling.ledger, vec![token.address], &rates_now).await?;
     let own = Own {
         tokens: views,
         whose: Whose::Provider(Arc::clone(&selling.provider), token.address),
@@ -425,16 +431,18 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
     ApiKeys::check(&folder)?;
     let place = Place::new(folder, network, args.network.rpc_url.clone())?;
     let way = way(&args);
-    let (means, usd_rates) = means(&place, &args).await?;
-    let (unit, paid) = (means.unit(&usd_rates), means.addresses());
+    let (means, sources) = means(&place, &args).await?;
+    let usd_rates = sources.receiver();
+    let (unit, paid) = (means.unit(), means.addresses());
     let keys = ApiKeys::load(&place.folder, api_key, means.coins(&place.network))?;
     let buying = buy(&place, way, means).await?;
     let settings = Settings {
-        usd: usd_rates.clone(),
+        usd: Some(usd_rates.clone()),
         ..Settings::default()
     };
+    let rates_now = usd_rates.borrow().clone();
     let own = Own {
-        tokens: tokens::views(&buying.ledger, paid, &usd_rates).await?,
+        tokens: tokens::views(&buying.ledger, paid, &rates_now).await?,
         whose: Whose::Consumer(buying.consumer.clone()),
         ledger: buying.ledger.clone(),
         flags: place.flags(),
@@ -465,6 +473,7 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         .with_routes(openapi::routes())
         .with_notices(notices);
     tasks.spawn(keys.keep(stop.clone()));
+    tasks.spawn(sources.keep(stop.clone()));
     tasks.spawn(gateway.serve(listener, stop.clone()));
     tasks.spawn(Arc::clone(&dashboard).watch());
     let signals = Signals::listen();
@@ -506,19 +515,20 @@ fn way(args: &cli::Consume) -> Way {
 }
 
 /// In what `lethe consume` pays, and what that is worth.
-async fn means(place: &Place, args: &cli::Consume) -> Result<(Means, UsdRates), RoleError> {
+async fn means(place: &Place, args: &cli::Consume) -> Result<(Means, RateSources), RoleError> {
     let key = Arc::new(place.keys.wallet("payer")?);
     let reader = place.reader(key).await?;
     let paid_with = tokens::paid_with(&reader, &args.paying.pay_with).await?;
-    let usd_rates = tokens::usd_rates(&reader, &args.worth.usd_rate).await?;
-    let accepted = tokens::accepted(&place.network, &paid_with, &usd_rates)?;
+    let sources = RateSources::start(reader, &args.worth.usd_rate).await?;
+    let is_rated = |token| sources.is_rated(token);
+    let accepted = tokens::accepted(&place.network, &paid_with, is_rated)?;
     let funding = funding(&args.funding, &paid_with, &accepted)?;
     let means = Means {
         tokens: paid_with.into_iter().zip(funding).collect(),
         accepted,
-        usd_rates: watch::channel(usd_rates.clone()).1,
+        usd_rates: sources.receiver(),
     };
-    Ok((means, usd_rates))
+    Ok((means, sources))
 }
 
 /// A consumer's page: its own money, and no chain of its own.

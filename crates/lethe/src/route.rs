@@ -47,7 +47,8 @@ struct Told {
 
 impl Desk {
     fn told(self, route: RouteView) -> Response {
-        let unit = self.unit;
+        let usd_rates = self.consumer.usd_rates();
+        let unit = self.unit.map(|unit| unit.priced(&usd_rates));
         Json(Told { route, unit }).into_response()
     }
 }

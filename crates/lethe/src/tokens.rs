@@ -2,10 +2,10 @@
 //! and what one is worth in dollars where the owner of the node says so.
 
 use chain::{EvmLedger, Network, Token, Tokens};
-use market::{Accepted, Address, Amount, LedgerError, Named, NoRate, Tender, UsdRate, UsdRates};
+use market::{Accepted, Address, Amount, LedgerError, Named, UsdRate, UsdRates};
 use serde::{Deserialize, Serialize};
 
-use crate::cli::token::Rated;
+use crate::clock;
 use crate::output;
 
 /// A token that the user names and that is not to be had.
@@ -61,6 +61,14 @@ impl TokenView {
         }
     }
 
+    /// The same, as it is worth now.
+    pub(crate) fn priced(&self, usd_rates: &UsdRates) -> Self {
+        Self {
+            usd: usd_rates.rate(self.address).cloned(),
+            ..self.clone()
+        }
+    }
+
     /// So much of it without its name.
     pub(crate) fn figure(&self, amount: Amount) -> String {
         amount.to_decimal(self.decimals)
@@ -84,9 +92,23 @@ impl TokenView {
         let rate = self.usd.as_ref()?;
         let one = rate.shown(Amount::new(10_u128.checked_pow(self.decimals.into())?));
         let (symbol, source) = (output::plain(&self.symbol), output::plain(&rate.source));
+        let age = rate.at.map(|at| {
+            let age_s = clock::wall()().since_s(at);
+            format!(", {} ago", span(age_s))
+        });
+        let age = age.unwrap_or_default();
         Some(format!(
-            "dollars at {one} for one {symbol} ({source}); only to be read"
+            "dollars at {one} for one {symbol} ({source}{age}); only to be read"
         ))
+    }
+}
+
+/// A span of time in words.
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3_600),
     }
 }
 
@@ -112,6 +134,11 @@ impl TokenViews {
         let mor = ledger.network().mor;
         views.sort_by_key(|view| (view.address != mor, view.address));
         Ok(Self(views))
+    }
+
+    /// The same, as they are worth now.
+    pub(crate) fn priced(&self, usd_rates: &UsdRates) -> Self {
+        Self(self.0.iter().map(|view| view.priced(usd_rates)).collect())
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &TokenView> {
@@ -198,22 +225,18 @@ pub(crate) async fn paid_with(
     Ok(tokens)
 }
 
-/// These tokens, to pay with: prices in them can be compared.
+/// These tokens, to pay with: prices in them can be compared, as long as what they are worth is known.
 pub(crate) fn accepted(
     network: &Network,
     tokens: &[Token],
-    usd_rates: &UsdRates,
+    is_rated: impl Fn(Address) -> bool,
 ) -> Result<Vec<Accepted>, TokenError> {
-    let accepted = tokens.iter().map(|token| coin(network, token));
-    let accepted: Vec<_> = accepted.collect();
-    let compared = Tender::new(&accepted, usd_rates);
-    compared.map_err(|NoRate { token }| {
-        let symbol = tokens.iter().find(|known| known.address == token);
-        TokenError::NoRate {
-            symbol: symbol.map_or_else(|| token.to_string(), |known| known.symbol.clone()),
-        }
-    })?;
-    Ok(accepted)
+    let unrated = tokens.iter().find(|token| !is_rated(token.address));
+    if let Some(token) = unrated.filter(|_| tokens.len() > 1) {
+        let symbol = token.symbol.clone();
+        return Err(TokenError::NoRate { symbol });
+    }
+    Ok(tokens.iter().map(|token| coin(network, token)).collect())
 }
 
 /// What amounts may be stated in: the network's tokens, and these.
@@ -231,21 +254,6 @@ fn coin(network: &Network, token: &Token) -> Accepted {
     }
 }
 
-/// What tokens are worth, by the flags.
-pub(crate) async fn usd_rates(ledger: &EvmLedger, rated: &[Rated]) -> Result<UsdRates, TokenError> {
-    let mut rates = Vec::with_capacity(rated.len());
-    for rated in rated {
-        let token = named(ledger, "--usd-rate", &rated.token).await?;
-        rates.push(UsdRate {
-            token: token.address,
-            decimals: token.decimals,
-            micro_usd: rated.micro_usd,
-            source: rated.source.clone(),
-        });
-    }
-    Ok(UsdRates::new(rates))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,6 +266,7 @@ mod tests {
             decimals: 18,
             micro_usd: 2_500_000,
             source: "a test\u{1b}[2J".into(),
+            at: None,
         }]);
         let [mor, usd] = [0, 1].map(|at: usize| TokenView::new(&network.tokens[at], &usd_rates));
         let amount = Amount::new(1_500_000_000_000_000_000);
@@ -267,6 +276,12 @@ mod tests {
             words,
             "dollars at $2.50 for one MOR (a test[2J); only to be read"
         );
+        let mut read = mor.clone();
+        if let Some(rate) = &mut read.usd {
+            rate.at = Some(market::Timestamp(clock::wall()().0 - 7_300));
+        }
+        let words = read.rate_words().unwrap();
+        assert!(words.contains("(a test[2J, 2 h ago)"), "{words}");
         let amount = Amount::new(1_230_000);
         assert_eq!(usd.shown(amount) + &usd.worth(amount), "1.23 USDdev");
         assert_eq!(usd.rate_words(), None);

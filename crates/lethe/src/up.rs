@@ -137,7 +137,7 @@ const RELAYS: [&str; 2] = ["dogwood", "elder"];
 
 /// Everything that runs.
 struct Market {
-    usd_rates: UsdRates,
+    usd_rates: watch::Receiver<UsdRates>,
     tokens: TokenViews,
     unit: Option<TokenView>,
     /// What amounts may be stated in.
@@ -259,12 +259,13 @@ impl Market {
         progress.step("the consumer");
         let usd_rates = demo_rates(&place.network);
         let means = means(&place, paying, &usd_rates).await?;
-        let (unit, paid) = (means.unit(&usd_rates), means.addresses());
+        let (unit, paid) = (means.unit(), means.addresses());
+        let told = means.usd_rates.clone();
         let coins = means.coins(&place.network);
         let buying = buy(&place, way, means).await?;
         let tokens = tokens::views(&buying.ledger, paid, &usd_rates).await?;
         Ok(Self {
-            usd_rates,
+            usd_rates: told,
             tokens,
             unit,
             coins,
@@ -279,7 +280,7 @@ impl Market {
 
     fn settings(&self) -> Settings {
         Settings {
-            usd: self.usd_rates.clone(),
+            usd: Some(self.usd_rates.clone()),
             ..Settings::default()
         }
     }
@@ -360,6 +361,7 @@ fn demo_rates(network: &Network) -> UsdRates {
         decimals: token.decimals,
         micro_usd,
         source: DEMO_SOURCE.to_owned(),
+        at: None,
     });
     UsdRates::new(rates.collect())
 }
@@ -373,7 +375,8 @@ async fn means(
     let key = Arc::new(place.keys.wallet("payer")?);
     let reader = place.reader(key).await?;
     let paid_with = tokens::paid_with(&reader, &paying.pay_with).await?;
-    let accepted = tokens::accepted(&place.network, &paid_with, usd_rates)?;
+    let is_rated = |token| usd_rates.rate(token).is_some();
+    let accepted = tokens::accepted(&place.network, &paid_with, is_rated)?;
     let funded = paid_with.into_iter().map(|token| {
         let funding = usual_funding(&token);
         (token, funding)

@@ -175,6 +175,7 @@ mod tests {
             decimals: token.decimals,
             micro_usd,
             source: "a test".into(),
+            at: None,
         };
         TokenView::new(token, &UsdRates::new(vec![rate]))
     }

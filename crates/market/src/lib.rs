@@ -31,6 +31,7 @@ mod memory;
 mod naming;
 mod purse;
 mod quote;
+mod rate_book;
 mod receipt;
 mod selling;
 mod spending;
@@ -39,7 +40,7 @@ mod till;
 mod usd;
 mod voucher;
 
-pub use alloy_primitives::{Address, B256, Signature, U256, keccak256};
+pub use alloy_primitives::{Address, B256, I256, Signature, U256, keccak256};
 pub use amount::{Amount, AmountOverflow, Moment, ParseAmountError, Timestamp};
 pub use books::{Account, Books, BooksError, Posting};
 pub use buying::{
@@ -84,10 +85,13 @@ pub use memory::MemoryLedger;
 pub use naming::{Asked, NAME_BYTES_MAX, NameFault, Which};
 pub use purse::{Purse, PurseError, PurseEvent};
 pub use quote::{InputBound, Quote, Rates, STEP_TOKENS};
+pub use rate_book::{
+    PoolSide, RateBook, RateFault, RateReading, RateRule, feed_micro_usd, mean_tick, pool_micro_usd,
+};
 pub use receipt::{Outcome, Receipt, ReceiptError, SignedReceipt, Sold};
 pub use selling::{Go, Selling};
 pub use spending::{Pay, Spending, Written};
 pub use stated::{Named, NamedError, Stated, StatedError, Unit};
 pub use till::{Till, TillError, TillEvent};
-pub use usd::{Accepted, CapError, DECIMALS_MAX, NoRate, Tender, USD_DECIMALS, UsdRate, UsdRates};
+pub use usd::{Accepted, CapError, DECIMALS_MAX, Tender, USD_DECIMALS, UsdRate, UsdRates};
 pub use voucher::{SignedVoucher, Voucher, VoucherError};

@@ -5,7 +5,7 @@
 use alloy_primitives::{Address, U256};
 use serde::{Deserialize, Serialize};
 
-use crate::{Amount, Named, Stated, Unit};
+use crate::{Amount, Named, Stated, Timestamp, Unit};
 
 /// Millionths of a dollar in a dollar.
 const DOLLAR: u128 = 1_000_000;
@@ -29,6 +29,9 @@ pub struct UsdRate {
     pub micro_usd: u64,
     /// Whose word that is.
     pub source: String,
+    /// When that was said; none: it is fixed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
 }
 
 impl UsdRate {
@@ -124,16 +127,6 @@ impl Accepted {
     }
 }
 
-/// Prices in this token cannot be compared with those in the others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "prices in {token} cannot be compared with those in another token: nobody says what it is worth in dollars"
-)]
-pub struct NoRate {
-    /// Which.
-    pub token: Address,
-}
-
 /// Why a cap on a price cannot be heeded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CapError {
@@ -176,21 +169,9 @@ struct Ratio {
 }
 
 impl Tender {
-    /// Of these tokens, the one that prices are compared in first.
-    pub fn new(accepted: &[Accepted], usd_rates: &UsdRates) -> Result<Self, NoRate> {
-        if let [first, others @ ..] = accepted {
-            for other in others {
-                for token in [other.token, first.token] {
-                    worth(usd_rates, token).ok_or(NoRate { token })?;
-                }
-            }
-        }
-        Ok(Self::as_known(accepted, usd_rates))
-    }
-
-    /// The same as far as rates are known now: without those tokens that
-    /// cannot be compared with the first.
-    pub fn as_known(accepted: &[Accepted], usd_rates: &UsdRates) -> Self {
+    /// Of these tokens, the one that prices are compared in first, as far as
+    /// rates are known: without those that cannot be compared with the first.
+    pub fn new(accepted: &[Accepted], usd_rates: &UsdRates) -> Self {
         let first = accepted.first().map(|first| first.token);
         let unit = first.and_then(|token| worth(usd_rates, token));
         let ratio = |one: &Accepted| {
@@ -286,6 +267,7 @@ mod tests {
             decimals,
             micro_usd,
             source: "a test".to_owned(),
+            at: None,
         }
     }
 
@@ -332,7 +314,7 @@ mod tests {
         assert_eq!(rate(USD, 0, u64::MAX).micro_usd_of(most), u128::MAX);
         let usd_rates = UsdRates::new(vec![rate(USD, 0, u64::MAX), rate(MOR, 36, 1)]);
         let tokens = [accepted(MOR, 36), accepted(USD, 0)];
-        let tender = Tender::new(&tokens, &usd_rates).unwrap();
+        let tender = Tender::new(&tokens, &usd_rates);
         assert_eq!(tender.comparable(USD, most), Some(most));
     }
 
@@ -349,7 +331,7 @@ mod tests {
     fn prices_of_two_tokens_compare_by_what_they_are_worth() {
         let (mor, usd) = (accepted(MOR, 18), accepted(USD, 6));
         let usd_rates = UsdRates::new(vec![rate(MOR, 18, 2_500_000), rate(USD, 6, 1_000_000)]);
-        let tender = Tender::new(&[mor.clone(), usd.clone()], &usd_rates).unwrap();
+        let tender = Tender::new(&[mor.clone(), usd.clone()], &usd_rates);
         let of = |token, units| {
             tender
                 .comparable(token, Amount::new(units))
@@ -359,7 +341,7 @@ mod tests {
         assert_eq!(of(MOR, 7), 7);
         assert_eq!(of(USD, 2_500_000), ONE);
         // In dollars first, the same the other way.
-        let tender = Tender::new(&[usd, mor], &usd_rates).unwrap();
+        let tender = Tender::new(&[usd, mor], &usd_rates);
         let of = |token, units| {
             tender
                 .comparable(token, Amount::new(units))
@@ -374,18 +356,12 @@ mod tests {
     }
 
     #[test]
-    fn one_token_needs_no_rate_and_two_need_both() {
-        let (mor, usd) = (accepted(MOR, 18), accepted(USD, 6));
-        let none = UsdRates::default();
-        let alone = Tender::new(std::slice::from_ref(&usd), &none).unwrap();
+    fn one_token_needs_no_rate() {
+        let usd = accepted(USD, 6);
+        let alone = Tender::new(&[usd], &UsdRates::default());
         let one = Amount::new(1_000_000);
         assert_eq!(alone.comparable(USD, one), Some(Amount::new(ONE)));
         assert_eq!(alone.comparable(MOR, one), None);
-        let only = UsdRates::new(vec![rate(MOR, 18, 1)]);
-        for usd_rates in [none, only] {
-            let error = Tender::new(&[mor.clone(), usd.clone()], &usd_rates).unwrap_err();
-            assert_eq!(error.token, USD);
-        }
     }
 
     #[test]
@@ -406,7 +382,7 @@ mod tests {
     fn a_cap_counts_in_the_unit_of_prices_whatever_it_is_stated_in() {
         let both = [accepted(MOR, 18), accepted(USD, 6)];
         let usd_rates = UsdRates::new(vec![rate(MOR, 18, 2_500_000), rate(USD, 6, 1_000_000)]);
-        let tender = Tender::new(&both, &usd_rates).unwrap();
+        let tender = Tender::new(&both, &usd_rates);
         let cap = |tender: &Tender, text: &str| tender.cap(&text.parse().unwrap());
         for (text, units) in [
             ("1.5", 3 * ONE / 2),
@@ -421,7 +397,7 @@ mod tests {
         let error = cap(&tender, "1 dai").unwrap_err().to_string();
         assert!(error.contains("one of MOR, USDdev, USD"), "{error}");
         // Alone, a token needs no rate for its own caps, and dollars do.
-        let alone = Tender::new(&both[1..], &UsdRates::default()).unwrap();
+        let alone = Tender::new(&both[1..], &UsdRates::default());
         assert_eq!(cap(&alone, "5 usdc"), Ok(Amount::new(5 * ONE)));
         let error = cap(&alone, "5 USD").unwrap_err().to_string();
         assert!(error.contains("what USDdev is worth"), "{error}");
@@ -434,12 +410,12 @@ mod tests {
         let both = [accepted(MOR, 18), accepted(USD, 6)];
         let mor = rate(MOR, 18, 2_500_000);
         for known in [vec![], vec![mor.clone()], vec![rate(USD, 6, 1)]] {
-            let tender = Tender::as_known(&both, &UsdRates::new(known));
+            let tender = Tender::new(&both, &UsdRates::new(known));
             assert!(tender.takes(MOR) && !tender.takes(USD));
             let error = tender.cap(&"5 usdc".parse().unwrap()).unwrap_err();
             assert!(matches!(error, CapError::NoRate { .. }), "{error}");
         }
         let usd_rates = UsdRates::new(vec![mor, rate(USD, 6, 1)]);
-        assert!(Tender::as_known(&both, &usd_rates).takes(USD));
+        assert!(Tender::new(&both, &usd_rates).takes(USD));
     }
 }

@@ -796,9 +796,10 @@ mod tests {
             decimals: of.decimals,
             micro_usd,
             source: "a test".to_owned(),
+            at: None,
         };
         let rates = vec![rate(&accepted[0], 2_000_000), rate(&accepted[1], 1_000_000)];
-        let tender = Tender::new(&accepted, &UsdRates::new(rates)).unwrap();
+        let tender = Tender::new(&accepted, &UsdRates::new(rates));
         let read = |text: &str| {
             let provider = format!(r#"{{"max_price":{{"prompt":{text}}}}}"#);
             let defaults = Defaults::default();

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use consumer::{BudgetError, CardChoice, Coin, InferError, SessionError, Short, Shortage};
 use gateway::{Limits, Settings};
-use market::{Address, Amount, Card, Kind, LedgerError, UsdRate, UsdRates};
+use market::{Address, Amount, Card, Kind, LedgerError, Timestamp, UsdRate, UsdRates};
 use openai::BadRequest;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::scripted::{ASK, ROUTE, STREAM, Town, USAGE, chunk, model};
 use crate::wire::{code, request};
@@ -570,16 +571,17 @@ async fn a_price_is_told_in_dollars_where_somebody_says_what_its_token_is_worth(
         decimals: 6,
         micro_usd: 2_000_000,
         source: "a test".into(),
+        at: (token == 9).then_some(Timestamp(7)),
     };
     for (token, told) in [
         (
             9,
-            json!({ "input_per_million": "10", "output_per_million": "12", "source": "a test" }),
+            json!({ "input_per_million": "10", "output_per_million": "12", "source": "a test", "at": 7 }),
         ),
         (8, Value::Null),
     ] {
         let town = Town::with(Settings {
-            usd: UsdRates::new(vec![rate(token)]),
+            usd: Some(watch::channel(UsdRates::new(vec![rate(token)])).1),
             ..Settings::default()
         })
         .await;

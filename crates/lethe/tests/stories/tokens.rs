@@ -372,3 +372,140 @@ async fn who_pays_in_dollars_has_budgets_and_caps_in_dollars_and_deposits_by_the
     let text = said(&town, "consumer", "key list");
     assert!(text.contains("rich  budget: 1 USDdev a day (0.0"), "{text}");
 }
+
+/// A contract that answers each function with eight words out of its storage: those from 256 times
+/// the function's selector on. Real code on a real chain, and as good as a feed or a pool to whoever reads it.
+fn teller() -> String {
+    // Where they begin: PUSH1 0, CALLDATALOAD, PUSH1 224, SHR, PUSH1 8, SHL.
+    let mut code = "60003560e01c60081b".to_owned();
+    for n in 0..8 {
+        // DUP1, PUSH1 n, ADD, SLOAD, PUSH1 32 n, MSTORE.
+        code += &format!("8060{n:02x}015460{:02x}52", 32 * n);
+    }
+    // PUSH2 256, PUSH1 0, RETURN.
+    format!("0x{code}6101006000f3")
+}
+
+/// From now on this contract answers the function so.
+async fn tells(town: &Town, contract: Address, selector: u32, words: &[i128]) {
+    town.rpc("anvil_setCode", serde_json::json!([contract, teller()]))
+        .await;
+    for (n, word) in (0_u64..).zip(words) {
+        let slot = format!("0x{:064x}", u64::from(selector) * 256 + n);
+        let sign = if *word < 0 { "f" } else { "0" };
+        let word = format!("0x{}{word:032x}", sign.repeat(32));
+        town.rpc(
+            "anvil_setStorageAt",
+            serde_json::json!([contract, slot, word]),
+        )
+        .await;
+    }
+}
+
+const FEED: Address = Address::repeat_byte(0xfe);
+const POOL: Address = Address::repeat_byte(0xb0);
+
+/// Dollars by a feed, said so many seconds ago; and MOR by a pool with them.
+async fn sources(town: &Town, answer: i128, age_s: u64) {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let at = i128::from(now - age_s);
+    tells(town, FEED, 0xfeaf_968c, &[7, answer, at, at, 7]).await;
+    tells(town, FEED, 0x313c_e567, &[8]).await;
+    let (mor, dollar) = (town.ledger().await.mor(), dollar());
+    // The mean tick of 600 s is -267,161, at which one MOR is 2.499915 dollars.
+    tells(
+        town,
+        POOL,
+        0x883b_dbfd,
+        &[64, 160, 2, 5, 5 - 600 * 267_161, 2, 0, 0],
+    )
+    .await;
+    for (selector, token) in [(0x0dfe_1681_u64, mor), (0xd212_20a7, dollar)] {
+        let slot = format!("0x{:064x}", selector * 256);
+        let params = serde_json::json!([POOL, slot, token.into_word()]);
+        town.rpc("anvil_setStorageAt", params).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_tokens_are_worth_is_read_from_a_feed_and_a_pool() {
+    let town = Town::start_movable().await;
+    sources(&town, 100_000_000, 40).await;
+    let selling = provider(&town, "provider", "usdc", PRICE);
+    let by_feed = format!("usdc=feed:{FEED}@3600");
+    let by_pool = format!("mor=pool:{POOL}@600");
+    let flags = [
+        "--pay-with",
+        "both",
+        "--usd-rate",
+        &by_pool,
+        "--usd-rate",
+        &by_feed,
+    ];
+    let buying = town.consumer_with("consumer", &flags);
+    let client = Client::of(&buying);
+    client.answered(MODEL, "3").await;
+    let state = client.api("GET", "/api/state").await;
+    let tokens = state["tokens"].as_array().unwrap();
+    let worth = |symbol: &str| {
+        let token = tokens.iter().find(|token| token["symbol"] == symbol);
+        token.unwrap()["usd"].clone()
+    };
+    assert_eq!(worth("USDdev")["micro_usd"], 1_000_000, "{state}");
+    assert_eq!(worth("MOR")["micro_usd"], 2_499_915, "{state}");
+    assert_eq!(
+        worth("MOR")["at"],
+        worth("USDdev")["at"],
+        "as old as the older of both"
+    );
+    let models = client.api("GET", "/v1/models").await;
+    let told = &models["data"][0]["pricing"]["micro_usd"];
+    assert_eq!(told["output_per_million"], "1000000000", "{told}");
+    assert!(told["at"].is_u64(), "{told}");
+    let text = said(&town, "consumer", "where");
+    let words = format!(
+        "dollars at $2.499915 for one MOR (pool {POOL}, mean of 600 s, times price feed {FEED}, "
+    );
+    assert!(text.contains(&words) && text.contains(" ago)"), "{text}");
+    buying.stop();
+
+    // What is too old, or makes no sense, is not shown; and the token is not paid with beside another.
+    for (answer, age_s) in [(100_000_000, 3_700), (0, 40), (-1, 40)] {
+        sources(&town, answer, age_s).await;
+        let buying = town.consumer_with("consumer", &flags);
+        let client = Client::of(&buying);
+        let state = client.api("GET", "/api/state").await;
+        for token in state["tokens"].as_array().unwrap() {
+            assert!(token["usd"].is_null(), "{token}");
+        }
+        let refused = client.ask(MODEL, "3").await;
+        assert!(!refused.status().is_success());
+        let words = refused.text().await.unwrap();
+        assert!(words.contains("--usd-rate"), "{words}");
+        buying.stop();
+    }
+    drop(selling);
+
+    // What is neither feed nor pool ends the start.
+    let nobody = Address::repeat_byte(0x0b);
+    for (rate, words) in [
+        (format!("usdc=feed:{nobody}"), "is no price feed"),
+        (format!("mor=pool:{nobody}"), "is no pool of token"),
+        (format!("mor=pool:{POOL}"), "nobody says what that is worth"),
+    ] {
+        let rpc = town.rpc_url();
+        let args = [
+            "consume",
+            "--rpc-url",
+            &rpc,
+            "--http",
+            "127.0.0.1:0",
+            "--usd-rate",
+            &rate,
+        ];
+        let refused = ended(&folder(&town, "other"), &args);
+        assert!(!refused.status.success());
+        let told = String::from_utf8(refused.stderr).unwrap();
+        assert!(told.contains(words), "{told}");
+    }
+}
