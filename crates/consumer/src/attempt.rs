@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use market::{Address, LedgerError};
+use market::{Address, LedgerError, with_causes};
 use transport::message::{Reason, Refusal};
 
 use crate::error::InferError;
@@ -50,7 +50,7 @@ impl Attempt {
 
     /// Something on the way, or at its end: nobody signed for it.
     pub(crate) fn lost(provider: Address, problem: &dyn std::error::Error) -> Self {
-        let problem = chain(problem);
+        let problem = with_causes(problem);
         Self::elsewhere(InferError::Path { provider, problem })
     }
 
@@ -80,16 +80,4 @@ impl Attempt {
             | Reason::Protocol => Self::elsewhere(InferError::Provider { provider, message }),
         }
     }
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

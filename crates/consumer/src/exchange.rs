@@ -15,7 +15,7 @@ use bytes::Bytes;
 use market::{
     Amount, BEGIN_WITHIN, Buying, BuyingError, ChannelTerms, InputBound, LAST_VOUCHER_WITHIN,
     Labels, Moment, PurseError, RequestId, SIGN_OF_LIFE_WITHIN, Said, SignedReceipt, SignedVoucher,
-    Turn,
+    Turn, with_causes,
 };
 use openai::Request;
 use openai::embeddings::Rows;
@@ -28,7 +28,7 @@ use transport::message::{Ask, Failure, FromConsumer, FromProvider, Infer, Reason
 use transport::{ReceiveError, ReceiveHalf, SendHalf, Stream};
 
 use crate::answer::{Part, Summary, Word};
-use crate::attempt::{Attempt, chain};
+use crate::attempt::Attempt;
 use crate::budgets::{Budget, BudgetError, Held, Price};
 use crate::catalog::Seller;
 use crate::error::{BrokenError, InferError};
@@ -561,7 +561,7 @@ impl Exchange {
             }
             Ok(Err(error)) => {
                 self.inner.paths.strayed(self.carrier.as_ref(), &error);
-                return Err(self.broken(format!("the path failed: {}", chain(&error))));
+                return Err(self.broken(format!("the path failed: {}", with_causes(&error))));
             }
             Err(_) => {
                 let silence = patience.as_secs();

@@ -1,15 +1,13 @@
 //! What a client is told when there is no answer: one status, one code, one
 //! error body that says what to do next.
 
-use std::error::Error;
-use std::fmt::Write;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use consumer::{BrokenError, BudgetError, InferError, RouteId, Unserved};
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
-use market::Kind;
+use market::{Kind, with_causes};
 use openai::{BadRequest, ErrorBody, ErrorKind};
 
 use crate::chat::{ROUTE, header};
@@ -254,22 +252,6 @@ impl IntoResponse for Fault {
         response.extensions_mut().insert(self);
         response
     }
-}
-
-/// An error with its causes, outermost first.
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        // An error that only hands on another speaks with its words.
-        if !text.ends_with(&words) {
-            // Writing to a string cannot fail.
-            let _ = write!(text, ": {words}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -51,6 +51,7 @@ mod pseudonyms;
 mod rate_sources;
 mod relaying;
 mod reset;
+mod role_error;
 mod roles;
 mod route;
 mod secret;

@@ -167,10 +167,8 @@ impl Holders {
     pub(crate) async fn look(&self, consumer: &Consumer) -> Result<Money, MoneyError> {
         let ledger = &self.ledger;
         let channels = consumer.channels().await?;
-        let mut paid: Vec<_> = consumer.funding().keys().copied().collect();
-        paid.extend(channels.iter().map(|channel| channel.config.token));
         let usd_rates = self.usd_rates.borrow().clone();
-        let tokens = TokenViews::read(ledger, paid, &usd_rates).await?;
+        let tokens = TokenViews::of_consumer(ledger, consumer, &channels, &usd_rates).await?;
         let mut all = Vec::new();
         for token in tokens.iter() {
             all.push(self.audit(consumer, &channels, token).await?);

@@ -12,7 +12,8 @@ use crate::models::ModelsError;
 use crate::models::ollama::{self, Offered, OllamaError};
 use crate::models::pulled::{self, Pulled};
 use crate::models::reference::is_model;
-use crate::roles::{self, RoleError};
+use crate::role_error::RoleError;
+use crate::roles;
 
 /// What is in front of the name of one of Ollama's models.
 const OLLAMA: &str = "ollama:";

@@ -42,12 +42,5 @@ pub(crate) fn is_terminal() -> bool {
 
 /// An error with its causes, outermost first; others may have written parts of it.
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    plain(&text)
+    plain(&market::with_causes(error))
 }

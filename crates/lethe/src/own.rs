@@ -129,9 +129,9 @@ impl Own {
         let (mut all, words) = match &self.whose {
             Whose::Consumer(consumer) => {
                 let channels = consumer.channels().await?;
-                let mut paid: Vec<_> = consumer.funding().keys().copied().collect();
-                paid.extend(channels.iter().map(|view| view.config.token));
-                let tokens = TokenViews::read(ledger, paid, &self.usd_rates()).await?;
+                let usd_rates = self.usd_rates();
+                let tokens =
+                    TokenViews::of_consumer(ledger, consumer, &channels, &usd_rates).await?;
                 let mut all = Vec::new();
                 for token in tokens.iter() {
                     all.push(self.bought(consumer, &channels, token).await?);

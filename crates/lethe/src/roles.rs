@@ -4,117 +4,51 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chain::{Network, NetworkError, Token};
+use chain::{Network, Token};
 use gateway::{ApiKey, Gateway, Settings};
 use market::{Card, Kind, Rates};
-use provider::{
-    BACKENDS_MAX, BackendHandle, EmbedderBackend, OpenAiBackend, OpenAiConfig, OpenAiConfigError,
-    Pool,
-};
+use provider::{BackendHandle, EmbedderBackend, OpenAiBackend, OpenAiConfig, Pool};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Accounts, Dashboard};
-use crate::api_keys::{ApiKeys, ApiKeysError};
-use crate::backends::{Backends, BackendsError};
-use crate::buying::{BuyError, Buying, Means, Way, buy};
-use crate::card::{self, CardFileError};
+use crate::api_keys::ApiKeys;
+use crate::backends::Backends;
+use crate::buying::{Buying, Means, Way, buy};
+use crate::card;
 use crate::chain_watch;
 use crate::cli;
 use crate::config::without_secrets;
-use crate::doorkeeper::{DoorError, open_door};
-use crate::folder::{Folder, FolderError, Running, quoted};
-use crate::hosts::{self, HostsFileError};
-use crate::keystore::{KeystoreError, bearer};
-use crate::listen::{Exposed, ListenError, listen, warn_if_open};
-use crate::local::{self, LocalError};
-use crate::model::{self, ModelError};
+use crate::doorkeeper::open_door;
+use crate::folder::{Folder, Running, quoted};
+use crate::hosts;
+use crate::keystore::bearer;
+use crate::listen::{Exposed, listen, warn_if_open};
+use crate::local;
+use crate::model;
 use crate::openapi;
 use crate::output;
 use crate::own::{Own, Whose};
-use crate::place::{Place, PlaceError};
+use crate::place::Place;
 use crate::policies::{PolicyError, amount, claiming, funding};
 use crate::pricing::Pricing;
-use crate::rate_sources::{RateSources, RatesError};
+use crate::rate_sources::RateSources;
 use crate::relaying::{RelayError, carry};
-use crate::selling::{SellError, Selling, Shop, engine_backend, sell};
+use crate::role_error::{BackendFlagError, RoleError};
+use crate::selling::{Selling, Shop, engine_backend, sell};
 use crate::signals::{Signals, stopped};
 use crate::signed_claims;
 use crate::summary;
-use crate::tokens::{self, TokenError, TokenView};
-use crate::when::{self, WhenError};
+use crate::tokens::{self, TokenView};
+use crate::when;
 
 /// The name of a provider's key and of its journal.
 pub(crate) const PROVIDER: &str = "provider";
 
 /// How old the page's figures of a public chain may be.
 const FRESH_FOR: Duration = Duration::from_secs(15);
-
-/// Why a role does not run.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RoleError {
-    #[error(transparent)]
-    Folder(#[from] FolderError),
-    #[error(transparent)]
-    Place(#[from] PlaceError),
-    #[error(transparent)]
-    Network(#[from] NetworkError),
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    #[error(transparent)]
-    Door(#[from] DoorError),
-    #[error(transparent)]
-    Keystore(#[from] KeystoreError),
-    #[error(transparent)]
-    Chain(#[from] LocalError),
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    #[error(transparent)]
-    Card(#[from] CardFileError),
-    #[error(transparent)]
-    Hosts(#[from] HostsFileError),
-    #[error(transparent)]
-    Sell(#[from] SellError),
-    #[error(transparent)]
-    Buy(#[from] BuyError),
-    #[error(transparent)]
-    Relay(#[from] RelayError),
-    #[error(transparent)]
-    Policy(#[from] PolicyError),
-    #[error(transparent)]
-    Token(#[from] TokenError),
-    #[error(transparent)]
-    Rates(#[from] RatesError),
-    #[error(transparent)]
-    ApiKeys(#[from] ApiKeysError),
-    #[error(transparent)]
-    When(#[from] WhenError),
-    #[error(transparent)]
-    Backend(#[from] BackendFlagError),
-    #[error(transparent)]
-    Backends(#[from] BackendsError),
-    #[error("the key in {path:?} cannot be used as an API key; remove the file to get a new one")]
-    ApiKey {
-        path: std::path::PathBuf,
-        #[source]
-        source: gateway::ApiKeyError,
-    },
-}
-
-/// Why there is no backend.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BackendFlagError {
-    #[error("--backend {url:?} cannot be used")]
-    One {
-        url: String,
-        #[source]
-        source: OpenAiConfigError,
-    },
-    #[error("--backend is given {given} times, allowed is {BACKENDS_MAX} times at most")]
-    Many { given: usize },
-}
 
 /// `lethe chain`.
 pub(crate) async fn chain(args: cli::Chain) -> Result<(), RoleError> {

@@ -2,6 +2,7 @@
 //! and what one is worth in dollars where the owner of the node says so.
 
 use chain::{EvmLedger, Network, Token, Tokens};
+use consumer::{ChannelView, Consumer};
 use market::{Accepted, Address, Amount, LedgerError, Named, UsdRate, UsdRates};
 use serde::{Deserialize, Serialize};
 
@@ -134,6 +135,18 @@ impl TokenViews {
         let mor = ledger.network().mor;
         views.sort_by_key(|view| (view.address != mor, view.address));
         Ok(Self(views))
+    }
+
+    /// Those of the network, and those that a consumer pays in or has in channels.
+    pub(crate) async fn of_consumer(
+        ledger: &EvmLedger,
+        consumer: &Consumer,
+        channels: &[ChannelView],
+        usd_rates: &UsdRates,
+    ) -> Result<Self, LedgerError> {
+        let mut paid: Vec<_> = consumer.funding().keys().copied().collect();
+        paid.extend(channels.iter().map(|channel| channel.config.token));
+        Self::read(ledger, paid, usd_rates).await
     }
 
     /// The same, as they are worth now.

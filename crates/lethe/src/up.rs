@@ -8,36 +8,35 @@ use std::time::Duration;
 use chain::{DEPLOYER, DEVELOPMENT_ACCOUNTS, Explorer, Network};
 use engine::Engine;
 use gateway::{ApiKey, Gateway, Settings};
-use market::{
-    Accepted, Address, Amount, Card, ClaimPolicy, Kind, LedgerError, Rates, UsdRate, UsdRates,
-};
+use market::{Accepted, Address, Amount, Card, ClaimPolicy, Kind, Rates, UsdRate, UsdRates};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Accounts, Dashboard};
-use crate::api_keys::{ApiKeys, ApiKeysError};
-use crate::buying::{BuyError, Buying, Means, Way, buy};
-use crate::card::{self, CardFileError};
+use crate::api_keys::ApiKeys;
+use crate::buying::{Buying, Means, Way, buy};
+use crate::card;
 use crate::chain_watch;
 use crate::cli;
 use crate::faucet::Faucet;
-use crate::folder::{Folder, FolderError, Running};
-use crate::keystore::{KeystoreError, bearer};
-use crate::listen::{Exposed, ListenError, listen, warn_if_open};
-use crate::local::{self, LocalError};
-use crate::model::{self, ModelError};
+use crate::folder::{Folder, Running};
+use crate::keystore::bearer;
+use crate::listen::{Exposed, listen, warn_if_open};
+use crate::local;
+use crate::model;
 use crate::money::Holders;
 use crate::openapi;
-use crate::place::{Place, PlaceError};
+use crate::place::Place;
 use crate::policies::usual_funding;
 use crate::progress::Progress;
-use crate::relaying::{RelayError, Relaying, carry};
-use crate::reset::{self, ResetError};
-use crate::selling::{SellError, Selling, Shop, engine_backend, sell};
+use crate::relaying::{Relaying, carry};
+use crate::reset;
+use crate::role_error::RoleError;
+use crate::selling::{Selling, Shop, engine_backend, sell};
 use crate::signals::{Signals, stopped};
 use crate::summary;
-use crate::tokens::{self, TokenError, TokenView, TokenViews};
+use crate::tokens::{self, TokenView, TokenViews};
 
 /// Between two claims of a demonstration's provider, so that one can watch it.
 const CLAIM_EVERY: Duration = Duration::from_secs(30);
@@ -45,45 +44,6 @@ const CLAIM_EVERY: Duration = Duration::from_secs(30);
 const ENGINE_SLOTS: usize = 4;
 /// Requests that may wait in front of it; the providers' own queues are shorter.
 const ENGINE_QUEUE: usize = 64;
-
-/// Why the market is not up.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum UpError {
-    #[error(transparent)]
-    Folder(#[from] FolderError),
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    #[error(transparent)]
-    Keystore(#[from] KeystoreError),
-    #[error(transparent)]
-    Place(#[from] PlaceError),
-    #[error(transparent)]
-    Chain(#[from] LocalError),
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    #[error(transparent)]
-    Card(#[from] CardFileError),
-    #[error(transparent)]
-    Sell(#[from] SellError),
-    #[error(transparent)]
-    Buy(#[from] BuyError),
-    #[error(transparent)]
-    Relay(#[from] RelayError),
-    #[error(transparent)]
-    Reset(#[from] Box<ResetError>),
-    #[error("the chain does not answer")]
-    Ledger(#[from] LedgerError),
-    #[error(transparent)]
-    Token(#[from] TokenError),
-    #[error(transparent)]
-    ApiKeys(#[from] ApiKeysError),
-    #[error("the key in {path:?} cannot be used as an API key; remove the file to get a new one")]
-    ApiKey {
-        path: std::path::PathBuf,
-        #[source]
-        source: gateway::ApiKeyError,
-    },
-}
 
 /// One of the demonstration's providers.
 struct Spec {
@@ -151,7 +111,7 @@ struct Market {
 }
 
 /// Runs until it is told to stop.
-pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
+pub(crate) async fn up(args: cli::Up) -> Result<(), RoleError> {
     let progress = Progress::new(args.json);
     let folder = Folder::take(args.data.folder)?;
     let (listener, http) = listen(args.http, "--http").await?;
@@ -162,7 +122,7 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), UpError> {
     warn_if_open(args.rpc, Exposed::Chain);
     let key_path = folder.join("api-key");
     let key = bearer(&key_path)?;
-    let api_key = |source| UpError::ApiKey {
+    let api_key = |source| RoleError::ApiKey {
         path: key_path.clone(),
         source,
     };
@@ -230,7 +190,7 @@ impl Market {
         model: Option<&std::path::Path>,
         (way, paying): (Way, &cli::token::Paying),
         progress: &Progress,
-    ) -> Result<Self, UpError> {
+    ) -> Result<Self, RoleError> {
         let (chain_stop, chain_tasks) = (CancellationToken::new(), TaskTracker::new());
         progress.step("the embedded chain and the contracts");
         let rpc_url = local::start(folder.path(), rpc, false, &chain_tasks, &chain_stop).await?;
@@ -371,7 +331,7 @@ async fn means(
     place: &Place,
     paying: &cli::token::Paying,
     usd_rates: &UsdRates,
-) -> Result<Means, UpError> {
+) -> Result<Means, RoleError> {
     let key = Arc::new(place.keys.wallet("payer")?);
     let reader = place.reader(key).await?;
     let paid_with = tokens::paid_with(&reader, &paying.pay_with).await?;

@@ -10,6 +10,7 @@ mod amount;
 mod books;
 mod buying;
 mod card;
+mod causes;
 mod channel;
 mod claim_batch;
 mod claiming;
@@ -48,6 +49,7 @@ pub use buying::{
     SIGN_OF_LIFE_WITHIN, SILENCE_MAX, Said, Silence, Turn,
 };
 pub use card::{CARD_TEXT_BYTES_MAX, Card, CardError, CardFields, CardId};
+pub use causes::with_causes;
 pub use channel::{
     ChannelConfig, ChannelTerms, Domain, WITHDRAW_DELAY_MAX_S, WITHDRAW_DELAY_MIN_S,
 };
