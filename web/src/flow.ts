@@ -1,7 +1,7 @@
 // The picture of the money, as a graph: from the wallet through payer accounts and channels to the provider, or back.
 
 import { called, span, until } from "./format";
-import { short, type Amount, type Channel, type State } from "./state";
+import { short, type Amount, type Channel, type State, type TokenFlows } from "./state";
 
 export type Side = "yours" | "theirs";
 
@@ -61,10 +61,9 @@ class Graph {
 
 const YOURS = "yours at any time";
 
-/** Null while it is not known. `now` in seconds. */
-export function flow(state: State, now: number): Flow | null {
-  if (!state.flows) return null;
-  const { wallet, accounts, channels } = state.flows;
+/** How one token flows. `now` in seconds. */
+export function flow(state: State, of: TokenFlows, now: number): Flow {
+  const { wallet, accounts, channels } = of;
   const graph = new Graph();
   graph.node("wallet", "Your wallet", 0, "yours", YOURS);
   for (const account of accounts) {
@@ -75,7 +74,7 @@ export function flow(state: State, now: number): Flow | null {
     graph.link(id, "kept", BigInt(account.held), "yours", YOURS);
   }
   for (const channel of channels) draw(graph, channel, state, wallet.account, now);
-  earned(graph, channels, state);
+  earned(graph, of, state);
   const drawn = graph.drawn();
   const first = drawn.nodes.find(({ id }) => id === "wallet");
   if (first) first.amount = BigInt(wallet.held);
@@ -122,7 +121,7 @@ function draw(graph: Graph, channel: Channel, state: State, wallet: string, now:
 }
 
 /** What became of what the providers earned on these channels. */
-function earned(graph: Graph, channels: Channel[], state: State): void {
+function earned(graph: Graph, { token, channels }: TokenFlows, state: State): void {
   const sum = (of: Channel[], amount: (channel: Channel) => Amount) => of.reduce((all, one) => all + BigInt(amount(one)), 0n);
   graph.node("owed", "Claimable", 4, "theirs", "when the provider claims it");
   graph.node("claimed", "Claimed", 4, "theirs", "when anybody settles it");
@@ -132,7 +131,8 @@ function earned(graph: Graph, channels: Channel[], state: State): void {
     const claimed = sum(own, (channel) => channel.claimed);
     const billed = own.reduce((all, { charged, claimed: got, escrow }) => all + least(BigInt(escrow), most(BigInt(charged), BigInt(got))), 0n);
     const seller = state.sellers.find((one) => one.provider.toLowerCase() === provider);
-    const waiting = seller ? least(claimed, less(BigInt(seller.claimed), BigInt(seller.settled))) : claimed;
+    const paid = seller?.paid.find((one) => one.token.toLowerCase() === token.toLowerCase());
+    const waiting = paid ? least(claimed, less(BigInt(paid.claimed), BigInt(paid.settled))) : claimed;
     graph.link(provider, "owed", less(billed, claimed), "theirs", "when the provider claims it");
     graph.link(provider, "claimed", waiting, "theirs", "when anybody settles it");
     graph.link(provider, "settled", less(claimed, waiting), "theirs", "in the provider's wallet");

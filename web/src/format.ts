@@ -29,10 +29,20 @@ export function amountOf(token: Token, units: Amount, digits = 6): string {
 
 /** What so much is worth in dollars; nothing where nobody said. */
 export function dollars(token: Token, units: Amount): string {
-  if (!token.usd) return "";
+  const micro = worth(token, units);
+  if (micro === null) return "";
+  return micro === 0n && BigInt(units) > 0n ? "<$0.000001" : dollarsOf(micro);
+}
+
+/** The same in millionths of a dollar; null where nobody said. */
+export function worth(token: Token, units: Amount): bigint | null {
+  if (!token.usd) return null;
   const one = 10n ** BigInt(token.decimals);
-  const micro = (BigInt(units) * BigInt(token.usd.micro_usd) + one / 2n) / one;
-  if (micro === 0n && BigInt(units) > 0n) return "<$0.000001";
+  return (BigInt(units) * BigInt(token.usd.micro_usd) + one / 2n) / one;
+}
+
+/** Millionths of a dollar, as people write dollars. */
+export function dollarsOf(micro: bigint): string {
   const fraction = (micro % 1_000_000n).toString().padStart(6, "0").replace(/0{1,4}$/, "");
   return `$${micro / 1_000_000n}.${fraction}`;
 }

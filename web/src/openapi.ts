@@ -1,4 +1,4 @@
-// Made by types.mjs from crates/lethe/openapi.json, SHA-256 59883854b241ad94625ec67daa9f30637ed36ecaecf96f40b0b5e75e9594d8aa. Not to be edited.
+// Made by types.mjs from crates/lethe/openapi.json, SHA-256 31feedeae60da2c6061fac769799c097adf746b9cffaa168be131d62531a4986. Not to be edited.
 
 export interface components {
     schemas: {
@@ -710,8 +710,10 @@ export interface components {
             receipts: number;
             withdrawal: components["schemas"]["Withdrawal"] | null;
         };
-        /** @description How MOR flows, from the wallet to those who earn it. */
-        Flows: {
+        /** @description How a token flows, from the wallet to those who earn it. */
+        TokenFlows: {
+            /** @description Which. */
+            token: components["schemas"]["Address"];
             /** @description What all is paid from. */
             wallet: {
                 account: components["schemas"]["Address"];
@@ -725,6 +727,35 @@ export interface components {
                 provider: components["schemas"]["Address"];
             }[];
             channels: components["schemas"]["Channel"][];
+        };
+        /** @description How MOR flows, from the wallet to those who earn it. */
+        Flows: {
+            /** @description Which. */
+            token: components["schemas"]["Address"];
+            /** @description What all is paid from. */
+            wallet: {
+                account: components["schemas"]["Address"];
+                held: components["schemas"]["Amount"];
+            };
+            /** @description Accounts that pay one provider each. */
+            accounts: {
+                account: components["schemas"]["Address"];
+                held: components["schemas"]["Amount"];
+                /** @description The only one that it pays. */
+                provider: components["schemas"]["Address"];
+            }[];
+            channels: components["schemas"]["Channel"][];
+            /** @description The same of each other token of which there is some. */
+            others: components["schemas"]["TokenFlows"][];
+        };
+        /** @description What a seller claimed and was paid in a token. */
+        Paid: {
+            /** @description Which. */
+            token: components["schemas"]["Address"];
+            /** @description What was claimed. */
+            claimed: components["schemas"]["Amount"];
+            /** @description Of that, paid out. */
+            settled: components["schemas"]["Amount"];
         };
         /** @description What a provider of this node sells. */
         SellerOffer: {
@@ -803,10 +834,8 @@ export interface components {
             /** @description Channels that it knows. */
             channels: number;
             counted: components["schemas"]["Counted"];
-            /** @description MOR that it claimed on chain, over all channels. */
-            claimed: components["schemas"]["Amount"];
-            /** @description Of that, paid out. */
-            settled: components["schemas"]["Amount"];
+            /** @description On chain, over all channels, token by token. */
+            paid: components["schemas"]["Paid"][];
         };
         /** @description What the dashboard shows. */
         State: {

@@ -25,6 +25,7 @@ export type Place = Told["Place"];
 export type Seller = Told["Seller"];
 export type State = Told["State"];
 export type Token = Told["Token"];
+export type TokenFlows = Told["TokenFlows"];
 
 export class WrongKey extends Error {}
 

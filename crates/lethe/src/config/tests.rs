@@ -153,8 +153,8 @@ fn what_is_wrong_is_named_with_its_place() {
             "`paced` is \"yes\" (allowed: true, false)",
         ),
         (
-            "[consume]\ndeposit = [1]\n",
-            "`deposit` is a list (allowed: one text or number)",
+            "[consume]\npayer = [1]\n",
+            "`payer` is a list (allowed: one text or number)",
         ),
         (
             "[consume]\ndeposit = \"much\"\n",
