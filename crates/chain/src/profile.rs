@@ -176,7 +176,10 @@ impl Network {
             address!("DE819AaEE474626E3f34Ef0263373357e5a6C71b"),
             address!("092bAaDB7DEf4C3981454dD9c0A0D7FF07bCFc86"),
         )
-        .with_usdc(address!("af88d065e77c8cC2239327C5EDb3A432268e5831"))
+        .with_usdc(
+            address!("af88d065e77c8cC2239327C5EDb3A432268e5831"),
+            Some("USD Coin"),
+        )
     }
 
     fn arbitrum_sepolia() -> Self {
@@ -186,6 +189,8 @@ impl Network {
             address!("b8C55cD613af947E73E262F0d3C54b7211Af16CF"),
             address!("34a285a1b1c166420df5b6630132542923b5b27e"),
         )
+        // By which name it signs is not known for certain: Permit2 does without.
+        .with_usdc(address!("75faf114eafb1BDbe2F0316DF893fd58CE46AA4d"), None)
     }
 
     fn base() -> Self {
@@ -195,7 +200,10 @@ impl Network {
             address!("6aBE1d282f72B474E54527D93b979A4f64d3030a"),
             address!("7431aDa8a591C955a994a21710752EF9b882b8e3"),
         )
-        .with_usdc(address!("833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"))
+        .with_usdc(
+            address!("833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"),
+            Some("USD Coin"),
+        )
     }
 
     fn base_sepolia() -> Self {
@@ -204,6 +212,10 @@ impl Network {
             84_532,
             address!("6e4d0B775E3C3b02683A6F277Ac80240C4aFF930"),
             address!("5C80Ddd187054E1E4aBBfFCD750498e81d34FfA3"),
+        )
+        .with_usdc(
+            address!("036CbD53842c5426634e7929541eC2318f3dCF7e"),
+            Some("USDC"),
         )
     }
 
@@ -224,12 +236,13 @@ impl Network {
         }
     }
 
-    fn with_usdc(mut self, address: Address) -> Self {
+    /// Circle's dollar; `signs_as`: the name of its EIP-712 domain.
+    fn with_usdc(mut self, address: Address, signs_as: Option<&str>) -> Self {
         self.tokens.push(Token {
             address,
             symbol: "USDC".to_owned(),
             decimals: 6,
-            eip3009: Some(("USD Coin".to_owned(), "2".to_owned())),
+            eip3009: signs_as.map(|name| (name.to_owned(), "2".to_owned())),
         });
         self
     }
@@ -356,6 +369,24 @@ mod tests {
         let mut poor = base;
         poor.collectors.permit2 = None;
         assert_eq!(poor.deposit_by(poor.mor), None);
+    }
+
+    #[test]
+    fn every_public_network_has_its_dollar() {
+        let by = |name| {
+            let network = Network::by_name(name, true).unwrap();
+            let usdc = network.token_named("usdc").unwrap();
+            network.deposit_by(usdc.address)
+        };
+        for (name, signs_as) in [("base", "USD Coin"), ("base-sepolia", "USDC")] {
+            let by = by(name);
+            assert!(
+                matches!(&by, Some(DepositBy::Eip3009 { name, .. }) if name == signs_as),
+                "{by:?}"
+            );
+        }
+        let by = by("arbitrum-sepolia");
+        assert!(matches!(by, Some(DepositBy::Permit2 { .. })), "{by:?}");
     }
 
     #[test]
