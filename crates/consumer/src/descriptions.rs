@@ -8,12 +8,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use market::{Address, Domain, HostBook, Provider, Timestamp};
+use market::{Address, Domain, HostBook, Provider, Timestamp, with_causes};
 use seal::EpochKey;
 use tracing::debug;
 use transport::describe::{Described, Opened};
 
-use crate::attempt::chain;
 use crate::telling::Told;
 
 /// Certificates of one provider that are checked at a look, of each who tells.
@@ -180,13 +179,13 @@ fn open(
     domain: &Domain,
     now: Timestamp,
 ) -> Result<Opened, String> {
-    let described = Described::parse(text).map_err(|error| chain(&error))?;
+    let described = Described::parse(text).map_err(|error| with_causes(&error))?;
     let provider = described.host_of().unwrap_or(account);
     if !registered.contains(&provider) {
         return Err(format!("{provider} is not registered"));
     }
     let opened = described.open(provider, domain, now);
-    let opened = opened.map_err(|error| chain(&error))?;
+    let opened = opened.map_err(|error| with_causes(&error))?;
     match opened.host.account == account {
         true => Ok(opened),
         false => Err(format!("it is told by {}", opened.host.account)),
@@ -204,7 +203,7 @@ fn doubt(told: &[Opened], needed: usize) -> Option<String> {
         .find_map(|opened| opened.epoch.as_ref()?.as_ref().err());
     let Some(first) = keys.first() else {
         let none = || "it has no epoch key".to_owned();
-        return Some(refused.map_or_else(none, |error| chain(error)));
+        return Some(refused.map_or_else(none, |error| with_causes(error)));
     };
     if keys.len() < needed {
         return Some(format!(

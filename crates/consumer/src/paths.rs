@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use market::{Address, B256, Domain, HostBook, Network, NodeId, Provider, Timestamp, with_causes};
+use market::{Address, B256, Domain, HostBook, Network, NodeId, Provider, Timestamp};
 use seal::{Pacing, Token};
 use store::Store;
 use tokio::time::{Instant, timeout};
