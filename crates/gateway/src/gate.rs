@@ -157,6 +157,14 @@ impl Gateway {
         self
     }
 
+    /// The same for routes of the owner alone: by fewer names, see
+    /// [`Settings::owner_hosts`](crate::Settings::owner_hosts).
+    #[must_use]
+    pub fn with_owner_routes(self, routes: Router) -> Self {
+        let owner = from_fn_with_state(Arc::clone(&self.front), guard::owner);
+        self.with_routes(routes.route_layer(owner))
+    }
+
     /// Accepts these keys in place of the settings', as they are at the time.
     /// The first counts.
     #[must_use]

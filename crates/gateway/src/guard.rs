@@ -19,6 +19,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
 use crate::fault::Fault;
 use crate::gate::Front;
 use crate::metrics::Route;
+use crate::settings::without_port;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -68,7 +69,7 @@ pub(crate) async fn page(
         Err(fault) => return fault.into_response(),
     };
     if let Some(host) = host.as_deref().filter(|host| !settings.allows_host(host)) {
-        return unknown_host(host).into_response();
+        return unknown_host(host, "--allow-host").into_response();
     }
     let Some(origin) = request.headers().get(ORIGIN).cloned() else {
         return next.run(request).await;
@@ -97,6 +98,24 @@ pub(crate) async fn page(
     response
 }
 
+/// Lets through what was called by a name that is good for the owner's routes, too.
+pub(crate) async fn owner(
+    State(front): State<Arc<Front>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let host = match host_of(&request) {
+        Ok(host) => host,
+        Err(fault) => return fault.into_response(),
+    };
+    match host.as_deref() {
+        Some(host) if !front.settings.allows_owner_host(host) => {
+            unknown_host(host, "--allow-admin-host").into_response()
+        }
+        _ => next.run(request).await,
+    }
+}
+
 /// By what name the gateway was called; none only before HTTP/1.1.
 fn host_of(request: &Request) -> Result<Option<String>, Fault> {
     let fault = |problem: &str| {
@@ -115,10 +134,12 @@ fn host_of(request: &Request) -> Result<Option<String>, Fault> {
     Ok(target.or(header).map(str::to_owned))
 }
 
-fn unknown_host(host: &str) -> Fault {
+/// `flag`: which one allows it.
+fn unknown_host(host: &str, flag: &str) -> Fault {
     let host: String = host.chars().take(100).collect();
+    let name = without_port(&host);
     let message = format!(
-        "header Host: {host:?} is not a name of this node; call it by localhost or its address, or add the name to its hosts"
+        "header Host: {host:?} is not a name of this node; call it by localhost or its address, or allow the name: {flag} {name}"
     );
     Fault::new(StatusCode::FORBIDDEN, "unknown_host", message)
 }

@@ -15,9 +15,11 @@ use tokio::sync::watch;
 pub struct Settings {
     /// The keys that are accepted; with none, everybody who gets here may ask.
     pub keys: Vec<ApiKey>,
-    /// Names under which the gateway may be called besides `localhost` and
-    /// plain addresses; `*` for any.
+    /// Names under which the gateway's own routes may be called besides
+    /// `localhost` and plain addresses; `*` for any.
     pub hosts: Vec<String>,
+    /// The same for all routes, the owner's included.
+    pub owner_hosts: Vec<String>,
     /// Origins of web pages that may call it besides pages of this machine,
     /// like `https://chat.example.org`; `*` for any.
     pub origins: Vec<String>,
@@ -156,14 +158,18 @@ impl Settings {
     /// points its own name at this machine does not get through; a plain
     /// address cannot be pointed anywhere.
     pub(crate) fn allows_host(&self, host: &str) -> bool {
+        self.allows_owner_host(host) || is_listed(&self.hosts, host)
+    }
+
+    /// Whether the owner's routes may be called by this name.
+    pub(crate) fn allows_owner_host(&self, host: &str) -> bool {
         let name = without_port(host);
         let local = name.eq_ignore_ascii_case("localhost");
         let address = name
             .trim_matches(['[', ']'])
             .parse::<std::net::IpAddr>()
             .is_ok();
-        let listed = |listed: &String| listed == "*" || listed.eq_ignore_ascii_case(name);
-        local || address || self.hosts.iter().any(listed)
+        local || address || is_listed(&self.owner_hosts, host)
     }
 
     /// Whether pages of this origin may call the gateway.
@@ -183,7 +189,14 @@ impl Settings {
     }
 }
 
-fn without_port(authority: &str) -> &str {
+fn is_listed(names: &[String], host: &str) -> bool {
+    let name = without_port(host);
+    let mut names = names.iter();
+    names.any(|listed| listed == "*" || listed.eq_ignore_ascii_case(name))
+}
+
+/// What stands before the port.
+pub(crate) fn without_port(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => authority,
@@ -195,6 +208,24 @@ mod tests {
     use consumer::Failover;
 
     use super::*;
+
+    #[test]
+    fn what_the_owner_may_call_is_listed_apart() {
+        let settings = Settings {
+            hosts: vec!["api.example".into()],
+            owner_hosts: vec!["home.example".into()],
+            ..Settings::default()
+        };
+        for (host, any, owner) in [
+            ("api.example:8082", true, false),
+            ("HOME.example:8082", true, true),
+            ("localhost", true, true),
+            ("other.example", false, false),
+        ] {
+            let allowed = (settings.allows_host(host), settings.allows_owner_host(host));
+            assert_eq!(allowed, (any, owner), "{host}");
+        }
+    }
 
     #[test]
     fn only_names_of_this_machine_are_hosts() {

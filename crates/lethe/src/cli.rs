@@ -3,6 +3,7 @@
 pub(crate) mod backend;
 pub(crate) mod config;
 pub(crate) mod host;
+pub(crate) mod hosts;
 pub(crate) mod key;
 pub(crate) mod model;
 pub(crate) mod price;
@@ -243,6 +244,8 @@ pub(crate) struct Up {
     /// Where the gateway and the dashboard listen.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8082", value_parser = listener)]
     pub(crate) http: SocketAddr,
+    #[command(flatten)]
+    pub(crate) hosts: hosts::Hosts,
     /// Where the embedded chain listens.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8545", value_parser = listener)]
     pub(crate) rpc: SocketAddr,
@@ -645,6 +648,8 @@ pub(crate) struct Consume {
     #[command(flatten)]
     pub(crate) worth: token::Worth,
     #[command(flatten)]
+    #[command(flatten)]
+    pub(crate) hosts: hosts::Hosts,
     pub(crate) funding: Funding,
     /// Print one line of JSON when ready, and nothing else.
     #[arg(long)]

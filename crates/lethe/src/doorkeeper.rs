@@ -55,6 +55,7 @@ pub(crate) async fn open_door(
         rpc_url: place.rpc_url.clone(),
         dashboard_url: format!("http://{http}/"),
         endpoint: endpoint.map(|endpoint| endpoint.to_string()),
+        hosts: vec![],
     })?;
     Ok(())
 }

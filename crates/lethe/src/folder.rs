@@ -100,6 +100,9 @@ pub(crate) struct Running {
     /// Where a provider's or a relay's description is served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) endpoint: Option<String>,
+    /// Names that its gateway may be called by beside localhost and addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) hosts: Vec<String>,
 }
 
 /// A data folder; with the lock, nobody else writes into it.
@@ -314,6 +317,7 @@ mod tests {
             rpc_url: "r".into(),
             dashboard_url: "d".into(),
             endpoint: None,
+            hosts: vec![],
         };
         taken.announce(&running).unwrap();
         assert_eq!(look.running().unwrap().base_url, "b");

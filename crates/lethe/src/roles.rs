@@ -372,7 +372,7 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
     let buying = buy(&place, way, means).await?;
     let settings = Settings {
         usd: Some(usd_rates.clone()),
-        ..Settings::default()
+        ..args.hosts.settings()
     };
     let rates_now = usd_rates.borrow().clone();
     let own = Own {
@@ -399,11 +399,12 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         &stop,
     ));
     let (told, notices) = watch::channel(Vec::new());
+        hosts: args.hosts.all(),
     tasks.spawn(chain_watch::keep(buying.ledger.clone(), told, stop.clone()));
     let gateway = Gateway::new(Arc::new(buying.consumer.clone()), settings)
         .with_keys(keys.receiver())
-        .with_routes(dashboard.routes())
-        .with_routes(keys.routes(buying.consumer.clone(), &key))
+        .with_owner_routes(dashboard.routes())
+        .with_owner_routes(keys.routes(buying.consumer.clone(), &key))
         .with_routes(openapi::routes())
         .with_notices(notices);
     tasks.spawn(keys.keep(stop.clone()));

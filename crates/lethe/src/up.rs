@@ -147,16 +147,17 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), RoleError> {
     };
     let dashboard = Arc::new(market.dashboard(&key, &running));
     let stop = dashboard.stop.clone();
+        hosts: args.hosts.all(),
     let tasks = TaskTracker::new();
     let (told, notices) = watch::channel(Vec::new());
     let ledger = market.buying.ledger.clone();
     tasks.spawn(chain_watch::keep(ledger, told, stop.clone()));
     let consumer = Arc::new(market.buying.consumer.clone());
-    let gateway = Gateway::new(consumer, market.settings())
+    let gateway = Gateway::new(consumer, market.settings(&args.hosts))
         .with_keys(keys.receiver())
-        .with_routes(dashboard.routes())
+        .with_owner_routes(dashboard.routes())
         .with_routes(openapi::routes())
-        .with_routes(keys.routes(market.buying.consumer.clone(), &key))
+        .with_owner_routes(keys.routes(market.buying.consumer.clone(), &key))
         .with_notices(notices);
     tasks.spawn(keys.keep(stop.clone()));
     tasks.spawn(gateway.serve(listener, stop.clone()));
@@ -238,10 +239,10 @@ impl Market {
         })
     }
 
-    fn settings(&self) -> Settings {
+    fn settings(&self, hosts: &cli::hosts::Hosts) -> Settings {
         Settings {
             usd: Some(self.usd_rates.clone()),
-            ..Settings::default()
+            ..hosts.settings()
         }
     }
 

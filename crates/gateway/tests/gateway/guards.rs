@@ -149,6 +149,47 @@ async fn only_a_known_name_is_answered() {
 }
 
 #[tokio::test]
+async fn the_owners_routes_have_names_of_their_own_and_a_refusal_says_the_flag() {
+    let town = Town::with(Settings {
+        hosts: vec!["api.example".into()],
+        owner_hosts: vec!["home.example".into()],
+        ..Settings::default()
+    })
+    .await;
+    for (path, host, flag) in [
+        ("/healthz", "api.example:8082", None),
+        ("/healthz", "home.example", None),
+        ("/owner", "home.example", None),
+        ("/owner", "localhost", None),
+        (
+            "/owner",
+            "api.example:8082",
+            Some("--allow-admin-host api.example"),
+        ),
+        (
+            "/healthz",
+            "evil.example:80",
+            Some("--allow-host evil.example"),
+        ),
+        ("/owner", "evil.example", Some("--allow-host evil.example")),
+    ] {
+        let (status, body) =
+            status(&town, &format!("GET {path}"), &format!("Host: {host}\r\n")).await;
+        match flag {
+            None => assert_eq!(status, 200, "{path} {host}: {body}"),
+            Some(flag) => {
+                assert_eq!(
+                    (status, code(&body).as_str()),
+                    (403, "unknown_host"),
+                    "{body}"
+                );
+                assert!(body.contains(flag), "{path} {host}: {body}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn only_known_pages_may_call() {
     let town = Town::with(Settings {
         origins: vec!["https://chat.example".into()],

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::Router;
+use axum::routing::get;
 use bytes::Bytes;
 use consumer::{
     BrokenError, Conditions, InferError, ModelView, OfferView, Piece, RouteId, Shortage, Summary,
@@ -260,7 +262,8 @@ impl Town {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (market, stop) = (Arc::new(Scripted::default()), CancellationToken::new());
-        let gateway = Gateway::new(Arc::clone(&market), settings);
+        let owners = Router::new().route("/owner", get(async || "hers"));
+        let gateway = Gateway::new(Arc::clone(&market), settings).with_owner_routes(owners);
         let mut serving = JoinSet::new();
         serving.spawn(gateway.serve(listener, stop.clone()));
         Self {

@@ -11,6 +11,9 @@ use reqwest::Url;
 
 use crate::history::Id;
 
+/// The longest name of a host, in bytes.
+const HOST_BYTES_MAX: usize = 253;
+
 /// The text, if it can be read as a `T`.
 fn read<T: FromStr<Err: Display>>(text: &str) -> Result<String, String> {
     match text.parse::<T>() {
@@ -55,6 +58,19 @@ pub(super) fn model(text: &str) -> Result<String, String> {
         Some(fault) => Err(format!(
             "{fault} (allowed: a name that people can read and type)"
         )),
+    }
+}
+
+/// A host's name, as a client's header `Host` has it without the port.
+pub(super) fn host(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let is_name = (1..=HOST_BYTES_MAX).contains(&text.len()) && text.chars().all(plain);
+    match text == "*" || is_name {
+        true => Ok(text.to_owned()),
+        false => Err(
+            "allowed: a host's name without scheme and port, such as host.docker.internal, or * for any"
+                .to_owned(),
+        ),
     }
 }
 

@@ -51,6 +51,21 @@ withdraw-idle = 30
 ";
 
 #[test]
+fn names_of_hosts_stand_wherever_flags_may() {
+    let file = "[consume]\nallow-host = [\"a.lan\", \"b.lan\"]\nallow-admin-host = \"c.lan\"\n";
+    let from_file = consume(&[], file, &[]).hosts;
+    assert_eq!(from_file.allow_host, ["a.lan", "b.lan"]);
+    assert_eq!(from_file.all(), ["a.lan", "b.lan", "c.lan"]);
+    let variables = [("LETHE_CONSUME_ALLOW_HOST", "d.lan *")];
+    let from_variables = consume(&[], file, &variables).hosts;
+    assert_eq!(from_variables.allow_host, ["d.lan", "*"]);
+    for wrong in ["http://a.lan", "a.lan:8082", "a b", ""] {
+        let refused = read_with(&["consume", "--allow-host", wrong], "", &[]).unwrap_err();
+        assert!(refused.contains("without scheme and port"), "{refused}");
+    }
+}
+
+#[test]
 fn each_layer_goes_before_the_ones_below_it() {
     let http = |args: &[&str], pairs| consume(args, FILE, pairs).http.port();
     let variables = [("LETHE_CONSUME_HTTP", "127.0.0.1:1002")];

@@ -33,9 +33,30 @@ pub(super) async fn look(folder: &Folder) -> Vec<Check> {
     let wanted = |of: &[&str]| roles.is_empty() || of.iter().any(|role| roles.contains(role));
     let ports = PORTS.iter().filter(|(.., of)| wanted(of));
     checks.extend(ports.map(|(what, port, flag, _)| listens(folder, what, *port, flag)));
+    checks.extend(folder.running().ok().map(|running| names(&running.hosts)));
     checks.push(datagrams());
     checks.push(open_files());
     checks
+}
+
+/// By which names a gateway that runs may be called.
+fn names(hosts: &[String]) -> Check {
+    const NAME: &str = "names";
+    if hosts.iter().any(|host| host == "*") {
+        return Check::warn(
+            NAME,
+            "the gateway may be called by any name: nothing but the key keeps web pages elsewhere from it",
+            "name those that are used: --allow-host NAME, or --allow-admin-host NAME with the dashboard",
+        );
+    }
+    let allowed = match hosts.is_empty() {
+        true => "no other; --allow-host NAME allows one".to_owned(),
+        false => hosts.join(", "),
+    };
+    Check::ok(
+        NAME,
+        format!("called by localhost, by its addresses, and by {allowed}"),
+    )
 }
 
 /// Against itself; [`super::reach`] has it against the chain.
@@ -168,6 +189,15 @@ fn open_files() -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_told_and_any_name_is_warned_of() {
+        let told =
+            |hosts: &[&str]| names(&hosts.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>());
+        assert!(told(&[]).found.contains("--allow-host"));
+        assert!(told(&["a.lan", "b"]).found.ends_with("a.lan, b"));
+        assert_eq!(told(&["a.lan", "*"]).verdict, super::super::Verdict::Warn);
+    }
 
     #[test]
     fn a_port_is_found_in_urls_and_addresses() {
