@@ -3,7 +3,6 @@
 //! a client's address.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,6 +10,7 @@ use std::time::Duration;
 use consumer::Summary;
 use http::StatusCode;
 use market::{Address, Amount};
+use metrics::{DURATION_MS, Histogram, Page, TOKEN_TIME_MS, TOKENS, TTFT_MS, Unit, label};
 
 /// Tokens of money that are counted apart; a market has one or two.
 const MAX_TOKENS: usize = 16;
@@ -227,8 +227,8 @@ impl Metrics {
         page.line("", &read(&self.connections));
         // Out of the lock: writing them takes its time.
         let models = locked(&self.models).clone();
-        page.of_models(&models);
-        page.text
+        of_models(&mut page, &models);
+        page.text()
     }
 }
 
@@ -240,189 +240,53 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Upper bounds of the buckets, as OpenTelemetry's GenAI conventions advise
-/// them; one more counts the rest. Of an answer's time, in milliseconds.
-const DURATION_MS: [u64; 14] = [
-    10, 20, 40, 80, 160, 320, 640, 1_280, 2_560, 5_120, 10_240, 20_480, 40_960, 81_920,
-];
-/// Of the time to the first token.
-const TTFT_MS: [u64; 16] = [
-    1, 5, 10, 20, 40, 60, 80, 100, 250, 500, 750, 1_000, 2_500, 5_000, 7_500, 10_000,
-];
-/// Of the time of each further token; the first two are ours, for small models.
-const TOKEN_TIME_MS: [u64; 15] = [
-    1, 5, 10, 25, 50, 75, 100, 150, 200, 300, 400, 500, 750, 1_000, 2_500,
-];
-/// Of tokens.
-const TOKENS: [u64; 14] = [
-    1, 4, 16, 64, 256, 1_024, 4_096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216,
-    67_108_864,
-];
-
-/// Figures that are counted by how large they are.
-#[derive(Debug)]
-struct Histogram {
-    bounds: &'static [u64],
-    buckets: Vec<AtomicU64>,
-    /// In microseconds, if they are times.
-    sum: AtomicU64,
-}
-
-impl Histogram {
-    fn new(bounds: &'static [u64]) -> Self {
-        Self {
-            bounds,
-            buckets: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
-            sum: AtomicU64::new(0),
+fn of_models(page: &mut Page, models: &BTreeMap<String, Arc<OfModel>>) {
+    let usual = |model: &String| {
+        let model = label(model);
+        format!(
+            "gen_ai_operation_name=\"chat\",gen_ai_provider_name=\"lethe\",gen_ai_request_model=\"{model}\""
+        )
+    };
+    page.head(
+        "gen_ai_client_operation_duration_seconds",
+        "histogram",
+        "From the request to the end of the answer.",
+    );
+    for (model, of) in models {
+        for (ending, duration) in &of.duration {
+            let error = match ending {
+                Ending::Complete => String::new(),
+                ending => format!(",error_type=\"{}\"", ending.label()),
+            };
+            page.histogram(&format!("{}{error}", usual(model)), duration, Unit::Seconds);
         }
     }
-
-    fn record(&self, figure: u64) {
-        self.put(
-            self.bounds.iter().position(|bound| figure <= *bound),
-            figure,
-        );
-    }
-
-    /// With bounds in milliseconds.
-    fn time(&self, duration: Duration) {
-        let within = |bound: &u64| duration <= Duration::from_millis(*bound);
-        let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        self.put(self.bounds.iter().position(within), us);
-    }
-
-    fn put(&self, bucket: Option<usize>, figure: u64) {
-        let bucket = bucket.unwrap_or(self.bounds.len());
-        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        self.sum.fetch_add(figure, Ordering::Relaxed);
-    }
-}
-
-/// How a histogram's figures are written.
-#[derive(Clone, Copy)]
-enum Unit {
-    Seconds,
-    Count,
-}
-
-impl Unit {
-    fn bound(self, bound: u64) -> f64 {
-        match self {
-            Self::Seconds => Duration::from_millis(bound).as_secs_f64(),
-            Self::Count => bound as f64,
+    page.head(
+        "gen_ai_client_token_usage",
+        "histogram",
+        "Tokens billed, of a request and of its answer.",
+    );
+    for (model, of) in models {
+        for (kind, tokens) in [("input", &of.input_tokens), ("output", &of.output_tokens)] {
+            let labels = format!("{},gen_ai_token_type=\"{kind}\"", usual(model));
+            page.histogram(&labels, tokens, Unit::Count);
         }
     }
-
-    fn sum(self, sum: u64) -> f64 {
-        match self {
-            Self::Seconds => Duration::from_micros(sum).as_secs_f64(),
-            Self::Count => sum as f64,
-        }
+    page.head(
+        "gen_ai_server_time_to_first_token_seconds",
+        "histogram",
+        "From the request to the first chunk.",
+    );
+    for (model, of) in models {
+        page.histogram(&usual(model), &of.ttft, Unit::Seconds);
     }
-}
-
-/// A value as it stands in a label.
-fn label(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '\\' => out.push_str("\\\\"),
-            '"' => out.push_str("\\\""),
-            '\n' => out.push_str("\\n"),
-            other => out.push(other),
-        }
-    }
-    out
-}
-
-#[derive(Default)]
-struct Page {
-    text: String,
-    name: String,
-}
-
-impl Page {
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        name.clone_into(&mut self.name);
-        self.put(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
-    }
-
-    fn line(&mut self, labels: &str, value: &dyn std::fmt::Display) {
-        let name = self.name.clone();
-        self.put(&format!("{name}{labels} {value}\n"));
-    }
-
-    fn of_models(&mut self, models: &BTreeMap<String, Arc<OfModel>>) {
-        let usual = |model: &String| {
-            let model = label(model);
-            format!(
-                "gen_ai_operation_name=\"chat\",gen_ai_provider_name=\"lethe\",gen_ai_request_model=\"{model}\""
-            )
-        };
-        self.head(
-            "gen_ai_client_operation_duration_seconds",
-            "histogram",
-            "From the request to the end of the answer.",
-        );
-        for (model, of) in models {
-            for (ending, duration) in &of.duration {
-                let error = match ending {
-                    Ending::Complete => String::new(),
-                    ending => format!(",error_type=\"{}\"", ending.label()),
-                };
-                self.histogram(&format!("{}{error}", usual(model)), duration, Unit::Seconds);
-            }
-        }
-        self.head(
-            "gen_ai_client_token_usage",
-            "histogram",
-            "Tokens billed, of a request and of its answer.",
-        );
-        for (model, of) in models {
-            for (kind, tokens) in [("input", &of.input_tokens), ("output", &of.output_tokens)] {
-                let labels = format!("{},gen_ai_token_type=\"{kind}\"", usual(model));
-                self.histogram(&labels, tokens, Unit::Count);
-            }
-        }
-        self.head(
-            "gen_ai_server_time_to_first_token_seconds",
-            "histogram",
-            "From the request to the first chunk.",
-        );
-        for (model, of) in models {
-            self.histogram(&usual(model), &of.ttft, Unit::Seconds);
-        }
-        self.head(
-            "gen_ai_server_time_per_output_token_seconds",
-            "histogram",
-            "Time per token after the first.",
-        );
-        for (model, of) in models {
-            self.histogram(&usual(model), &of.token_time, Unit::Seconds);
-        }
-    }
-
-    fn histogram(&mut self, labels: &str, histogram: &Histogram, unit: Unit) {
-        let name = self.name.clone();
-        let mut count = 0;
-        for (bound, bucket) in histogram.bounds.iter().zip(&histogram.buckets) {
-            count += read(bucket);
-            let bound = unit.bound(*bound);
-            self.put(&format!(
-                "{name}_bucket{{{labels},le=\"{bound}\"}} {count}\n"
-            ));
-        }
-        count += histogram.buckets.last().map_or(0, read);
-        self.put(&format!("{name}_bucket{{{labels},le=\"+Inf\"}} {count}\n"));
-        let sum = unit.sum(read(&histogram.sum));
-        self.put(&format!(
-            "{name}_sum{{{labels}}} {sum}\n{name}_count{{{labels}}} {count}\n"
-        ));
-    }
-
-    fn put(&mut self, text: &str) {
-        // Writing to a string cannot fail.
-        let _ = self.text.write_str(text);
+    page.head(
+        "gen_ai_server_time_per_output_token_seconds",
+        "histogram",
+        "Time per token after the first.",
+    );
+    for (model, of) in models {
+        page.histogram(&usual(model), &of.token_time, Unit::Seconds);
     }
 }
 
