@@ -629,6 +629,8 @@ pub(crate) struct Consume {
     /// Where the gateway listens.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8082", value_parser = listener)]
     pub(crate) http: SocketAddr,
+    #[command(flatten)]
+    pub(crate) hosts: hosts::Hosts,
     /// Let requests go straight to providers, which then see this machine's
     /// address; without it they go through a relay.
     #[arg(long)]
@@ -648,8 +650,6 @@ pub(crate) struct Consume {
     #[command(flatten)]
     pub(crate) worth: token::Worth,
     #[command(flatten)]
-    #[command(flatten)]
-    pub(crate) hosts: hosts::Hosts,
     pub(crate) funding: Funding,
     /// Print one line of JSON when ready, and nothing else.
     #[arg(long)]

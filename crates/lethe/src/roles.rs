@@ -388,6 +388,7 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         rpc_url: place.rpc_url.clone(),
         dashboard_url: format!("http://{http}/"),
         endpoint: None,
+        hosts: args.hosts.all(),
     };
     let dashboard = Arc::new(page(
         &place,
@@ -399,7 +400,6 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         &stop,
     ));
     let (told, notices) = watch::channel(Vec::new());
-        hosts: args.hosts.all(),
     tasks.spawn(chain_watch::keep(buying.ledger.clone(), told, stop.clone()));
     let gateway = Gateway::new(Arc::new(buying.consumer.clone()), settings)
         .with_keys(keys.receiver())

@@ -144,10 +144,10 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), RoleError> {
         rpc_url: market.place.rpc_url.clone(),
         dashboard_url: format!("http://{http}/"),
         endpoint: None,
+        hosts: args.hosts.all(),
     };
     let dashboard = Arc::new(market.dashboard(&key, &running));
     let stop = dashboard.stop.clone();
-        hosts: args.hosts.all(),
     let tasks = TaskTracker::new();
     let (told, notices) = watch::channel(Vec::new());
     let ledger = market.buying.ledger.clone();
