@@ -330,6 +330,8 @@ pub(crate) struct Tower {
     pub(crate) claim_margin: u64,
     #[command(flatten)]
     pub(crate) gas: Gas,
+    #[command(flatten)]
+    pub(crate) scraped: Scraped,
     /// Print one line of JSON when ready, and nothing else.
     #[arg(long)]
     pub(crate) json: bool,
@@ -348,6 +350,15 @@ fn account(text: &str) -> Result<Address, String> {
         Ok(account) => Ok(account),
         Err(problem) => Err(format!("{problem} (allowed: 0x and 40 hexadecimal digits)")),
     }
+}
+
+/// Where Prometheus reads what is counted.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Scraped {
+    /// Serve `/metrics` for Prometheus here, behind the node's key (the file api-key); without it only the local address that
+    /// other commands use has it.
+    #[arg(long, value_name = "ADDR", value_parser = listener)]
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 #[derive(Debug, Args)]
@@ -595,6 +606,8 @@ pub(crate) struct Sale {
     /// Keep signed claims in this file, for `lethe tower` elsewhere.
     #[arg(long, value_name = "FILE")]
     pub(crate) tower_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) scraped: Scraped,
     /// Print one line of JSON when ready, and nothing else.
     #[arg(long)]
     pub(crate) json: bool,
@@ -615,6 +628,8 @@ pub(crate) struct Relay {
     /// Streams that begin in a second before each peer has only its share of as many.
     #[arg(long, value_name = "N", default_value_t = relay::STREAMS_PER_SECOND, value_parser = slots)]
     pub(crate) streams_per_second: usize,
+    #[command(flatten)]
+    pub(crate) scraped: Scraped,
     /// Print one line of JSON when ready, and nothing else.
     #[arg(long)]
     pub(crate) json: bool,

@@ -49,6 +49,7 @@ pub(crate) async fn listen(
 pub(crate) enum Exposed {
     Dashboard,
     Chain,
+    Metrics,
 }
 
 /// Says on standard error what others can do there, if others can get there.
@@ -65,6 +66,10 @@ fn warning(address: SocketAddr, what: Exposed) -> String {
             "the gateway and the dashboard with all money in it, without TLS. Who can watch the network reads the key, the \
              questions and the answers; who has the key spends your money. Safer: --http 127.0.0.1:{port} and a tunnel \
              (`ssh -L {port}:127.0.0.1:{port} HOST`), or a proxy with TLS in front of it"
+        ),
+        Exposed::Metrics => format!(
+            "what the node counts and earns, without TLS: who can watch the network reads the node's key. Safer: --metrics \
+             127.0.0.1:{port}, and Prometheus on this machine or a tunnel"
         ),
         Exposed::Chain => format!(
             "the embedded chain, whose keys are published: everybody there can move what is on it. Safer: --rpc 127.0.0.1:{port}"
@@ -84,6 +89,7 @@ mod tests {
             (Exposed::Dashboard, "without TLS"),
             (Exposed::Dashboard, "dashboard"),
             (Exposed::Chain, "--rpc 127.0.0.1:8082"),
+            (Exposed::Metrics, "--metrics 127.0.0.1:8082"),
         ] {
             let told = warning(address, what);
             assert!(

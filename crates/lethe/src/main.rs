@@ -54,6 +54,7 @@ mod reset;
 mod role_error;
 mod roles;
 mod route;
+mod scrape;
 mod secret;
 mod selling;
 mod service;

@@ -37,6 +37,7 @@ use crate::pricing::Pricing;
 use crate::rate_sources::RateSources;
 use crate::relaying::{RelayError, carry};
 use crate::role_error::{BackendFlagError, RoleError};
+use crate::scrape;
 use crate::selling::{Selling, Shop, engine_backend, sell};
 use crate::signals::{Signals, stopped};
 use crate::signed_claims;
@@ -82,7 +83,7 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
     let pool = source.pool.clone();
     let folder = Folder::take(args.data.folder.clone())?;
     let place = Place::new(folder, network, args.network.rpc_url.clone())?;
-    let backends = match pool {
+    let backends = match pool.clone() {
         Some(pool) => {
             let urls = args.backend.clone();
             Some(Arc::new(Backends::load(&place.folder, urls, pool)?))
@@ -114,13 +115,17 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
         flags: place.flags(),
         usd_rates,
     };
-    let mut routes = own.routes(&key).merge(pricing.routes(&key));
+    let figures = scrape::of_provider(Arc::clone(&selling.provider), pool);
+    let figures = scrape::routes(figures, &key);
+    let own = own.routes(&key).merge(pricing.routes(&key));
+    let mut routes = own.merge(figures.clone());
     if let Some(backends) = backends {
         routes = routes.merge(Arc::clone(&backends).routes(&key));
         tasks.spawn(backends.keep(stop.clone()));
     }
     let endpoint = selling.provider.addr();
     open_door(&place, Some(endpoint), routes, &tasks, &stop).await?;
+    scrape::serve(sale.scraped.metrics, figures, &tasks, &stop).await?;
     let (told, _) = watch::channel(Vec::new());
     tasks.spawn(chain_watch::keep(
         selling.ledger.clone(),
@@ -332,8 +337,11 @@ pub(crate) async fn relay(args: cli::Relay) -> Result<(), RoleError> {
     let own = Own::staker("relay", &relaying.ledger, place.flags())
         .await
         .map_err(RelayError::from)?;
-    let routes = own.routes(&bearer(&place.folder.join("api-key"))?);
+    let key = bearer(&place.folder.join("api-key"))?;
+    let figures = scrape::routes(scrape::of_relay(relaying.relay.watch()), &key);
+    let routes = own.routes(&key).merge(figures.clone());
     open_door(&place, Some(endpoint), routes, &tasks, &stop).await?;
+    scrape::serve(args.scraped.metrics, figures, &tasks, &stop).await?;
     let signals = Signals::listen();
     match args.json {
         true => output::json(&json!({ "relay": address, "endpoint": endpoint.to_string() })),

@@ -8,6 +8,8 @@
 //! provider itself may claim. A server may leave a log out, so now and then
 //! each channel of the file is asked for all the same.
 
+mod tally;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,13 +36,17 @@ use crate::cursors::StoredCursor;
 use crate::doorkeeper::{DoorError, open_door};
 use crate::folder::{Folder, FolderError};
 use crate::keystore::{KeystoreError, bearer};
+use crate::listen::ListenError;
 use crate::output;
 use crate::own::Own;
 use crate::place::{Place, PlaceError};
 use crate::policies::{PolicyError, watching};
+use crate::scrape::{self, Figures};
 use crate::signals::{Signals, stopped};
 use crate::signed_claims::{self, ClaimsFileError};
 use crate::tokens::{self, TokenError};
+
+pub(crate) use tally::Tally;
 
 /// Channels read from the chain at a time.
 const READS: usize = 8;
@@ -69,6 +75,8 @@ pub(crate) enum TowerError {
     Keystore(#[from] KeystoreError),
     #[error(transparent)]
     Door(#[from] DoorError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     #[error("the chain does not answer")]
     Ledger(#[from] LedgerError),
     #[error("how far the chain was read cannot be kept")]
@@ -89,19 +97,25 @@ pub(crate) async fn tower(args: cli::Tower) -> Result<(), TowerError> {
     let token = tokens::named(&ledger, "--token", &args.token).await?;
     let policy = watching(&args, &token)?;
     let book = StoredCursor::new(&store, "withdrawals");
+    let tally = Arc::new(Tally::default());
     let mut watch = Watch {
         ledger,
         policy,
         file: args.claims,
         departures: Departures::new(book.load().await.map_err(TowerError::Cursor)?),
         book,
+        tally: Arc::clone(&tally),
     };
     let held = signed_claims::read(&watch.file, &place.network)?.len();
     let account = watch.ledger.account();
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let own = Own::staker("tower", &watch.ledger, place.flags()).await?;
-    let routes = own.routes(&bearer(&place.folder.join("api-key"))?);
+    let key = bearer(&place.folder.join("api-key"))?;
+    let figures: Figures = Arc::new(move || tally.page());
+    let figures = scrape::routes(figures, &key);
+    let routes = own.routes(&key).merge(figures.clone());
     open_door(&place, None, routes, &tasks, &stop).await?;
+    scrape::serve(args.scraped.metrics, figures, &tasks, &stop).await?;
     let signals = Signals::listen();
     match args.json {
         true => output::json(&json!({ "tower": account, "claims": held })),
@@ -128,6 +142,7 @@ struct Watch {
     file: PathBuf,
     book: StoredCursor,
     departures: Departures,
+    tally: Arc<Tally>,
 }
 
 /// What a signed claim would bring now.
@@ -146,6 +161,7 @@ impl Watch {
                 Err(error) => {
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
                     warn!(%error, cause, "not looked after; tried again");
+                    self.tally.failed();
                     every
                 }
             };
@@ -156,6 +172,7 @@ impl Watch {
     /// One look at the file and the chain. How soon the next is wanted.
     async fn look(&mut self) -> Result<Option<Duration>, TowerError> {
         let mut claims = signed_claims::read(&self.file, self.ledger.network())?;
+        let held = claims.len();
         let asks_all = self.hear().await?;
         let domain = self.ledger.domain();
         if !asks_all {
@@ -180,6 +197,8 @@ impl Watch {
             self.departures.asked_all();
         }
         self.keep(&due).await?;
+        let leaving = self.departures.leaving.len();
+        self.tally.looked(held, leaving, clock::now());
         Ok(next)
     }
 
@@ -232,8 +251,12 @@ impl Watch {
             }
             let (channel, amount) = (earned.channel, earned.amount);
             match self.ledger.claim_signed(*signed).await {
-                Ok(_) => info!(%channel, %amount, "claimed for the provider"),
+                Ok(_) => {
+                    self.tally.claimed(earned.token, amount);
+                    info!(%channel, %amount, "claimed for the provider");
+                }
                 Err(LedgerError::Refused { reason }) => {
+                    self.tally.refused();
                     warn!(%channel, %amount, reason, "the contract does not take a claim");
                 }
                 Err(error) => return Err(error.into()),

@@ -192,6 +192,7 @@ async fn infer_on(inner: &Arc<Inner>, infer: Infer, mut send: SendHalf, receive:
         send,
         selling: Selling::new(infer.request, inner.pay_within),
         started,
+        first: None,
         held: None,
         last: None,
         answering: Some(answering),
@@ -490,6 +491,8 @@ struct Exchange {
     /// Decides when a chunk may go out.
     selling: Selling,
     started: Instant,
+    /// From then to its first chunk.
+    first: Option<Duration>,
     /// A chunk that waits for its voucher.
     held: Option<BackendChunk>,
     /// How it ends, once what goes before has gone out.
@@ -574,6 +577,7 @@ impl Exchange {
                 }
             }
             failpoint::hit("provider.chunk.sent");
+            self.first.get_or_insert_with(|| self.started.elapsed());
             if let Some(ended) = self.last.take() {
                 return ended;
             }
@@ -747,6 +751,9 @@ impl Exchange {
             Outcome::Cancelled => &self.inner.counters.cancelled,
             Outcome::Failed => &self.inner.counters.failed,
         });
+        let (took, tokens) = (self.started.elapsed(), self.meter.tokens());
+        let times = &self.sale.times;
+        times.ended(closing.outcome, took, self.first, tokens);
         let receipt = match self.channel.close(closing, &self.inner.node_key).await {
             Ok(receipt) => receipt,
             Err(error) => {

@@ -30,6 +30,7 @@ mod session;
 mod shell;
 mod status;
 mod tasks;
+mod times;
 
 pub use backend::{
     BACKENDS_MAX, Backend, BackendChunk, BackendError, BackendFailure, BackendHandle, ChunkStream,
@@ -50,3 +51,4 @@ pub use register::RegisterError;
 pub use session::ReplayError;
 pub use shell::{Clock, Deps, Provider, RatesError, StartError};
 pub use status::{MoneyStatus, OfferStatus, RelayStatus, Status};
+pub use times::Times;

@@ -11,6 +11,7 @@ use tracing::warn;
 
 use crate::backend::BackendError;
 use crate::config::OfferConfig;
+use crate::times::Times;
 
 /// The longest that a request stands in the queue. Its consumer gives up later.
 const QUEUE_WAIT_MAX: Duration = Duration::from_secs(45);
@@ -33,6 +34,7 @@ pub(crate) struct Sale {
     /// Slots and queue together.
     places: Arc<Semaphore>,
     mean_ms: AtomicU64,
+    pub(crate) times: Arc<Times>,
     /// Why the backend is not well, if so.
     problem: Mutex<Option<String>>,
 }
@@ -58,6 +60,7 @@ impl Sale {
             places: Arc::new(Semaphore::new(config.slots + config.queue)),
             config,
             mean_ms: AtomicU64::new(MEAN_MS_AT_FIRST),
+            times: Arc::default(),
             problem: Mutex::default(),
         }
     }

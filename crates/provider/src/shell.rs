@@ -34,6 +34,7 @@ use crate::sale::Sale;
 use crate::session::{ReplayError, Sessions};
 use crate::status::{Status, status};
 use crate::tasks::Tasks;
+use crate::times::Times;
 
 /// Wall time, read at the edge.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -287,6 +288,14 @@ impl Provider {
     /// What there is to say of it.
     pub fn status(&self) -> Status {
         status(&self.inner)
+    }
+
+    /// How long the answers of each offer took, by its name.
+    pub fn times(&self) -> Vec<(String, Arc<Times>)> {
+        let sales = self.inner.sales.values();
+        sales
+            .map(|sale| (sale.config.name.clone(), Arc::clone(&sale.times)))
+            .collect()
     }
 
     /// Another price from now on. Quotes that were given stay good as promised.

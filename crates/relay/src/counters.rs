@@ -53,6 +53,19 @@ pub struct Counts {
     pub waiting: u64,
 }
 
+/// What a relay keeps in memory, in entries. Each has its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tables {
+    /// Registered nodes.
+    pub nodes: usize,
+    /// Peers whose streams it carries now.
+    pub peers: usize,
+    /// Load digests of providers that are good.
+    pub loads: usize,
+    /// Other relays that it listens to.
+    pub relays: usize,
+}
+
 impl Counters {
     pub(crate) fn began(&self) {
         add(&self.carried, 1);

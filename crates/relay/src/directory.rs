@@ -117,6 +117,11 @@ impl Directory {
         Some(self.told.get(&account)?.addr.id)
     }
 
+    /// Registered accounts that are known.
+    pub(crate) fn count(&self) -> usize {
+        self.known.len()
+    }
+
     /// Whether a registered node waits at relays, and cannot be dialled.
     pub(crate) fn waits(&self, node: NodeId) -> bool {
         self.waiting.contains(&node)

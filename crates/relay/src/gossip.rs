@@ -149,6 +149,12 @@ impl Gossip {
         book.told(now).map(Bytes::copy_from_slice).collect()
     }
 
+    /// Digests that are good, and relays that are listened to.
+    pub(crate) fn sizes(&self, now: Timestamp) -> (usize, usize) {
+        let digests = held(&self.book).told(now).count();
+        (digests, held(&self.ears).len())
+    }
+
     /// Listens to a relay from now on, and to no other stream of it.
     fn listen(&self, relay: NodeId, now: Instant) -> Option<CancellationToken> {
         let mut ears = held(&self.ears);

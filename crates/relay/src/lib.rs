@@ -16,5 +16,5 @@ mod shell;
 mod stream;
 mod waiting;
 
-pub use counters::Counts;
+pub use counters::{Counts, Tables};
 pub use shell::{CAPABILITY, Clock, Config, Deps, Relay, STREAMS_PER_SECOND, StartError, Watch};

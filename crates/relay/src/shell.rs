@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 use transport::describe::{Described, http_client};
 use transport::{Node, door};
 
-use crate::counters::{Counters, Counts};
+use crate::counters::{Counters, Counts, Tables};
 use crate::directory::{self, Directory, Sources};
 use crate::gossip::{self, Gossip};
 use crate::shares::Shares;
@@ -241,6 +241,18 @@ impl Watch {
     /// What it did so far.
     pub fn counts(&self) -> Counts {
         self.0.counts()
+    }
+
+    /// What it keeps in memory now.
+    pub fn tables(&self) -> Tables {
+        let inner = &self.0;
+        let (loads, relays) = inner.gossip.sizes(inner.now());
+        Tables {
+            nodes: inner.directory.borrow().count(),
+            peers: inner.peers.count(),
+            loads,
+            relays,
+        }
     }
 }
 

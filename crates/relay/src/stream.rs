@@ -34,6 +34,11 @@ pub(crate) struct Place {
 }
 
 impl Peers {
+    /// Those that have streams now.
+    pub(crate) fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     pub(crate) fn place(self: &Arc<Self>, peer: NodeId, limit: usize) -> Option<Place> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(peer).or_default();

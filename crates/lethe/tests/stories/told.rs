@@ -119,6 +119,27 @@ async fn what_a_provider_and_a_consumer_tell_is_what_the_document_says() {
     let told: Value = told.send().await.unwrap().json().await.unwrap();
     assert_eq!(told["sellers"][0]["counted"]["completed"], 1, "{told}");
     document.check("RoleState", &told);
+
+    let url = format!("{}metrics", running["dashboard_url"].as_str().unwrap());
+    assert_eq!(reqwest::get(&url).await.unwrap().status(), 401);
+    let page = reqwest::Client::new().get(url).bearer_auth(key.trim());
+    let page = page.send().await.unwrap().text().await.unwrap();
+    let labels = "gen_ai_operation_name=\"chat\",gen_ai_provider_name=\"lethe\",gen_ai_request_model=\"counting\"";
+    for line in [
+        "lethe_provider_answers_total{ending=\"complete\"} 1".to_owned(),
+        "lethe_provider_backend_up{gen_ai_request_model=\"counting\"} 1".to_owned(),
+        "lethe_provider_tokens_total{gen_ai_token_type=\"output\"} 3".to_owned(),
+        format!("gen_ai_server_time_to_first_token_seconds_count{{{labels}}} 1"),
+        format!("gen_ai_server_request_duration_seconds_count{{{labels}}} 1"),
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line}: {page}");
+    }
+    assert!(
+        page.contains("lethe_provider_earned_base_units{token="),
+        "{page}"
+    );
+    let payer = buying.api("GET", "/api/state").await["wallet"].clone();
+    assert!(!page.contains(payer.as_str().unwrap()), "{page}");
 }
 
 fn list(value: &Value) -> Vec<Value> {
