@@ -480,6 +480,10 @@ pub(crate) struct Doctor {
     /// A server whose answers are to be sold, up to and including `/v1`; without it, usual ports of this machine are tried.
     #[arg(long, value_name = "URL")]
     pub(crate) backend: Vec<String>,
+    /// A relay at which a provider is to wait (`lethe provide --behind`), or `auto`: whether it can be reached from here. Without
+    /// it, those at which this folder's running provider waits.
+    #[arg(long, value_name = "RELAY")]
+    pub(crate) behind: Vec<String>,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -3,6 +3,7 @@
 
 mod machine;
 mod reach;
+mod relays;
 mod shelf;
 
 use serde::Serialize;
@@ -77,6 +78,8 @@ pub(crate) async fn doctor(args: cli::Doctor) -> Result<bool, DoctorError> {
     checks.extend(machine::look(&folder).await);
     checks.extend(reach::chain(&folder, &network, &args.network.rpc_url).await);
     checks.extend(reach::backends(&args.backend).await);
+    let urls = reach::servers(&folder, &network, &args.network.rpc_url);
+    checks.extend(relays::look(&folder, &network, &urls, &args.behind).await);
     let worst = checks.iter().map(|check| check.verdict).max();
     let is_well = worst != Some(Verdict::Fail);
     match args.json {

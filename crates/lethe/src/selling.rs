@@ -24,10 +24,10 @@ use crate::place::{Place, PlaceError};
 const FIRST_MOR: Amount = Amount::new(2_000_000_000_000_000_000);
 
 /// In place of relays: any of those in the registry.
-const AUTO: &str = "auto";
+pub(crate) const AUTO: &str = "auto";
 
 /// So many of them.
-const RELAYS: usize = 2;
+pub(crate) const RELAYS: usize = 2;
 
 /// Why a provider does not sell.
 #[derive(Debug, thiserror::Error)]

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 use transport::describe::{DescribeError, Endpoint, http_client};
 use transport::message::{Description, FromRelay, Hello, RelayRefusal};
-use transport::{OpenError, ReceiveError, SendError, SendHalf, Stream};
+use transport::{Node, OpenError, ReceiveError, SendError, SendHalf, Stream};
 
 use crate::load::meet;
 use crate::shell::Inner;
@@ -171,6 +171,48 @@ pub async fn find_relays(
         }),
         false => Ok(relays),
     }
+}
+
+/// Why nobody could wait at a relay.
+#[derive(Debug, thiserror::Error)]
+pub enum TryRelayError {
+    /// The registry cannot be read.
+    #[error("the registry cannot be read")]
+    Ledger(#[from] LedgerError),
+    /// Nobody can be asked.
+    #[error("no HTTP client")]
+    Http(#[source] reqwest::Error),
+    /// Nobody has this endpoint.
+    #[error("no relay is registered with this endpoint")]
+    NotRegistered,
+    /// Somebody else has.
+    #[error("what is registered there does not say that it is a relay")]
+    NoRelay,
+    /// What it says of itself is not to be had.
+    #[error(transparent)]
+    Describe(#[from] DescribeError),
+    /// It takes no connection.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+/// Tries what has to work before a provider can wait at a relay: it is
+/// registered with this endpoint, says of itself that it is a relay, and takes
+/// a connection of `node`. Nobody waits there afterwards.
+pub async fn try_relay(
+    ledger: &dyn Ledger,
+    node: &Node,
+    relay: &str,
+    now: Timestamp,
+) -> Result<(), TryRelayError> {
+    let http = http_client().map_err(TryRelayError::Http)?;
+    let registered = ledger.providers().await?;
+    let registered = registered.iter().find(|one| one.endpoint == relay);
+    let registered = registered.ok_or(TryRelayError::NotRegistered)?;
+    let addr = meet(&http, registered, &ledger.domain(), now).await?;
+    let addr = addr.ok_or(TryRelayError::NoRelay)?;
+    node.open(&addr).await?;
+    Ok(())
 }
 
 /// Waits at a relay, again and again. `relay`: its endpoint in the registry.

@@ -37,7 +37,7 @@ pub use backend::{
     EmbedderBackend, EngineBackend, Line, OpenAiBackend, OpenAiConfig, OpenAiConfigError, Pool,
     Redacted, Script, ScriptedBackend, Standing,
 };
-pub use behind::{FindRelaysError, find_relays};
+pub use behind::{FindRelaysError, TryRelayError, find_relays, try_relay};
 pub use books::{TillView, read_books};
 pub use claim::Claimed;
 pub use config::{

@@ -28,14 +28,19 @@ const SHOWN: usize = 3;
 const CHAIN: &str = "chain";
 const BACKEND: &str = "backend";
 
-/// Each server of the chain by itself.
-pub(super) async fn chain(folder: &Folder, network: &Network, urls: &[String]) -> Vec<Check> {
+/// The servers of the chain: those that are named; where none is, the running node's own.
+pub(super) fn servers(folder: &Folder, network: &Network, urls: &[String]) -> Vec<String> {
     let own = folder.running().ok().map(|running| running.rpc_url);
-    let usual = urls == [RPC_URL];
-    let urls = match (usual && network.is_local(), own) {
+    match (urls == [RPC_URL] && network.is_local(), own) {
         (true, Some(own)) => vec![own],
         _ => urls.to_vec(),
-    };
+    }
+}
+
+/// Each server of the chain by itself.
+pub(super) async fn chain(folder: &Folder, network: &Network, urls: &[String]) -> Vec<Check> {
+    let usual = urls == [RPC_URL];
+    let urls = servers(folder, network, urls);
     let mut checks = Vec::new();
     for url in &urls {
         let shown = without_secrets(url);

@@ -85,6 +85,52 @@ async fn a_provider_that_cannot_be_dialled_sells_through_relays_and_goes_on_when
     drop((two, three));
 }
 
+/// What the doctor says of relays.
+fn doctor(town: &Town, folder: &str, flags: &[&str]) -> Vec<(String, String)> {
+    let rpc = town.rpc_url();
+    let args = [&["doctor", "--json", "--rpc-url", &rpc], flags].concat();
+    let ran = ended(&town.folder().join(folder), &args);
+    let told: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    let checks = told["checks"].as_array().unwrap().iter();
+    let checks = checks.filter(|check| check["name"] == "relay");
+    let text = |check: &Value, field: &str| check[field].as_str().unwrap().to_owned();
+    checks
+        .map(|check| (text(check, "verdict"), text(check, "found")))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_tries_relays_and_asks_the_provider_that_waits_at_some() {
+    let town = Town::start().await;
+    let [one, two] = ["one", "two"].map(|folder| town.relay(folder, &[]));
+    let (first, second) = (one.said("endpoint"), two.said("endpoint"));
+    let tried = doctor(&town, "new", &["--behind", &first, "--behind", &second]);
+    assert!(
+        tried.len() == 2 && tried.iter().all(|(verdict, _)| verdict == "ok"),
+        "{tried:?}"
+    );
+    let found = doctor(&town, "new", &["--behind", "auto"]);
+    assert_eq!(found.len(), 2, "{found:?}");
+    let tried = doctor(&town, "new", &["--behind", "127.0.0.1:9"]);
+    assert_eq!(tried[0].0, "fail", "{tried:?}");
+    assert!(tried[0].1.contains("no relay is registered"), "{tried:?}");
+
+    let _provider = provider_behind(&town, &[&one, &two], &[]);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let told = doctor(&town, "provider", &[]);
+        assert_eq!(told.len(), 2, "{told:?}");
+        if told
+            .iter()
+            .all(|(_, found)| found.contains("takes this folder's provider"))
+        {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{told:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_direct_consumer_reaches_such_a_provider_by_its_relay_and_claims_no_more_for_it() {
     let town = Town::start().await;
