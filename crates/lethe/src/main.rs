@@ -49,6 +49,7 @@ mod pricing;
 mod progress;
 mod pseudonyms;
 mod rate_sources;
+mod rates;
 mod relaying;
 mod reset;
 mod role_error;

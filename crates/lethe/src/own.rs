@@ -23,8 +23,10 @@ use crate::chain_watch;
 use crate::doorkeeper::{guarded, refuse};
 use crate::estate::{Account, Estate, EstateError, Role};
 use crate::money::{Audited, Holding, Money, MoneyError};
+use crate::output;
 use crate::places::{Paid, Place, Seller, host_words, name};
 use crate::policies::{claim_words, funding_words};
+use crate::rates;
 use crate::tokens::{TokenView, TokenViews};
 
 /// Whose money is told.
@@ -269,7 +271,12 @@ pub(crate) async fn of_folder(estate: &Estate) -> Result<Option<Money>, OwnError
     let claims = tills().filter_map(TillView::claim);
     let mut used: Vec<_> = claims.map(|claim| claim.config.token).collect();
     used.extend(purses().map(|purse| purse.config.token));
-    let tokens = TokenViews::read(&ledger, used, &UsdRates::default()).await;
+    // Dollars are only to be read: without them the money is told all the same.
+    let (usd_rates, no_rates) = match rates::kept(&estate.place.folder) {
+        Ok(usd_rates) => (usd_rates, None),
+        Err(error) => (UsdRates::default(), Some(output::with_causes(&error))),
+    };
+    let tokens = TokenViews::read(&ledger, used, &usd_rates).await;
     let tokens = tokens.map_err(MoneyError::from)?;
     let mut names = BTreeMap::new();
     for account in estate.accounts.iter().filter(|a| a.role == Role::Seller) {
@@ -294,9 +301,10 @@ pub(crate) async fn of_folder(estate: &Estate) -> Result<Option<Money>, OwnError
         words.extend(tokens.iter().flat_map(of));
     }
     let mor = all.remove(0);
-    let money = Money::new("own", mor, all, words);
+    let mut warnings = chain_watch::warnings(&ledger).await;
+    warnings.extend(no_rates);
     Ok(Some(
-        money.with_warnings(chain_watch::warnings(&ledger).await),
+        Money::new("own", mor, all, words).with_warnings(warnings),
     ))
 }
 

@@ -20,6 +20,7 @@ use crate::model::ModelError;
 use crate::place::PlaceError;
 use crate::policies::PolicyError;
 use crate::rate_sources::RatesError;
+use crate::rates;
 use crate::relaying::RelayError;
 use crate::reset::ResetError;
 use crate::selling::SellError;
@@ -65,6 +66,8 @@ pub(crate) enum RoleError {
     Token(#[from] TokenError),
     #[error(transparent)]
     Rates(#[from] RatesError),
+    #[error(transparent)]
+    Kept(#[from] rates::RatesError),
     #[error(transparent)]
     ApiKeys(#[from] ApiKeysError),
     #[error(transparent)]

@@ -35,6 +35,7 @@ use crate::place::Place;
 use crate::policies::{PolicyError, amount, claiming, funding};
 use crate::pricing::Pricing;
 use crate::rate_sources::RateSources;
+use crate::rates;
 use crate::relaying::{RelayError, carry};
 use crate::role_error::{BackendFlagError, RoleError};
 use crate::scrape;
@@ -95,6 +96,7 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
     let token = tokens::named(&reader, "--token", &sale.token).await?;
     let sources = RateSources::start(reader, &sale.worth.usd_rate).await?;
     let usd_rates = sources.receiver();
+    rates::keep(&place.folder, &usd_rates.borrow())?;
     let mut shop = shop(&args, source, &token)?;
     shop.hosts = sale.hosts.as_deref().map(hosts::read).transpose()?;
     let certificate = shop.hosts.clone();
@@ -463,6 +465,7 @@ async fn means(place: &Place, args: &cli::Consume) -> Result<(Means, RateSources
     let reader = place.reader(key).await?;
     let paid_with = tokens::paid_with(&reader, &args.paying.pay_with).await?;
     let sources = RateSources::start(reader, &args.worth.usd_rate).await?;
+    rates::keep(&place.folder, &sources.receiver().borrow())?;
     let is_rated = |token| sources.is_rated(token);
     let accepted = tokens::accepted(&place.network, &paid_with, is_rated)?;
     let funding = funding(&args.funding, &paid_with, &accepted)?;

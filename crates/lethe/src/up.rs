@@ -30,6 +30,7 @@ use crate::openapi;
 use crate::place::Place;
 use crate::policies::usual_funding;
 use crate::progress::Progress;
+use crate::rates;
 use crate::relaying::{Relaying, carry};
 use crate::reset;
 use crate::role_error::RoleError;
@@ -219,6 +220,7 @@ impl Market {
         }
         progress.step("the consumer");
         let usd_rates = demo_rates(&place.network);
+        rates::keep(&place.folder, &usd_rates)?;
         let means = means(&place, paying, &usd_rates).await?;
         let (unit, paid) = (means.unit(), means.addresses());
         let told = means.usd_rates.clone();

@@ -78,6 +78,7 @@ fn table(money: &Money, runs: bool) -> String {
     let all = || money.holdings().flat_map(|(_, places, ..)| places);
     let label = all().map(|place| place.label.chars().count());
     let label = label.max().unwrap_or(0);
+    let ways = Ways::of(all());
     let mut sums = String::new();
     for (token, places, sum, supply) in money.holdings() {
         let amounts: Vec<_> = places
@@ -89,10 +90,11 @@ fn table(money: &Money, runs: bool) -> String {
         for (place, shown) in places.iter().zip(&amounts) {
             let worth = token.worth(place.amount);
             text.push_str(&format!(
-                "{:label$}  {shown:>amount$} {symbol}{worth}  {}\n{}",
+                "{:label$}  {shown:>amount$} {symbol}{worth}  {}{}\n{}",
                 place.label,
                 place.detail,
-                way_out(place, runs)
+                ways.mark(place),
+                times(place)
             ));
         }
         let verdict = verdict(money, &token.shown(supply));
@@ -102,6 +104,7 @@ fn table(money: &Money, runs: bool) -> String {
             "sum"
         ));
     }
+    text.push_str(&ways.told(runs));
     for policy in &money.policies {
         text.push_str(&format!("policy: {policy}\n"));
     }
@@ -131,32 +134,72 @@ fn verdict(money: &Money, supply: &str) -> String {
     }
 }
 
-/// When and how a place's money can be had, in lines of their own.
-fn way_out(place: &Place, runs: bool) -> String {
-    let mut text = String::new();
-    if let (Some(since), Some(unlocks)) = (place.since, place.unlocks_at) {
-        let now = clock::now();
-        let when = match unlocks.since_s(now) {
-            0 => "now".to_owned(),
-            left => format!("in {left} s"),
-        };
-        text.push_str(&format!(
-            "    since {} s, unlocks {when} (Unix time {})\n",
-            now.since_s(since),
-            unlocks.0
-        ));
+/// Since when a place's money waits and when it can be had, in a line of its own.
+fn times(place: &Place) -> String {
+    let (Some(since), Some(unlocks)) = (place.since, place.unlocks_at) else {
+        return String::new();
+    };
+    let now = clock::now();
+    let when = match unlocks.since_s(now) {
+        0 => "now".to_owned(),
+        left => format!("in {left} s"),
+    };
+    format!(
+        "    since {} s, unlocks {when} (Unix time {})\n",
+        now.since_s(since),
+        unlocks.0
+    )
+}
+
+/// How money gets out: each command, and each line of `cast`, once.
+#[derive(Debug, Default)]
+struct Ways<'a> {
+    commands: Vec<&'a str>,
+    casts: Vec<&'a str>,
+}
+
+impl<'a> Ways<'a> {
+    fn of(places: impl Iterator<Item = &'a Place>) -> Self {
+        let mut ways = Self::default();
+        for place in places {
+            let (command, cast) = (place.command.as_deref(), place.cast.as_deref());
+            for (known, one) in [(&mut ways.commands, command), (&mut ways.casts, cast)] {
+                known.extend(one.filter(|one| !known.contains(one)));
+            }
+        }
+        ways
     }
-    if let Some(command) = &place.command {
-        let first = match runs {
-            true => "    stop the node, then:\n",
-            false => "",
-        };
-        text.push_str(&format!("{first}    {command}\n"));
+
+    /// Behind a place's words: the number of its line of `cast`.
+    fn mark(&self, place: &Place) -> String {
+        let at = |cast| self.casts.iter().position(|known| *known == cast);
+        match place.cast.as_deref().and_then(at) {
+            Some(at) => format!(" [{}]", at + 1),
+            None => String::new(),
+        }
     }
-    if let Some(cast) = &place.cast {
-        text.push_str(&format!("    {cast}\n"));
+
+    fn told(&self, runs: bool) -> String {
+        let mut text = String::new();
+        if !self.commands.is_empty() {
+            text.push_str(match runs {
+                true => "to bring it back, stop the node, then:\n",
+                false => "to bring it back:\n",
+            });
+        }
+        for command in &self.commands {
+            text.push_str(&format!("    {command}\n"));
+        }
+        if !self.casts.is_empty() {
+            text.push_str(
+                "the same by hand, with Foundry's cast and the key of the account whose money it is:\n",
+            );
+        }
+        for (number, cast) in (1..).zip(&self.casts) {
+            text.push_str(&format!("    [{number}] {cast}\n"));
+        }
+        text
     }
-    text
 }
 
 #[cfg(test)]
@@ -222,8 +265,47 @@ mod tests {
         money.problems = vec!["account 0x1 holds 2 MOR by the chain".into()];
         let told = table(&money, false);
         assert!(told.contains("NOT every unit") && told.contains("DIFFERENCE: account 0x1"));
-        assert!(!told.contains("stop the node"), "{told}");
-        money.places[0].command = Some("lethe exit".into());
-        assert!(table(&money, true).contains("stop the node, then:\n    lethe exit\n"));
+    }
+
+    #[test]
+    fn a_command_and_a_line_of_cast_are_told_once_each() {
+        let place = |label: &str, cast: Option<&str>| Place {
+            command: cast.map(|_| "lethe exit".to_owned()),
+            cast: cast.map(str::to_owned),
+            ..Place::new(label, "escrow", Amount::new(1), "d")
+        };
+        let money = Money {
+            scope: "own".into(),
+            policies: vec![],
+            supply: Amount::new(3),
+            sum: Amount::new(3),
+            complete: true,
+            problems: vec![],
+            warnings: vec![],
+            places: vec![
+                place("free", Some("cast send A")),
+                place("signed", Some("cast send A")),
+                place("claimed", Some("cast send B")),
+                place("wallet", None),
+            ],
+            others: vec![],
+            token: token(0, 1),
+        };
+        let told = table(&money, true);
+        for line in [
+            " d [1]\nsigned",
+            " d [2]\n",
+            " d\nto bring it back, stop the node, then:\n    lethe exit\n",
+        ] {
+            assert!(told.contains(line), "{line:?}: {told}");
+        }
+        for once in ["lethe exit", "cast send A", "cast send B", "Foundry"] {
+            assert_eq!(told.matches(once).count(), 1, "{once}: {told}");
+        }
+        assert!(
+            told.contains("    [1] cast send A\n    [2] cast send B\n"),
+            "{told}"
+        );
+        assert!(!table(&money, false).contains("stop the node"));
     }
 }

@@ -509,3 +509,31 @@ async fn what_tokens_are_worth_is_read_from_a_feed_and_a_pool() {
         assert!(told.contains(words), "{told}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_node_still_tells_dollars_and_each_way_out_once() {
+    let town = Town::start_movable().await;
+    let _selling = town.provider();
+    let buying = town.consumer_with("rated", &RATES);
+    Client::of(&buying).answered(MODEL, "3").await;
+    buying.stop();
+    let rpc = town.rpc_url();
+    let ran = ended(&folder(&town, "rated"), &["where", "--rpc-url", &rpc]);
+    let table = String::from_utf8(ran.stdout).unwrap();
+    assert!(table.contains("($"), "{table}");
+    assert!(
+        table.contains("dollars at $2.00 for one MOR (a story)"),
+        "{table}"
+    );
+    assert!(
+        table.contains("\nto bring it back:\n    lethe exit"),
+        "{table}"
+    );
+    assert_eq!(table.matches("lethe exit").count(), 1, "{table}");
+    let casts: Vec<_> = table
+        .lines()
+        .filter(|line| line.contains("cast send"))
+        .collect();
+    let known: std::collections::BTreeSet<_> = casts.iter().collect();
+    assert!(!casts.is_empty() && known.len() == casts.len(), "{table}");
+}
