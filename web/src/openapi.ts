@@ -1,4 +1,4 @@
-// Made by types.mjs from crates/lethe/openapi.json, SHA-256 31feedeae60da2c6061fac769799c097adf746b9cffaa168be131d62531a4986. Not to be edited.
+// Made by types.mjs from crates/lethe/openapi.json, SHA-256 86fb9d2742d2d86d3fb7eaace46cd6252992957e58f63ad263043addfb8f30d1. Not to be edited.
 
 export interface components {
     schemas: {
@@ -542,8 +542,10 @@ export interface components {
         };
         /** @description What one provider sells under a name. */
         Offer: {
-            /** @description Whose. */
+            /** @description Whose: its account, or that of one of its hosts. */
             provider: components["schemas"]["Address"];
+            /** @description The registered account, which has the stake and is paid. */
+            registered: components["schemas"]["Address"];
             /** @description Where its descriptor is. */
             endpoint: string;
             /** @description What it is paid in. */
@@ -817,6 +819,8 @@ export interface components {
             name: string;
             /** @description The provider's account. */
             provider: components["schemas"]["Address"];
+            /** @description What signs and claims here: the provider's account, or its host's. */
+            account: components["schemas"]["Address"];
             /** @description In the registry. */
             endpoint: string;
             /** @description The relays that it waits at, if it cannot be dialled. */
@@ -925,6 +929,8 @@ export interface components {
                 name: string;
                 /** @description The provider's account. */
                 provider: components["schemas"]["Address"];
+                /** @description What signs and claims here: the provider's account, or its host's. */
+                account: components["schemas"]["Address"];
                 /** @description In the registry. */
                 endpoint: string;
                 /** @description The relays that it waits at, if it cannot be dialled. */
@@ -1053,6 +1059,15 @@ export interface components {
             /** @description What went wrong. */
             problem?: string;
         };
+        /** @description One of several nodes of a provider. */
+        Host: {
+            /** @description What `provider` is elsewhere in a route. */
+            account: components["schemas"]["Address"];
+            /** @description The registered provider. */
+            provider: components["schemas"]["Address"];
+            /** @description Where its descriptor is. */
+            endpoint: string;
+        };
         /** @description Why a request went, or would go, where it does. */
         Route: {
             /** @description Null where it was only asked what would be chosen. */
@@ -1064,6 +1079,8 @@ export interface components {
             choices: components["schemas"]["Choice"][];
             /** @description In their order. */
             asked: components["schemas"]["Asked"][];
+            /** @description Who of them are hosts of a provider that has several; left out where none is. */
+            hosts?: components["schemas"]["Host"][];
             /** @description What has to be said of the name beside that: several cards, look-alikes. */
             notes?: string[];
             /** @description The token that costs are compared in; null: the node pays in several that nobody rated. */

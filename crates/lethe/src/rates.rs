@@ -78,6 +78,7 @@ mod tests {
             decimals,
             micro_usd: 2_500_000,
             source: "a test".into(),
+            at: None,
         }])
     }
 

@@ -419,6 +419,7 @@ mod tests {
         };
         Status {
             provider: Address::repeat_byte(7),
+            account: Address::repeat_byte(7),
             endpoint: "127.0.0.1:3333".into(),
             behind: vec![RelayStatus {
                 relay: "relay.example:3334".into(),

@@ -44,8 +44,12 @@ async fn what_a_market_tells_is_what_the_document_says() {
     document.check("KeyList", &client.api("GET", "/api/keys").await);
 
     let mut events = client.get("/../api/events").await;
-    let event = events.chunk().await.unwrap().unwrap();
-    let event = std::str::from_utf8(&event).unwrap();
+    let mut event = Vec::new();
+    while !event.ends_with(b"\n\n") {
+        event.extend(events.chunk().await.unwrap().unwrap());
+    }
+    let events_told = std::str::from_utf8(&event).unwrap();
+    let event = events_told.split_inclusive("\n\n").next().unwrap();
     document.check("StateEvent", &event.into());
     let state: Value = serde_json::from_str(event.strip_prefix("data: ").unwrap()).unwrap();
     document.check("State", &state);
