@@ -271,11 +271,7 @@ impl Router {
                 seed,
                 now,
             );
-            let ranked = choice
-                .ranked
-                .iter()
-                .filter_map(|ranked| stand.at(ranked.place));
-            let ranked: Vec<_> = ranked.collect();
+            let ranked = stand.candidates(&choice);
             if ranked.is_empty() {
                 route.unmet = route.unmet.or_else(|| unmet(&choice));
                 route.unfit = route.unfit.take().or_else(|| unfit(&choice));
@@ -633,6 +629,12 @@ pub(crate) struct Listed {
 }
 
 impl Stand {
+    /// Those of a choice, in its order.
+    fn candidates(&self, choice: &Choice) -> Vec<Candidate> {
+        let ranked = choice.ranked.iter();
+        ranked.filter_map(|ranked| self.at(ranked.place)).collect()
+    }
+
     fn at(&self, place: usize) -> Option<Candidate> {
         let (seller, offer) = self.offers.get(place)?.clone();
         Some(Candidate { seller, offer })

@@ -203,13 +203,10 @@ impl Provider {
             listener,
             clock,
         } = deps;
-        if ledger.account() != wallet.address() {
-            let (ledger, wallet) = (ledger.account(), wallet.address());
-            return Err(StartError::Account { ledger, wallet });
-        }
         if node.id() != node_key.id() {
             return Err(StartError::NodeKey);
         }
+        is_of(ledger.account(), wallet.address())?;
         let address = listener.local_addr().map_err(StartError::Listener)?;
         let stakes = ledger.stakes().await?;
         config.check(&stakes)?;
@@ -391,6 +388,14 @@ impl Drop for Provider {
     fn drop(&mut self) {
         self.inner.sessions.forget();
         self.inner.tasks.abandon();
+    }
+}
+
+/// Sees that the ledger writes from the wallet's account.
+fn is_of(ledger: Address, wallet: Address) -> Result<(), StartError> {
+    match ledger == wallet {
+        true => Ok(()),
+        false => Err(StartError::Account { ledger, wallet }),
     }
 }
 
