@@ -140,7 +140,8 @@ fn embedding(body: &Bytes, texts: &str) -> Result<Embed, BadRequest> {
     let request = Object::whole(body)?;
     let model = model(&request)?;
     let given = request.find(texts).map(RawValue::get);
-    let given = given.filter(|text| *text != "\"\"" && text.trim_matches(['[', ']', ' ']) != "");
+    let is_empty = |text: &str| text == "\"\"" || text.trim_matches(['[', ']', ' ']).is_empty();
+    let given = given.filter(|text| !is_empty(text));
     let Some(given) = given else {
         return Ok(Embed::Load { model });
     };
