@@ -115,6 +115,7 @@ fn the_pure_crates_stay_pure() -> Result<()> {
     let mut findings = Vec::new();
     for folder in [
         "crates/market/src",
+        "crates/metrics/src",
         "crates/openai/src",
         "crates/routing/src",
     ] {
