@@ -376,6 +376,11 @@ fn relay_page(counts: &relay::Counts, tables: &relay::Tables) -> String {
         "Nodes without an open port that wait here.",
         &counts.waiting,
     );
+    kept(&mut page, tables);
+    page.text()
+}
+
+fn kept(page: &mut Page, tables: &relay::Tables) {
     page.head(
         "lethe_relay_table_entries",
         "gauge",
@@ -389,7 +394,6 @@ fn relay_page(counts: &relay::Counts, tables: &relay::Tables) -> String {
     ] {
         page.line(&format!("{{table=\"{table}\"}}"), &entries);
     }
-    page.text()
 }
 
 #[cfg(test)]

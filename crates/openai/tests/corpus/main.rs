@@ -9,4 +9,4 @@ mod dialects;
 mod embeddings;
 mod events;
 mod requests;
-mod shared;
+mod tongues;
