@@ -108,7 +108,11 @@ impl FromStr for Stated {
         let text = text.trim();
         let is_unit = |c: char| !c.is_ascii_digit() && c != '.';
         let (figure, unit) = text.split_at(text.find(is_unit).unwrap_or(text.len()));
-        if let Err(source) = Amount::from_decimal(figure, Self::DECIMALS) {
+        // `1e3` is a thousand to some and one e3 to nobody.
+        let exponent = unit.strip_prefix(['e', 'E']);
+        let is_exponent = exponent.is_some_and(|digits| digits.parse::<u32>().is_ok());
+        let read = if is_exponent { text } else { figure };
+        if let Err(source) = Amount::from_decimal(read, Self::DECIMALS) {
             let text = shortened(text);
             return Err(StatedError::Figure { text, source });
         }
@@ -153,7 +157,9 @@ impl FromStr for Named {
                 parsed => parsed.map(Self::Address).map_err(refused),
             };
         }
-        let fits = (1..=SYMBOL_MAX).contains(&text.len());
+        // A number alone is no name.
+        let is_named = text.bytes().any(|byte| byte.is_ascii_alphabetic());
+        let fits = is_named && text.len() <= SYMBOL_MAX;
         match fits && text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             true => Ok(Self::Symbol(text.to_owned())),
             false => Err(NamedError::Symbol {
