@@ -569,7 +569,8 @@ pub(crate) struct Sale {
     /// Where the descriptor is served; registered on chain as the provider's endpoint, but with --behind.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3333", value_parser = listener)]
     pub(crate) endpoint: SocketAddr,
-    /// Where the node listens (QUIC, UDP). An address of this machine alone is widened where a relay of --behind is elsewhere.
+    /// Where the node listens (QUIC, UDP). In place of an address of this machine alone it is that of --endpoint where that is not
+    /// of this machine alone (without a port its port, too), and any where a relay of --behind is elsewhere.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = listener)]
     pub(crate) listen: SocketAddr,
     /// Sell without an open port: wait at this relay, and be reached through it alone. Its host:port as in the registry, better

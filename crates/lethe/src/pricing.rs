@@ -115,9 +115,15 @@ pub(crate) async fn price(args: Price) -> Result<(), ClientError> {
     };
     let is_changed = wanted.input_price.is_some() || wanted.output_price.is_some();
     let answer = match is_changed {
-        true => client.post(DOOR, &json!(wanted)).await?,
-        false => client.get(DOOR).await?,
+        true => client.post(DOOR, &json!(wanted)).await,
+        false => client.get(DOOR).await,
     };
+    let answer = answer.map_err(|error| match error {
+        ClientError::Refused { status: 404, .. } => ClientError::Failed {
+            message: "what runs on this data folder is no `lethe provide` or `lethe sell`; name the folder of one with --data".into(),
+        },
+        error => error,
+    })?;
     let told: Vec<Told> = client::json(answer).await?;
     if args.json {
         output::json(&json!({ "offers": told }));

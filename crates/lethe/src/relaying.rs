@@ -13,7 +13,7 @@ use transport::Node;
 use crate::clock;
 use crate::first_money::{self, Wanted};
 use crate::place::{Place, PlaceError};
-use crate::selling::{SellError, listen_as_before, listen_at};
+use crate::selling::{SellError, listen_as_before, listen_at, reachable};
 
 /// MOR that a demonstration's relay starts with: for its stake.
 const FIRST_MOR: Amount = Amount::new(1_000_000_000_000_000_000);
@@ -63,7 +63,7 @@ pub(crate) async fn carry(
     let address = wallet.address();
     // Ports first: who cannot be reached needs no money and no place in the registry.
     let listening = listen_at(endpoint).await.map_err(SellError::from)?;
-    let node = Node::quic(&node_key, bind).await?;
+    let node = Node::quic(&node_key, reachable(bind, endpoint)).await?;
     let store = place.store(name).await?;
     if let Some(treasury) = place.treasury().await? {
         treasury

@@ -122,9 +122,12 @@ pub(crate) async fn sell(
     let address = wallet.address();
     // Ports first: who cannot be reached needs no money and no place in the registry.
     let listening = listen_at(endpoint).await?;
-    // On one machine the relays that will be found are here, too.
-    let bind = match place.network.is_local() && shop.behind == [AUTO] {
-        true => bind,
+    if shop.behind == [AUTO] {
+        let reader = place.reader(Arc::clone(&wallet)).await?;
+        shop.behind = find_relays(&reader, clock::now(), RELAYS).await?;
+    }
+    let bind = match shop.behind.is_empty() {
+        true => reachable(bind, endpoint),
         false => dialling(bind, &shop.behind),
     };
     let node = Node::quic(&node_key, bind).await?;
@@ -144,9 +147,6 @@ pub(crate) async fn sell(
             false => vec![first_mor(&ledger).await?],
         };
         first_money::tell(place, &ledger, wanted).await?;
-    }
-    if shop.behind == [AUTO] {
-        shop.behind = find_relays(&ledger, clock::now(), RELAYS).await?;
     }
     let (listener, bound) = match listening {
         Some(listening) => listening,
@@ -178,6 +178,17 @@ pub(crate) async fn sell(
         node,
         store,
     })
+}
+
+/// Where a node listens whose description is served at `endpoint`: an address of
+/// this machine alone is of no use to those who read that elsewhere.
+pub(crate) fn reachable(bind: SocketAddr, endpoint: Option<SocketAddr>) -> SocketAddr {
+    let public = endpoint.filter(|endpoint| !endpoint.ip().is_loopback());
+    match (bind.ip().is_loopback(), bind.port(), public) {
+        (true, 0, Some(endpoint)) => endpoint,
+        (true, port, Some(endpoint)) => SocketAddr::new(endpoint.ip(), port),
+        _ => bind,
+    }
 }
 
 /// From where relays are dialled: an address of this machine alone reaches none
@@ -296,6 +307,21 @@ impl Selling {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whose_description_is_read_elsewhere_is_not_on_this_machine_alone() {
+        let at = |bind: &str, endpoint: &str| {
+            let endpoint = Some(endpoint.parse().unwrap());
+            reachable(bind.parse().unwrap(), endpoint).to_string()
+        };
+        assert_eq!(at("127.0.0.1:0", "127.0.0.1:3333"), "127.0.0.1:0");
+        assert_eq!(at("127.0.0.1:0", "192.0.2.7:3333"), "192.0.2.7:3333");
+        assert_eq!(at("127.0.0.1:5", "192.0.2.7:3333"), "192.0.2.7:5");
+        assert_eq!(at("192.0.2.8:5", "192.0.2.7:3333"), "192.0.2.8:5");
+        assert_eq!(at("[::1]:0", "[2001:db8::1]:3333"), "[2001:db8::1]:3333");
+        let bind = "127.0.0.1:0".parse().unwrap();
+        assert_eq!(reachable(bind, None), bind);
+    }
 
     #[test]
     fn who_waits_at_relays_elsewhere_dials_from_where_it_reaches_them() {
