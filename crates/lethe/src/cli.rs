@@ -291,6 +291,9 @@ pub(crate) struct Exit {
     /// Wait for withdrawals until their delay is over; without it, run the command again then.
     #[arg(long)]
     pub(crate) wait: bool,
+    /// Tell beside each step how to do the same with cast, without this program.
+    #[arg(long)]
+    pub(crate) cast: bool,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -5,6 +5,7 @@
 //! go first, then the pseudonyms, whose money goes to the wallet, then the
 //! wallet. Every step is told with the line of `cast` that does the same.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chain::{Call, EvmLedger, Network, Tokens};
@@ -61,6 +62,8 @@ struct Waiting {
     token: Address,
     amount: Amount,
     unlocks_at: Timestamp,
+    /// What the channel has beyond it; can be asked for then.
+    more: Amount,
     cast: String,
 }
 
@@ -107,6 +110,7 @@ pub(crate) async fn exit(args: cli::Exit) -> Result<bool, ExitCommandError> {
     }
     let mut teller = Teller {
         json: args.json,
+        casts: args.cast,
         command,
         tokens: tokens(&estate).await?,
         report: Report::default(),
@@ -220,6 +224,7 @@ async fn leave_as(
         token: wait.config.token,
         amount: wait.amount,
         unlocks_at: wait.ready_at,
+        more: wait.more,
         cast: Call::finalize_withdraw(network, &wait.config).cast(),
     });
     teller.report.waiting.extend(waiting);
@@ -334,6 +339,8 @@ fn words(step: &ExitStep, tokens: &Tokens) -> String {
 /// Says what happens, and keeps it for the report.
 struct Teller {
     json: bool,
+    /// Whether the same by hand is told beside each step.
+    casts: bool,
     /// The one that goes on where this one stopped.
     command: String,
     tokens: Tokens,
@@ -349,10 +356,8 @@ impl Teller {
 
     fn tell(&mut self, account: &Account, step: String, cast: String) {
         if !self.json {
-            output::line(format!(
-                "{}: {step}\n  the same by hand: {cast}",
-                account.name
-            ));
+            output::line(format!("{}: {step}", account.name));
+            self.by_hand(&cast);
         }
         self.report.steps.push(Told {
             account: account.name.clone(),
@@ -361,10 +366,49 @@ impl Teller {
         });
     }
 
+    fn by_hand(&self, cast: &str) {
+        if self.casts {
+            output::line(format!("  by hand: {cast}"));
+        }
+    }
+
     fn waits_until(&self, at: Timestamp) {
         if !self.json {
+            self.waits();
             let left = at.since_s(clock::now());
-            output::line(format!("waiting {left} s for a withdrawal's delay"));
+            output::line(format!("waiting {left} s for the first of them"));
+        }
+    }
+
+    /// What waits for its delay: one line for each token and time.
+    fn waits(&self) {
+        let now = clock::now();
+        let mut waits: BTreeMap<(u64, Address), (Amount, usize)> = BTreeMap::new();
+        let mut more: BTreeMap<Address, Amount> = BTreeMap::new();
+        for wait in &self.report.waiting {
+            // To the minute: they began one after the other.
+            let minutes = wait.unlocks_at.since_s(now).div_ceil(60);
+            let (sum, channels) = waits.entry((minutes, wait.token)).or_default();
+            *sum = sum.plus(wait.amount).unwrap_or(*sum);
+            *channels += 1;
+            let rest = more.entry(wait.token).or_default();
+            *rest = rest.plus(wait.more).unwrap_or(*rest);
+        }
+        for ((minutes, token), (sum, channels)) in waits {
+            let sum = self.tokens.shown(token, sum);
+            let channels = match channels {
+                1 => "a channel".to_owned(),
+                channels => format!("{channels} channels"),
+            };
+            output::line(format!(
+                "{sum} can be taken out of {channels} in {minutes} min"
+            ));
+        }
+        for (token, rest) in more.into_iter().filter(|(_, rest)| !rest.is_zero()) {
+            let rest = self.tokens.shown(token, rest);
+            output::line(format!(
+                "{rest} more came into these channels since: they can only be asked for then, and wait once more"
+            ));
         }
     }
 
@@ -373,26 +417,12 @@ impl Teller {
         if self.json {
             return output::json(report);
         }
-        for Waiting {
-            account,
-            token,
-            amount,
-            unlocks_at,
-            cast,
-        } in &report.waiting
-        {
-            let left = unlocks_at.since_s(clock::now());
-            output::line(format!(
-                "{account}: {} can be taken in {left} s; run `{}` again then\n  or by hand: {cast}",
-                self.tokens.shown(*token, *amount),
-                self.command
-            ));
-        }
         for stuck in &report.blocked {
             output::line(format!(
-                "{}: cannot {} now: {}\n  by hand, once it can: {}",
-                stuck.account, stuck.step, stuck.reason, stuck.cast
+                "{}: cannot {} now: {}",
+                stuck.account, stuck.step, stuck.reason
             ));
+            self.by_hand(&stuck.cast);
         }
         let others = report.returned_others.iter();
         let others =
@@ -403,9 +433,17 @@ impl Teller {
         for (owner, amount) in mor.chain(others) {
             output::line(format!("{amount} at {owner}"));
         }
-        output::line(match report.done {
-            true => "all is back; nothing is left to do",
-            false => "not all is back yet: see above",
+        self.waits();
+        for wait in &report.waiting {
+            self.by_hand(&wait.cast);
+        }
+        output::line(match (report.done, report.waiting.is_empty()) {
+            (true, _) => "all is back; nothing is left to do".to_owned(),
+            (false, true) => "not all is back yet: see above".to_owned(),
+            (false, false) => format!(
+                "not all is back yet: run `{0}` again then, or `{0} --wait` now, which waits",
+                self.command
+            ),
         });
     }
 }

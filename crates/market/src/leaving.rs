@@ -118,6 +118,8 @@ pub struct Wait {
     pub amount: Amount,
     /// From then on.
     pub ready_at: Timestamp,
+    /// What the channel has beyond it: came in since, and can only be asked for then.
+    pub more: Amount,
 }
 
 /// A step that the contract does not take.
@@ -307,6 +309,7 @@ fn way_out(
             config,
             amount,
             ready_at,
+            more: unclaimed.less(amount),
         }),
     })
 }
@@ -384,10 +387,12 @@ fn wait_for(step: &ExitStep, holdings: &Holdings) -> Option<Wait> {
     };
     let (_, state) = holdings.pays.iter().find(|(known, _)| known == config)?;
     let initiated_at = state.withdrawal?.initiated_at;
+    let unclaimed = state.balance.less(state.total_claimed);
     Some(Wait {
         config: *config,
         amount: *amount,
         ready_at: initiated_at.after_s(config.withdraw_delay_s),
+        more: unclaimed.less(*amount),
     })
 }
 
