@@ -372,7 +372,14 @@ proptest! {
         // Everybody leaves; those whose model others bid for come again when they are gone.
         for _ in 0..2 {
             for party in 0..PARTIES {
-                town.leave(party, home);
+                let left = town.leave(party, home);
+                // What waits, and what can only be asked for then, is all that there is.
+                for wait in left.waits {
+                    let channel = town.channels.iter().position(|known| *known == wait.config).unwrap();
+                    let state = town.state(channel);
+                    let there = state.balance.less(state.total_claimed);
+                    prop_assert_eq!(wait.amount.plus(wait.more), Ok(there));
+                }
             }
         }
         // Withdrawals that were under way for less than all take a second delay.
