@@ -108,8 +108,7 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let key = bearer(&place.folder.join("api-key"))?;
     tasks.spawn(sources.keep(stop.clone()));
-    let rates_now = usd_rates.borrow().clone();
-    let views = tokens::views(&selling.ledger, vec![token.address], &rates_now).await?;
+    let views = tokens::views(&selling.ledger, vec![token.address], &usd_rates).await?;
     let own = Own {
         tokens: views,
         whose: Whose::Provider(Arc::clone(&selling.provider), token.address),
@@ -376,21 +375,19 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
     let place = Place::new(folder, network, args.network.rpc_url.clone())?;
     let way = way(&args);
     let (means, sources) = means(&place, &args).await?;
-    let usd_rates = sources.receiver();
     let (unit, paid) = (means.unit(), means.addresses());
     let keys = ApiKeys::load(&place.folder, api_key, means.coins(&place.network))?;
     let buying = buy(&place, way, means).await?;
     let settings = Settings {
-        usd: Some(usd_rates.clone()),
+        usd: Some(sources.receiver()),
         ..args.hosts.settings()
     };
-    let rates_now = usd_rates.borrow().clone();
     let own = Own {
-        tokens: tokens::views(&buying.ledger, paid, &rates_now).await?,
+        tokens: tokens::views(&buying.ledger, paid, &sources.receiver()).await?,
         whose: Whose::Consumer(buying.consumer.clone()),
         ledger: buying.ledger.clone(),
         flags: place.flags(),
-        usd_rates,
+        usd_rates: sources.receiver(),
     };
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let running = Running {

@@ -5,6 +5,7 @@ use chain::{EvmLedger, Network, Token, Tokens};
 use consumer::{ChannelView, Consumer};
 use market::{Accepted, Address, Amount, LedgerError, Named, UsdRate, UsdRates};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::clock;
 use crate::output;
@@ -171,9 +172,10 @@ impl TokenViews {
 pub(crate) async fn views(
     ledger: &EvmLedger,
     others: Vec<Address>,
-    usd_rates: &UsdRates,
+    usd_rates: &watch::Receiver<UsdRates>,
 ) -> Result<TokenViews, TokenError> {
-    let views = TokenViews::read(ledger, others, usd_rates).await;
+    let now = usd_rates.borrow().clone();
+    let views = TokenViews::read(ledger, others, &now).await;
     let flag = "--token";
     views.map_err(|source| TokenError::Ledger { flag, source })
 }

@@ -226,7 +226,7 @@ impl Market {
         let told = means.usd_rates.clone();
         let coins = means.coins(&place.network);
         let buying = buy(&place, way, means).await?;
-        let tokens = tokens::views(&buying.ledger, paid, &usd_rates).await?;
+        let tokens = tokens::views(&buying.ledger, paid, &told).await?;
         Ok(Self {
             usd_rates: told,
             tokens,
