@@ -101,6 +101,7 @@ ASK
 
 # The node is gone, and its folders but for the keys.
 alone() {
+  local name pid
   for pid in "${pids[@]:1}"; do kill -KILL "$pid"; done
   pids=("${pids[0]}")
   for name in provider consumer; do
