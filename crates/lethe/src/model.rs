@@ -22,7 +22,7 @@ pub(crate) enum ModelError {
     Folder {
         path: PathBuf,
         #[source]
-        source: EmbedderError,
+        source: Box<EmbedderError>,
     },
     #[error("the demonstration model cannot be used")]
     Demo(#[source] LoadError),
@@ -65,7 +65,10 @@ pub(crate) async fn open_embedder(path: &Path, slots: usize) -> Result<Embedder,
     info!(?path, "the model is being loaded and its digest computed");
     let path = path.to_owned();
     let opened = tokio::task::spawn_blocking(move || {
-        Embedder::open(&path, slots).map_err(|source| ModelError::Folder { path, source })
+        Embedder::open(&path, slots).map_err(|source| ModelError::Folder {
+            path,
+            source: Box::new(source),
+        })
     });
     let embedder = opened.await.map_err(|_| ModelError::Interrupted)??;
     info!("the model is ready");
