@@ -481,8 +481,8 @@ mod tests {
             refused(json!({ "grammar": "x" }), json!({})),
             UnresumableError::Format
         );
-        let parts = json!({ "content": [{ "type": "text", "text": "x" }] });
-        assert_eq!(refused(json!({}), parts), UnresumableError::Unreadable);
+        let picture = json!({ "content": [{ "type": "image_url", "image_url": { "url": "x" } }] });
+        assert_eq!(refused(json!({}), picture), UnresumableError::Unreadable);
         let plain = json!({ "response_format": { "type": "text" } });
         assert!(request(plain).resumed(&told(&["A"]), 1).is_ok());
         let mut partial = told(&["A"]);
