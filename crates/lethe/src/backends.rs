@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 use crate::cli::backend::{Act, Backend};
 use crate::client::{self, Client, ClientError};
+use crate::config::without_secrets;
 use crate::doorkeeper::guarded;
 use crate::folder::{Folder, FolderError};
 use crate::keystore::{KeystoreError, is_there, private_text, write_private};
@@ -45,7 +46,7 @@ pub(crate) enum BackendsError {
     },
     #[error("no provider with --backend was started on this folder: {path:?} is missing")]
     None { path: PathBuf },
-    #[error("no backend {url:?} here; known are {known}")]
+    #[error("no backend {0:?} here; known are {known}", without_secrets(url))]
     Unknown { url: String, known: String },
     #[error("{path:?} cannot be written")]
     Write {
@@ -73,6 +74,12 @@ struct File {
 /// Whether two addresses are of one server: a slash at the end says nothing.
 fn is_same(url: &str, other: &str) -> bool {
     url.trim_end_matches('/') == other.trim_end_matches('/')
+}
+
+/// Whether the owner means this server by this text: its address, or the address
+/// as it is listed, without what opens the server.
+fn is_meant(url: &str, said: &str) -> bool {
+    is_same(url, said) || is_same(&without_secrets(url), said)
 }
 
 impl File {
@@ -105,14 +112,15 @@ impl File {
     /// Sets it for the server, wherever it stands in the list.
     fn set(&mut self, url: &str, drained: bool) -> Result<(), BackendsError> {
         let mut is_known = false;
-        let meant = |entry: &&mut Entry| is_same(&entry.url, url);
+        let meant = |entry: &&mut Entry| is_meant(&entry.url, url);
         for entry in self.backends.iter_mut().filter(meant) {
             (entry.drained, is_known) = (drained, true);
         }
         if is_known {
             return Ok(());
         }
-        let known: Vec<_> = self.backends.iter().map(|entry| &*entry.url).collect();
+        let known = self.backends.iter();
+        let known: Vec<_> = known.map(|entry| without_secrets(&entry.url)).collect();
         Err(BackendsError::Unknown {
             url: url.to_owned(),
             known: known.join(", "),
@@ -140,7 +148,7 @@ struct Told {
 impl Told {
     fn of(url: &str, standing: Standing) -> Self {
         Self {
-            url: url.to_owned(),
+            url: without_secrets(url),
             drained: standing.drained,
             running: Some(standing.running),
             failing: standing.failing,
@@ -241,6 +249,7 @@ pub(crate) async fn backend(args: Backend) -> Result<(), BackendsError> {
     };
     file.set(&url, drained)?;
     file.write(&path)?;
+    let url = without_secrets(&url);
     match (args.json, drained) {
         (true, _) => output::json(&json!({ "url": url, "drained": drained })),
         (false, true) => output::line(output::plain(&format!(
@@ -257,7 +266,7 @@ async fn list(file: &File, folder: Option<PathBuf>, json: bool) {
         Ok(told) => told,
         Err(_nobody_runs) => {
             let at_rest = file.backends.iter().map(|entry| Told {
-                url: entry.url.clone(),
+                url: without_secrets(&entry.url),
                 drained: entry.drained,
                 running: None,
                 failing: false,
@@ -337,6 +346,23 @@ mod tests {
         let url = format!("{url}/");
         backend(act(&folder, Act::Resume { url })).await.unwrap();
         assert_eq!(drained(&start(&folder, &URLS)), [false, false]);
+    }
+
+    #[tokio::test]
+    async fn what_opens_a_server_is_not_listed() {
+        let (_dir, folder) = folder();
+        let secret = "http://x:SECRET@a.example/v1";
+        let backends = start(&folder, &[secret]);
+        let shown = "http://a.example/v1";
+        assert_eq!(backends.told()[0].url, shown);
+        // What is listed names it.
+        let url = shown.to_owned();
+        backend(act(&folder, Act::Drain { url })).await.unwrap();
+        assert_eq!(drained(&start(&folder, &[secret])), [true]);
+        let url = "http://y:SECRET@b.example/v1".to_owned();
+        let told = backend(act(&folder, Act::Drain { url })).await;
+        let told = told.unwrap_err().to_string();
+        assert!(told.contains(shown) && !told.contains("SECRET"), "{told}");
     }
 
     #[tokio::test]

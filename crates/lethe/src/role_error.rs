@@ -10,6 +10,7 @@ use crate::api_keys::ApiKeysError;
 use crate::backends::BackendsError;
 use crate::buying::BuyError;
 use crate::card::CardFileError;
+use crate::config::without_secrets;
 use crate::doorkeeper::DoorError;
 use crate::folder::FolderError;
 use crate::hosts::HostsFileError;
@@ -87,7 +88,7 @@ pub(crate) enum RoleError {
 /// Why there is no backend.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BackendFlagError {
-    #[error("--backend {url:?} cannot be used")]
+    #[error("--backend {0:?} cannot be used", without_secrets(url))]
     One {
         url: String,
         #[source]

@@ -219,7 +219,7 @@ fn backend_warning(args: &cli::Provide, problem: &str, is_offered: bool) -> Stri
     let flags: String = args
         .backend
         .iter()
-        .map(|url| format!(" --backend {}", quoted(url)))
+        .map(|url| format!(" --backend {}", quoted(&without_secrets(url))))
         .collect();
     format!(
         "WARNING: {problem} ({urls}): {what} this and give another --backend URL; `lethe doctor{flags}` looks at it."
