@@ -56,6 +56,15 @@ pub(crate) enum WalletError {
          give --yes if they are to go elsewhere"
     )]
     NotATerminal,
+    #[error(
+        "no key {name:?} in {folder:?} (there: {known}); `lethe wallet show{0}` lists them",
+        flag_of(folder)
+    )]
+    Unknown {
+        name: String,
+        folder: PathBuf,
+        known: String,
+    },
     #[error("--name {name:?} is no name for a key (allowed: letters, digits and `-`)")]
     Name { name: String },
     #[error("{path:?} gives no key")]
@@ -117,19 +126,7 @@ struct Row {
 fn list(folder: &Folder, show: &Show) -> Result<(), WalletError> {
     let keys = keys_there(folder)?;
     let has_words = keys.phrase()?.is_some();
-    let mut names = keys.files()?;
-    names.extend(keys.derived()?.into_keys().map(|name| match name {
-        node if node.ends_with(".node") => node,
-        name => format!("{name}.key"),
-    }));
-    if has_words {
-        names.extend(["payer.key".into(), "hot.key".into()]);
-        let pairs =
-            (1..=show.pseudonyms).flat_map(|n| [format!("payer-{n}.key"), format!("hot-{n}.key")]);
-        names.extend(pairs);
-    }
-    names.sort();
-    names.dedup();
+    let names = shown(&keys, has_words, show.pseudonyms)?;
     let rows = names.iter().map(|file| row(&keys, file));
     let rows: Vec<_> = rows.collect::<Result<_, _>>()?;
     let account = keys.account()?;
@@ -160,6 +157,50 @@ fn list(folder: &Folder, show: &Show) -> Result<(), WalletError> {
         ),
     }
     Ok(())
+}
+
+/// The files that the keys of a folder are in, or would be in if they did not follow from the words.
+fn shown(keys: &Keystore, has_words: bool, pseudonyms: u32) -> Result<Vec<String>, WalletError> {
+    let mut names = keys.files()?;
+    names.extend(keys.derived()?.into_keys().map(|name| match name {
+        node if node.ends_with(".node") => node,
+        name => format!("{name}.key"),
+    }));
+    if has_words {
+        names.extend(["payer.key".into(), "hot.key".into()]);
+        let pairs =
+            (1..=pseudonyms).flat_map(|n| [format!("payer-{n}.key"), format!("hot-{n}.key")]);
+        names.extend(pairs);
+    }
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+/// Whether a name is of a consumer's n-th account, which follows from the words
+/// whether or not it was used: `wallet show --pseudonyms N` lists it.
+fn is_pseudonym(name: &str) -> bool {
+    let number = ["payer-", "hot-"]
+        .iter()
+        .find_map(|of| name.strip_prefix(of));
+    let number = number.and_then(|number| number.parse::<u32>().ok());
+    number.is_some_and(|number| number > 0)
+}
+
+/// Refuses the name of a key that is not there: lending it would make one.
+fn known(folder: &Folder, keys: &Keystore, name: &str) -> Result<(), WalletError> {
+    let has_words = keys.phrase()?.is_some();
+    let names = shown(keys, has_words, 0)?;
+    let known = names.iter().filter_map(|file| file.strip_suffix(".key"));
+    let known: Vec<_> = known.collect();
+    if known.contains(&name) || has_words && is_pseudonym(name) {
+        return Ok(());
+    }
+    Err(WalletError::Unknown {
+        name: name.to_owned(),
+        folder: folder.path().to_owned(),
+        known: known.join(", "),
+    })
 }
 
 fn row(keys: &Keystore, file: &str) -> Result<Row, WalletError> {
@@ -291,6 +332,7 @@ fn give(folder: &Folder, export: &Export) -> Result<(), WalletError> {
             folder: folder.path().to_owned(),
         });
     }
+    known(folder, &keys, &export.name)?;
     let key = keys.wallet(&export.name)?;
     if let Some(path) = export.out.as_ref().filter(|path| path.exists()) {
         let path = path.clone();
@@ -346,4 +388,26 @@ async fn adopted(folder: &Folder, adopt: &Adopt) -> Result<(), WalletError> {
         folder.flag()
     ));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_nobody_has_is_no_key_to_export() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::look(Some(dir.path().to_owned())).unwrap();
+        let keys = keys(&folder).unwrap();
+        keys.begin(keystore::ENTROPY_BYTES, 0).unwrap();
+        for there in ["payer", "hot", "payer-1", "hot-17"] {
+            known(&folder, &keys, there).unwrap();
+        }
+        for absent in ["alice", "payer-0", "payer-x", "provider", ""] {
+            let said = known(&folder, &keys, absent).unwrap_err().to_string();
+            assert!(said.contains("(there: hot, payer)"), "{said}");
+        }
+        keys.wallet("provider").unwrap();
+        known(&folder, &keys, "provider").unwrap();
+    }
 }
