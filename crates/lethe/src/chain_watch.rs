@@ -47,32 +47,59 @@ pub(crate) async fn is_the_same(
     store: &Store,
     ledger: &EvmLedger,
 ) -> Result<(), ChainIdentityError> {
-    // Not every server has it. Who does not say, is not compared.
-    let found = match ledger.first_block().await {
-        Ok(Some(found)) => found,
-        Ok(None) => return Ok(()),
-        Err(error) => {
-            debug!(%error, "the first block is not told");
-            return Ok(());
-        }
+    let Some(found) = first_block(ledger).await else {
+        return Ok(());
     };
-    let journal = store.journal(JOURNAL);
-    let key = ledger.network().chain_id.to_string();
-    let known = journal.find(FIRST_BLOCK, &key).await?;
-    let known = known.and_then(|entry| String::from_utf8(entry.payload).ok()?.parse().ok());
-    match known {
-        Some(known) if known == found => Ok(()),
-        Some(known) => Err(ChainIdentityError::Other { found, known }),
+    let chain_id = ledger.network().chain_id;
+    match first_known(store, chain_id).await? {
+        Some(known) => compare(found, known),
         None => {
             let entry = Entry {
                 kind: FIRST_BLOCK.to_owned(),
-                key: Some(key),
+                key: Some(chain_id.to_string()),
                 payload: found.to_string().into_bytes(),
             };
-            journal.append(vec![entry]).await?;
+            store.journal(JOURNAL).append(vec![entry]).await?;
             Ok(())
         }
     }
+}
+
+/// Refuses a chain that is another one than these books know; nothing is written.
+pub(crate) async fn is_no_other(
+    store: &Store,
+    chain_id: u64,
+    found: B256,
+) -> Result<(), ChainIdentityError> {
+    match first_known(store, chain_id).await? {
+        Some(known) => compare(found, known),
+        None => Ok(()),
+    }
+}
+
+/// The chain's first block. Not every server has it: who does not say, is not compared.
+pub(crate) async fn first_block(ledger: &EvmLedger) -> Option<B256> {
+    match ledger.first_block().await {
+        Ok(found) => found,
+        Err(error) => {
+            debug!(%error, "the first block is not told");
+            None
+        }
+    }
+}
+
+fn compare(found: B256, known: B256) -> Result<(), ChainIdentityError> {
+    match found == known {
+        true => Ok(()),
+        false => Err(ChainIdentityError::Other { found, known }),
+    }
+}
+
+/// The first block of the chain of this id that a journal was used with.
+async fn first_known(store: &Store, chain_id: u64) -> Result<Option<B256>, store::LoadError> {
+    let journal = store.journal(JOURNAL);
+    let known = journal.find(FIRST_BLOCK, &chain_id.to_string()).await?;
+    Ok(known.and_then(|entry| String::from_utf8(entry.payload).ok()?.parse().ok()))
 }
 
 /// The chains that a journal was used with, by their ids; those that did not

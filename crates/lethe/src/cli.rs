@@ -79,6 +79,15 @@ impl Cli {
 }
 
 impl Command {
+    /// Tells who said `--rpc-url` to the commands for which a folder may say it, too.
+    pub(crate) fn set_named_by(&mut self, by: NamedBy) {
+        match self {
+            Self::Where(args) => args.network.named_by = by,
+            Self::Exit(args) => args.network.named_by = by,
+            _ => {}
+        }
+    }
+
     /// The chain that it uses; none where it uses none, or only looks.
     fn network(&self) -> Option<&Network> {
         match self {
@@ -469,9 +478,24 @@ pub(crate) struct Network {
     /// two both must. Transactions go to all.
     #[arg(long, value_name = "URL", default_value = RPC_URL)]
     pub(crate) rpc_url: Vec<String>,
+    /// Who said `rpc_url`.
+    #[arg(skip)]
+    pub(crate) named_by: NamedBy,
     /// Use a public chain, test networks included, although nobody has audited this software.
     #[arg(long)]
     pub(crate) unaudited: bool,
+}
+
+/// Who said where the chain is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum NamedBy {
+    /// It is looked for at the usual place.
+    #[default]
+    Nobody,
+    /// The environment or the config file.
+    Settings,
+    /// The command line.
+    Flag,
 }
 
 #[derive(Debug, Args)]

@@ -18,15 +18,17 @@ use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, 
 
 pub(crate) use shown::{config, without_secrets};
 
-use crate::cli::Cli;
 use crate::cli::config::Role;
+use crate::cli::{Cli, NamedBy};
 use file::File;
 
 /// Names the config file.
 const VARIABLE: &str = "LETHE_CONFIG";
+/// The flag that says where the chain is.
+const RPC_URL: &str = "rpc-url";
 /// Flags that mean the same for every command that has them: they may stand
 /// above the tables of the file, and in variables without a role's name.
-const SHARED: [&str; 4] = ["data", "network", "rpc-url", "unaudited"];
+const SHARED: [&str; 4] = ["data", "network", RPC_URL, "unaudited"];
 /// Flags that are none of a file's business.
 const NEVER: [&str; 4] = ["help", "version", "config", "reset"];
 /// Flags that are nothing without another one: they go when it goes.
@@ -157,9 +159,19 @@ fn parsed(
         Err(error) => return Ok(Err(error)),
         Ok(matches) => settings_for(&command, &matches, &words, environment)?,
     };
+    let is_set = || settings.iter().any(|setting| setting.flag == RPC_URL);
+    let named_by = match stands(&words, RPC_URL) {
+        true => NamedBy::Flag,
+        false if is_set() => NamedBy::Settings,
+        false => NamedBy::Nobody,
+    };
     let words = with(words, &settings);
     let matches = command.clone().try_get_matches_from(words);
     let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = cli.map(|mut cli| {
+        cli.command.set_named_by(named_by);
+        cli
+    });
     let checked = cli.and_then(|cli| cli.check().map(|()| cli));
     match checked {
         Err(error) => Err(match told(&error, &settings) {
@@ -237,17 +249,20 @@ fn settings_for(
     }
     let file = File::find(said.as_deref(), environment, command)?;
     // Also what is wrong on the command line was given there.
-    let stands = |flag: &str| {
-        let words = words.iter().take_while(|word| *word != "--");
-        let mut words = words.filter_map(|word| word.to_str()?.strip_prefix("--"));
-        words.any(|word| word.split('=').next() == Some(flag))
-    };
     let given = flags(leaf, role).filter(|arg| {
         let source = matches.value_source(arg.get_id().as_str());
-        source == Some(ValueSource::CommandLine) || arg.get_long().is_some_and(stands)
+        source == Some(ValueSource::CommandLine)
+            || arg.get_long().is_some_and(|flag| stands(words, flag))
     });
     let given: BTreeSet<&str> = given.filter_map(Arg::get_long).collect();
     layered(leaf, role, &given, environment, &file)
+}
+
+/// Whether a flag stands on a command line, right or wrong.
+fn stands(words: &[OsString], flag: &str) -> bool {
+    let words = words.iter().take_while(|word| *word != "--");
+    let mut words = words.filter_map(|word| word.to_str()?.strip_prefix("--"));
+    words.any(|word| word.split('=').next() == Some(flag))
 }
 
 /// The flags of a command that environment and file may set.

@@ -14,10 +14,12 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cli;
+use crate::chain_watch::{self, ChainIdentityError};
+use crate::cli::{self, NamedBy};
 use crate::clock;
 use crate::folder::{Folder, FolderError};
 use crate::local::{self, LocalError};
+use crate::output;
 use crate::place::{Place, PlaceError};
 use crate::pseudonyms::payer_name;
 
@@ -113,8 +115,8 @@ pub(crate) struct Estate {
 
 impl Estate {
     /// Takes the folder. None: there is nothing of a node in it. Where the
-    /// folder has an embedded chain of its own, that one is started; elsewhere
-    /// the chain is where the flags say.
+    /// folder has an embedded chain of its own, that one is started, if the
+    /// command line names no other; elsewhere the chain is where the flags say.
     pub(crate) async fn open(
         data: cli::Data,
         flags: &cli::Network,
@@ -127,7 +129,9 @@ impl Estate {
         }
         let folder = Folder::take(data.folder)?;
         let (chain_stop, chain_tasks) = (CancellationToken::new(), TaskTracker::new());
-        let endpoints = match folder.join("chain").is_dir() {
+        let has_chain = folder.join("chain").is_dir();
+        let is_own = has_chain && flags.named_by != NamedBy::Flag;
+        let endpoints = match is_own {
             true => {
                 let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
                 let path = folder.path();
@@ -143,7 +147,10 @@ impl Estate {
             }
             false => Endpoints::from(flags.rpc_url.clone()),
         };
-        let place = Place::new(folder, network, endpoints)?;
+        let mut place = Place::new(folder, network, endpoints)?;
+        if is_own {
+            place = place.with_chain_found();
+        }
         let mut estate = Self {
             place,
             accounts: Vec::new(),
@@ -152,11 +159,51 @@ impl Estate {
             chain_stop,
             chain_tasks,
         };
+        let others = match has_chain {
+            true => estate.of_other_chains(&names).await?,
+            false => Vec::new(),
+        };
         for name in names {
-            estate.read(name).await?;
+            if !others.contains(&name) {
+                estate.read(name).await?;
+            }
         }
         estate.accounts.sort_by_key(|account| account.role);
         Ok(Some(estate))
+    }
+
+    /// The books in a folder with a chain in it that are of another chain than
+    /// the one that is used now; they are told. None, if all are: then the chain
+    /// is the wrong one.
+    async fn of_other_chains(&self, names: &[String]) -> Result<Vec<String>, EstateError> {
+        let key = Arc::new(self.place.keys.wallet(WALLET).map_err(PlaceError::from)?);
+        let ledger = self.place.reader(key).await?;
+        let Some(first) = chain_watch::first_block(&ledger).await else {
+            return Ok(Vec::new());
+        };
+        let chain_id = self.place.network.chain_id;
+        let mut others = Vec::new();
+        for name in names {
+            let store = self.place.store_or_copy(name)?;
+            let fits = chain_watch::is_no_other(&store, chain_id, first).await;
+            store.close().await;
+            match fits {
+                Ok(()) => {}
+                Err(ChainIdentityError::Other { .. }) => others.push(name.clone()),
+                Err(error) => return Err(PlaceError::from(error).into()),
+            }
+        }
+        if others.len() == names.len() {
+            return Ok(Vec::new());
+        }
+        if !others.is_empty() {
+            output::aside(format!(
+                "WARNING: left out are books of another chain in this folder: {}. Name that chain with --rpc-url URL; \
+                 without it, the chain in the folder is taken.",
+                others.join(", ")
+            ));
+        }
+        Ok(others)
     }
 
     async fn read(&mut self, name: String) -> Result<(), EstateError> {

@@ -30,6 +30,45 @@ pub(crate) enum FolderError {
          started yet; ask again, or stop it first"
     )]
     TellsNothing { path: PathBuf },
+    #[error(
+        "data folder {path:?} is of `lethe {owner}`, which has its own chain in it: books of another one do not go \
+         beside that; give `lethe {tenant}` a folder of its own with --data DIR"
+    )]
+    OwnChain {
+        path: PathBuf,
+        owner: &'static str,
+        tenant: &'static str,
+    },
+    #[error(
+        "data folder {path:?} is of `lethe {owner}`, with books of a chain elsewhere that bring its money back \
+         (`lethe where{0}`); give `lethe {tenant}` a folder of its own with --data DIR",
+        flag_of(path)
+    )]
+    ChainElsewhere {
+        path: PathBuf,
+        owner: String,
+        tenant: &'static str,
+    },
+    #[error(
+        "data folder {path:?} is of `lethe up`, and its chain is gone: put its folder `chain` back, begin anew with \
+         `lethe up{0} --reset`, or choose another with --data DIR",
+        flag_of(path)
+    )]
+    ChainGone { path: PathBuf },
+}
+
+/// The books of `lethe up` that no other command has.
+const MARKET: [&str; 5] = ["amber", "birch", "cedar", "dogwood", "elder"];
+
+/// The command that is to use a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tenant {
+    /// `lethe up`; with `reset` its chain and books are about to be deleted.
+    Up { reset: bool },
+    /// `lethe chain`.
+    Chain,
+    /// A role that uses a chain elsewhere: its command's name.
+    Role(&'static str),
 }
 
 /// The commands that a folder is of, by the journals in it: one that holds the
@@ -43,7 +82,7 @@ const ROLES: [(&str, &str); 4] = [
 
 /// The commands that ran on the folder at this path, by what they left in it.
 fn roles_of(path: &Path) -> Vec<&'static str> {
-    let journal = |name: &&(&str, &str)| path.join(format!("{}.sqlite", name.0)).exists();
+    let journal = |name: &&(&str, &str)| has_book(path, name.0);
     let roles: Vec<_> = ROLES
         .iter()
         .filter(journal)
@@ -54,6 +93,16 @@ fn roles_of(path: &Path) -> Vec<&'static str> {
         (true, false) => vec!["up"],
         (false, _) => roles,
     }
+}
+
+/// Whether there are books of this name in the folder at this path.
+fn has_book(path: &Path, name: &str) -> bool {
+    path.join(format!("{name}.sqlite")).exists()
+}
+
+/// Whether the folder at this path was used with a chain that is in it.
+fn has_market(path: &Path) -> bool {
+    path.join("chain").is_dir() || MARKET.iter().any(|name| has_book(path, name))
 }
 
 /// How what runs on this folder is started, as lines to type.
@@ -152,6 +201,58 @@ impl Folder {
             path,
             lock: Some(lock),
         })
+    }
+
+    /// The same for this command: refused, with nothing written into it, is a
+    /// folder that is another one's.
+    pub(crate) fn take_for(said: Option<PathBuf>, tenant: Tenant) -> Result<Self, FolderError> {
+        let folder = Self::take(said)?;
+        folder.admits(tenant)?;
+        Ok(folder)
+    }
+
+    /// A chain in the folder and books of another one do not go together: each
+    /// would be looked for on the wrong chain when the money is to come back.
+    fn admits(&self, tenant: Tenant) -> Result<(), FolderError> {
+        let path = || self.path.clone();
+        let tenant_name = match tenant {
+            Tenant::Up { .. } => "up",
+            Tenant::Chain => "chain",
+            Tenant::Role(name) => name,
+        };
+        let is_market = has_market(&self.path);
+        match tenant {
+            Tenant::Role(tenant) if is_market => Err(FolderError::OwnChain {
+                path: path(),
+                owner: match self.has_books()? {
+                    true => "up",
+                    false => "chain",
+                },
+                tenant,
+            }),
+            Tenant::Role(_) => Ok(()),
+            Tenant::Up { reset: true } if is_market => Ok(()),
+            _ if self.join("chain").is_dir() || !self.has_books()? => Ok(()),
+            _ if is_market => Err(FolderError::ChainGone { path: path() }),
+            _ => Err(FolderError::ChainElsewhere {
+                path: path(),
+                owner: match self.roles() {
+                    roles if roles.is_empty() => "another command".to_owned(),
+                    roles => roles.join("` and `lethe "),
+                },
+                tenant: tenant_name,
+            }),
+        }
+    }
+
+    /// Books of roles that use a chain elsewhere, in a folder that has its own.
+    pub(crate) fn strangers(&self) -> Vec<&'static str> {
+        let names = ROLES.iter().map(|(book, _)| *book);
+        let strange = names.filter(|book| *book != "consumer" && has_book(&self.path, book));
+        match self.join("chain").is_dir() {
+            true => strange.collect(),
+            false => Vec::new(),
+        }
     }
 
     /// Makes it, if it is not there.
@@ -294,6 +395,45 @@ mod tests {
         ));
         drop(first);
         assert!(Folder::take(said).is_ok());
+    }
+
+    #[test]
+    fn a_folder_is_for_what_it_was_used_for() {
+        const UP: Tenant = Tenant::Up { reset: false };
+        const ANEW: Tenant = Tenant::Up { reset: true };
+        const CONSUME: Tenant = Tenant::Role("consume");
+        let folder = tempfile::tempdir().unwrap();
+        let look = Folder::look(Some(folder.path().to_owned())).unwrap();
+        let book = |name: &str| fs::write(folder.path().join(name), "").unwrap();
+        let refused = |tenant| look.admits(tenant).unwrap_err().to_string();
+        for tenant in [UP, ANEW, CONSUME, Tenant::Chain] {
+            look.admits(tenant).unwrap();
+        }
+        book("consumer.sqlite");
+        look.admits(CONSUME).unwrap();
+        look.admits(Tenant::Role("relay")).unwrap();
+        for tenant in [UP, ANEW, Tenant::Chain] {
+            let said = refused(tenant);
+            assert!(said.contains("of `lethe consume`, with books"), "{said}");
+            assert!(said.contains("--data DIR"), "{said}");
+        }
+        book("amber.sqlite");
+        assert!(refused(UP).contains("lethe up --data /"), "{}", refused(UP));
+        look.admits(ANEW).unwrap();
+        assert!(refused(CONSUME).contains("is of `lethe up`"));
+        fs::create_dir(folder.path().join("chain")).unwrap();
+        for tenant in [UP, ANEW, Tenant::Chain] {
+            look.admits(tenant).unwrap();
+        }
+        assert!(refused(CONSUME).contains("is of `lethe up`"));
+        assert!(look.strangers().is_empty());
+        book("relay.sqlite");
+        assert_eq!(look.strangers(), ["relay"]);
+        let bare = tempfile::tempdir().unwrap();
+        fs::create_dir(bare.path().join("chain")).unwrap();
+        let look = Folder::look(Some(bare.path().to_owned())).unwrap();
+        let said = look.admits(CONSUME).unwrap_err().to_string();
+        assert!(said.contains("is of `lethe chain`"), "{said}");
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub(crate) struct Place {
     pub(crate) endpoints: Endpoints,
     /// The first of them.
     pub(crate) rpc_url: String,
+    /// Whether commands find the chain by the folder alone.
+    finds_chain: bool,
 }
 
 impl Place {
@@ -67,14 +69,20 @@ impl Place {
             network,
             endpoints,
             rpc_url,
+            finds_chain: false,
         })
+    }
+
+    /// Of a folder that says by itself where its chain is: it has it in it, or remembers it.
+    pub(crate) fn with_chain_found(mut self) -> Self {
+        self.finds_chain = true;
+        self
     }
 
     /// What a command needs beside its name to work on this folder and its chain.
     pub(crate) fn flags(&self) -> String {
         let mut flags = self.folder.flag();
-        // A demonstration's chain is started from its folder.
-        if self.folder.join("chain").is_dir() {
+        if self.finds_chain {
             return flags;
         }
         if !self.network.is_local() {
@@ -129,6 +137,31 @@ impl Place {
                 rpc_url: self.rpc_url.clone(),
                 source: Box::new(source),
             })
+    }
+
+    /// The same, of a role that starts: a chain is refused on which the books of
+    /// this folder are not, before anything is written there or sent. Books of
+    /// these names, `without`, are not its own.
+    pub(crate) async fn begin(
+        &self,
+        key: Arc<WalletKey>,
+        without: &[&str],
+    ) -> Result<EvmLedger, PlaceError> {
+        let ledger = self.reader(key).await?;
+        let Some(first) = chain_watch::first_block(&ledger).await else {
+            return Ok(ledger);
+        };
+        for path in self.folder.books()? {
+            let name = path.file_stem().unwrap_or_default();
+            if without.iter().any(|other| name == *other) {
+                continue;
+            }
+            let store = open(&path)?;
+            let fits = chain_watch::is_no_other(&store, self.network.chain_id, first).await;
+            store.close().await;
+            fits?;
+        }
+        Ok(ledger)
     }
 
     /// The treasury of a local chain: its key is published, so every role may ask it for money.

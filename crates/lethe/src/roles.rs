@@ -22,7 +22,7 @@ use crate::chain_watch;
 use crate::cli;
 use crate::config::without_secrets;
 use crate::doorkeeper::open_door;
-use crate::folder::{Folder, Running, quoted};
+use crate::folder::{Folder, Running, Tenant, quoted};
 use crate::hosts;
 use crate::keystore::bearer;
 use crate::listen::{Exposed, listen, warn_if_open};
@@ -54,7 +54,7 @@ const FRESH_FOR: Duration = Duration::from_secs(15);
 
 /// `lethe chain`.
 pub(crate) async fn chain(args: cli::Chain) -> Result<(), RoleError> {
-    let folder = Folder::take(args.data.folder)?;
+    let folder = Folder::take_for(args.data.folder, Tenant::Chain)?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let rpc_url = local::start(folder.path(), args.rpc, args.cheats, &tasks, &stop).await?;
     warn_if_open(args.rpc, Exposed::Chain);
@@ -82,7 +82,7 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
     let network = Network::by_name(&network.network, network.unaudited)?;
     let source = source(&args, card).await?;
     let pool = source.pool.clone();
-    let folder = Folder::take(args.data.folder.clone())?;
+    let folder = Folder::take_for(args.data.folder.clone(), Tenant::Role("provide"))?;
     let place = Place::new(folder, network, args.network.rpc_url.clone())?;
     let backends = match pool.clone() {
         Some(pool) => {
@@ -92,7 +92,7 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
         None => None,
     };
     let key = Arc::new(place.keys.wallet(PROVIDER)?);
-    let reader = place.reader(key).await?;
+    let reader = place.begin(key, &[]).await?;
     let token = tokens::named(&reader, "--token", &sale.token).await?;
     let sources = RateSources::start(reader, &sale.worth.usd_rate).await?;
     let usd_rates = sources.receiver();
@@ -328,8 +328,11 @@ fn backend(args: &cli::Provide) -> Result<Option<Pool>, BackendFlagError> {
 /// `lethe relay`.
 pub(crate) async fn relay(args: cli::Relay) -> Result<(), RoleError> {
     let network = Network::by_name(&args.network.network, args.network.unaudited)?;
-    let folder = Folder::take(args.data.folder)?;
+    let folder = Folder::take_for(args.data.folder, Tenant::Role("relay"))?;
     let place = Place::new(folder, network, args.network.rpc_url)?;
+    place
+        .begin(Arc::new(place.keys.wallet("relay")?), &[])
+        .await?;
     let endpoint = Some(args.endpoint);
     let per_second = args.streams_per_second;
     let relaying = carry(&place, "relay", endpoint, args.listen, per_second).await?;
@@ -362,7 +365,7 @@ pub(crate) async fn relay(args: cli::Relay) -> Result<(), RoleError> {
 /// `lethe consume`.
 pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
     let network = Network::by_name(&args.network.network, args.network.unaudited)?;
-    let folder = Folder::take(args.data.folder.clone())?;
+    let folder = Folder::take_for(args.data.folder.clone(), Tenant::Role("consume"))?;
     let (listener, http) = listen(args.http, "--http").await?;
     warn_if_open(http, Exposed::Dashboard);
     let key_path = folder.join("api-key");
@@ -459,7 +462,7 @@ fn way(args: &cli::Consume) -> Way {
 /// In what `lethe consume` pays, and what that is worth.
 async fn means(place: &Place, args: &cli::Consume) -> Result<(Means, RateSources), RoleError> {
     let key = Arc::new(place.keys.wallet("payer")?);
-    let reader = place.reader(key).await?;
+    let reader = place.begin(key, &[]).await?;
     let paid_with = tokens::paid_with(&reader, &args.paying.pay_with).await?;
     let sources = RateSources::start(reader, &args.worth.usd_rate).await?;
     rates::keep(&place.folder, &sources.receiver().borrow())?;

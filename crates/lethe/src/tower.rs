@@ -34,7 +34,7 @@ use crate::cli;
 use crate::clock;
 use crate::cursors::StoredCursor;
 use crate::doorkeeper::{DoorError, open_door};
-use crate::folder::{Folder, FolderError};
+use crate::folder::{Folder, FolderError, Tenant};
 use crate::keystore::{KeystoreError, bearer};
 use crate::listen::ListenError;
 use crate::output;
@@ -86,9 +86,10 @@ pub(crate) enum TowerError {
 /// Watches until it is told to stop.
 pub(crate) async fn tower(args: cli::Tower) -> Result<(), TowerError> {
     let network = Network::by_name(&args.network.network, args.network.unaudited)?;
-    let folder = Folder::take(args.data.folder.clone())?;
+    let folder = Folder::take_for(args.data.folder.clone(), Tenant::Role("tower"))?;
     let place = Place::new(folder, network, args.network.rpc_url.clone())?;
     let key = Arc::new(place.keys.wallet("tower").map_err(PlaceError::from)?);
+    place.begin(Arc::clone(&key), &[]).await?;
     let store = place.store("tower").await?;
     if let Some(treasury) = place.treasury().await? {
         treasury.fund(key.address(), &[]).await?;

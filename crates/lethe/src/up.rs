@@ -20,7 +20,7 @@ use crate::card;
 use crate::chain_watch;
 use crate::cli;
 use crate::faucet::Faucet;
-use crate::folder::{Folder, Running};
+use crate::folder::{Folder, Running, Tenant};
 use crate::keystore::bearer;
 use crate::listen::{Exposed, listen, warn_if_open};
 use crate::local;
@@ -114,7 +114,8 @@ struct Market {
 /// Runs until it is told to stop.
 pub(crate) async fn up(args: cli::Up) -> Result<(), RoleError> {
     let progress = Progress::new(args.json);
-    let folder = Folder::take(args.data.folder)?;
+    let tenant = Tenant::Up { reset: args.reset };
+    let folder = Folder::take_for(args.data.folder, tenant)?;
     let (listener, http) = listen(args.http, "--http").await?;
     if args.reset {
         reset::begin_anew(&folder).await.map_err(Box::new)?;
@@ -196,7 +197,10 @@ impl Market {
         let (chain_stop, chain_tasks) = (CancellationToken::new(), TaskTracker::new());
         progress.step("the embedded chain and the contracts");
         let rpc_url = local::start(folder.path(), rpc, false, &chain_tasks, &chain_stop).await?;
-        let place = Place::new(folder, Network::local(), rpc_url)?;
+        let place = Place::new(folder, Network::local(), rpc_url)?.with_chain_found();
+        let payer = Arc::new(place.keys.wallet("payer")?);
+        // What another role left here is not this market's: its books are not looked at.
+        place.begin(payer, &place.folder.strangers()).await?;
 
         progress.step("the model");
         let engine = model::open(model, ENGINE_SLOTS, ENGINE_QUEUE).await?;

@@ -82,6 +82,20 @@ fn writable(path: &Path) -> Check {
 /// What the folder is for, by what was left in it.
 fn role(folder: &Folder) -> Check {
     let roles = folder.roles();
+    let strangers = folder.strangers();
+    if !strangers.is_empty() {
+        return Check::warn(
+            "role",
+            format!(
+                "of `lethe up`, which has its chain in it, and beside it books of another chain: {}",
+                strangers.join(", ")
+            ),
+            format!(
+                "`lethe exit{} --rpc-url URL`, with that chain's URL, brings their money back; use each role on a folder of its own",
+                folder.flag()
+            ),
+        );
+    }
     let found = match roles.is_empty() {
         true => "none yet; the first start says what the folder is for".to_owned(),
         false => format!("of `lethe {}`", roles.join("` and `lethe ")),

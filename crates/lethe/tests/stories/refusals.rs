@@ -1,8 +1,11 @@
 //! What cannot work is refused with a text that says what to do.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::process::{Running, ended};
 use crate::town::{MODEL, Town};
@@ -140,4 +143,90 @@ fn a_chain_that_is_not_there_is_named() {
     ];
     let said = complaint(folder.path(), &args);
     assert!(said.contains("127.0.0.1:9"), "{said}");
+}
+
+fn names(folder: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    names.collect()
+}
+
+fn copied(from: &Path, to: &Path) {
+    if !from.is_dir() {
+        fs::copy(from, to).unwrap();
+        return;
+    }
+    fs::create_dir_all(to).unwrap();
+    for name in names(from) {
+        copied(&from.join(&name), &to.join(&name));
+    }
+}
+
+/// Neither does a demonstration begin among a buyer's books, nor a role among a demonstration's;
+/// where an older lethe let it, the money comes back all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_is_for_one_chain_and_nothing_is_written_or_sent_for_another() {
+    let town = Town::start().await;
+    let rpc = town.rpc_url();
+    let buyer = town.folder().join("consumer");
+    town.consumer().stop();
+    let before = names(&buyer);
+    let said = complaint(&buyer, &UP);
+    assert!(
+        said.contains("is of `lethe consume`") && said.contains("--data DIR"),
+        "{said}"
+    );
+    assert_eq!(names(&buyer), before);
+
+    let demo = town.folder().join("demo");
+    Running::start(&demo, &UP).stop();
+    let before = names(&demo);
+    let block = town.rpc("eth_blockNumber", json!([])).await;
+    let relay = ["relay", "--endpoint", "127.0.0.1:0", "--rpc-url", &rpc];
+    let consume = ["consume", "--http", "127.0.0.1:0", "--rpc-url", &rpc];
+    for args in [&relay[..], &consume[..]] {
+        let said = complaint(&demo, args);
+        assert!(said.contains("is of `lethe up`"), "{said}");
+    }
+    assert_eq!(names(&demo), before);
+    assert_eq!(town.rpc("eth_blockNumber", json!([])).await, block);
+
+    // A role of the buyer's folder on another chain is given no money there.
+    let other = Running::start(
+        &town.folder().join("other"),
+        &["chain", "--rpc", "127.0.0.1:0"],
+    );
+    let there = other.said("rpc_url");
+    let relay = ["relay", "--endpoint", "127.0.0.1:0", "--rpc-url", &there];
+    let said = complaint(&buyer, &relay);
+    assert!(
+        said.contains("is not the one that this data folder was used with"),
+        "{said}"
+    );
+    assert!(!buyer.join("relay.sqlite").exists());
+
+    for name in names(&demo) {
+        if name == "chain" || name.starts_with("amber.sqlite") {
+            copied(&demo.join(&name), &buyer.join(&name));
+        }
+    }
+    let left = ended(&buyer, &["exit", "--json", "--rpc-url", &rpc]);
+    let said = String::from_utf8_lossy(&left.stderr);
+    assert!(left.status.success(), "{said}");
+    assert!(
+        said.contains("of another chain in this folder: amber"),
+        "{said}"
+    );
+    let report: Value = serde_json::from_slice(&left.stdout).unwrap();
+    assert_eq!(
+        report["returned"][0][1], "100000000000000000000",
+        "{report}"
+    );
+    // Without the flag the chain in the folder is taken, and what is elsewhere is named.
+    let here = ended(&buyer, &["where", "--json"]);
+    let said = String::from_utf8_lossy(&here.stderr);
+    assert!(
+        said.contains("of another chain in this folder: consumer"),
+        "{said}"
+    );
 }
