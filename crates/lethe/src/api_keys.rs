@@ -82,6 +82,16 @@ pub(crate) enum ApiKeysError {
     Spent(#[from] consumer::StartError),
     #[error("--prefer is not JSON")]
     Prefer(#[source] serde_json::Error),
+    #[error(
+        "there is a key {name:?} already; choose another name, or first `lethe key remove {name}{}`",
+        flag_of(folder)
+    )]
+    Taken { name: String, folder: PathBuf },
+    #[error(
+        "data folder {folder:?} has no gateway, and a key of it would open nothing; start one with \
+         `lethe up --data DIR` or `lethe consume --data DIR`, then add keys to its folder"
+    )]
+    NoGateway { folder: PathBuf },
     #[error("no key {name:?} in {path:?}; `lethe key list` says which there are")]
     Unknown { path: PathBuf, name: String },
     #[error("{path:?} cannot be written")]
@@ -444,8 +454,14 @@ impl Keys {
         })
     }
 
-    /// Makes a key: the only time that it is seen.
-    fn add(&mut self, add: &Add) -> Result<String, ApiKeysError> {
+    /// A new key, if all of it is right; it is not written yet. The only time that it is seen.
+    fn fresh(&mut self, add: &Add) -> Result<String, ApiKeysError> {
+        if self.entries.iter().any(|entry| entry.name == add.name) {
+            return Err(ApiKeysError::Taken {
+                name: add.name.clone(),
+                folder: self.path.parent().unwrap_or(&self.path).to_owned(),
+            });
+        }
         let key = keystore::fresh_bearer();
         let provider = add.prefer.as_deref().map(serde_json::from_str);
         self.entries.push(Entry {
@@ -458,7 +474,7 @@ impl Keys {
             budget_per_day: add.budget_per_day.clone(),
             budgets: together(&add.budgets),
         });
-        self.write()?;
+        self.keys(None)?;
         Ok(key)
     }
 
@@ -627,8 +643,12 @@ pub(crate) async fn key(args: Key) -> Result<(), ApiKeysError> {
     let mut keys = Keys::read(folder.join(FILE))?;
     match args.act {
         Act::Add(add) => {
-            folder.make()?;
-            let key = keys.add(&add)?;
+            let key = keys.fresh(&add)?;
+            if !folder.has_gateway() {
+                let folder = folder.path().to_owned();
+                return Err(ApiKeysError::NoGateway { folder });
+            }
+            keys.write()?;
             match args.json {
                 true => output::json(&json!({ "name": add.name, "api_key": key })),
                 false => {
@@ -689,6 +709,12 @@ mod tests {
         (dir, folder)
     }
 
+    fn made(keys: &mut Keys, add: &Add) -> Result<String, ApiKeysError> {
+        let key = keys.fresh(add)?;
+        keys.write()?;
+        Ok(key)
+    }
+
     fn add(name: &str) -> Add {
         Add {
             name: name.into(),
@@ -705,7 +731,7 @@ mod tests {
     fn a_key_is_kept_by_its_hash_and_can_be_removed() {
         let (_dir, folder) = folder();
         assert!(further(&folder).unwrap().is_empty());
-        let key = read(&folder).add(&add("alice")).unwrap();
+        let key = made(&mut read(&folder), &add("alice")).unwrap();
         let text = private_text(&folder.join(FILE)).unwrap();
         assert!(
             !text.contains(&key) && !text.contains(&key[6..]),
@@ -738,8 +764,8 @@ mod tests {
             "{told}"
         );
         assert!(!keys.entries[0].shown(&today).to_string().contains("sha256"));
-        let again = keys.add(&add("alice")).unwrap_err().to_string();
-        assert!(again.contains("there twice"), "{again}");
+        let again = keys.fresh(&add("alice")).unwrap_err().to_string();
+        assert!(again.contains("a key \"alice\" already"), "{again}");
         let mut keys = read(&folder);
         assert!(keys.remove("bob").is_err());
         keys.remove("alice").unwrap();
@@ -815,7 +841,7 @@ mod tests {
     fn a_file_that_others_can_read_is_refused() {
         use std::os::unix::fs::PermissionsExt;
         let (_dir, folder) = folder();
-        read(&folder).add(&add("alice")).unwrap();
+        made(&mut read(&folder), &add("alice")).unwrap();
         let open = std::fs::Permissions::from_mode(0o644);
         std::fs::set_permissions(folder.join(FILE), open).unwrap();
         let refused = further(&folder).err().unwrap();

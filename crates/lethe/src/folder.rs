@@ -255,12 +255,9 @@ impl Folder {
         }
     }
 
-    /// Makes it, if it is not there.
-    pub(crate) fn make(&self) -> Result<(), FolderError> {
-        fs::create_dir_all(&self.path).map_err(|source| FolderError::Unusable {
-            path: self.path.clone(),
-            source,
-        })
+    /// Whether a gateway was started on it.
+    pub(crate) fn has_gateway(&self) -> bool {
+        has_book(&self.path, "consumer") || self.join("api-keys.json").exists()
     }
 
     /// Whether somebody has it; not known where there is no lock to look at.

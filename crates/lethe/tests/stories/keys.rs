@@ -31,6 +31,7 @@ async fn what_holds_for_a_key_holds_where_its_requests_say_nothing() {
     let provider = town.provider();
     let somebody = provider.said("provider");
     let data = town.folder().join("consumer");
+    town.consumer().stop();
     let only = json!({ "only": [nobody] }).to_string();
     let elsewhere = added(&data, &["elsewhere", "--prefer", &only]);
     let sealed = added(&data, &["sealed", "--demand", "network=oblivious"]);
@@ -116,6 +117,23 @@ fn a_node_does_not_start_with_defaults_that_it_does_not_understand() {
     assert!(std::fs::read_to_string(&path).unwrap().contains("speed"));
 }
 
+#[test]
+fn a_key_that_would_open_nothing_is_not_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let none = folder.path().join("none");
+    let seller = folder.path().join("seller");
+    std::fs::create_dir(&seller).unwrap();
+    std::fs::write(seller.join("provider.sqlite"), "").unwrap();
+    for data in [&none, &seller] {
+        let refused = ended(data, &["key", "add", "alice"]);
+        assert!(!refused.status.success() && refused.stdout.is_empty());
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(said.contains("`lethe consume --data DIR`"), "{said}");
+        assert!(!data.join("api-keys.json").exists());
+    }
+    assert!(!none.exists());
+}
+
 /// A question whose answer has three tokens.
 fn short_question() -> Value {
     json!({
@@ -142,6 +160,7 @@ async fn a_key_spends_no_more_than_its_budget_whatever_runs_at_a_time() {
     let town = Town::start().await;
     let _provider = town.provider();
     let data = town.folder().join("consumer");
+    town.consumer().stop();
     // In units of 10^-18 MOR: one is a token, and a request here may come to some 400.
     let poor = added(&data, &["poor", "--budget-per-day", "0.0000000000000001"]);
     let one = ["one", "--budget", "counting=0.0000000000000007"];

@@ -307,6 +307,7 @@ async fn who_pays_in_dollars_has_budgets_and_caps_in_dollars_and_deposits_by_the
     let town = Town::start().await;
     let _selling = provider(&town, "provider", "usdc", PRICE);
     let data = folder(&town, "consumer");
+    town.consumer().stop();
     let key = |name: &str, budget: &str| {
         let args = ["key", "add", name, "--json", "--budget-per-day", budget];
         let (made, code) = told(&ended(&data, &args));
