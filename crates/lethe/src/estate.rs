@@ -18,6 +18,7 @@ use crate::chain_watch::{self, ChainIdentityError};
 use crate::cli::{self, NamedBy};
 use crate::clock;
 use crate::folder::{Folder, FolderError};
+use crate::last_chain::LastChain;
 use crate::local::{self, LocalError};
 use crate::output;
 use crate::place::{Place, PlaceError};
@@ -27,6 +28,9 @@ use crate::pseudonyms::payer_name;
 const CONSUMER: &str = "consumer";
 /// The name of the wallet's key.
 const WALLET: &str = "payer";
+
+/// The network if nothing is said.
+const LOCAL: &str = "local";
 
 /// Why it cannot be found out.
 #[derive(Debug, thiserror::Error)]
@@ -121,8 +125,10 @@ impl Estate {
         data: cli::Data,
         flags: &cli::Network,
     ) -> Result<Option<Self>, EstateError> {
-        let network = Network::by_name(&flags.network, flags.unaudited)?;
         let look = Folder::look(data.folder.clone())?;
+        let last = last_chain(&look, flags);
+        let name = last.as_ref().map_or(&*flags.network, LastChain::network);
+        let network = Network::by_name(name, flags.unaudited)?;
         let names = journals(&look)?;
         if names.is_empty() {
             return Ok(None);
@@ -145,10 +151,19 @@ impl Estate {
                 .await?
                 .into()
             }
-            false => Endpoints::from(flags.rpc_url.clone()),
+            false => match &last {
+                Some(last) => Endpoints::from(last.rpc_urls().to_vec()),
+                None => Endpoints::from(flags.rpc_url.clone()),
+            },
         };
         let mut place = Place::new(folder, network, endpoints)?;
-        if is_own {
+        if let Some(last) = &last {
+            output::aside(format!(
+                "The chain is asked at {}, which this folder was last used with; --rpc-url URL names another.",
+                last.shown()
+            ));
+        }
+        if is_own || last.is_some() {
             place = place.with_chain_found();
         }
         let mut estate = Self {
@@ -293,6 +308,17 @@ impl Estate {
         self.chain_tasks.wait().await;
         drop(self.place);
     }
+}
+
+/// The chain that this folder was last used with, where it has none of its own and
+/// nobody names one. Of another network than the one that is named it says nothing.
+fn last_chain(folder: &Folder, flags: &cli::Network) -> Option<LastChain> {
+    if folder.join("chain").is_dir() || flags.named_by != NamedBy::Nobody {
+        return None;
+    }
+    let is_unsaid = flags.network == LOCAL;
+    let fits = |last: &LastChain| is_unsaid || last.network() == flags.network;
+    LastChain::read(folder).filter(fits)
 }
 
 /// The names of the journals in a folder, which are those of its roles.

@@ -30,6 +30,7 @@ mod history;
 mod hosts;
 mod identity;
 mod keystore;
+mod last_chain;
 mod listen;
 mod local;
 mod logging;

@@ -9,9 +9,11 @@ use store::Store;
 
 use crate::chain_watch::{self, ChainIdentityError};
 use crate::cli;
+use crate::config::without_secrets;
 use crate::folder::{Folder, FolderError, quoted};
 use crate::identity::{Books, IdentityError};
 use crate::keystore::{Keystore, KeystoreError};
+use crate::last_chain::LastChain;
 use crate::tx_journal::StoredTransactions;
 
 /// Why a role has no ground to stand on.
@@ -23,7 +25,7 @@ pub(crate) enum PlaceError {
     Keystore(#[from] KeystoreError),
     #[error(transparent)]
     Network(#[from] chain::NetworkError),
-    #[error("the chain at {rpc_url} cannot be used")]
+    #[error("the chain at {0} cannot be used", without_secrets(rpc_url))]
     Chain {
         rpc_url: String,
         #[source]
@@ -141,7 +143,7 @@ impl Place {
 
     /// The same, of a role that starts: a chain is refused on which the books of
     /// this folder are not, before anything is written there or sent. Books of
-    /// these names, `without`, are not its own.
+    /// these names, `without`, are not its own. The chain is remembered.
     pub(crate) async fn begin(
         &self,
         key: Arc<WalletKey>,
@@ -149,6 +151,7 @@ impl Place {
     ) -> Result<EvmLedger, PlaceError> {
         let ledger = self.reader(key).await?;
         let Some(first) = chain_watch::first_block(&ledger).await else {
+            self.remember()?;
             return Ok(ledger);
         };
         for path in self.folder.books()? {
@@ -161,7 +164,16 @@ impl Place {
             store.close().await;
             fits?;
         }
+        self.remember()?;
         Ok(ledger)
+    }
+
+    /// For who asks when no node runs.
+    fn remember(&self) -> Result<(), FolderError> {
+        match self.finds_chain {
+            true => Ok(()),
+            false => LastChain::new(&self.network, self.endpoints.urls()).keep(&self.folder),
+        }
     }
 
     /// The treasury of a local chain: its key is published, so every role may ask it for money.

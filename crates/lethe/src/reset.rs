@@ -15,6 +15,7 @@ use store::LoadError;
 use crate::chain_watch;
 use crate::cli;
 use crate::folder::{Folder, FolderError, flag_of};
+use crate::last_chain;
 use crate::output;
 use crate::place::{self, PlaceError};
 
@@ -130,6 +131,8 @@ async fn doomed(folder: &Folder) -> Result<Vec<PathBuf>, ResetError> {
             doomed.extend(beside.exists().then_some(beside));
         }
     }
+    let last = folder.join(last_chain::FILE);
+    doomed.extend(last.exists().then_some(last));
     doomed.extend(has_chain.then_some(chain));
     Ok(doomed)
 }

@@ -11,6 +11,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::Check;
 use crate::folder::Folder;
 use crate::keystore::Keystore;
+use crate::last_chain::LastChain;
 
 /// Below this a node soon has no room for its journals.
 const FREE_BYTES_MIN: u64 = 100 << 20;
@@ -83,6 +84,20 @@ fn writable(path: &Path) -> Check {
 fn role(folder: &Folder) -> Check {
     let roles = folder.roles();
     let strangers = folder.strangers();
+    let last = LastChain::read(folder).filter(|_| folder.join("chain").is_dir());
+    if let Some(last) = last {
+        return Check::warn(
+            "role",
+            format!(
+                "of two chains: one is in it, and it was used with another at {}",
+                last.shown()
+            ),
+            format!(
+                "`lethe exit{} --rpc-url URL`, with that chain's URL, brings the money there back; without the flag, what is on the chain in it",
+                folder.flag()
+            ),
+        );
+    }
     if !strangers.is_empty() {
         return Check::warn(
             "role",

@@ -413,6 +413,32 @@ async fn a_command_that_is_told_works_as_it_is_told() {
     assert_eq!(second.status.code(), Some(0), "{second:?}");
 }
 
+/// Where the chain was, a folder knows without being told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_node_s_money_is_found_where_it_was() {
+    let town = Town::start().await;
+    town.consumer().stop();
+    let data = folder(&town, "consumer");
+    let asked = ended(&data, &["where", "--json"]);
+    let said = String::from_utf8_lossy(&asked.stderr);
+    let line = format!(
+        "asked at {}, which this folder was last used with",
+        town.rpc_url()
+    );
+    assert!(asked.status.success() && said.contains(&line), "{said}");
+    let (money, _) = told(&asked);
+    assert!(held(&money, "wallet") > 0, "{money}");
+    let (left, code) = told(&ended(&data, &["exit", "--json"]));
+    assert_eq!(code, 0, "{left}");
+    // Who names another is taken at their word.
+    let other = ended(&data, &["where", "--rpc-url", "http://127.0.0.1:9"]);
+    let said = String::from_utf8_lossy(&other.stderr);
+    assert!(
+        said.contains("the chain at http://127.0.0.1:9 cannot be used"),
+        "{said}"
+    );
+}
+
 /// A demonstration's folder has its chain in it: the exit starts that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_demonstration_can_be_left_too() {
