@@ -507,6 +507,9 @@ pub(crate) struct Doctor {
     /// A server whose answers are to be sold, up to and including `/v1`; without it, usual ports of this machine are tried.
     #[arg(long, value_name = "URL")]
     pub(crate) backend: Vec<String>,
+    /// A file with the API key of that server, sent as `Authorization: Bearer …`; nobody but its owner may be able to read it.
+    #[arg(long, value_name = "FILE", requires = "backend")]
+    pub(crate) backend_key_file: Option<PathBuf>,
     /// A relay at which a provider is to wait (`lethe provide --behind`), or `auto`: whether it can be reached from here. Without
     /// it, those at which this folder's running provider waits.
     #[arg(long, value_name = "RELAY")]
@@ -542,6 +545,9 @@ pub(crate) struct Provide {
     /// the same model: each request goes to the one with the least work, a conversation back to where it was.
     #[arg(long, value_name = "URL", conflicts_with_all = ["gguf", "embedder"])]
     pub(crate) backend: Vec<String>,
+    /// A file with the API key of that server, sent as `Authorization: Bearer …`; nobody but its owner may be able to read it.
+    #[arg(long, value_name = "FILE", requires = "backend")]
+    pub(crate) backend_key_file: Option<PathBuf>,
     /// The model's name at that server, if it has another there.
     #[arg(long, requires = "backend")]
     pub(crate) backend_model: Option<String>,

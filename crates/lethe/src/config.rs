@@ -32,7 +32,8 @@ const SHARED: [&str; 4] = ["data", "network", RPC_URL, "unaudited"];
 /// Flags that are none of a file's business.
 const NEVER: [&str; 4] = ["help", "version", "config", "reset"];
 /// Flags that are nothing without another one: they go when it goes.
-const NEEDS: [(&str, &str); 4] = [
+const NEEDS: [(&str, &str); 5] = [
+    ("backend-key-file", "backend"),
     ("backend-model", "backend"),
     ("first-chunk-within", "backend"),
     ("stall-after", "backend"),

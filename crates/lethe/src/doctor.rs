@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::cli;
 use crate::folder::{Folder, FolderError};
 use crate::output;
+use crate::secret::{self, SecretError};
 
 /// Why nothing could be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +20,8 @@ pub(crate) enum DoctorError {
     Folder(#[from] FolderError),
     #[error(transparent)]
     Network(#[from] chain::NetworkError),
+    #[error("--backend-key-file cannot be used")]
+    Secret(#[from] SecretError),
 }
 
 /// How something is.
@@ -77,7 +80,10 @@ pub(crate) async fn doctor(args: cli::Doctor) -> Result<bool, DoctorError> {
     let mut checks = shelf::look(&folder);
     checks.extend(machine::look(&folder).await);
     checks.extend(reach::chain(&folder, &network, &args.network.rpc_url).await);
-    checks.extend(reach::backends(&args.backend).await);
+    let key = args.backend_key_file.as_deref();
+    let key = key.map(secret::backend_key).transpose()?;
+    let key = key.as_ref().map(|key| key.as_str());
+    checks.extend(reach::backends(&args.backend, key).await);
     let urls = reach::servers(&folder, &network, &args.network.rpc_url);
     checks.extend(relays::look(&folder, &network, &urls, &args.behind).await);
     let worst = checks.iter().map(|check| check.verdict).max();

@@ -59,7 +59,7 @@ pub(crate) async fn model(args: Model) -> Result<(), ModelsError> {
         Act::Pull(pull) => bring(&folder, pull, args.json).await,
         Act::List { ollama } => {
             let pulled = pulled::list(&pulled::folder(&folder))?;
-            let offered = ollama::list(&ollama).await;
+            let offered = ollama::list(&ollama, None).await;
             match args.json {
                 true => output::json(&listed(&pulled, &offered)),
                 false => print(&folder, &pulled, &offered, &ollama),

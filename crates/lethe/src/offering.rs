@@ -14,6 +14,7 @@ use crate::models::pulled::{self, Pulled};
 use crate::models::reference::is_model;
 use crate::role_error::RoleError;
 use crate::roles;
+use crate::secret::{self, SecretError};
 
 /// What is in front of the name of one of Ollama's models.
 const OLLAMA: &str = "ollama:";
@@ -44,6 +45,8 @@ pub(crate) enum OfferingError {
     Models(#[from] ModelsError),
     #[error(transparent)]
     Ollama(#[from] OllamaError),
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     #[error("--price is not an amount")]
     Price(#[source] ParseAmountError),
     #[error(transparent)]
@@ -79,6 +82,7 @@ pub(crate) async fn sell(args: Sell) -> Result<(), OfferingError> {
         network: args.network,
         model: args.name.unwrap_or(what.name),
         backend: what.backend.iter().map(|(url, _)| url.clone()).collect(),
+        backend_key_file: args.backend_key_file,
         backend_model: what.backend.map(|(_, name)| name),
         first_chunk_within: cli::FIRST_CHUNK_WITHIN_S,
         stall_after: cli::STALL_AFTER_S,
@@ -112,7 +116,10 @@ struct What {
 impl What {
     async fn of(args: &Sell) -> Result<Self, OfferingError> {
         if let Some(name) = args.model.strip_prefix(OLLAMA) {
-            let offered = ollama::find(&args.ollama, name).await?;
+            let key = args.backend_key_file.as_deref();
+            let key = key.map(secret::backend_key).transpose()?;
+            let key = key.as_ref().map(|key| key.as_str());
+            let offered = ollama::find(&args.ollama, key, name).await?;
             return Self::of_ollama(&args.ollama, &offered);
         }
         let path = Path::new(&args.model);

@@ -24,6 +24,7 @@ use crate::rate_sources::RatesError;
 use crate::rates;
 use crate::relaying::RelayError;
 use crate::reset::ResetError;
+use crate::secret::SecretError;
 use crate::selling::SellError;
 use crate::tokens::TokenError;
 use crate::when::WhenError;
@@ -94,6 +95,8 @@ pub(crate) enum BackendFlagError {
         #[source]
         source: OpenAiConfigError,
     },
+    #[error("--backend-key-file cannot be used")]
+    Key(#[from] SecretError),
     #[error("--backend is given {given} times, allowed is {BACKENDS_MAX} times at most")]
     Many { given: usize },
 }

@@ -39,6 +39,7 @@ use crate::rates;
 use crate::relaying::{RelayError, carry};
 use crate::role_error::{BackendFlagError, RoleError};
 use crate::scrape;
+use crate::secret;
 use crate::selling::{Selling, Shop, engine_backend, sell};
 use crate::signals::{Signals, stopped};
 use crate::signed_claims;
@@ -216,11 +217,14 @@ fn backend_warning(args: &cli::Provide, problem: &str, is_offered: bool) -> Stri
             "{model} is not on offer until it answers; it is asked every few seconds. Start the server, or stop"
         ),
     };
-    let flags: String = args
+    let key = args.backend_key_file.as_ref();
+    let key = key.map(|path| format!(" --backend-key-file {}", quoted(&path.to_string_lossy())));
+    let flags = args
         .backend
         .iter()
         .map(|url| format!(" --backend {}", quoted(&without_secrets(url))))
-        .collect();
+        .chain(key);
+    let flags: String = flags.collect();
     format!(
         "WARNING: {problem} ({urls}): {what} this and give another --backend URL; `lethe doctor{flags}` looks at it."
     )
@@ -303,9 +307,15 @@ async fn source(args: &cli::Provide, card: Option<Card>) -> Result<Source, RoleE
 
 /// The servers that are named, as one backend; none if none is.
 fn backend(args: &cli::Provide) -> Result<Option<Pool>, BackendFlagError> {
+    if args.backend.is_empty() {
+        return Ok(None);
+    }
+    let key = args.backend_key_file.as_deref();
+    let key = key.map(secret::backend_key).transpose()?;
     let mut backends = Vec::with_capacity(args.backend.len());
     for url in &args.backend {
         let config = OpenAiConfig {
+            api_key: key.as_ref().map(|key| key.to_string()),
             first_chunk_within: Duration::from_secs(args.first_chunk_within),
             stall_after: Duration::from_secs(args.stall_after),
             ..OpenAiConfig::new(url.clone())
@@ -316,13 +326,9 @@ fn backend(args: &cli::Provide) -> Result<Option<Pool>, BackendFlagError> {
         })?;
         backends.push(BackendHandle::new(backend));
     }
-    match backends.len() {
-        0 => Ok(None),
-        given => {
-            let pool = Pool::new(backends);
-            pool.map(Some).ok_or(BackendFlagError::Many { given })
-        }
-    }
+    let given = backends.len();
+    let pool = Pool::new(backends);
+    pool.map(Some).ok_or(BackendFlagError::Many { given })
 }
 
 /// `lethe relay`.

@@ -25,8 +25,24 @@ pub(crate) enum SecretError {
         #[source]
         source: io::Error,
     },
+    #[error(
+        "the file {path:?} of the {what} can be read by others (mode {mode:o}); run `chmod 600` on it, \
+         and take another {what} if somebody may have read it"
+    )]
+    Open {
+        what: &'static str,
+        path: PathBuf,
+        mode: u32,
+    },
+    #[error("the file {path:?} of the {what} cannot be read")]
+    Unreadable {
+        what: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error(transparent)]
-    File(#[from] KeystoreError),
+    File(KeystoreError),
     #[error("the {what} is empty")]
     Empty { what: &'static str },
     #[error("the {what} in {path:?} is empty")]
@@ -43,19 +59,41 @@ pub(crate) fn passphrase(
 ) -> Result<Zeroizing<String>, SecretError> {
     const WHAT: &str = "passphrase";
     if let Some(path) = file {
-        let text = private_text(path)?;
-        let line = text.lines().next().unwrap_or_default();
-        if line.is_empty() {
-            let path = path.to_owned();
-            return Err(SecretError::EmptyFile { what: WHAT, path });
-        }
-        return Ok(Zeroizing::new(line.to_owned()));
+        return first_line(WHAT, path);
     }
     let first = typed(WHAT, "--passphrase-file", prompt)?;
     if fresh && *first != *typed(WHAT, "--passphrase-file", "The same once more: ")? {
         return Err(SecretError::Differ);
     }
     Ok(first)
+}
+
+/// The key of a server that asks for one: the first line of `file`.
+pub(crate) fn backend_key(file: &Path) -> Result<Zeroizing<String>, SecretError> {
+    let line = first_line("API key", file)?;
+    Ok(Zeroizing::new(line.trim().to_owned()))
+}
+
+fn first_line(what: &'static str, path: &Path) -> Result<Zeroizing<String>, SecretError> {
+    let text = text(what, path)?;
+    let line = text.lines().next().unwrap_or_default();
+    match line.trim().is_empty() {
+        true => Err(SecretError::EmptyFile {
+            what,
+            path: path.to_owned(),
+        }),
+        false => Ok(Zeroizing::new(line.to_owned())),
+    }
+}
+
+/// The text of a file that nobody else may read, which is no key's: its faults
+/// are told as what it is.
+fn text(what: &'static str, path: &Path) -> Result<Zeroizing<String>, SecretError> {
+    private_text(path).map_err(|error| match error {
+        KeystoreError::Open { path, mode } => SecretError::Open { what, path, mode },
+        KeystoreError::File { path, source } => SecretError::Unreadable { what, path, source },
+        other => SecretError::File(other),
+    })
 }
 
 /// The words of a phrase: from `file`, from standard input if that is `-`, or typed.
@@ -69,7 +107,7 @@ pub(crate) fn words(file: Option<&Path>) -> Result<Zeroizing<String>, SecretErro
             read.map_err(|source| SecretError::Read { what: WHAT, source })?;
             Ok(text)
         }
-        Some(path) => Ok(private_text(path)?),
+        Some(path) => text(WHAT, path),
     }
 }
 
@@ -107,8 +145,15 @@ mod tests {
         let refused = passphrase(Some(&path), "", true);
         assert!(matches!(refused, Err(SecretError::EmptyFile { .. })));
         std::fs::write(folder.path().join("open"), b"x").unwrap();
-        let refused = passphrase(Some(&folder.path().join("open")), "", true);
-        let open = matches!(refused, Err(SecretError::File(KeystoreError::Open { .. })));
-        assert!(open, "others can read it");
+        let open = folder.path().join("open");
+        let refused = passphrase(Some(&open), "", true).unwrap_err().to_string();
+        for words in ["of the passphrase can be read by others", "chmod 600"] {
+            assert!(refused.contains(words), "{refused}");
+        }
+        assert!(!refused.contains("money"), "{refused}");
+        let refused = backend_key(&open).unwrap_err().to_string();
+        assert!(refused.contains("of the API key can be read"), "{refused}");
+        write_private(&path, b"sk-1 \n").unwrap();
+        assert_eq!(*backend_key(&path).unwrap(), "sk-1");
     }
 }

@@ -1,5 +1,7 @@
 //! `lethe sell` and its flags.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::model::OLLAMA_URL;
@@ -26,6 +28,9 @@ pub(crate) struct Sell {
     /// Where the local Ollama listens.
     #[arg(long, value_name = "URL", default_value = OLLAMA_URL, value_parser = values::server)]
     pub(crate) ollama: String,
+    /// A file with the API key of that Ollama, where a proxy in front of it asks for one, sent as `Authorization: Bearer …`; nobody but its owner may be able to read it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) backend_key_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) sale: Sale,
 }

@@ -121,7 +121,7 @@ async fn ask_chain(url: &str, network: &Network) -> Result<Vec<Check>, Trouble> 
 }
 
 /// The servers that are named, or those that are found on this machine.
-pub(super) async fn backends(urls: &[String]) -> Vec<Check> {
+pub(super) async fn backends(urls: &[String], key: Option<&str>) -> Vec<Check> {
     if urls.is_empty() {
         let found = provider::detect().await;
         if found.is_empty() {
@@ -141,12 +141,12 @@ pub(super) async fn backends(urls: &[String]) -> Vec<Check> {
     }
     let mut checks = Vec::new();
     for url in urls {
-        checks.push(backend(url).await);
+        checks.push(backend(url, key).await);
     }
     checks
 }
 
-async fn backend(url: &str) -> Check {
+async fn backend(url: &str, key: Option<&str>) -> Check {
     let shown = without_secrets(url);
     if host_and_port(url).is_none() {
         return Check::fail(
@@ -162,12 +162,12 @@ async fn backend(url: &str) -> Check {
             "start the server, or look at its address and the firewall",
         );
     }
-    match timeout(PATIENCE, models(url)).await {
+    match timeout(PATIENCE, models(url, key)).await {
         Ok(Ok(models)) => Check::ok(BACKEND, format!("{shown}: {}", listed(&models))),
         Ok(Err(problem)) => Check::fail(
             BACKEND,
             format!("{shown} listens and does not list its models: {problem}"),
-            "the URL goes up to and including /v1; GET URL/models must answer",
+            advice(&problem),
         ),
         Err(_) => Check::fail(
             BACKEND,
@@ -177,6 +177,19 @@ async fn backend(url: &str) -> Check {
             ),
             "restart the server",
         ),
+    }
+}
+
+/// What to do about a server that does not list its models.
+fn advice(problem: &str) -> &'static str {
+    match ["status 401", "status 403"]
+        .iter()
+        .any(|wants_key| problem.starts_with(wants_key))
+    {
+        true => {
+            "it wants an API key: put that into a private file (mode 600) and give --backend-key-file FILE"
+        }
+        false => "the URL goes up to and including /v1; GET URL/models must answer",
     }
 }
 
@@ -197,14 +210,18 @@ async fn nobody_at(url: &str) -> Option<String> {
     Some(format!("nobody listens at {host}:{port} (TCP): {why}"))
 }
 
-async fn models(url: &str) -> Result<Vec<String>, String> {
+async fn models(url: &str, key: Option<&str>) -> Result<Vec<String>, String> {
     let told = |error: reqwest::Error| output::with_causes(&error.without_url());
     let client = reqwest::Client::builder()
         .no_proxy()
         .build()
         .map_err(told)?;
     let url = format!("{}/models", url.trim_end_matches('/'));
-    let mut response = client.get(url).send().await.map_err(told)?;
+    let mut request = client.get(url);
+    if let Some(key) = key {
+        request = request.bearer_auth(key);
+    }
+    let mut response = request.send().await.map_err(told)?;
     if !response.status().is_success() {
         return Err(format!("status {}", response.status()));
     }

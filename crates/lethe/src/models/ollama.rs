@@ -86,8 +86,8 @@ struct Tags {
     models: Vec<Offered>,
 }
 
-/// All that it has.
-pub(crate) async fn list(url: &str) -> Result<Vec<Offered>, OllamaError> {
+/// All that it has. `key`: for a proxy in front of it that asks for one.
+pub(crate) async fn list(url: &str, key: Option<&str>) -> Result<Vec<Offered>, OllamaError> {
     let list = below(url, "/api/tags")?;
     let unreachable = |source: reqwest::Error| OllamaError::Unreachable {
         url: url.to_owned(),
@@ -100,7 +100,11 @@ pub(crate) async fn list(url: &str) -> Result<Vec<Offered>, OllamaError> {
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .map_err(unreachable)?;
-    let mut response = client.get(list).send().await.map_err(unreachable)?;
+    let mut request = client.get(list);
+    if let Some(key) = key {
+        request = request.bearer_auth(key);
+    }
+    let mut response = request.send().await.map_err(unreachable)?;
     if !response.status().is_success() {
         return Err(OllamaError::Status {
             url: url.to_owned(),
@@ -122,8 +126,12 @@ pub(crate) async fn list(url: &str) -> Result<Vec<Offered>, OllamaError> {
 }
 
 /// The one of this name; without a tag its latest.
-pub(crate) async fn find(url: &str, asked: &str) -> Result<Offered, OllamaError> {
-    let all = list(url).await?;
+pub(crate) async fn find(
+    url: &str,
+    key: Option<&str>,
+    asked: &str,
+) -> Result<Offered, OllamaError> {
+    let all = list(url, key).await?;
     let latest = format!("{asked}{USUAL_TAG}");
     let found = all.iter().find(|one| one.name == asked);
     let found = found.or_else(|| all.iter().find(|one| one.name == latest));

@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
@@ -53,16 +54,23 @@ impl Counting {
 
     /// Here, and nowhere else.
     pub(crate) async fn start_at(address: SocketAddr) -> Self {
-        Self::serving(TcpListener::bind(address).await.unwrap(), u32::MAX)
+        Self::serving(TcpListener::bind(address).await.unwrap(), u32::MAX, None)
+    }
+
+    /// Answers nobody who does not show this key.
+    pub(crate) async fn guarded(key: &'static str) -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = TcpListener::bind(any).await.unwrap();
+        Self::serving(listener, u32::MAX, Some(key))
     }
 
     /// Says nothing any more after so many chunks; after none: never answers at all.
     pub(crate) async fn silent_after(chunks: u32) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self::serving(TcpListener::bind(any).await.unwrap(), chunks)
+        Self::serving(TcpListener::bind(any).await.unwrap(), chunks, None)
     }
 
-    fn serving(listener: TcpListener, chunks: u32) -> Self {
+    fn serving(listener: TcpListener, chunks: u32, key: Option<&'static str>) -> Self {
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
         let running = Arc::new(AtomicUsize::new(0));
         let asked = Arc::new(AtomicUsize::new(0));
@@ -81,7 +89,10 @@ impl Counting {
                 }),
             )
             .route("/v1/embeddings", post(embed))
-            .with_state((Arc::clone(&running), chunks));
+            .with_state((Arc::clone(&running), chunks))
+            .layer(middleware::from_fn(move |request, next| {
+                shown(key, request, next)
+            }));
         let mut task = JoinSet::new();
         task.spawn(async move { axum::serve(listener, routes).await.unwrap() });
         Self {
@@ -100,6 +111,17 @@ impl Counting {
     /// Streams that are open.
     pub(crate) fn running(&self) -> usize {
         self.running.load(Ordering::SeqCst)
+    }
+}
+
+/// Lets through who shows the key, if there is one.
+async fn shown(key: Option<&str>, request: Request, next: Next) -> Response {
+    let given = request.headers().get(AUTHORIZATION);
+    match key.map(|key| format!("Bearer {key}")) {
+        Some(key) if given.is_none_or(|given| *given != key) => {
+            StatusCode::UNAUTHORIZED.into_response()
+        }
+        _ => next.run(request).await,
     }
 }
 

@@ -130,6 +130,51 @@ async fn a_pulled_model_is_sold_in_one_command_unless_it_was_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_asks_for_a_key_is_shown_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let town = Town::start().await;
+    let guarded = Counting::guarded("sk-guarded").await;
+    let file = town.folder().join("backend-key");
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, "sk-guarded\n").unwrap();
+    let mode = |mode| std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode));
+    mode(0o644).unwrap();
+    let data = town.folder().join("provider");
+    let args = town.provider_args(&guarded, PRICE);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let args = [&args[..], &["--backend-key-file", path]].concat();
+    let refused = ended(&data, &args);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        !refused.status.success() && said.contains("of the API key can be read by others"),
+        "{said}"
+    );
+    mode(0o600).unwrap();
+
+    let doctor = ["doctor", "--json", "--backend", &guarded.url];
+    let backend = |flags: &[&str]| {
+        let told = ended(&data, &[&doctor[..], flags].concat());
+        let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+        let mut checks = told["checks"].as_array().unwrap().iter();
+        checks
+            .find(|check| check["name"] == "backend")
+            .unwrap()
+            .clone()
+    };
+    let without = backend(&[]);
+    let advice = without["do"].as_str().unwrap();
+    assert!(advice.contains("--backend-key-file FILE"), "{without}");
+    let with = backend(&["--backend-key-file", path]);
+    assert_eq!(with["verdict"], "ok", "{with}");
+
+    let selling = Running::start(&data, &args);
+    assert_eq!(selling.ready["problem"], Value::Null);
+    let consumer = town.consumer();
+    let answer = Client::of(&consumer).answered(MODEL, "3").await;
+    assert_eq!(answer.text, "0 1 2 ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_backend_nothing_is_sold_and_with_a_dead_one_not_until_it_answers() {
     let town = Town::start().await;
     let nothing = ["provide", "--model", MODEL, "--rpc-url", &town.rpc_url()];
