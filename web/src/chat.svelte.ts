@@ -5,6 +5,7 @@ import { begin } from "./begin.svelte";
 import { PerFrame } from "./frames";
 import { node } from "./node.svelte";
 import type { components } from "./openapi";
+import { pace } from "./seen";
 import { WrongKey, type Amount, type Labels } from "./state";
 
 /** What precedes the receipt in a stream. */
@@ -50,8 +51,7 @@ export class Turn {
   }
 
   get tokens_per_s(): number | null {
-    if (this.tokens < 2 || this.speaking_ms <= 0) return null;
-    return ((this.tokens - 1) * 1000) / this.speaking_ms;
+    return pace(this.tokens, this.speaking_ms);
   }
 }
 
@@ -63,6 +63,7 @@ const TITLES: Record<string, string> = {
   model_ambiguous: "This name means several models",
   no_provider: "No provider is there right now",
   providers_busy: "All providers are busy",
+  answer_too_long: "Nobody sells an answer so long",
   model_refused: "The provider refused the request",
   payment_failed: "The payment did not go through",
   journal_failed: "The node cannot write its journal",
@@ -200,6 +201,9 @@ function said(role: "user" | "assistant", content: string): object {
 function settle(turn: Turn, receipt: Receipt): void {
   turn.provider = receipt.provider.toLowerCase();
   turn.tokens = receipt.output_tokens;
+  // What the node measured, as everywhere else on this page: to here it may have come in a burst.
+  turn.first_token_ms = receipt.ttft_ms;
+  turn.speaking_ms = receipt.duration_ms - receipt.ttft_ms;
   [turn.cost, turn.token] = [receipt.cost, receipt.token];
   turn.labels = receipt.labels;
 }

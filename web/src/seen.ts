@@ -11,10 +11,18 @@ export interface Record {
   available: number | null;
 }
 
-/** Tokens a second while it spoke; null where it was too short to say. */
+/** Of fewer tokens, or of less time between the first and the last, no speed is told: a burst has none. */
+const TOKENS_FEW = 5;
+const MS_FEW = 20;
+
+/** Tokens a second while so many came in so long; null where it was too short to say. */
+export function pace(tokens: number, ms: number): number | null {
+  return ms < MS_FEW || tokens < TOKENS_FEW ? null : ((tokens - 1) * 1000) / ms;
+}
+
+/** That of an answer, as the node saw it. */
 export function speed(answer: Answer): number | null {
-  const ms = answer.duration_ms - answer.ttft_ms;
-  return ms <= 0 || answer.output_tokens < 2 ? null : ((answer.output_tokens - 1) * 1000) / ms;
+  return pace(answer.output_tokens, answer.duration_ms - answer.ttft_ms);
 }
 
 export function recordOf(answers: Answer[]): Record {
