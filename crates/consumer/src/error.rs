@@ -60,8 +60,20 @@ pub enum InferError {
         /// When to come again.
         retry_after: Duration,
     },
-    /// The backend behind the provider finds fault with the request.
-    #[error("the model refused the request: {message}")]
+    /// Nobody sells an answer so long.
+    #[error(
+        "max_tokens: {asked}; the longest answer of model {model:?} on the market has {most} tokens"
+    )]
+    TooLong {
+        /// What was asked for.
+        model: String,
+        /// Tokens asked for.
+        asked: u32,
+        /// Tokens of the longest answer that is sold.
+        most: u32,
+    },
+    /// The provider, or the backend behind it, finds fault with the request.
+    #[error("the provider refused the request: {message}")]
     Refused {
         /// Its words.
         message: String,
@@ -185,7 +197,8 @@ impl InferError {
             Self::OtherKind { .. } => "the model is for something else",
             Self::NobodyThere { .. } => "nobody can be reached",
             Self::Busy { .. } => "busy",
-            Self::Refused { .. } => "the model refused the request",
+            Self::TooLong { .. } => "nobody sells an answer so long",
+            Self::Refused { .. } => "the provider refused the request",
             Self::Payment { .. } => "it could not be paid",
             Self::Journal { .. } => "nothing could be signed",
             Self::ChainGone { .. } => "its channel has to be funded, and the chain does not answer",

@@ -311,6 +311,7 @@ impl ResumeError {
             Self::Infer(error) => matches!(
                 error,
                 InferError::BadRequest(_)
+                    | InferError::TooLong { .. }
                     | InferError::Refused { .. }
                     | InferError::Budget(_)
                     | InferError::Stopping

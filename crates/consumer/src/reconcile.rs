@@ -74,7 +74,10 @@ pub(crate) async fn reconcile_first(
             {
                 tokio::time::sleep(FORGOTTEN_PAUSE).await;
             }
-            Err(error) if error.is_vain() == Some(Vain::Silence) => return Err(Silent(error)),
+            Err(error) if error.is_vain() == Some(Vain::Silence) => {
+                debug!(causes = market::with_causes(&error), "receipts not had");
+                return Err(Silent(error));
+            }
             Err(error) => {
                 debug!(%error, "not reconciled yet");
                 return Ok(());
@@ -178,10 +181,11 @@ impl ReconcileError {
     }
 }
 
-/// The provider did not say what it holds.
+/// The provider did not say what it holds. Every step of the way to it is in
+/// the log; who asked reads only what is the matter.
 #[derive(Debug, thiserror::Error)]
-#[error("the provider does not send the receipts that are missing here")]
-pub(crate) struct Silent(#[source] ReconcileError);
+#[error("it owes a receipt for an earlier answer and does not send it ({0})")]
+pub(crate) struct Silent(ReconcileError);
 
 /// Whether these were all, and none is to come.
 async fn fetch(

@@ -76,6 +76,8 @@ pub(crate) struct Route {
     pub(crate) unmet: Option<(&'static str, &'static str)>,
     /// Why nobody is left, if other wishes are why.
     pub(crate) unfit: Option<String>,
+    /// The longest answer that was asked for, and the longest on sale, where that is why nobody is left.
+    pub(crate) too_long: Option<(u32, u32)>,
     /// What is wanted of them.
     pub(crate) kind: Kind,
     conversation: Option<Conversation>,
@@ -90,6 +92,7 @@ impl Route {
             ambiguous: None,
             unmet: None,
             unfit: None,
+            too_long: None,
             kind: kind_of(request),
             conversation,
         }
@@ -122,6 +125,9 @@ impl Route {
                 demanded,
                 offered,
             });
+        }
+        if let Some((asked, most)) = self.too_long {
+            return Some(InferError::TooLong { model, asked, most });
         }
         if let Some(reasons) = self.unfit.take() {
             return Some(InferError::NobodyFits { model, reasons });
@@ -274,7 +280,9 @@ impl Router {
             let ranked = stand.candidates(&choice);
             if ranked.is_empty() {
                 route.unmet = route.unmet.or_else(|| unmet(&choice));
-                route.unfit = route.unfit.take().or_else(|| unfit(&choice));
+                route.too_long = route.too_long.max(too_long(&choice));
+                let told = || unfit(&choice, &state.tender);
+                route.unfit = route.unfit.take().or_else(told);
             } else {
                 route.candidates.push(ranked);
             }
@@ -672,14 +680,31 @@ fn unmet(choice: &Choice) -> Option<(&'static str, &'static str)> {
     })
 }
 
+/// The longest answer asked for and the longest that is sold: by those who
+/// would be asked if it were for a shorter one.
+fn too_long(choice: &Choice) -> Option<(u32, u32)> {
+    let limits = choice.unfit.iter().filter_map(|unfit| match unfit.misfit {
+        Misfit::AnswerTooLong { asked, limit } => Some((asked, limit)),
+        _ => None,
+    });
+    limits.max()
+}
+
 /// Wishes that nobody meets, in words.
-fn unfit(choice: &Choice) -> Option<String> {
+fn unfit(choice: &Choice, tender: &Tender) -> Option<String> {
+    let words = |misfit: &Misfit| match misfit {
+        Misfit::Price { price, cap } => {
+            let (price, cap) = (tender.shown(*price), tender.shown(*cap));
+            format!("its price of {price} is above the cap of {cap}")
+        }
+        other => other.to_string(),
+    };
     let unwished = |misfit: &Misfit| !matches!(misfit, Misfit::Unreachable | Misfit::QuoteExpired);
     let mut reasons: Vec<String> = choice
         .unfit
         .iter()
         .filter(|unfit| unwished(&unfit.misfit))
-        .map(|unfit| format!("{}: {}", unfit.provider, unfit.misfit))
+        .map(|unfit| format!("{}: {}", unfit.provider, words(&unfit.misfit)))
         .collect();
     const TOLD: usize = 5;
     let more = reasons.len().saturating_sub(TOLD) + choice.more_unfit;

@@ -37,6 +37,7 @@ pub(crate) fn answer(error: &InferError) -> (StatusCode, &'static str) {
         InferError::OtherKind { .. } => (StatusCode::BAD_REQUEST, "model_kind"),
         InferError::NobodyThere { .. } => (StatusCode::SERVICE_UNAVAILABLE, "no_provider"),
         InferError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "providers_busy"),
+        InferError::TooLong { .. } => (StatusCode::BAD_REQUEST, "answer_too_long"),
         InferError::Refused { .. } => (StatusCode::BAD_REQUEST, "model_refused"),
         InferError::Payment { .. } => (StatusCode::PAYMENT_REQUIRED, "payment_failed"),
         InferError::Journal { .. } => (StatusCode::SERVICE_UNAVAILABLE, "journal_failed"),
@@ -77,6 +78,7 @@ fn advice(error: &InferError) -> &'static str {
         InferError::Busy { .. } | InferError::Overloaded { .. } => {
             "try again after the time in Retry-After"
         }
+        InferError::TooLong { .. } => "ask for so many or fewer, or leave the field out",
         InferError::Refused { .. } => "correct the request and send it again",
         InferError::Payment { .. } => {
             "check the wallet's balance and the spending limits of this node"
@@ -126,6 +128,7 @@ fn retry_after(error: &InferError) -> Option<Duration> {
         | InferError::UnknownModel { .. }
         | InferError::Ambiguous { .. }
         | InferError::OtherKind { .. }
+        | InferError::TooLong { .. }
         | InferError::Refused { .. }
         | InferError::Payment { .. }
         | InferError::Demand { .. }
@@ -198,6 +201,10 @@ impl From<&InferError> for Fault {
             | InferError::Ambiguous { .. }
             | InferError::OtherKind { .. } => Self {
                 body: fault.body.with_param("model"),
+                ..fault
+            },
+            InferError::TooLong { .. } => Self {
+                body: fault.body.with_param("max_tokens"),
                 ..fault
             },
             _ => fault,
@@ -294,6 +301,11 @@ mod tests {
             InferError::Busy {
                 model: model(),
                 retry_after: RETRY_SOON,
+            },
+            InferError::TooLong {
+                model: model(),
+                asked: 1024,
+                most: 512,
             },
             InferError::Refused {
                 message: "no".into(),

@@ -127,7 +127,18 @@ fn card(model: &ModelView, usd: &UsdRates) -> ModelCard {
     card.with("pricing", pricing)
         .with("labels", json!(best.labels))
         .with("context_length", best.context_length)
-        .with("max_output_tokens", best.output_tokens_max)
+        .with(
+            "max_output_tokens",
+            longest_answer(&model.offers, best.live),
+        )
+}
+
+/// The longest answer that can be asked for: the longest that is sold, of those
+/// who are there if somebody is; none where somebody sets no limit.
+fn longest_answer(offers: &[OfferView], live: bool) -> Option<u32> {
+    let limits = offers.iter().filter(|offer| offer.live == live);
+    let limits: Option<Vec<u32>> = limits.map(|offer| offer.output_tokens_max).collect();
+    limits?.into_iter().max()
 }
 
 /// A modality as OpenRouter's clients read it.

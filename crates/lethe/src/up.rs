@@ -22,7 +22,7 @@ use crate::cli;
 use crate::faucet::Faucet;
 use crate::folder::{Folder, Running, Tenant};
 use crate::keystore::bearer;
-use crate::listen::{Exposed, listen, warn_if_open};
+use crate::listen::{Exposed, listen, opens_at, warn_if_open};
 use crate::local;
 use crate::model;
 use crate::money::Holders;
@@ -54,7 +54,6 @@ struct Spec {
     output: u128,
     slots: usize,
     queue: usize,
-    output_tokens_max: u32,
 }
 
 /// What tokens are taken to be worth in the demonstration, where they are worth nothing: for MOR in
@@ -65,7 +64,7 @@ const DEMO_SOURCE: &str = "demo, made up";
 
 const MILLI_MOR: u128 = 1_000_000_000_000_000;
 
-/// Different in price, capacity and the longest answer.
+/// Different in price and capacity; answers are as long as the engine takes, with all of them.
 const SPECS: [Spec; 3] = [
     Spec {
         name: "amber",
@@ -73,7 +72,6 @@ const SPECS: [Spec; 3] = [
         output: 800 * MILLI_MOR,
         slots: 1,
         queue: 2,
-        output_tokens_max: 128,
     },
     Spec {
         name: "birch",
@@ -81,7 +79,6 @@ const SPECS: [Spec; 3] = [
         output: 1000 * MILLI_MOR,
         slots: 2,
         queue: 8,
-        output_tokens_max: 256,
     },
     Spec {
         name: "cedar",
@@ -89,7 +86,6 @@ const SPECS: [Spec; 3] = [
         output: 1600 * MILLI_MOR,
         slots: 4,
         queue: 32,
-        output_tokens_max: 512,
     },
 ];
 
@@ -141,10 +137,11 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), RoleError> {
     let market = Market::start(folder, args.rpc, model, (way, paying), &progress);
     let market = Box::pin(market).await?;
     let keys = ApiKeys::load(&market.place.folder, own, market.coins.clone())?;
+    let found_at = opens_at(http);
     let running = Running {
-        base_url: format!("http://{http}/v1"),
+        base_url: format!("http://{found_at}/v1"),
         rpc_url: market.place.rpc_url.clone(),
-        dashboard_url: format!("http://{http}/"),
+        dashboard_url: format!("http://{found_at}/"),
         endpoint: None,
         hosts: args.hosts.all(),
     };
@@ -357,6 +354,7 @@ async fn means(
 
 impl Spec {
     fn shop(&self, model: &str, token: Address, engine: &Engine, card: Card) -> Shop {
+        let context_length = u32::try_from(engine.card().context_length).ok();
         Shop {
             name: self.name.to_owned(),
             model: model.to_owned(),
@@ -367,8 +365,8 @@ impl Spec {
             },
             slots: self.slots,
             queue: self.queue,
-            output_tokens_max: Some(self.output_tokens_max),
-            context_length: u32::try_from(engine.card().context_length).ok(),
+            output_tokens_max: context_length,
+            context_length,
             backend: engine_backend(engine),
             upstream_model: model.to_owned(),
             upstream: "own-engine",

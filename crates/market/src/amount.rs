@@ -130,9 +130,7 @@ impl fmt::Display for Amount {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseAmountError {
     /// Not a decimal number, or too large.
-    #[error(
-        "{text:?} is not an amount (allowed: digits, at most one point, below 2^128 base units)"
-    )]
+    #[error("{text:?} is not an amount ({})", allowed(.text))]
     Malformed {
         /// What was read.
         text: String,
@@ -145,6 +143,17 @@ pub enum ParseAmountError {
         /// How many the token has.
         decimals: u8,
     },
+}
+
+/// What could be written in place of it.
+fn allowed(text: &str) -> String {
+    let pointed = text.replacen(',', ".", 1);
+    match text.contains(',') && Amount::from_decimal(&pointed, u8::MAX).is_ok() {
+        true => format!("use a point: {pointed}"),
+        false => {
+            "allowed: digits, at most one point, such as 0.5; below 2^128 base units".to_owned()
+        }
+    }
 }
 
 impl FromStr for Amount {

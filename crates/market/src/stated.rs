@@ -46,7 +46,7 @@ pub struct Stated {
 pub enum StatedError {
     /// It does not begin with an amount.
     #[error(
-        "{text:?} does not begin with an amount: {source}; allowed: an amount and in what it is, such as 0.5, \"20 USDC\" or \"5 USD\""
+        "{text:?} does not begin with an amount: {source}; in what it is stands behind it: 0.5, \"20 USDC\" or \"5 USD\""
     )]
     Figure {
         /// What was read.
@@ -106,7 +106,8 @@ impl FromStr for Stated {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
-        let is_unit = |c: char| !c.is_ascii_digit() && c != '.';
+        // A comma is no unit: who means a point by it is told so.
+        let is_unit = |c: char| !c.is_ascii_digit() && !matches!(c, '.' | ',');
         let (figure, unit) = text.split_at(text.find(is_unit).unwrap_or(text.len()));
         // `1e3` is a thousand to some and one e3 to nobody.
         let exponent = unit.strip_prefix(['e', 'E']);

@@ -233,6 +233,17 @@ impl Tender {
         Ok(Amount::new(amount.saturating_to()))
     }
 
+    /// An amount as it is compared, for people: in whole ones of the first
+    /// token, with its symbol.
+    pub fn shown(&self, compared: Amount) -> String {
+        let figure = compared.to_decimal(COMMON_DECIMALS);
+        let first = self.accepted.first();
+        match first.and_then(|first| first.names.first()) {
+            Some(symbol) => format!("{figure} {symbol}"),
+            None => figure,
+        }
+    }
+
     fn ratio(&self, token: Address) -> Option<&Ratio> {
         self.ratios.iter().find(|ratio| ratio.token == token)
     }

@@ -123,12 +123,13 @@ impl Choice {
                 "it answered before in this conversation, and nothing speaks against it"
             }
             (_, _, Drawn::Explored) => "it is new, and a few requests go to newcomers",
+            (_, _, Drawn::Good | Drawn::Chance) if self.ranked.len() == 1 => {
+                "it is the only one that fits"
+            }
             (_, _, Drawn::Good) => {
-                "of four that answered lately and two drawn by chance it costs least, time and risk included; it answered lately"
+                "by price, speed and risk it is the best of those compared, and it answered lately"
             }
-            (_, _, Drawn::Chance) => {
-                "of four that answered lately and two drawn by chance it costs least, time and risk included; chance drew it"
-            }
+            (_, _, Drawn::Chance) => "by price, speed and risk it is the best of those compared",
             (_, _, Drawn::Listed) => "it is the first by what the request sorts by",
         }
     }
@@ -870,7 +871,7 @@ mod tests {
             output: Some(200),
             ..asked()
         };
-        assert_eq!(long.ranked(&shelf, &Knowledge::default()), [1, 0]);
+        assert_eq!(long.ranked(&shelf, &Knowledge::default()), [1]);
         let poor = preferring(r#"{"max_price":{"request":0.000355}}"#);
         assert_eq!(poor.ranked(&shelf, &Knowledge::default()), [0_usize; 0]);
     }

@@ -78,6 +78,12 @@ impl Wanted<'_> {
         if let Some((demanded, offered)) = preferences.collection().unmet(&listing.labels) {
             return Some(Misfit::Label { demanded, offered });
         }
+        // It would refuse, and no answer of its could do.
+        if let (Some(asked), Some(limit)) = (self.output_tokens_max, listing.output_tokens_max)
+            && asked > limit
+        {
+            return Some(Misfit::AnswerTooLong { asked, limit });
+        }
         self.price(listing)
             .or_else(|| self.quantization(listing))
             .or_else(|| self.heeds(listing))
@@ -126,11 +132,6 @@ impl Wanted<'_> {
         (seen, load): (Option<&Seen>, Option<Load>),
         now: Moment,
     ) -> Option<Misfit> {
-        if let (Some(asked), Some(limit)) = (self.output_tokens_max, listing.output_tokens_max)
-            && asked > limit
-        {
-            return Some(Misfit::AnswerTooLong { asked, limit });
-        }
         // How long each text is nobody knows here; the mean is.
         let estimate = self.input_tokens / self.texts.max(1);
         if let Some(limit) = listing.context_length

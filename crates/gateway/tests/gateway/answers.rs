@@ -181,6 +181,16 @@ async fn what_fails_before_the_first_chunk_has_a_status() {
             "3",
         ),
         (
+            InferError::TooLong {
+                model: "m".into(),
+                asked: 1024,
+                most: 512,
+            },
+            400,
+            "answer_too_long",
+            "",
+        ),
+        (
             InferError::Refused {
                 message: "too long".into(),
             },
