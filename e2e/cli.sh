@@ -21,13 +21,13 @@ one_question() {
   local said
   said=$(lethe chat --data "$DATA" "What is a glacier?")
   match "$said" '^[A-Z].*\.'
-  match "$said" 'first token [0-9]+ ms · [0-9]+ tokens/s · [0-9]+ tokens · 0\.[0-9]+ MOR \(<?\$[0-9.]+\) · network=oblivious,payer=pseudonym,upstream=own-engine\]$'
+  match "$said" 'first token [0-9]+ ms · ([0-9]+ tokens/s · )?[0-9]+ in, [0-9]+ out · 0\.[0-9]+ MOR \(<?\$[0-9.]+\) · network=oblivious,payer=pseudonym,upstream=own-engine\]$'
 }
 
 conversation() {
   local said
   said=$(printf 'What is a glacier?\nWhat is a river?\n' | lethe chat --data "$DATA")
-  want "$(grep -c 'tokens/s' <<<"$said")" 2
+  want "$(grep -c 'first token' <<<"$said")" 2
 }
 
 taken_folder() {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
+use std::time::Duration;
 
 use market::{Address, Amount, Labels};
 use openai::sse::Decoder;
@@ -21,12 +22,80 @@ struct Tail {
     provider: String,
     token: Address,
     cost: Amount,
+    input_tokens: u32,
     output_tokens: u32,
+    ttft_ms: u64,
+    duration_ms: u64,
     labels: Labels,
 }
 
 /// What marks it.
 const TAIL: &str = ": lethe ";
+
+impl Tail {
+    /// Of fewer tokens, or in less time, there is no speed to tell: the page has the same.
+    const TOKENS_FEW: u32 = 5;
+    const MS_FEW: u64 = 20;
+
+    /// Tokens a second between the first and the last.
+    fn speed(&self) -> Option<f64> {
+        let ms = self.duration_ms.saturating_sub(self.ttft_ms);
+        if ms < Self::MS_FEW || self.output_tokens < Self::TOKENS_FEW {
+            return None;
+        }
+        let seconds = Duration::from_millis(ms).as_secs_f64();
+        Some(f64::from(self.output_tokens - 1) / seconds)
+    }
+
+    /// In words: how soon, how fast, how much.
+    fn figures(&self) -> String {
+        let speed = self.speed();
+        let speed = speed.map(|speed| format!("{speed:.0} tokens/s · "));
+        format!(
+            "first token {} ms · {}{} in, {} out",
+            self.ttft_ms,
+            speed.unwrap_or_default(),
+            self.input_tokens,
+            self.output_tokens,
+        )
+    }
+}
+
+/// What a line of a chat on the terminal is.
+#[derive(Debug, PartialEq, Eq)]
+enum Line<'a> {
+    /// To be asked.
+    Question(&'a str),
+    /// It ends the chat.
+    End,
+    /// Something to say about it; nothing is sent.
+    Help(String),
+}
+
+impl<'a> Line<'a> {
+    fn of(text: &'a str) -> Self {
+        const HELP: &str =
+            "an empty line, /bye or Ctrl-D ends; begin with // to ask something that begins with /";
+        let text = text.trim();
+        if text.is_empty() {
+            return Self::End;
+        }
+        if let Some(asked) = text.strip_prefix("//") {
+            let slash = text.len() - asked.len() - 1;
+            return Self::Question(&text[slash..]);
+        }
+        let word = text.split_whitespace().next().unwrap_or_default();
+        match word.strip_prefix('/') {
+            Some("bye" | "exit" | "quit" | "q") => Self::End,
+            Some("help" | "?" | "h") => Self::Help(HELP.to_owned()),
+            // A path is none: it has another slash.
+            Some(name) if !name.contains('/') => {
+                Self::Help(format!("no command {word}, and nothing was sent; {HELP}"))
+            }
+            _ => Self::Question(text),
+        }
+    }
+}
 
 /// Why a chat ended.
 #[derive(Debug, thiserror::Error)]
@@ -173,7 +242,7 @@ async fn conversation(
     }
     let model = match &args.model {
         Some(model) => model.clone(),
-        None => first_model(client).await?,
+        None => usual_model(client).await?,
     };
     Ok((Conversation::begin(model, clock::now()), keeping))
 }
@@ -230,12 +299,19 @@ pub(crate) fn said(message: &Message) -> String {
     }
 }
 
-async fn first_model(client: &Client) -> Result<String, ClientError> {
+async fn usual_model(client: &Client) -> Result<String, ClientError> {
     let list: Value = parsed(client.get("/v1/models").await?).await?;
     let mut models = list["data"].as_array().cloned().unwrap_or_default();
     models.retain(|model| model["kind"] != "embeddings");
-    // What nobody sells at the moment comes last.
-    let live = models.iter().find(|model| model["live"] == true);
+    // What was asked last stays, whatever else comes on offer; what nobody sells at the moment comes last.
+    let asked = told(client).await.unwrap_or_default().answers;
+    let lives = |id: &str| {
+        models
+            .iter()
+            .find(|one| one["id"] == id && one["live"] == true)
+    };
+    let last = asked.iter().find_map(|answer| lives(&answer.model));
+    let live = last.or_else(|| models.iter().find(|model| model["live"] == true));
     let first = live.or(models.first());
     if let Some(id) = first.and_then(|model| model["id"].as_str()) {
         return Ok(id.to_owned());
@@ -249,10 +325,16 @@ async fn first_model(client: &Client) -> Result<String, ClientError> {
 
 /// The next line that the user types.
 async fn ask() -> Option<String> {
-    output::text("> ");
-    let line = tokio::task::spawn_blocking(|| std::io::stdin().lock().lines().next()).await;
-    let line = line.ok()??.ok()?.trim().to_owned();
-    (!line.is_empty()).then_some(line)
+    loop {
+        output::text("> ");
+        let line = tokio::task::spawn_blocking(|| std::io::stdin().lock().lines().next()).await;
+        let line = line.ok()??.ok()?;
+        match Line::of(&line) {
+            Line::Question(question) => return Some(question.to_owned()),
+            Line::End => return None,
+            Line::Help(words) => output::line(format!("  [{}]", output::plain(&words))),
+        }
+    }
 }
 
 /// Prints one answer as it comes, and what it was.
@@ -295,7 +377,7 @@ async fn answer(
     match shown {
         Shown::Text => {
             output::line("");
-            report(client, &raw, started, ttft).await;
+            report(client, &raw).await;
         }
         Shown::Json => output::json(&figures(&text, &raw, started, ttft)),
     }
@@ -322,6 +404,15 @@ struct Told {
     names: BTreeMap<String, String>,
     #[serde(default)]
     tokens: TokenViews,
+    /// The last ones, latest first.
+    #[serde(default)]
+    answers: Vec<Answered>,
+}
+
+/// Of which model an answer was.
+#[derive(Deserialize)]
+struct Answered {
+    model: String,
 }
 
 async fn told(client: &Client) -> Option<Told> {
@@ -337,25 +428,20 @@ impl Told {
     }
 }
 
-async fn report(client: &Client, raw: &str, started: Instant, ttft: Option<std::time::Duration>) {
+async fn report(client: &Client, raw: &str) {
     let tail = raw.lines().find_map(|line| line.strip_prefix(TAIL));
     let Some(tail) = tail.and_then(|tail| serde_json::from_str::<Tail>(tail).ok()) else {
         return;
     };
-    let ttft = ttft.unwrap_or_default();
-    let seconds = started.elapsed().saturating_sub(ttft).as_secs_f64();
-    let speed = f64::from(tail.output_tokens.saturating_sub(1)) / seconds.max(1e-6);
     let told = told(client).await.unwrap_or_default();
     let token = told.tokens.get(tail.token);
     let provider = match told.name_of(&tail.provider) {
         Some(name) => format!("{name} {}", tail.provider),
-        None => tail.provider,
+        None => tail.provider.clone(),
     };
     output::line(format!(
-        "  [{} · first token {} ms · {speed:.0} tokens/s · {} tokens · {}{} · {}]",
-        provider,
-        ttft.as_millis(),
-        tail.output_tokens,
+        "  [{provider} · {} · {}{} · {}]",
+        tail.figures(),
         token.shown(tail.cost),
         token.worth(tail.cost),
         tail.labels,
@@ -365,6 +451,41 @@ async fn report(client: &Client, raw: &str, started: Instant, ttft: Option<std::
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_that_is_no_question_is_not_asked() {
+        for (text, question) in [
+            (" What is a cat? ", "What is a cat?"),
+            ("/etc/hosts is what?", "/etc/hosts is what?"),
+            ("//help me", "/help me"),
+        ] {
+            assert_eq!(Line::of(text), Line::Question(question));
+        }
+        for text in ["", "  ", "/bye", "/quit"] {
+            assert_eq!(Line::of(text), Line::End, "{text}");
+        }
+        for text in ["/help", "/", "/modle tiny"] {
+            assert!(matches!(Line::of(text), Line::Help(_)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_burst_has_no_speed() {
+        let figures = |output_tokens: u32, duration_ms: u64| {
+            let tail = json!({
+                "provider": "0xaa", "token": Address::ZERO, "cost": "1", "input_tokens": 43, "output_tokens": output_tokens,
+                "ttft_ms": 50, "duration_ms": duration_ms,
+                "labels": { "network": "direct", "payer": "wallet", "upstream": "own-engine" },
+            });
+            serde_json::from_value::<Tail>(tail).unwrap().figures()
+        };
+        assert_eq!(
+            figures(12, 90),
+            "first token 50 ms · 275 tokens/s · 43 in, 12 out"
+        );
+        assert_eq!(figures(12, 52), "first token 50 ms · 43 in, 12 out");
+        assert_eq!(figures(2, 900), "first token 50 ms · 43 in, 2 out");
+    }
 
     #[test]
     fn the_oldest_turns_go_first_and_the_question_never() {

@@ -17,7 +17,7 @@ pub(crate) mod wallet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use consumer::Pacing;
 use market::{Address, Amount, Payer, Stated};
 use provider::BACKENDS_MAX;
@@ -47,7 +47,8 @@ impl Cli {
     pub(crate) fn check(&self) -> Result<(), clap::Error> {
         let wrong = |text: String| {
             let kind = clap::error::ErrorKind::ValueValidation;
-            Err(Self::command().error(kind, text))
+            // Without a usage: that of the whole program would stand there.
+            Err(clap::Error::raw(kind, text + "\n"))
         };
         if let Some(flags) = self.command.network()
             && let Err(error) = chain::Network::by_name(&flags.network, flags.unaudited)
@@ -69,6 +70,15 @@ impl Cli {
             }
         }
         match &self.command {
+            Command::Chat(args) if !args.unquoted.is_empty() => wrong(format!(
+                "a question of several words stands in quotes: lethe chat \"{}\"",
+                args.question
+                    .iter()
+                    .chain(&args.unquoted)
+                    .map(String::as_str)
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            )),
             Command::Provide(args) if args.backend.len() > BACKENDS_MAX => wrong(format!(
                 "--backend is given {} times, allowed is {BACKENDS_MAX} times at most",
                 args.backend.len()
@@ -196,9 +206,7 @@ fn listener(text: &str) -> Result<SocketAddr, String> {
 fn amount(text: &str) -> Result<String, String> {
     match Amount::from_decimal(text, crate::policies::MOR_DECIMALS) {
         Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(format!(
-            "{error} (allowed: whole tokens with at most 18 digits after the point, such as 0.5)"
-        )),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -377,7 +385,7 @@ pub(crate) struct Scraped {
 pub(crate) struct Chat {
     #[command(flatten)]
     pub(crate) data: Data,
-    /// The model; the first on offer if not given.
+    /// The model; without it the one that was asked last, or the first on offer.
     #[arg(long)]
     pub(crate) model: Option<String>,
     /// Keep the conversation in the data folder, encrypted; without this nothing is written.
@@ -391,8 +399,12 @@ pub(crate) struct Chat {
     /// Print one line of JSON: the answer, who gave it, and its figures.
     #[arg(long, requires = "question")]
     pub(crate) json: bool,
-    /// Ask this one question and end.
+    /// Ask this one question, in quotes, and end.
+    #[arg(value_parser = values::question)]
     pub(crate) question: Option<String>,
+    /// Words behind a question without quotes.
+    #[arg(hide = true)]
+    pub(crate) unquoted: Vec<String>,
 }
 
 /// What kept conversations are encrypted with; a passphrase that is asked for, if nothing is said.
@@ -504,7 +516,7 @@ pub(crate) struct Doctor {
     pub(crate) data: Data,
     #[command(flatten)]
     pub(crate) network: Network,
-    /// A server whose answers are to be sold, up to and including `/v1`; without it, usual ports of this machine are tried.
+    /// A server whose answers are to be sold, up to and including `/v1` (of an address without a path that is added); without it, usual ports of this machine are tried.
     #[arg(long, value_name = "URL")]
     pub(crate) backend: Vec<String>,
     /// A file with the API key of that server, sent as `Authorization: Bearer …`; nobody but its owner may be able to read it.

@@ -104,6 +104,14 @@ pub(super) fn preferences(text: &str) -> Result<String, String> {
     }
 }
 
+/// Something to ask.
+pub(super) fn question(text: &str) -> Result<String, String> {
+    match text.trim().is_empty() {
+        false => Ok(text.to_owned()),
+        true => Err("there is nothing to ask in it; nothing was sent".to_owned()),
+    }
+}
+
 /// A kept conversation's id.
 pub(super) fn conversation(text: &str) -> Result<String, String> {
     read::<Id>(text)

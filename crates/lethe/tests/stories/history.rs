@@ -271,7 +271,7 @@ fn a_chat_that_is_killed_leaves_whole_answers() {
         let lines = BufReader::new(chat.stdout.take().unwrap()).lines();
         let told = lines
             .map_while(Result::ok)
-            .filter(|line| line.contains("tokens/s"));
+            .filter(|line| line.contains("first token"));
         assert_eq!(told.take(2).count(), 2);
         chat.kill().unwrap();
         chat.wait().unwrap();
