@@ -15,7 +15,7 @@ use crate::cli::top::Top;
 use crate::client::{Client, ClientError, json};
 use crate::money::Money;
 use crate::output;
-use screen::{Gateway, Line, Look, Screen, Speed, State};
+use screen::{Gateway, Line, Look, Relayed, Screen, Speed, State};
 
 /// Between two looks at the node.
 const EVERY: Duration = Duration::from_secs(1);
@@ -157,7 +157,10 @@ impl Node {
 
     async fn look(&mut self) -> Result<Screen, ClientError> {
         let state: State = json(self.client.get("/api/state").await?).await?;
-        let gateway = self.gateway().await?;
+        let (gateway, relayed) = match self.figures().await? {
+            Some(page) => (Gateway::read(&page), Relayed::read(&page)),
+            None => (None, None),
+        };
         if self
             .money
             .as_ref()
@@ -170,6 +173,7 @@ impl Node {
         let look = Look {
             state: &state,
             gateway,
+            relayed,
             money: match &self.money {
                 Some((_, Ok(money))) => Ok(money),
                 Some((_, Err(why))) => Err(why),
@@ -180,14 +184,14 @@ impl Node {
         Ok(Screen::of(&look, url, now, &mut self.speed))
     }
 
-    /// A provider has none.
-    async fn gateway(&self) -> Result<Option<Gateway>, ClientError> {
+    /// None: it has no such page, as a provider of an older version.
+    async fn figures(&self) -> Result<Option<String>, ClientError> {
         let page = match self.client.get("/metrics").await {
             Err(ClientError::Refused { status: 404, .. }) => return Ok(None),
             page => page?,
         };
         let page = page.text().await.map_err(ClientError::Broken)?;
-        Ok(Gateway::read(&page))
+        Ok(Some(page))
     }
 
     async fn read_money(&self) -> Result<Money, ClientError> {
@@ -233,6 +237,7 @@ gen_ai_client_token_usage_sum{gen_ai_request_model=\"b\",gen_ai_token_type=\"out
         let look = Look {
             state: &state,
             gateway,
+            relayed: None,
             money: Ok(&money),
         };
         Screen::of(&look, "http://a/", Duration::from_secs(seconds), speed)
@@ -244,7 +249,7 @@ gen_ai_client_token_usage_sum{gen_ai_request_model=\"b\",gen_ai_token_type=\"out
         let lines: Vec<_> = lines.into_iter().map(|line| line.text).collect();
         let page = lines.join("\n");
         for words in [
-            "lethe 1 at http://a/   3 requests running   - tokens/s billed   100 in all",
+            "lethe 1 at http://a/   3 requests running   - tokens/s billed   100 tokens in all",
             "tiny   amber     failing  0.5 / 1 MOR ($1.25 / $2.50)  3 of 4 running, 2 waiting",
             "channel to amber: free  1.5 MOR  yours",
             "tiny of amber       the backend cannot be reached",
@@ -256,6 +261,33 @@ gen_ai_client_token_usage_sum{gen_ai_request_model=\"b\",gen_ai_token_type=\"out
             assert!(page.contains(words), "no {words:?} in\n{page}");
         }
         assert!(!page.contains("wallet") && !page.contains("owed"), "{page}");
+    }
+
+    #[test]
+    fn a_relay_shows_what_it_carries() {
+        let counts = "lethe_relay_streams_total 8\nlethe_relay_running_streams 2\nlethe_relay_waiting_nodes 3\n\
+                      lethe_relay_bytes_total{direction=\"up\"} 10\nlethe_relay_bytes_total{direction=\"down\"} 20\n\
+                      lethe_relay_refused_total{reason=\"busy\"} 1\nlethe_relay_refused_total{reason=\"unknown\"} 4\n";
+        let money: Money = serde_json::from_str(MONEY).unwrap();
+        let look = Look {
+            state: &State::default(),
+            gateway: None,
+            relayed: Relayed::read(counts),
+            money: Ok(&money),
+        };
+        let screen = Screen::of(&look, "http://a/", Duration::ZERO, &mut Speed::default());
+        let lines = screen.lines().into_iter().map(|line| line.text);
+        let page = lines.collect::<Vec<_>>().join("\n");
+        for words in [
+            "a relay   2 streams running   8 in all",
+            "streams refused                  5",
+            "bytes carried, up / down         10 / 20",
+            "providers that wait here         3",
+        ] {
+            assert!(page.contains(words), "no {words:?} in\n{page}");
+        }
+        assert!(!page.contains("Offers"), "{page}");
+        assert_eq!(Relayed::read(PAGE), None);
     }
 
     #[test]
@@ -271,7 +303,7 @@ gen_ai_client_token_usage_sum{gen_ai_request_model=\"b\",gen_ai_token_type=\"out
         let later = Gateway::read(&later).unwrap();
         let title = screen(Some(later), &mut speed, 4).title;
         assert!(
-            title.contains("15.0 tokens/s billed   102 in all"),
+            title.contains("15.0 tokens/s billed   102 tokens in all"),
             "{title}"
         );
         assert_eq!(Gateway::read("<html>"), None);

@@ -108,6 +108,56 @@ impl Gateway {
     }
 }
 
+/// Of a relay's `/metrics`.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Relayed {
+    running: u64,
+    carried: u64,
+    waiting: u64,
+    refused: u64,
+    up_bytes: u64,
+    down_bytes: u64,
+}
+
+impl Relayed {
+    /// None: this is no page of a relay.
+    pub(crate) fn read(page: &str) -> Option<Self> {
+        let sum = |begin: &str| {
+            let lines = page.lines().filter(|line| line.starts_with(begin));
+            let figures = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+            figures.reduce(|sum, figure| sum.saturating_add(figure))
+        };
+        Some(Self {
+            running: sum("lethe_relay_running_streams ")?,
+            carried: sum("lethe_relay_streams_total ")?,
+            waiting: sum("lethe_relay_waiting_nodes ")?,
+            refused: sum("lethe_relay_refused_total{")?,
+            up_bytes: sum("lethe_relay_bytes_total{direction=\"up\"}")?,
+            down_bytes: sum("lethe_relay_bytes_total{direction=\"down\"}")?,
+        })
+    }
+
+    fn table(self) -> Table {
+        let row = |what: &str, figure: String| vec![what.to_owned(), figure];
+        let rows = vec![
+            row("streams that run", self.running.to_string()),
+            row("streams carried since the start", self.carried.to_string()),
+            row("streams refused", self.refused.to_string()),
+            row(
+                "bytes carried, up / down",
+                format!("{} / {}", self.up_bytes, self.down_bytes),
+            ),
+            row("providers that wait here", self.waiting.to_string()),
+        ];
+        Table {
+            title: "Relay",
+            head: vec!["", ""],
+            rows,
+            empty: "none",
+        }
+    }
+}
+
 /// Billed tokens, look by look.
 #[derive(Debug, Default)]
 pub(crate) struct Speed {
@@ -132,6 +182,8 @@ impl Speed {
 pub(crate) struct Look<'a> {
     pub(crate) state: &'a State,
     pub(crate) gateway: Option<Gateway>,
+    /// A relay sells and buys nothing: this is what it does.
+    pub(crate) relayed: Option<Relayed>,
     /// As far as it could be had.
     pub(crate) money: Result<&'a Money, &'a str>,
 }
@@ -174,16 +226,24 @@ impl Screen {
             None => "-".to_owned(),
         };
         let version = &state.version;
-        let title = format!(
-            "lethe {version} at {url}   {running} requests running   {speed} tokens/s billed   {tokens} in all"
-        );
+        let (title, first) = match look.relayed {
+            Some(relayed) => (
+                format!(
+                    "lethe {version} at {url}   a relay   {} streams running   {} in all",
+                    relayed.running, relayed.carried
+                ),
+                relayed.table(),
+            ),
+            None => (
+                format!(
+                    "lethe {version} at {url}   {running} requests running   {speed} tokens/s billed   {tokens} tokens in all"
+                ),
+                offers_table(state),
+            ),
+        };
         Self {
             title: crate::output::plain(&title),
-            tables: vec![
-                offers_table(state),
-                channels_table(look.money),
-                errors_table(look),
-            ],
+            tables: vec![first, channels_table(look.money), errors_table(look)],
         }
     }
 
@@ -197,8 +257,9 @@ impl Screen {
                 continue;
             }
             let widths = table.widths();
-            let head = table.head.iter().map(|cell| (*cell).to_owned()).collect();
-            for row in std::iter::once(&head).chain(&table.rows) {
+            let head: Vec<_> = table.head.iter().map(|cell| (*cell).to_owned()).collect();
+            let head = head.iter().any(|cell| !cell.is_empty()).then_some(&head);
+            for row in head.into_iter().chain(&table.rows) {
                 let cells = row.iter().zip(&widths);
                 let cells: Vec<_> = cells
                     .map(|(cell, width)| format!("{cell:width$}"))
