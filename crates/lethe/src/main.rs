@@ -59,6 +59,7 @@ mod route;
 mod scrape;
 mod secret;
 mod selling;
+mod served;
 mod service;
 mod signals;
 mod signed_claims;

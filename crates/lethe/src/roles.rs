@@ -25,7 +25,7 @@ use crate::doorkeeper::open_door;
 use crate::folder::{Folder, Running, Tenant, quoted};
 use crate::hosts;
 use crate::keystore::bearer;
-use crate::listen::{Exposed, listen, warn_if_open};
+use crate::listen::{Exposed, listen, opens_at, warn_if_open};
 use crate::local;
 use crate::model;
 use crate::openapi;
@@ -41,6 +41,7 @@ use crate::role_error::{BackendFlagError, RoleError};
 use crate::scrape;
 use crate::secret;
 use crate::selling::{Selling, Shop, engine_backend, sell};
+use crate::served;
 use crate::signals::{Signals, stopped};
 use crate::signed_claims;
 use crate::summary;
@@ -148,6 +149,9 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
         let provider = Arc::clone(&selling.provider);
         let keeper = when::Keeper::new(provider, when, args.gguf.is_some())?;
         tasks.spawn(keeper.keep(stop.clone()));
+    }
+    for warning in served::unlisted(&args).await {
+        output::aside(warning);
     }
     let signals = Signals::listen();
     say_selling(&args, &selling);
@@ -399,10 +403,11 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         usd_rates: sources.receiver(),
     };
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let found_at = opens_at(http);
     let running = Running {
-        base_url: format!("http://{http}/v1"),
+        base_url: format!("http://{found_at}/v1"),
         rpc_url: place.rpc_url.clone(),
-        dashboard_url: format!("http://{http}/"),
+        dashboard_url: format!("http://{found_at}/"),
         endpoint: None,
         hosts: args.hosts.all(),
     };

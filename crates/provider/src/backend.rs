@@ -28,7 +28,7 @@ use market::{BoxFuture, Kind};
 pub use embedder::EmbedderBackend;
 pub use engine::EngineBackend;
 pub(crate) use limit::limited;
-pub use openai::{OpenAiBackend, OpenAiConfig, OpenAiConfigError};
+pub use openai::{OpenAiBackend, OpenAiConfig, OpenAiConfigError, base_url};
 pub use pool::{BACKENDS_MAX, Pool, Standing};
 pub(crate) use probe::continues;
 pub use scripted::{Line, Script, ScriptedBackend};

@@ -35,7 +35,7 @@ mod times;
 pub use backend::{
     BACKENDS_MAX, Backend, BackendChunk, BackendError, BackendFailure, BackendHandle, ChunkStream,
     EmbedderBackend, EngineBackend, Line, OpenAiBackend, OpenAiConfig, OpenAiConfigError, Pool,
-    Redacted, Script, ScriptedBackend, Standing,
+    Redacted, Script, ScriptedBackend, Standing, base_url,
 };
 pub use behind::{FindRelaysError, TryRelayError, find_relays, try_relay};
 pub use books::{TillView, read_books};

@@ -6,7 +6,6 @@ use std::time::Duration;
 use chain::{EvmLedger, MemoryJournal, Network};
 use market::WalletKey;
 use reqwest::Url;
-use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -17,13 +16,10 @@ use crate::clock;
 use crate::config::without_secrets;
 use crate::folder::Folder;
 use crate::output;
+use crate::served::{listed, models};
 
 /// The longest that anybody is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The longest list of models that is read.
-const LIST_BYTES_MAX: usize = 1 << 20;
-/// So many models are named.
-const SHOWN: usize = 3;
 
 const CHAIN: &str = "chain";
 const BACKEND: &str = "backend";
@@ -164,10 +160,15 @@ async fn backend(url: &str, key: Option<&str>) -> Check {
     }
     match timeout(PATIENCE, models(url, key)).await {
         Ok(Ok(models)) => Check::ok(BACKEND, format!("{shown}: {}", listed(&models))),
+        Ok(Err(problem)) if problem.wants_key() => Check::fail(
+            BACKEND,
+            format!("{shown} wants a key: {problem}"),
+            "put it into a private file (mode 600) and give --backend-key-file FILE",
+        ),
         Ok(Err(problem)) => Check::fail(
             BACKEND,
             format!("{shown} listens and does not list its models: {problem}"),
-            advice(&problem),
+            "the URL goes up to where the API begins, mostly /v1; GET URL/models must answer",
         ),
         Err(_) => Check::fail(
             BACKEND,
@@ -177,19 +178,6 @@ async fn backend(url: &str, key: Option<&str>) -> Check {
             ),
             "restart the server",
         ),
-    }
-}
-
-/// What to do about a server that does not list its models.
-fn advice(problem: &str) -> &'static str {
-    match ["status 401", "status 403"]
-        .iter()
-        .any(|wants_key| problem.starts_with(wants_key))
-    {
-        true => {
-            "it wants an API key: put that into a private file (mode 600) and give --backend-key-file FILE"
-        }
-        false => "the URL goes up to and including /v1; GET URL/models must answer",
     }
 }
 
@@ -208,44 +196,4 @@ async fn nobody_at(url: &str) -> Option<String> {
         Err(_) => "no answer".to_owned(),
     };
     Some(format!("nobody listens at {host}:{port} (TCP): {why}"))
-}
-
-async fn models(url: &str, key: Option<&str>) -> Result<Vec<String>, String> {
-    let told = |error: reqwest::Error| output::with_causes(&error.without_url());
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .build()
-        .map_err(told)?;
-    let url = format!("{}/models", url.trim_end_matches('/'));
-    let mut request = client.get(url);
-    if let Some(key) = key {
-        request = request.bearer_auth(key);
-    }
-    let mut response = request.send().await.map_err(told)?;
-    if !response.status().is_success() {
-        return Err(format!("status {}", response.status()));
-    }
-    let mut body = Vec::new();
-    while let Some(piece) = response.chunk().await.map_err(told)? {
-        if body.len() + piece.len() > LIST_BYTES_MAX {
-            return Err(format!("more than {LIST_BYTES_MAX} bytes"));
-        }
-        body.extend_from_slice(&piece);
-    }
-    let list: Value = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
-    let data = list["data"].as_array().ok_or("no list `data` in it")?;
-    let names = data.iter().filter_map(|one| one["id"].as_str());
-    Ok(names.map(str::to_owned).collect())
-}
-
-fn listed(models: &[String]) -> String {
-    let named: Vec<_> = models.iter().take(SHOWN).map(String::as_str).collect();
-    let more = match models.len().saturating_sub(SHOWN) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    match named.is_empty() {
-        true => "it has no models".to_owned(),
-        false => format!("{}{more}", named.join(", ")),
-    }
 }

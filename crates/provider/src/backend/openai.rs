@@ -404,7 +404,9 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
 }
 
-fn base_url(text: &str) -> Option<Url> {
+/// Where a server's routes begin: `/v1` is added to an address without a path.
+/// None: it is no such address.
+pub fn base_url(text: &str) -> Option<Url> {
     let mut url = Url::parse(text.trim()).ok()?;
     let plain = matches!(url.scheme(), "http" | "https") && url.has_host();
     if !plain || url.query().is_some() || url.fragment().is_some() {
