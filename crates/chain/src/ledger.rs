@@ -253,7 +253,7 @@ impl Inner {
     }
 
     async fn write(&self, call: Call, intent: Option<B256>) -> Result<Receipt, LedgerError> {
-        tracing::info!(target: CAST, account = %self.account(), "{}", call.cast());
+        tracing::debug!(target: CAST, account = %self.account(), "{}", call.cast());
         let intent = Intent {
             id: intent.unwrap_or_else(|| call.digest()),
             to: call.to.into(),

@@ -173,13 +173,13 @@ impl<'a> Fields<'a> {
         {
             return problem(
                 "response_format",
-                "this engine does not constrain its output; leave it out or use {\"type\": \"text\"}",
+                "is not heeded: this engine does not constrain its output; leave it out or use {\"type\": \"text\"}",
             );
         }
         if self.integer("n", 1, u64::MAX)?.is_some_and(|n| n > 1) {
             return problem(
                 "n",
-                "this engine gives one answer per request; send several requests",
+                "is more than 1: this engine gives one answer per request; send several requests",
             );
         }
         if let Some(choice) = self.find("tool_choice")
@@ -203,7 +203,7 @@ impl<'a> Fields<'a> {
                 .find(field)
                 .is_none_or(|value| *value == serde_json::json!(["text"]));
             if !only_text {
-                return problem(field, "this engine speaks text only");
+                return problem(field, "is more than text: this engine speaks text only");
             }
         }
         Ok(())
@@ -553,7 +553,7 @@ mod tests {
             (
                 "n",
                 json!(2),
-                "this engine gives one answer per request; send several requests",
+                "is more than 1: this engine gives one answer per request; send several requests",
             ),
             ("messages", json!([]), "has 0 entries, allowed is 1 to 4096"),
             ("tools", json!("x"), "is \"x\", allowed is a list of tools"),

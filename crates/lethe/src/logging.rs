@@ -31,18 +31,13 @@ const FINE_LEVELS: [&str; 3] = ["info", "debug", "trace"];
 /// Says what is heard.
 const VARIABLE: &str = "LETHE_LOG";
 
-/// Warnings to standard error, and each action with money as a line of `cast`;
-/// `LETHE_LOG` says more or less. The demonstration's own actions are many and
-/// its money is play money; `lethe exit` tells its lines itself.
+/// Warnings to standard error; `LETHE_LOG` says more or less. At `debug` each
+/// action with money is there as a line of `cast`.
 pub(crate) fn start(command: &Command) {
     let said = std::env::var_os(VARIABLE).map(|said| said.to_string_lossy().into_owned());
-    let silent = matches!(
-        command,
-        Command::Up(_) | Command::Exit(_) | Command::Where(_) | Command::Doctor(_)
-    );
     let filter = EnvFilter::builder()
         .with_default_directive(tracing::level_filters::LevelFilter::WARN.into())
-        .parse_lossy(directives(said.as_deref(), silent));
+        .parse_lossy(directives(said.as_deref()));
     let discreet = matches!(command, Command::Relay(_));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -55,13 +50,9 @@ pub(crate) fn start(command: &Command) {
 
 /// What is heard, as the filter reads it. A fine level alone is for our own
 /// crates; with a target beside it (`debug,lethe=debug`) it is taken as it stands.
-fn directives(said: Option<&str>, silent: bool) -> String {
+fn directives(said: Option<&str>) -> String {
     let Some(said) = said else {
-        return match silent {
-            true => String::new(),
-            // A filter that names a target says nothing of the others.
-            false => format!("warn,{}=info", chain::CAST),
-        };
+        return String::new();
     };
     let level = said.trim().to_ascii_lowercase();
     if !FINE_LEVELS.contains(&level.as_str()) {
@@ -83,17 +74,18 @@ mod tests {
 
     #[test]
     fn a_level_alone_is_for_our_crates() {
-        let debug = directives(Some("debug"), true);
+        let debug = directives(Some("debug"));
         assert!(
-            debug.contains("lethe=debug") && debug.contains("gateway=debug"),
+            ["lethe", "gateway", "cast"]
+                .iter()
+                .all(|name| debug.contains(&format!("{name}=debug"))),
             "{debug}"
         );
         assert!(!debug.split(',').any(|one| one == "debug"), "{debug}");
         for said in ["error", "off", "hyper=debug", "debug,lethe=debug"] {
-            assert_eq!(directives(Some(said), true), said);
+            assert_eq!(directives(Some(said)), said);
         }
-        assert_eq!(directives(None, true), "");
-        assert_eq!(directives(None, false), "warn,cast=info");
+        assert_eq!(directives(None), "");
     }
 
     #[test]

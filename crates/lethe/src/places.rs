@@ -335,7 +335,10 @@ impl Seller<'_> {
             let leave = Call::deregister_provider(network, self.account);
             let lines: Vec<_> = deletes.chain([leave.cast()]).collect();
             statement.stake(self.account, own.stake);
-            let detail = "back when its bids are deleted and it leaves the registry";
+            let detail = match bids.is_empty() {
+                true => "back when it leaves the registry",
+                false => "back when its bids are deleted and it leaves the registry",
+            };
             let label = format!("{}: stake", self.name);
             let stake = Place::new(label, "stake", own.stake, detail).by(EXIT, &leave);
             places.push(Place {

@@ -137,14 +137,29 @@ fn table(told: &Value) -> String {
     }
     for choice in list(&told["choices"]) {
         let (model, reason) = (said(&choice["model"]), said(&choice["reason"]));
-        text.push_str(&format!(
-            "{model}: {} offers; first because {reason}\n",
-            choice["offers"]
-        ));
-        text.push_str(&format!(
-            "  {:<42}  {:<12}  {:>12}  {:>9}  {:>9}  {:>8}  {:>7}  {:>8}  {:>7}  {}\n",
-            "provider", "card", "cost", "price", "time", "wait", "running", "way", "quality", "how"
-        ));
+        let any = !list(&choice["ranked"]).is_empty();
+        text.push_str(&match (choice["offers"].as_u64().unwrap_or(0), any) {
+            (0, _) => format!("{model}: nobody sells it\n"),
+            (1, true) => format!("{model}: 1 offer; it is asked because {reason}\n"),
+            (1, false) => format!("{model}: 1 offer, and it does not fit\n"),
+            (offers, true) => format!("{model}: {offers} offers; first because {reason}\n"),
+            (offers, false) => format!("{model}: {offers} offers, and none fits\n"),
+        });
+        if any {
+            text.push_str(&format!(
+                "  {:<42}  {:<12}  {:>12}  {:>9}  {:>9}  {:>8}  {:>7}  {:>8}  {:>7}  {}\n",
+                "provider",
+                "card",
+                "cost",
+                "price",
+                "time",
+                "wait",
+                "running",
+                "way",
+                "quality",
+                "how"
+            ));
+        }
         for ranked in list(&choice["ranked"]) {
             text.push_str(&row(ranked, unit.as_ref()));
         }
@@ -317,5 +332,8 @@ mod tests {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert_eq!(table(&json!({})), "nothing is known of it\n");
+        let none =
+            json!({ "choices": [{ "model": "nope", "reason": "nobody fits", "offers": 0 }] });
+        assert_eq!(table(&none), "nope: nobody sells it\n");
     }
 }

@@ -78,7 +78,8 @@ impl TokenView {
 
     /// So much of it: `1.5 MOR`.
     pub(crate) fn shown(&self, amount: Amount) -> String {
-        format!("{} {}", self.figure(amount), output::plain(&self.symbol))
+        let figure = grouped(&self.figure(amount));
+        format!("{figure} {}", output::plain(&self.symbol))
     }
 
     /// What it is worth, to stand behind an amount: ` ($3.75)`, or nothing.
@@ -103,6 +104,27 @@ impl TokenView {
             "dollars at {one} for one {symbol} ({source}{age}); only to be read"
         ))
     }
+}
+
+/// The same figure with a narrow space between thousands, as the page has it,
+/// from five digits on: four are read at a glance.
+fn grouped(figure: &str) -> String {
+    const FEW: usize = 4;
+    let (whole, fraction) = match figure.split_once('.') {
+        Some((whole, fraction)) => (whole, format!(".{fraction}")),
+        None => (figure, String::new()),
+    };
+    if whole.len() <= FEW {
+        return figure.to_owned();
+    }
+    let mut text = String::with_capacity(figure.len() + whole.len());
+    for (at, digit) in whole.chars().enumerate() {
+        if at > 0 && (whole.len() - at).is_multiple_of(3) {
+            text.push('\u{202f}');
+        }
+        text.push(digit);
+    }
+    text + &fraction
 }
 
 /// A span of time in words.

@@ -160,7 +160,7 @@ async fn refusals_name_the_field() {
     assert!(
         refused("response_format", schema)
             .await
-            .starts_with("response_format this engine")
+            .starts_with("response_format is not heeded: this engine")
     );
     let marks: String = ('\u{fdd0}'..='\u{fdef}').collect();
     assert!(

@@ -347,7 +347,7 @@ impl Report {
         ));
         for (channel, state) in told {
             output::line(format!(
-                "{}  to {}  holds {}; lost at most all of it, if all was signed away before",
+                "{}  to {}  holds {}; how much of that was spent is not known here",
                 channel.id,
                 channel.config.receiver,
                 tokens.shown(channel.config.token, at_risk(state)),
