@@ -28,6 +28,8 @@ use crate::when::When;
 pub(crate) const FIRST_CHUNK_WITHIN_S: u64 = 60;
 /// See [`FIRST_CHUNK_WITHIN_S`].
 pub(crate) const STALL_AFTER_S: u64 = 15;
+/// The longest answer sold if nothing is said, in tokens.
+pub(crate) const ANSWER_MAX: u32 = 8192;
 /// Where a chain is looked for if nothing is said.
 pub(crate) const RPC_URL: &str = "http://127.0.0.1:8545";
 
@@ -637,7 +639,7 @@ pub(crate) struct Sale {
     #[arg(long, default_value_t = 8)]
     pub(crate) queue: usize,
     /// The longest answer sold, in tokens.
-    #[arg(long, value_name = "TOKENS", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "TOKENS", default_value_t = ANSWER_MAX, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) answer_max: u32,
     /// Claim as soon as so much is earned.
     #[arg(long, value_name = "AMOUNT", default_value = "1", value_parser = amount)]

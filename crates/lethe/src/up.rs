@@ -64,7 +64,7 @@ const DEMO_SOURCE: &str = "demo, made up";
 
 const MILLI_MOR: u128 = 1_000_000_000_000_000;
 
-/// Different in price and capacity; answers are as long as the engine takes, with all of them.
+/// Different in price and capacity.
 const SPECS: [Spec; 3] = [
     Spec {
         name: "amber",
@@ -354,7 +354,6 @@ async fn means(
 
 impl Spec {
     fn shop(&self, model: &str, token: Address, engine: &Engine, card: Card) -> Shop {
-        let context_length = u32::try_from(engine.card().context_length).ok();
         Shop {
             name: self.name.to_owned(),
             model: model.to_owned(),
@@ -365,8 +364,9 @@ impl Spec {
             },
             slots: self.slots,
             queue: self.queue,
-            output_tokens_max: context_length,
-            context_length,
+            // Usual clients ask for 1024 and more; the engine ends where its context does.
+            output_tokens_max: Some(cli::ANSWER_MAX),
+            context_length: u32::try_from(engine.card().context_length).ok(),
             backend: engine_backend(engine),
             upstream_model: model.to_owned(),
             upstream: "own-engine",

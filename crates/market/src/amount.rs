@@ -147,8 +147,9 @@ pub enum ParseAmountError {
 
 /// What could be written in place of it.
 fn allowed(text: &str) -> String {
+    const DECIMALS: u8 = 18;
     let pointed = text.replacen(',', ".", 1);
-    match text.contains(',') && Amount::from_decimal(&pointed, u8::MAX).is_ok() {
+    match text.contains(',') && Amount::from_decimal(&pointed, DECIMALS).is_ok() {
         true => format!("use a point: {pointed}"),
         false => {
             "allowed: digits, at most one point, such as 0.5; below 2^128 base units".to_owned()
@@ -278,6 +279,8 @@ mod tests {
         ] {
             assert!(Amount::from_decimal(text, 6).is_err(), "{text:?} was taken");
         }
+        let told = Amount::from_decimal("1,5", 6).unwrap_err().to_string();
+        assert!(told.ends_with("(use a point: 1.5)"), "{told}");
         assert_eq!(
             Amount::from_decimal("0.0000001", 6),
             Err(ParseAmountError::TooFine {

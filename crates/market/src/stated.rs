@@ -239,7 +239,12 @@ mod tests {
             "1..2",
         ] {
             let error = text.parse::<Stated>().unwrap_err().to_string();
-            assert!(error.contains("allowed"), "{text}: {error}");
+            let told = error.matches("allowed").count() + error.matches("digits after").count();
+            assert_eq!(told, 1, "{text}: {error}");
+        }
+        for text in ["1,5", "1,5 USDC"] {
+            let error = text.parse::<Stated>().unwrap_err().to_string();
+            assert!(error.contains("use a point: 1.5"), "{error}");
         }
     }
 }
