@@ -136,43 +136,7 @@ fn table(told: &Value) -> String {
         text.push_str(&format!("note: {}\n", said(note)));
     }
     for choice in list(&told["choices"]) {
-        let (model, reason) = (said(&choice["model"]), said(&choice["reason"]));
-        let any = !list(&choice["ranked"]).is_empty();
-        text.push_str(&match (choice["offers"].as_u64().unwrap_or(0), any) {
-            (0, _) => format!("{model}: nobody sells it\n"),
-            (1, true) => format!("{model}: 1 offer; it is asked because {reason}\n"),
-            (1, false) => format!("{model}: 1 offer, and it does not fit\n"),
-            (offers, true) => format!("{model}: {offers} offers; first because {reason}\n"),
-            (offers, false) => format!("{model}: {offers} offers, and none fits\n"),
-        });
-        if any {
-            text.push_str(&format!(
-                "  {:<42}  {:<12}  {:>12}  {:>9}  {:>9}  {:>8}  {:>7}  {:>8}  {:>7}  {}\n",
-                "provider",
-                "card",
-                "cost",
-                "price",
-                "time",
-                "wait",
-                "running",
-                "way",
-                "quality",
-                "how"
-            ));
-        }
-        for ranked in list(&choice["ranked"]) {
-            text.push_str(&row(ranked, unit.as_ref()));
-        }
-        for unfit in list(&choice["unfit"]) {
-            let why = reason_of(unfit);
-            text.push_str(&format!(
-                "  {:<42}  not asked: {why}\n",
-                said(&unfit["provider"])
-            ));
-        }
-        if let Some(more) = choice["more_unfit"].as_u64().filter(|more| *more > 0) {
-            text.push_str(&format!("  and {more} more that do not fit\n"));
-        }
+        text.push_str(&chosen(choice, unit.as_ref()));
     }
     for host in list(&told["hosts"]) {
         text.push_str(&format!(
@@ -205,6 +169,39 @@ fn table(told: &Value) -> String {
     text
 }
 
+/// Who would be asked for one model, and who not.
+fn chosen(choice: &Value, unit: Option<&TokenView>) -> String {
+    let (model, reason) = (said(&choice["model"]), said(&choice["reason"]));
+    let any = !list(&choice["ranked"]).is_empty();
+    let mut text = match (choice["offers"].as_u64().unwrap_or(0), any) {
+        (0, _) => format!("{model}: nobody sells it\n"),
+        (1, true) => format!("{model}: 1 offer; it is asked because {reason}\n"),
+        (1, false) => format!("{model}: 1 offer, and it does not fit\n"),
+        (offers, true) => format!("{model}: {offers} offers; first because {reason}\n"),
+        (offers, false) => format!("{model}: {offers} offers, and none fits\n"),
+    };
+    if any {
+        text.push_str(&format!(
+            "  {:<42}  {:<12}  {:>12}  {:>9}  {:>9}  {:>8}  {:>7}  {:>8}  {:>7}  {}\n",
+            "provider", "card", "cost", "price", "time", "wait", "running", "way", "quality", "how"
+        ));
+    }
+    for ranked in list(&choice["ranked"]) {
+        text.push_str(&row(ranked, unit));
+    }
+    for unfit in list(&choice["unfit"]) {
+        let why = reason_of(unfit, unit);
+        text.push_str(&format!(
+            "  {:<42}  not asked: {why}\n",
+            said(&unfit["provider"])
+        ));
+    }
+    if let Some(more) = choice["more_unfit"].as_u64().filter(|more| *more > 0) {
+        text.push_str(&format!("  and {more} more that do not fit\n"));
+    }
+    text
+}
+
 fn row(ranked: &Value, unit: Option<&TokenView>) -> String {
     let terms = &ranked["terms"];
     let usd = unit.and_then(|unit| unit.usd.clone()).map(|rate| UsdRate {
@@ -219,7 +216,7 @@ fn row(ranked: &Value, unit: Option<&TokenView>) -> String {
     let last = &ranked["standing"]["last-resort"];
     let how = match last.is_null() {
         true => said(&ranked["drawn"]),
-        false => format!("last resort: {}", reason_of(last)),
+        false => format!("last resort: {}", reason_of(last, unit)),
     };
     let card = match ranked["card"].as_str() {
         Some(card) => output::plain(&card.chars().take(CardId::SHOWN).collect::<String>()),
@@ -244,14 +241,45 @@ fn row(ranked: &Value, unit: Option<&TokenView>) -> String {
 }
 
 /// Why it does not fit, with its figures.
-fn reason_of(misfit: &Value) -> String {
-    let mut words = said(&misfit["reason"]);
-    for (name, value) in misfit.as_object().into_iter().flatten() {
-        if name != "reason" && name != "provider" {
-            words.push_str(&format!(", {name} {}", said(value)));
+fn reason_of(misfit: &Value, unit: Option<&TokenView>) -> String {
+    let of = |name: &str| said(&misfit[name]);
+    let whole = |name: &str| {
+        let figure = units(&misfit[name]).to_decimal(COST_DECIMALS);
+        match unit {
+            Some(unit) => format!("{figure} {}", output::plain(&unit.symbol)),
+            None => figure,
+        }
+    };
+    match misfit["reason"].as_str().unwrap_or_default() {
+        "price" => format!(
+            "its price of {} is above the cap of {}",
+            whole("price"),
+            whole("cap")
+        ),
+        "label" => format!("{} is demanded, it has {}", of("demanded"), of("offered")),
+        "answer-too-long" => format!(
+            "an answer of {} tokens is asked for, it sells {}",
+            of("asked"),
+            of("limit")
+        ),
+        "request-too-long" => format!(
+            "about {} tokens are asked, {} fit",
+            of("estimate"),
+            of("limit")
+        ),
+        "failed" => format!(
+            "it failed {} times in a row; tried again in {} ms",
+            of("times"),
+            of("wait_ms")
+        ),
+        "busy" => format!("it is busy for {} ms more", of("wait_ms")),
+        _ => {
+            let fields = misfit.as_object().into_iter().flatten();
+            let others = fields.filter(|(name, _)| *name != "reason" && *name != "provider");
+            let others = others.map(|(name, value)| format!(", {name} {}", said(value)));
+            of("reason") + &others.collect::<String>()
         }
     }
-    words
 }
 
 fn units(value: &Value) -> Amount {
@@ -301,7 +329,7 @@ mod tests {
                     { "provider": "0xbb", "drawn": "listed", "terms": terms,
                       "standing": { "last-resort": { "reason": "busy", "wait_ms": 12 } } },
                 ],
-                "unfit": [{ "provider": "0xcc", "reason": "price", "price": "3", "cap": "2" }],
+                "unfit": [{ "provider": "0xcc", "reason": "price", "price": "3000000000000000000", "cap": "2000000000000000000" }],
             }],
             "asked": [
                 { "provider": "0xaa", "turn": "first", "after_ms": 0, "ending": "failed", "problem": "no way" },
@@ -321,8 +349,8 @@ mod tests {
             "250 ms",
             "95.1 %",
             "chance (x 0.3)",
-            "last resort: busy, wait_ms 12",
-            "not asked: price, price 3, cap 2",
+            "last resort: it is busy for 12 ms more",
+            "not asked: its price of 3 is above the cap of 2",
             "and 2 more",
             "asked 0xaa (first, after 0 ms): failed: no way\n",
             "asked 0xbb (next, after 12 ms): answered\n",
