@@ -741,3 +741,23 @@ pub(crate) struct Funding {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) withdraw_idle: Option<u64>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_without_quotes_is_told_of_them() {
+        let wrong = |words: &[&str]| {
+            let cli = Cli::try_parse_from(words).map_err(|error| error.to_string());
+            let checked = cli.and_then(|cli| cli.check().map_err(|error| error.to_string()));
+            checked.err()
+        };
+        let told = wrong(&["lethe", "chat", "What", "is", "a", "cat?"]).unwrap();
+        assert!(told.contains("lethe chat \"What is a cat?\""), "{told}");
+        assert!(!told.contains("Usage"), "{told}");
+        let told = wrong(&["lethe", "chat", " "]).unwrap();
+        assert!(told.contains("nothing to ask"), "{told}");
+        assert_eq!(wrong(&["lethe", "chat", "What is a cat?"]), None);
+    }
+}

@@ -2,11 +2,13 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::keystore::write_private;
+use crate::listen::opens_at;
 
 /// Why the data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -152,6 +154,20 @@ pub(crate) struct Running {
     /// Names that its gateway may be called by beside localhost and addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) hosts: Vec<String>,
+}
+
+impl Running {
+    /// A gateway that listens there, with its page.
+    pub(crate) fn gateway(http: SocketAddr, rpc_url: &str, hosts: Vec<String>) -> Self {
+        let http = opens_at(http);
+        Self {
+            base_url: format!("http://{http}/v1"),
+            rpc_url: rpc_url.to_owned(),
+            dashboard_url: format!("http://{http}/"),
+            endpoint: None,
+            hosts,
+        }
+    }
 }
 
 /// A data folder; with the lock, nobody else writes into it.

@@ -94,6 +94,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_listens_everywhere_is_found_here() {
+        for (listens, opens) in [
+            ("0.0.0.0:9000", "127.0.0.1:9000"),
+            ("[::]:9000", "[::1]:9000"),
+            ("192.0.2.1:80", "192.0.2.1:80"),
+        ] {
+            assert_eq!(opens_at(listens.parse().unwrap()).to_string(), opens);
+        }
+    }
+
+    #[test]
     fn an_open_port_says_what_is_behind_it() {
         let address = "0.0.0.0:8082".parse().unwrap();
         for (what, word) in [

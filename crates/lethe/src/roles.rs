@@ -25,7 +25,7 @@ use crate::doorkeeper::open_door;
 use crate::folder::{Folder, Running, Tenant, quoted};
 use crate::hosts;
 use crate::keystore::bearer;
-use crate::listen::{Exposed, listen, opens_at, warn_if_open};
+use crate::listen::{Exposed, listen, warn_if_open};
 use crate::local;
 use crate::model;
 use crate::openapi;
@@ -150,11 +150,8 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
         let keeper = when::Keeper::new(provider, when, args.gguf.is_some())?;
         tasks.spawn(keeper.keep(stop.clone()));
     }
-    for warning in served::unlisted(&args).await {
-        output::aside(warning);
-    }
     let signals = Signals::listen();
-    say_selling(&args, &selling);
+    say_selling(&args, &selling).await;
     stopped(signals, sale.json, || selling.running()).await;
     stop.cancel();
     tasks.close();
@@ -164,7 +161,10 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
 }
 
 /// What `lethe provide` says when it is ready, and what is amiss with its backend.
-fn say_selling(args: &cli::Provide, selling: &Selling) {
+async fn say_selling(args: &cli::Provide, selling: &Selling) {
+    for warning in served::unlisted(args).await {
+        output::aside(warning);
+    }
     let status = selling.provider.status();
     let problem = status.offers.iter().find_map(|offer| offer.problem.clone());
     let is_offered = selling.provider.unoffered().is_empty();
@@ -403,14 +403,7 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         usd_rates: sources.receiver(),
     };
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let found_at = opens_at(http);
-    let running = Running {
-        base_url: format!("http://{found_at}/v1"),
-        rpc_url: place.rpc_url.clone(),
-        dashboard_url: format!("http://{found_at}/"),
-        endpoint: None,
-        hosts: args.hosts.all(),
-    };
+    let running = Running::gateway(http, &place.rpc_url, args.hosts.all());
     let dashboard = Arc::new(page(
         &place,
         (&buying, own),

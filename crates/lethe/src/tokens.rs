@@ -308,6 +308,14 @@ mod tests {
         let [mor, usd] = [0, 1].map(|at: usize| TokenView::new(&network.tokens[at], &usd_rates));
         let amount = Amount::new(1_500_000_000_000_000_000);
         assert_eq!(mor.shown(amount) + &mor.worth(amount), "1.5 MOR ($3.75)");
+        for (tokens, shown) in [
+            (9_999, "9999 MOR"),
+            (10_000, "10\u{202f}000 MOR"),
+            (1_234_567, "1\u{202f}234\u{202f}567 MOR"),
+        ] {
+            let amount = Amount::new(tokens * 1_000_000_000_000_000_000);
+            assert_eq!(mor.shown(amount), shown);
+        }
         let words = mor.rate_words().unwrap();
         assert_eq!(
             words,

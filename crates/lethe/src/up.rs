@@ -22,7 +22,7 @@ use crate::cli;
 use crate::faucet::Faucet;
 use crate::folder::{Folder, Running, Tenant};
 use crate::keystore::bearer;
-use crate::listen::{Exposed, listen, opens_at, warn_if_open};
+use crate::listen::{Exposed, listen, warn_if_open};
 use crate::local;
 use crate::model;
 use crate::money::Holders;
@@ -137,14 +137,7 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), RoleError> {
     let market = Market::start(folder, args.rpc, model, (way, paying), &progress);
     let market = Box::pin(market).await?;
     let keys = ApiKeys::load(&market.place.folder, own, market.coins.clone())?;
-    let found_at = opens_at(http);
-    let running = Running {
-        base_url: format!("http://{found_at}/v1"),
-        rpc_url: market.place.rpc_url.clone(),
-        dashboard_url: format!("http://{found_at}/"),
-        endpoint: None,
-        hosts: args.hosts.all(),
-    };
+    let running = Running::gateway(http, &market.place.rpc_url, args.hosts.all());
     let dashboard = Arc::new(market.dashboard(&key, &running));
     let stop = dashboard.stop.clone();
     let tasks = TaskTracker::new();
