@@ -163,7 +163,8 @@ mod tests {
             );
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(axum::serve(listener, routes).into_future());
+        let mut served = tokio::task::JoinSet::new();
+        served.spawn(axum::serve(listener, routes).into_future());
         for path in ["", "/", "/v1", "/v1/"] {
             assert_eq!(
                 models(&format!("{url}{path}")).await.unwrap(),
