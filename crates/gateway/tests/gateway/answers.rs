@@ -361,6 +361,11 @@ fn again(error: &InferError) -> InferError {
             model: model.clone(),
             retry_after: *retry_after,
         },
+        InferError::TooLong { model, asked, most } => InferError::TooLong {
+            model: model.clone(),
+            asked: *asked,
+            most: *most,
+        },
         InferError::Refused { message } => InferError::Refused {
             message: message.clone(),
         },
