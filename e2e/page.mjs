@@ -263,7 +263,7 @@ await check("page: one line and Enter bring an answer, who gave it, how fast and
   const turn = await say(QUESTION);
   await turn.getByText(ANSWER).waitFor();
   const facts = (await turn.locator(".facts").textContent()).replace(/\s+/g, " ");
-  assert.match(facts, /(amber|birch|cedar) ?0x[0-9a-f]{4}…[0-9a-f]{4} .*First token ?\d+ (ms|s) ?Speed ?\d+(\.\d)? tokens\/s ?Cost ?0\.0000\d+ MOR/i);
+  assert.match(facts, /(amber|birch|cedar) ?0x[0-9a-f]{4}…[0-9a-f]{4} .*First token ?\d+ (ms|s) ?Speed ?(–|\d+(\.\d)? tokens\/s) ?Cost ?0\.0000\d+ MOR/i);
   const labels = await turn.locator(".labels li").allTextContents();
   assert.deepEqual(labels, ["through a relay", "paid by an account of its own", "the provider's own engine"]);
   for (const label of await turn.locator(".labels li").all()) assert.match(await label.getAttribute("title"), /\w+ .*\.$/);

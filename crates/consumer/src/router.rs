@@ -1198,6 +1198,35 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_longer_than_anybody_sells_is_refused_with_the_longest() {
+        let limited = [1, 2, 3].map(|n| {
+            let (address, seller) = seller(n, 10);
+            let mut seller = Arc::into_inner(seller).unwrap();
+            seller.offers[0].output_tokens_max = Some(u32::from(n) * 100);
+            (address, Arc::new(seller))
+        });
+        let market = Arc::new(Snapshot {
+            sellers: limited.into(),
+            ..Arc::into_inner(snapshot()).unwrap()
+        });
+        let router = router();
+        let ask = |tokens: u32| {
+            let request = question(&format!(r#","max_tokens":{tokens}"#));
+            let wishes = router.wishes(&request, &Defaults::default()).unwrap();
+            router.route(&market, &request, &wishes, &"".parse().unwrap(), NOW)
+        };
+        assert_eq!(ask(250).candidates[0].len(), 1);
+        let nobody = |model: &str| InferError::NobodyThere {
+            model: model.to_owned(),
+            shortage: None,
+        };
+        let told = ask(1024).fault(&market, nobody).unwrap().to_string();
+        let expected =
+            "max_tokens: 1024; the longest answer of model \"m\" on the market has 300 tokens";
+        assert_eq!(told, expected);
+    }
+
+    #[test]
     fn why_nobody_is_left_is_told() {
         let route = routed(&router(), "", "upstream=own-engine", NOW);
         assert_eq!(
