@@ -103,10 +103,11 @@ pub(crate) async fn unlisted(args: &cli::Provide) -> Vec<String> {
     // A file that cannot be read ended the start before.
     let key = args.backend_key_file.as_deref();
     let key = key.and_then(|path| secret::backend_key(path).ok());
+    let key = key.as_ref().map(|key| key.as_str());
     let asked = args.backend_model.as_ref().unwrap_or(&args.model);
     let mut warnings = Vec::new();
     for url in &args.backend {
-        if let Ok(Ok(models)) = timeout(PATIENCE, models(url, key.as_deref())).await {
+        if let Ok(Ok(models)) = timeout(PATIENCE, models(url, key)).await {
             warnings.extend(missing(asked, &without_secrets(url), &models));
         }
     }
@@ -167,19 +168,19 @@ mod tests {
         served.spawn(axum::serve(listener, routes).into_future());
         for path in ["", "/", "/v1", "/v1/"] {
             assert_eq!(
-                models(&format!("{url}{path}")).await.unwrap(),
+                models(&format!("{url}{path}"), None).await.unwrap(),
                 ["m"],
                 "{path}"
             );
         }
         assert!(
-            models(&format!("{url}/closed"))
+            models(&format!("{url}/closed"), None)
                 .await
                 .unwrap_err()
                 .wants_key()
         );
         assert!(
-            !models(&format!("{url}/none"))
+            !models(&format!("{url}/none"), None)
                 .await
                 .unwrap_err()
                 .wants_key()
