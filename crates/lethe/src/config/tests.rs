@@ -173,7 +173,7 @@ fn what_is_wrong_is_named_with_its_place() {
         ),
         (
             "[consume]\ndeposit = \"much\"\n",
-            "allowed: an amount and in what it is",
+            "in what it is stands behind it",
         ),
         ("[consume]\nwithdraw-idle = 0\n", "0 is not in 1.."),
         (
