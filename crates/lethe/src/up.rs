@@ -110,8 +110,7 @@ struct Market {
 /// Runs until it is told to stop.
 pub(crate) async fn up(args: cli::Up) -> Result<(), RoleError> {
     let progress = Progress::new(args.json);
-    let tenant = Tenant::Up { reset: args.reset };
-    let folder = Folder::take_for(args.data.folder, tenant)?;
+    let folder = Folder::take_for(args.data.folder, Tenant::Up { reset: args.reset })?;
     let (listener, http) = listen(args.http, "--http").await?;
     if args.reset {
         reset::begin_anew(&folder).await.map_err(Box::new)?;
