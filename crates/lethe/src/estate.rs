@@ -188,8 +188,7 @@ impl Estate {
     }
 
     /// The books in a folder with a chain in it that are of another chain than
-    /// the one that is used now; they are told. None, if all are: then the chain
-    /// is the wrong one.
+    /// the one that is used now; they are told. If all are, the chain is refused.
     async fn of_other_chains(&self, names: &[String]) -> Result<Vec<String>, EstateError> {
         let key = Arc::new(self.place.keys.wallet(WALLET).map_err(PlaceError::from)?);
         let ledger = self.place.reader(key).await?;
@@ -201,15 +200,18 @@ impl Estate {
         for name in names {
             let store = self.place.store_or_copy(name)?;
             let fits = chain_watch::is_no_other(&store, chain_id, first).await;
+            let known = chain_watch::known(&store).await;
             store.close().await;
+            let known = known.map_err(ChainIdentityError::from);
+            let known = known.map_err(PlaceError::from)?;
             match fits {
-                Ok(()) => {}
-                Err(ChainIdentityError::Other { .. }) => others.push(name.clone()),
+                Ok(()) if known.is_empty() || known.contains(&chain_id.to_string()) => {}
+                Ok(()) => others.push(name.clone()),
+                Err(ChainIdentityError::Other { .. }) if others.len() + 1 < names.len() => {
+                    others.push(name.clone());
+                }
                 Err(error) => return Err(PlaceError::from(error).into()),
             }
-        }
-        if others.len() == names.len() {
-            return Ok(Vec::new());
         }
         if !others.is_empty() {
             output::aside(format!(
