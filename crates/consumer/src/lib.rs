@@ -32,6 +32,7 @@ mod session;
 mod shell;
 mod standby;
 mod telling;
+mod tries;
 mod upkeep;
 mod view;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use chain::{Network, Token};
 use gateway::{ApiKey, Gateway, Settings};
-use market::{Card, Kind, Rates};
-use provider::{BackendHandle, EmbedderBackend, OpenAiBackend, OpenAiConfig, Pool};
+use market::{Card, Kind, Rates, SignedCertificate};
+use provider::{BackendHandle, EmbedderBackend, OpenAiBackend, OpenAiConfig, Pool, Provider};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -135,21 +135,13 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
         told,
         stop.clone(),
     ));
-    if let Some(path) = sale.tower_file.clone() {
-        let provider = Arc::clone(&selling.provider);
-        let keeper = signed_claims::Keeper::new(provider, place.network.clone(), path);
-        tasks.spawn(keeper.keep(stop.clone()));
-    }
-    if let (Some(path), Some(first)) = (sale.hosts.clone(), certificate) {
-        let provider = Arc::clone(&selling.provider);
-        let keeper = hosts::Keeper::new(provider, path, first);
-        tasks.spawn(keeper.keep(stop.clone()));
-    }
-    if let Some(when) = sale.when.clone() {
-        let provider = Arc::clone(&selling.provider);
-        let keeper = when::Keeper::new(provider, when, args.gguf.is_some())?;
-        tasks.spawn(keeper.keep(stop.clone()));
-    }
+    keep(
+        &args,
+        &place,
+        &selling.provider,
+        certificate,
+        (&tasks, &stop),
+    )?;
     let signals = Signals::listen();
     say_selling(&args, &selling).await;
     stopped(signals, sale.json, || selling.running()).await;
@@ -157,6 +149,32 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
     tasks.close();
     tasks.wait().await;
     selling.stop().await;
+    Ok(())
+}
+
+/// Keeps what the flags ask for while a provider runs: signed claims for a tower, the
+/// hosts of its wallet, its hours.
+fn keep(
+    args: &cli::Provide,
+    place: &Place,
+    provider: &Arc<Provider>,
+    certificate: Option<SignedCertificate>,
+    (tasks, stop): (&TaskTracker, &CancellationToken),
+) -> Result<(), when::WhenError> {
+    let sale = &args.sale;
+    if let Some(path) = sale.tower_file.clone() {
+        let network = place.network.clone();
+        let keeper = signed_claims::Keeper::new(Arc::clone(provider), network, path);
+        tasks.spawn(keeper.keep(stop.clone()));
+    }
+    if let (Some(path), Some(first)) = (sale.hosts.clone(), certificate) {
+        let keeper = hosts::Keeper::new(Arc::clone(provider), path, first);
+        tasks.spawn(keeper.keep(stop.clone()));
+    }
+    if let Some(when) = sale.when.clone() {
+        let keeper = when::Keeper::new(Arc::clone(provider), when, args.gguf.is_some())?;
+        tasks.spawn(keeper.keep(stop.clone()));
+    }
     Ok(())
 }
 
