@@ -307,7 +307,12 @@ async fn who_pays_in_dollars_has_budgets_and_caps_in_dollars_and_deposits_by_the
     let town = Town::start().await;
     let _selling = provider(&town, "provider", "usdc", PRICE);
     let data = folder(&town, "consumer");
-    town.consumer().stop();
+    let flags = [
+        &["--pay-with", "both", "--deposit", "3,2usdc"][..],
+        &RATES[..],
+    ];
+    // The chain's treasury gives money at the first start: of both.
+    town.consumer_with("consumer", &flags.concat()).stop();
     let key = |name: &str, budget: &str| {
         let args = ["key", "add", name, "--json", "--budget-per-day", budget];
         let (made, code) = told(&ended(&data, &args));
@@ -321,10 +326,6 @@ async fn who_pays_in_dollars_has_budgets_and_caps_in_dollars_and_deposits_by_the
         ("worth", "1 USD, 0.9 usdc"),
     ];
     let keys = names.map(|(name, budget)| key(name, budget));
-    let flags = [
-        &["--pay-with", "both", "--deposit", "3,2usdc"][..],
-        &RATES[..],
-    ];
     let buying = town.consumer_with("consumer", &flags.concat());
     let own = Client::of(&buying);
     let [mor, poor, rich, worth] = keys.map(|key| own.with_key(&key));
