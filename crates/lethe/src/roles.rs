@@ -80,8 +80,8 @@ pub(crate) async fn provide(args: cli::Provide) -> Result<(), RoleError> {
 
 /// Sells a model, with this card.
 pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), RoleError> {
-    let (network, sale) = (&args.network, &args.sale);
-    let network = Network::by_name(&network.network, network.unaudited)?;
+    let sale = &args.sale;
+    let network = Network::by_name(&args.network.network, args.network.unaudited)?;
     let source = source(&args, card).await?;
     let pool = source.pool.clone();
     let folder = Folder::take_for(args.data.folder.clone(), Tenant::Role("provide"))?;
@@ -110,9 +110,8 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let key = bearer(&place.folder.join("api-key"))?;
     tasks.spawn(sources.keep(stop.clone()));
-    let views = tokens::views(&selling.ledger, vec![token.address], &usd_rates).await?;
     let own = Own {
-        tokens: views,
+        tokens: tokens::views(&selling.ledger, vec![token.address], &usd_rates).await?,
         whose: Whose::Provider(Arc::clone(&selling.provider), token.address),
         ledger: selling.ledger.clone(),
         flags: place.flags(),
@@ -126,8 +125,8 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
         routes = routes.merge(Arc::clone(&backends).routes(&key));
         tasks.spawn(backends.keep(stop.clone()));
     }
-    let endpoint = selling.provider.addr();
-    open_door(&place, Some(endpoint), routes, &tasks, &stop).await?;
+    let endpoint = Some(selling.provider.addr());
+    open_door(&place, endpoint, routes, &tasks, &stop).await?;
     scrape::serve(sale.scraped.metrics, figures, &tasks, &stop).await?;
     let (told, _) = watch::channel(Vec::new());
     tasks.spawn(chain_watch::keep(
