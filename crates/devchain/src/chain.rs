@@ -18,7 +18,7 @@ use tracing::warn;
 use crate::admission::{self, Refusal, Terms};
 use crate::block::{Block, Building};
 use crate::evm::{self, ExecuteError, State};
-use crate::genesis::Genesis;
+use crate::genesis::{Birth, Genesis};
 use crate::history::History;
 use crate::past::Past;
 use crate::pool::{Pool, Signed};
@@ -94,8 +94,8 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    pub(crate) fn new(genesis: &Genesis, timestamp: u64, automine: bool) -> Self {
-        let header = Sealed::new(genesis.header(timestamp));
+    pub(crate) fn new(genesis: &Genesis, birth: Birth, automine: bool) -> Self {
+        let header = Sealed::new(genesis.header(birth));
         let hash = header.hash();
         let first = Arc::new(Block {
             header,

@@ -22,7 +22,8 @@ pub struct Genesis {
     /// The chain id that transactions are signed for (EIP-155).
     pub chain_id: u64,
     /// Unix seconds of the first block; `None` takes the clock's time when the
-    /// chain is opened for the first time (kept in the log from then on).
+    /// chain is opened for the first time and draws its first randomness, so that
+    /// no two chains have the same first block (both kept in the log from then on).
     pub timestamp: Option<u64>,
     /// How much gas one block holds.
     pub gas_limit: u64,
@@ -30,6 +31,25 @@ pub struct Genesis {
     pub base_fee_per_gas: u64,
     /// The accounts that exist from the start.
     pub accounts: BTreeMap<Address, GenesisAccount>,
+}
+
+/// What one chain's first block has that no other of the same genesis has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Birth {
+    /// Unix seconds.
+    pub(crate) timestamp: u64,
+    /// Block 0's `prevrandao`; zero where the genesis says the time itself.
+    pub(crate) randomness: B256,
+}
+
+impl Birth {
+    /// Of a chain whose time is given: always the same one.
+    pub(crate) fn at(timestamp: u64) -> Self {
+        Self {
+            timestamp,
+            randomness: B256::ZERO,
+        }
+    }
 }
 
 /// An account that exists from the start.
@@ -88,7 +108,7 @@ impl Genesis {
 
     /// What tells one genesis from another: a hash over all of it.
     pub(crate) fn fingerprint(&self) -> B256 {
-        let header = self.header(self.timestamp.unwrap_or_default());
+        let header = self.header(Birth::at(self.timestamp.unwrap_or_default()));
         let mut bytes = header.hash_slow().to_vec();
         bytes.extend(self.chain_id.to_be_bytes());
         bytes.push(u8::from(self.timestamp.is_some()));
@@ -96,11 +116,12 @@ impl Genesis {
     }
 
     /// The header of block 0.
-    pub(crate) fn header(&self, timestamp: u64) -> Header {
+    pub(crate) fn header(&self, birth: Birth) -> Header {
         Header {
             state_root: self.state_root(),
             gas_limit: self.gas_limit,
-            timestamp,
+            timestamp: birth.timestamp,
+            mix_hash: birth.randomness,
             base_fee_per_gas: Some(self.base_fee_per_gas),
             ..blank_header()
         }

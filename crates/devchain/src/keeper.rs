@@ -220,9 +220,11 @@ impl Keeper {
 
 #[cfg(test)]
 mod tests {
+    use alloy::primitives::B256;
+
     use super::*;
     use crate::chain::Chain;
-    use crate::genesis::Genesis;
+    use crate::genesis::{Birth, Genesis};
     use crate::record::{Record, VERSION};
     use crate::rpc::filters::Filters;
 
@@ -238,9 +240,10 @@ mod tests {
             version: VERSION,
             fingerprint,
             timestamp: 1,
+            randomness: B256::ZERO,
         };
         let journal = Journal::that_fails(folder.path(), &first);
-        let chain = Chain::new(&genesis, 1, true);
+        let chain = Chain::new(&genesis, Birth::at(1), true);
         let node = Node {
             chain,
             filters: Filters::default(),

@@ -60,6 +60,7 @@ pub use journal::OpenError;
 pub use rpc::error::RpcError;
 
 use chain::Chain;
+use genesis::Birth;
 use journal::Journal;
 use keeper::{Asker, Running};
 use record::{Record, VERSION};
@@ -99,22 +100,38 @@ impl Devchain {
         options: Options,
         clock: impl Fn() -> u64 + Send + 'static,
     ) -> Result<Self, OpenError> {
-        let timestamp = genesis.timestamp.unwrap_or_else(&clock);
+        let birth = match genesis.timestamp {
+            Some(timestamp) => Birth::at(timestamp),
+            None => Birth {
+                timestamp: clock(),
+                randomness: B256::new(rand::random()),
+            },
+        };
         let automine = options.block_time.is_none();
         let (chain, journal) = match &options.data {
-            None => (Chain::new(genesis, timestamp, automine), None),
+            None => (Chain::new(genesis, birth, automine), None),
             Some(folder) => {
                 let fingerprint = genesis.fingerprint();
                 let first = Record::Genesis {
                     version: VERSION,
                     fingerprint,
-                    timestamp,
+                    timestamp: birth.timestamp,
+                    randomness: birth.randomness,
                 };
                 let mut journal = Journal::open(folder, &first)?;
-                let mut chain = Chain::new(genesis, timestamp, automine);
+                let mut chain = Chain::new(genesis, birth, automine);
                 journal.replay(fingerprint, |record| {
-                    if let Record::Genesis { timestamp, .. } = record {
-                        chain = Chain::new(genesis, timestamp, automine);
+                    if let Record::Genesis {
+                        timestamp,
+                        randomness,
+                        ..
+                    } = record
+                    {
+                        let birth = Birth {
+                            timestamp,
+                            randomness,
+                        };
+                        chain = Chain::new(genesis, birth, automine);
                         return Ok(());
                     }
                     chain.replay(record)

@@ -16,6 +16,9 @@ pub(crate) enum Record {
         version: u32,
         fingerprint: B256,
         timestamp: u64,
+        /// Not in logs of before it was drawn.
+        #[serde(default)]
+        randomness: B256,
     },
     /// A signed transaction was taken into the pool. Its sender stands here too,
     /// because finding it in the signature is most of the work of executing a

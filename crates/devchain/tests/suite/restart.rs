@@ -280,6 +280,11 @@ async fn a_start_without_a_fixed_time_is_remembered() {
     let hash = open(folder.path(), &floating).unwrap().genesis_hash();
     let later = Devchain::open(&floating, options(folder.path()), || START + 5_000).unwrap();
     assert_eq!(later.genesis_hash(), hash);
+
+    // Another chain that starts in the same second is another one.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = open(elsewhere.path(), &floating).unwrap();
+    assert_ne!(other.genesis_hash(), hash);
 }
 
 #[tokio::test]
