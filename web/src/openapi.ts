@@ -1,4 +1,4 @@
-// Made by types.mjs from crates/lethe/openapi.json, SHA-256 86fb9d2742d2d86d3fb7eaace46cd6252992957e58f63ad263043addfb8f30d1. Not to be edited.
+// Made by types.mjs from crates/lethe/openapi.json, SHA-256 7999f2bfa1233d1750dade8f0cfa65d488395bfc6207484f09dc35508f441ed3. Not to be edited.
 
 export interface components {
     schemas: {
@@ -1268,6 +1268,8 @@ export interface components {
             };
             /** @description Of each amount of its budgets: what requests of today came to, and what those that run may come to. */
             today: components["schemas"]["Today"][];
+            /** @description Why the key opens nothing; null: it does. */
+            problem: string | null;
         };
         /** @description What may go into a channel of a token. */
         Funding: {

@@ -52,8 +52,8 @@ const UNSAID: &str = "mor";
 
 /// What was spent today, by the keys' names.
 type Spent = BTreeMap<String, SpentView>;
-/// The same, of each amount of a budget.
-type Today = BTreeMap<String, Vec<TodayView>>;
+/// How the day of each key is, by its name.
+type Today = BTreeMap<String, Day>;
 
 /// Why the keys cannot be had or changed.
 #[derive(Debug, thiserror::Error)]
@@ -212,7 +212,14 @@ impl Entry {
         Ok(Some(budget))
     }
 
-    /// What was spent today of each amount of its budget.
+    /// What was spent today of each amount of its budget, or why it opens nothing.
+    fn day(&self, coins: &[Accepted], spent: Option<&SpentView>) -> Day {
+        Day {
+            today: self.today(coins, spent),
+            problem: self.budget(Some(coins)).err(),
+        }
+    }
+
     fn today(&self, coins: &[Accepted], spent: Option<&SpentView>) -> Vec<TodayView> {
         let mut today = Vec::new();
         for (model, amounts) in self.stated().unwrap_or_default() {
@@ -227,12 +234,23 @@ impl Entry {
         today
     }
 
+    /// A token of its budget that no network has. Others, which only --pay-with names, go by their address.
+    fn unknown_token(&self) -> Option<String> {
+        let coins = coins_anywhere();
+        let stated = self.stated().ok()?;
+        let mut amounts = stated.iter().flat_map(|(_, amounts)| amounts);
+        amounts.find_map(|stated| match stated.unit() {
+            Unit::Token(market::Named::Symbol(_)) => allowance(stated, &coins, None).err(),
+            Unit::Token(market::Named::Address(_)) | Unit::Usd | Unit::Unsaid => None,
+        })
+    }
+
     fn has_budget(&self) -> bool {
         self.budget_per_day.is_some() || !self.budgets.is_empty()
     }
 
     /// What holds for its requests, for people.
-    fn told(&self, today: &[TodayView]) -> String {
+    fn told(&self, day: &Day) -> String {
         let mut words = vec![self.name.clone()];
         let texts = [
             ("demand", &self.demand),
@@ -243,17 +261,19 @@ impl Entry {
             words.extend(value.as_ref().map(|value| format!("{field}: {value}")));
         }
         words.extend(self.provider.as_ref().map(|it| format!("provider: {it}")));
-        words.extend(today.iter().map(TodayView::told));
+        words.extend(day.today.iter().map(TodayView::told));
+        let problem = day.problem.as_ref();
+        words.extend(problem.map(|problem| format!("NOT IN FORCE: {problem}")));
         words.join("  ")
     }
 
     /// The same, as JSON.
-    fn shown(&self, today: &[TodayView]) -> Value {
+    fn shown(&self, day: &Day) -> Value {
         json!({
             "name": self.name, "provider": self.provider, "demand": self.demand,
             "failover": self.failover, "pacing": self.pacing,
             "budget_per_day": self.budget_per_day, "budgets": self.budgets,
-            "today": today,
+            "today": day.today, "problem": day.problem,
         })
     }
 }
@@ -307,9 +327,11 @@ fn allowance(
     let meant = known.clone().find(was_paid).or_else(|| known.next());
     let Some(meant) = meant else {
         let names = coins.iter().filter_map(|coin| coin.names.first());
-        let names: Vec<_> = names.map(String::as_str).collect();
+        let mut names: Vec<_> = names.map(String::as_str).collect();
+        names.sort_unstable();
+        names.dedup();
         return Err(format!(
-            "{:?} is in no token that is known here; allowed are {}, USD, and what --pay-with names",
+            "{:?} is in no token that is known here; allowed are {}, USD, and the address of a token of --pay-with",
             stated.to_string(),
             names.join(", ")
         ));
@@ -322,6 +344,15 @@ fn allowance(
         decimals: meant.decimals,
     };
     Ok(Allowance { coin, amount })
+}
+
+/// How a key's day is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+struct Day {
+    /// What was spent of each amount of its budget.
+    today: Vec<TodayView>,
+    /// Why it opens nothing, if so.
+    problem: Option<String>,
 }
 
 /// What was spent today of an amount of a budget.
@@ -425,12 +456,28 @@ impl Keys {
         Ok(keys)
     }
 
-    /// What was spent today, by the keys' names.
+    /// The keys whose budgets are in these, and what is wrong with each other one. An error: the file is wrong.
+    fn in_force(
+        &self,
+        coins: &[Accepted],
+    ) -> Result<(Vec<ApiKey>, Vec<ApiKeysError>), ApiKeysError> {
+        self.keys(None)?;
+        let (mut keys, mut others) = (Vec::new(), Vec::new());
+        for entry in &self.entries {
+            match entry.key(Some(coins)) {
+                Ok(key) => keys.push(key),
+                Err(problem) => others.push(self.wrong(&entry.name, problem)),
+            }
+        }
+        Ok((keys, others))
+    }
+
+    /// How the day of each key is.
     fn today(&self, coins: &[Accepted], spent: &Spent) -> Today {
         let entries = self.entries.iter();
         let today = entries.map(|entry| {
-            let today = entry.today(coins, spent.get(&entry.name));
-            (entry.name.clone(), today)
+            let day = entry.day(coins, spent.get(&entry.name));
+            (entry.name.clone(), day)
         });
         today.collect()
     }
@@ -438,7 +485,9 @@ impl Keys {
     /// As JSON, with what was spent today.
     fn shown(&self, today: &Today) -> Value {
         let entries = self.entries.iter();
-        let shown: Vec<_> = entries.map(|entry| entry.shown(of(today, entry))).collect();
+        let shown: Vec<_> = entries
+            .map(|entry| entry.shown(&of(today, entry)))
+            .collect();
         json!({ "keys": shown })
     }
 
@@ -475,7 +524,11 @@ impl Keys {
             budgets: together(&add.budgets),
         });
         self.keys(None)?;
-        Ok(key)
+        let entry = self.entries.last().expect("it was pushed");
+        match entry.unknown_token() {
+            Some(problem) => Err(self.wrong(&add.name, problem)),
+            None => Ok(key),
+        }
     }
 
     fn remove(&mut self, name: &str) -> Result<(), ApiKeysError> {
@@ -505,8 +558,16 @@ fn together(said: &[(String, String)]) -> BTreeMap<String, String> {
 }
 
 /// What is told of a key's day.
-fn of<'a>(today: &'a Today, entry: &Entry) -> &'a [TodayView] {
-    today.get(&entry.name).map_or(&[], Vec::as_slice)
+fn of(today: &Today, entry: &Entry) -> Day {
+    today.get(&entry.name).cloned().unwrap_or_default()
+}
+
+/// The tokens of every network: of which one a folder is, its keys do not say.
+fn coins_anywhere() -> Vec<Accepted> {
+    let networks = Network::all().into_iter();
+    networks
+        .flat_map(|network| tokens::coins(&network, &[]))
+        .collect()
 }
 
 /// The keys of a running node: its own, and those of the file as it is at the time.
@@ -556,7 +617,8 @@ impl ApiKeys {
     }
 
     /// Heeds what is changed, until it is told to stop. While the file is
-    /// wrong the keys stay as they were.
+    /// wrong the keys stay as they were; a key whose budget is in an unknown
+    /// token opens nothing, and the others do.
     pub(crate) async fn keep(self, stop: CancellationToken) {
         watched(&self.path, stop, || {
             match Self::all(&self.path, &self.own, &self.coins) {
@@ -572,7 +634,11 @@ impl ApiKeys {
 
     fn all(path: &Path, own: &ApiKey, coins: &[Accepted]) -> Result<Vec<ApiKey>, ApiKeysError> {
         let mut all = vec![own.clone()];
-        all.extend(Keys::read(path.to_owned())?.keys(Some(coins))?);
+        let (keys, others) = Keys::read(path.to_owned())?.in_force(coins)?;
+        for error in others {
+            warn!("{error}; this key opens nothing, `lethe key remove` takes it away");
+        }
+        all.extend(keys);
         Ok(all)
     }
 }
@@ -599,7 +665,8 @@ async fn listing(State(listed): State<Listed>) -> Response {
 #[derive(Debug, Deserialize)]
 struct Told {
     name: String,
-    today: Vec<TodayView>,
+    #[serde(flatten)]
+    day: Day,
 }
 
 #[derive(Debug, Deserialize)]
@@ -615,13 +682,9 @@ async fn today(folder: &Folder, keys: &Keys) -> Result<Today, ApiKeysError> {
         let told = Client::of(said())?.get("/api/keys").await?;
         let told: AllTold = client::json(told).await?;
         let today = told.keys.into_iter();
-        return Ok(today.map(|key| (key.name, key.today)).collect());
+        return Ok(today.map(|key| (key.name, key.day)).collect());
     }
-    // Of which network the folder is, its books do not say.
-    let networks = Network::all().into_iter();
-    let coins: Vec<_> = networks
-        .flat_map(|network| tokens::coins(&network, &[]))
-        .collect();
+    let coins = coins_anywhere();
     let nothing = || keys.today(&coins, &Spent::new());
     let books = folder.join("consumer.sqlite");
     if !books.exists() {
@@ -673,7 +736,7 @@ pub(crate) async fn key(args: Key) -> Result<(), ApiKeysError> {
                 ));
             }
             for entry in &keys.entries {
-                output::line(output::plain(&entry.told(of(&today, entry))));
+                output::line(output::plain(&entry.told(&of(&today, entry))));
             }
         }
         Act::Remove { name } => {
@@ -752,7 +815,7 @@ mod tests {
         let of_model: Vec<_> = budget.models["m=1"].iter().collect();
         assert_eq!((of_model.len(), of_model[1].coin.name()), (2, "USDdev"));
         assert_eq!(of_model[1].amount, Amount::new(1_500_000));
-        let today = keys.entries[0].today(&coins(), None);
+        let today = keys.entries[0].day(&coins(), None);
         let told = keys.entries[0].told(&today);
         assert!(
             told.contains("budget: 0.5 MOR a day (0 spent today)"),
@@ -804,7 +867,7 @@ mod tests {
             ),
             (
                 r#""name":"a","budget_per_day":"1 dai""#.to_owned(),
-                "\"1 dai\" is in no token that is known here; allowed are MOR, USDdev, USD",
+                "\"1 dai\" is in no token that is known here; allowed are MOR, USDdev, USD, and the address of a token",
             ),
             (
                 r#""name":"a","budgets":{"m":"1, 2 MOR"}"#.to_owned(),
@@ -835,6 +898,37 @@ mod tests {
         write_private(&folder.join(FILE), twice.as_bytes()).unwrap();
         let error = further(&folder).err().unwrap().to_string();
         assert!(error.contains("another key has the same"), "{error}");
+    }
+
+    #[test]
+    fn a_token_that_is_nowhere_is_refused_and_one_that_is_elsewhere_stops_no_other_key() {
+        let (_dir, folder) = folder();
+        let with = |name: &str, budget: &str| Add {
+            budget_per_day: Some(budget.into()),
+            budgets: vec![],
+            ..add(name)
+        };
+        let refused = read(&folder).fresh(&with("typo", "5 mro")).unwrap_err();
+        let said = refused.to_string();
+        assert!(
+            said.contains("\"5 mro\" is in no token") && said.contains("USDC"),
+            "{said}"
+        );
+        assert!(!folder.join(FILE).exists());
+
+        let elsewhere = format!("5 {}", market::Address::repeat_byte(7));
+        made(&mut read(&folder), &with("elsewhere", &elsewhere)).unwrap();
+        made(&mut read(&folder), &with("good", "1")).unwrap();
+        let keys = read(&folder);
+        let (in_force, others) = keys.in_force(&coins()).unwrap();
+        assert_eq!((in_force.len(), others.len()), (1, 1));
+        let told = keys.entries[0].told(&keys.entries[0].day(&coins(), None));
+        assert!(told.contains("NOT IN FORCE: "), "{told}");
+        let told = keys.entries[1].told(&keys.entries[1].day(&coins(), None));
+        assert!(
+            told.contains("0 spent today") && !told.contains("NOT"),
+            "{told}"
+        );
     }
 
     #[test]
