@@ -8,5 +8,6 @@ mod chunks;
 mod dialects;
 mod embeddings;
 mod events;
+mod fuzzed;
 mod requests;
 mod tongues;
