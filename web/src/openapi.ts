@@ -1,4 +1,4 @@
-// Made by types.mjs from crates/lethe/openapi.json, SHA-256 7999f2bfa1233d1750dade8f0cfa65d488395bfc6207484f09dc35508f441ed3. Not to be edited.
+// Made by types.mjs from crates/lethe/openapi.json, SHA-256 7d439066ec39f568671237ac45350756626182a38ac6d648fc6404e7c612d674. Not to be edited.
 
 export interface components {
     schemas: {
@@ -892,15 +892,7 @@ export interface components {
             /** @description What `/api/faucet` gives; null where money may be worth something. */
             faucet: components["schemas"]["Gift"] | null;
             /** @description What the node may put into channels. */
-            budget: {
-                /** @description In which token. */
-                token: components["schemas"]["Address"];
-                /** @description Into a new channel. */
-                deposit: components["schemas"]["Amount"];
-                /** @description In one channel at most. */
-                channel_max: components["schemas"]["Amount"];
-                /** @description A channel gets more when less than this is free. */
-                top_up_below: components["schemas"]["Amount"];
+            budget: components["schemas"]["Funding"] & {
                 /** @description The same of the other tokens that are paid with. */
                 others: components["schemas"]["Funding"][];
                 /** @description What is not spent comes back so many seconds after it is asked for. */
