@@ -174,10 +174,7 @@ impl Estate {
             chain_stop,
             chain_tasks,
         };
-        let others = match has_chain {
-            true => estate.of_other_chains(&names).await?,
-            false => Vec::new(),
-        };
+        let others = estate.of_other_chains(&names, has_chain).await?;
         for name in names {
             if !others.contains(&name) {
                 estate.read(name).await?;
@@ -187,10 +184,21 @@ impl Estate {
         Ok(Some(estate))
     }
 
-    /// The books in a folder with a chain in it that are of another chain than
-    /// the one that is used now; they are told. If all are, the chain is refused.
-    async fn of_other_chains(&self, names: &[String]) -> Result<Vec<String>, EstateError> {
-        let key = Arc::new(self.place.keys.wallet(WALLET).map_err(PlaceError::from)?);
+    /// The books that are of another chain than the one that is used now; they are
+    /// told. If all are, the chain is refused. `has_chain`: the folder has one in it.
+    async fn of_other_chains(
+        &self,
+        names: &[String],
+        has_chain: bool,
+    ) -> Result<Vec<String>, EstateError> {
+        // It only reads: any key that the folder has will do.
+        let is_buyer = names.iter().any(|name| name == CONSUMER);
+        let seller = names.first().filter(|_| !is_buyer);
+        let key = self
+            .place
+            .keys
+            .wallet(seller.map_or(WALLET, String::as_str));
+        let key = Arc::new(key.map_err(PlaceError::from)?);
         let ledger = self.place.reader(key).await?;
         let Some(first) = chain_watch::first_block(&ledger).await else {
             return Ok(Vec::new());
@@ -206,6 +214,8 @@ impl Estate {
             let known = known.map_err(PlaceError::from)?;
             match fits {
                 Ok(()) if known.is_empty() || known.contains(&chain_id.to_string()) => {}
+                // Elsewhere a server may not have told the first block before.
+                Ok(()) if !has_chain => {}
                 Ok(()) => others.push(name.clone()),
                 Err(ChainIdentityError::Other { .. }) if others.len() + 1 < names.len() => {
                     others.push(name.clone());
@@ -214,9 +224,13 @@ impl Estate {
             }
         }
         if !others.is_empty() {
+            let usual = match has_chain {
+                true => "the chain in the folder is taken",
+                false => "the one is asked that the folder was last used with",
+            };
             output::aside(format!(
                 "WARNING: left out are books of another chain in this folder: {}. Name that chain with --rpc-url URL; \
-                 without it, the chain in the folder is taken.",
+                 without it, {usual}.",
                 others.join(", ")
             ));
         }

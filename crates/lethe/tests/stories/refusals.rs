@@ -204,6 +204,20 @@ async fn a_folder_is_for_one_chain_and_nothing_is_written_or_sent_for_another() 
         "{said}"
     );
     assert!(!buyer.join("relay.sqlite").exists());
+    // Neither is its money looked for there, nor a seller's, and no key is made by looking.
+    let said = complaint(&buyer, &["where", "--rpc-url", &there]);
+    assert!(
+        said.contains("is not the one that this data folder was used with"),
+        "{said}"
+    );
+    town.relay("relay", &[]).stop();
+    let relay = town.folder().join("relay");
+    let keys = names(&relay.join("keys"));
+    let said = complaint(&relay, &["where", "--rpc-url", &there]);
+    assert!(said.contains("--rpc-url"), "{said}");
+    let found = ended(&relay, &["where", "--json", "--rpc-url", &rpc]);
+    assert!(found.status.success(), "{found:?}");
+    assert_eq!(names(&relay.join("keys")), keys);
 
     for name in names(&demo) {
         if name == "chain" || name.starts_with("amber.sqlite") {
