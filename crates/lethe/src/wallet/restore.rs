@@ -20,6 +20,7 @@ use crate::cli::wallet::Restore;
 use crate::folder::{Folder, FolderError};
 use crate::identity::{Books, IdentityError};
 use crate::keystore::{Keystore, KeystoreError};
+use crate::last_chain::LastChain;
 use crate::phrase::{Phrase, PhraseError};
 use crate::place::{self, PlaceError};
 use crate::secret::SecretError;
@@ -86,7 +87,7 @@ pub(super) async fn restore(folder: Folder, args: Restore) -> Result<(), Restore
     let endpoints = Endpoints::from(args.network.rpc_url.clone());
     let wallet = Arc::new(keys.wallet("payer")?);
     let journal = Arc::new(MemoryJournal::default());
-    let connected = EvmLedger::connect(&endpoints, network, wallet, journal).await;
+    let connected = EvmLedger::connect(&endpoints, network.clone(), wallet, journal).await;
     let ledger = connected.map_err(|source| PlaceError::Chain {
         rpc_url: endpoints.urls().join(", "),
         source: Box::new(source),
@@ -104,6 +105,10 @@ pub(super) async fn restore(folder: Folder, args: Restore) -> Result<(), Restore
         }
         written => written?,
     };
+    // For who asks when no node runs. A folder with its own chain in it needs nothing said.
+    if !folder.join("chain").is_dir() {
+        LastChain::new(&network, endpoints.urls()).keep(&folder)?;
+    }
     let found = Report {
         search,
         channels,

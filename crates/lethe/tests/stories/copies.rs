@@ -270,6 +270,9 @@ async fn words_alone_find_every_channel_and_go_on_with_it() {
     // Again is no harm.
     let again = json_of(&folder, &args);
     assert_eq!(again["channels"][0]["new"], false);
+    // The folder knows from then on where its chain is.
+    let asked = json_of(&folder, &["where", "--json"]);
+    assert!(asked["complete"].as_bool().unwrap(), "{asked}");
 
     let consumer = town.consumer();
     Client::of(&consumer).answered(MODEL, "3").await;
