@@ -24,8 +24,9 @@ pub(crate) const CLOCK_OFF_MAX_S: u64 = 300;
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// The journal that remembers which chain it was.
-const JOURNAL: &str = "chain";
-const FIRST_BLOCK: &str = "first-block";
+pub(crate) const JOURNAL: &str = "chain";
+/// Its kind of entry: the key is the chain's id, the payload its first block.
+pub(crate) const FIRST_BLOCK: &str = "first-block";
 
 /// Why the chain is not used.
 #[derive(Debug, thiserror::Error)]

@@ -117,3 +117,16 @@ fn print(checks: &[Check], worst: Option<Verdict>) {
         _ => "\nAll is well.",
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// That it warns of this, and says this to do.
+    pub(super) fn warned(check: &Check, found: &str, advice: &str) {
+        assert_eq!(check.verdict, Verdict::Warn, "{check:?}");
+        assert!(check.found.contains(found), "{check:?}");
+        let told = check.advice.as_deref().unwrap_or_default();
+        assert!(told.contains(advice), "{check:?}");
+    }
+}

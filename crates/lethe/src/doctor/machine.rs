@@ -146,7 +146,13 @@ fn datagrams() -> Check {
         let text = std::fs::read_to_string(format!("/proc/sys/net/core/{name}")).ok()?;
         text.trim().parse::<u64>().ok()
     };
-    match (limit("rmem_max"), limit("wmem_max")) {
+    buffers(limit("rmem_max"), limit("wmem_max"))
+}
+
+/// What so many bytes at most, to read and to write, mean for sockets.
+fn buffers(read: Option<u64>, write: Option<u64>) -> Check {
+    const NAME: &str = "UDP";
+    match (read, write) {
         (Some(read), Some(write)) if read.min(write) < SOCKET_BYTES_FEW => Check::warn(
             NAME,
             format!("packets pass; buffers of {read} and {write} bytes at most"),
@@ -165,17 +171,21 @@ fn datagrams() -> Check {
 
 fn open_files() -> Check {
     const NAME: &str = "open files";
-    // None is as many as one likes.
     let limits = getrlimit(Resource::Nofile);
-    let Some(now) = limits.current else {
-        return Check::ok(NAME, "as many as it likes");
-    };
+    // None is as many as one likes.
+    match limits.current {
+        Some(now) => at_a_time(now, limits.maximum),
+        None => Check::ok(NAME, "as many as it likes"),
+    }
+}
+
+/// What so many open files at a time mean; more than `most` only root allows.
+fn at_a_time(now: u64, most: Option<u64>) -> Check {
+    const NAME: &str = "open files";
     let found = format!("{now} at a time");
     let advice = format!(
         "ulimit -n 65536 before the start (at most {} without being root), or LimitNOFILE= of its service",
-        limits
-            .maximum
-            .map_or("any number".to_owned(), |most| most.to_string())
+        most.map_or("any number".to_owned(), |most| most.to_string())
     );
     match now {
         now if now < OPEN_FILES_MIN => Check::fail(NAME, found, advice),
@@ -189,6 +199,33 @@ fn open_files() -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doctor::{Verdict, tests::warned};
+
+    #[test]
+    fn what_the_machine_has_little_of_is_warned_of() {
+        let few = SOCKET_BYTES_FEW - 1;
+        warned(&buffers(Some(few), Some(1 << 23)), "at most", "sysctl -w");
+        warned(&buffers(Some(1 << 23), Some(few)), "at most", "sysctl -w");
+        assert_eq!(buffers(Some(1 << 23), Some(1 << 23)).verdict, Verdict::Ok);
+        assert_eq!(buffers(None, Some(few)).verdict, Verdict::Ok);
+        warned(
+            &at_a_time(OPEN_FILES_MIN, Some(9)),
+            "few for a busy",
+            "(at most 9 ",
+        );
+        assert_eq!(at_a_time(OPEN_FILES_MIN - 1, None).verdict, Verdict::Fail);
+        assert_eq!(at_a_time(OPEN_FILES_FEW, None).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn a_port_of_another_program_is_warned_of_with_the_flag_to_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::look(Some(dir.path().to_owned())).unwrap();
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let told = listens(&folder, "a gateway", port, "--http");
+        warned(&told, "in use by another program", "--http ADDR");
+    }
 
     #[test]
     fn names_are_told_and_any_name_is_warned_of() {
@@ -196,7 +233,7 @@ mod tests {
             |hosts: &[&str]| names(&hosts.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>());
         assert!(told(&[]).found.contains("--allow-host"));
         assert!(told(&["a.lan", "b"]).found.ends_with("a.lan, b"));
-        assert_eq!(told(&["a.lan", "*"]).verdict, super::super::Verdict::Warn);
+        warned(&told(&["a.lan", "*"]), "by any name", "--allow-host NAME");
     }
 
     #[test]

@@ -197,3 +197,19 @@ async fn nobody_at(url: &str) -> Option<String> {
     };
     Some(format!("nobody listens at {host}:{port} (TCP): {why}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::{Verdict, tests::warned};
+
+    #[test]
+    fn a_role_without_its_chain_is_warned_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::look(Some(dir.path().to_owned())).unwrap();
+        assert_eq!(no_chain(&folder, RPC_URL).verdict, Verdict::Ok);
+        std::fs::write(dir.path().join("consumer.sqlite"), "").unwrap();
+        let told = no_chain(&folder, RPC_URL);
+        warned(&told, "`lethe consume` needs one", "--rpc-url URL");
+    }
+}

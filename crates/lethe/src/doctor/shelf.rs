@@ -1,6 +1,7 @@
 //! The data folder: whether it can be written, who has it, its disk, its keys
 //! and its journals. Everything is opened to read only.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 
 use super::Check;
+use crate::chain_watch;
 use crate::folder::Folder;
 use crate::keystore::Keystore;
 use crate::last_chain::LastChain;
@@ -17,6 +19,9 @@ use crate::last_chain::LastChain;
 const FREE_BYTES_MIN: u64 = 100 << 20;
 /// Below this a full disk is not far.
 const FREE_BYTES_FEW: u64 = 1 << 30;
+/// How a journal's file is opened here.
+const READ_ONLY: OpenFlags =
+    OpenFlags::SQLITE_OPEN_READ_ONLY.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
 pub(super) fn look(folder: &Folder) -> Vec<Check> {
     let path = folder.path();
@@ -111,11 +116,62 @@ fn role(folder: &Folder) -> Check {
             ),
         );
     }
+    let chains = chains(folder);
+    if chains.len() > 1 {
+        let told = chains.iter().map(|((id, first), books)| {
+            format!(
+                "{} on the chain of id {id} that begins with {first}",
+                books.join(", ")
+            )
+        });
+        return Check::warn(
+            "role",
+            format!(
+                "of {} chains: {}",
+                chains.len(),
+                told.collect::<Vec<_>>().join("; ")
+            ),
+            format!(
+                "`lethe exit{} --rpc-url URL`, with the URL of each of the chains, brings the money there back; \
+                 use each chain with a folder of its own",
+                folder.flag()
+            ),
+        );
+    }
     let found = match roles.is_empty() {
         true => "none yet; the first start says what the folder is for".to_owned(),
         false => format!("of `lethe {}`", roles.join("` and `lethe ")),
     };
     Check::ok("role", found)
+}
+
+/// The chains that the books in a folder know, by id and first block, with the books
+/// of each. Of a folder on which a node runs none: its books are left alone.
+fn chains(folder: &Folder) -> BTreeMap<(String, String), Vec<String>> {
+    let mut chains: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    if folder.is_taken().unwrap_or(true) {
+        return chains;
+    }
+    for book in folder.books().unwrap_or_default() {
+        let name = book.file_stem().unwrap_or_default().to_string_lossy();
+        // What cannot be read is told of the journals.
+        for chain in chains_of(&book).unwrap_or_default() {
+            chains.entry(chain).or_default().push(name.to_string());
+        }
+    }
+    chains
+}
+
+/// The chains that a journal's file knows; it is only read.
+fn chains_of(book: &Path) -> rusqlite::Result<BTreeSet<(String, String)>> {
+    let connection = Connection::open_with_flags(book, READ_ONLY)?;
+    let mut query = connection.prepare(
+        "SELECT key, CAST(payload AS TEXT) FROM entries \
+         WHERE journal = (SELECT id FROM journals WHERE name = ?1) AND kind = ?2 AND key IS NOT NULL",
+    )?;
+    let names = [chain_watch::JOURNAL, chain_watch::FIRST_BLOCK];
+    let chains = query.query_map(names, |row| Ok((row.get(0)?, row.get(1)?)))?;
+    chains.collect()
 }
 
 fn mode(path: &Path) -> io::Result<u32> {
@@ -141,10 +197,15 @@ fn lock(folder: &Folder) -> Check {
 
 fn disk(path: &Path) -> Check {
     const NAME: &str = "disk";
-    let free = match rustix::fs::statvfs(path) {
-        Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize),
-        Err(error) => return Check::warn(NAME, format!("not known: {error}"), "look with `df`"),
-    };
+    match rustix::fs::statvfs(path) {
+        Ok(disk) => room(disk.f_bavail.saturating_mul(disk.f_frsize)),
+        Err(error) => Check::warn(NAME, format!("not known: {error}"), "look with `df`"),
+    }
+}
+
+/// What so many free bytes mean.
+fn room(free: u64) -> Check {
+    const NAME: &str = "disk";
     let found = format!("{} MiB free", free >> 20);
     let advice = "free some space: a journal that cannot be written stops the node";
     match free {
@@ -264,9 +325,8 @@ fn journals(folder: &Folder) -> Check {
 
 /// Reads a journal's file through, without a change to it.
 fn read_through(book: &Path) -> Result<(), String> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = || -> rusqlite::Result<(u32, String)> {
-        let connection = Connection::open_with_flags(book, flags)?;
+        let connection = Connection::open_with_flags(book, READ_ONLY)?;
         let version = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         let whole = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
         Ok((version, whole))
@@ -281,5 +341,72 @@ fn read_through(book: &Path) -> Result<(), String> {
             "it is of a newer lethe (version {version}, known: {known})"
         )),
         false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chain::Network;
+
+    use super::*;
+    use crate::doctor::{Verdict, tests::warned};
+
+    fn folder() -> (tempfile::TempDir, Folder) {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::look(Some(dir.path().to_owned())).unwrap();
+        (dir, folder)
+    }
+
+    #[test]
+    fn a_folder_that_others_write_in_and_a_disk_that_is_nearly_full_are_warned_of() {
+        let (dir, _) = folder();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        warned(&writable(dir.path()), "written by others", "chmod go-w");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(writable(dir.path()).verdict, Verdict::Ok);
+        warned(&room(FREE_BYTES_FEW - 1), "MiB free", "free some space");
+        warned(&disk(&dir.path().join("gone")), "not known", "df");
+        assert_eq!(room(FREE_BYTES_MIN - 1).verdict, Verdict::Fail);
+        assert_eq!(room(FREE_BYTES_FEW).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn a_folder_of_two_chains_is_warned_of_however_it_came_to_be() {
+        let (dir, folder) = folder();
+        fs::create_dir(dir.path().join("chain")).unwrap();
+        fs::write(dir.path().join("relay.sqlite"), "").unwrap();
+        warned(
+            &role(&folder),
+            "of another chain: relay",
+            "a folder of its own",
+        );
+        let last = LastChain::new(&Network::local(), &["http://a:1".to_owned()]);
+        last.keep(&folder).unwrap();
+        warned(&role(&folder), "another at http://a:1", "lethe exit --data");
+    }
+
+    #[tokio::test]
+    async fn books_of_two_chains_are_told_apart_by_their_first_blocks() {
+        let (dir, folder) = folder();
+        let known = async |name: &str, id: &str, first: &str| {
+            let store = store::Store::open(&dir.path().join(name)).unwrap();
+            let entry = store::Entry {
+                kind: chain_watch::FIRST_BLOCK.into(),
+                key: Some(id.into()),
+                payload: first.into(),
+            };
+            let journal = store.journal(chain_watch::JOURNAL);
+            journal.append(vec![entry]).await.unwrap();
+            store.close().await;
+        };
+        known("consumer.sqlite", "31337", "0xaa").await;
+        known("relay.sqlite", "31337", "0xaa").await;
+        assert_eq!(role(&folder).verdict, Verdict::Ok);
+        known("provider.sqlite", "31337", "0xbb").await;
+        let told = role(&folder);
+        warned(&told, "of 2 chains", "--rpc-url URL");
+        for books in ["consumer, relay on the chain", "provider on the chain"] {
+            assert!(told.found.contains(books), "{}", told.found);
+        }
     }
 }

@@ -114,6 +114,8 @@ async fn the_doctor_tries_relays_and_asks_the_provider_that_waits_at_some() {
     let tried = doctor(&town, "new", &["--behind", "127.0.0.1:9"]);
     assert_eq!(tried[0].0, "fail", "{tried:?}");
     assert!(tried[0].1.contains("no relay is registered"), "{tried:?}");
+    assert_eq!(tried[1].0, "warn", "{tried:?}");
+    assert!(tried[1].1.contains("is the only one"), "{tried:?}");
 
     let _provider = provider_behind(&town, &[&one, &two], &[]);
     let deadline = tokio::time::Instant::now() + PATIENCE;
