@@ -31,6 +31,12 @@ const RPC_URL: &str = "rpc-url";
 const SHARED: [&str; 4] = ["data", "network", RPC_URL, "unaudited"];
 /// Flags that are none of a file's business.
 const NEVER: [&str; 4] = ["help", "version", "config", "reset"];
+/// The command that starts the role `provide` with a model that it finds out about: what
+/// is said for that role holds for it, too.
+const SELL: &str = "sell";
+/// But for what is of the model that is sold, not of the provider. A key above all is
+/// sent to no other server than the one that it was given for.
+const OF_THE_MODEL: [&str; 5] = ["backend-key-file", "input-price", "name", "ollama", "price"];
 /// Flags that are nothing without another one: they go when it goes.
 const NEEDS: [(&str, &str); 5] = [
     ("backend-key-file", "backend"),
@@ -214,7 +220,12 @@ pub(crate) fn declared() -> Command {
             ))
         });
     }
-    command
+    command.mut_subcommand(SELL, |sell| {
+        sell.after_help(
+            "Each flag that `lethe provide` has, too, may also stand as LETHE_PROVIDE_FLAG in the environment or below \
+             [provide] in the config file, but for prices and --backend-key-file, which are of one model.",
+        )
+    })
 }
 
 /// The same; each command has also the flags of those above it.
@@ -242,9 +253,13 @@ fn settings_for(
         (leaf, matches) = (found, below);
     }
     let role = match names.as_slice() {
+        [SELL] => Some(Role::Provide),
         [name] => Role::of(name),
         _ => None,
     };
+    if let Some(role) = role {
+        unknown_variables(command, role, environment)?;
+    }
     if flags(leaf, role).next().is_none() {
         return Ok(Vec::new());
     }
@@ -270,6 +285,9 @@ fn stands(words: &[OsString], flag: &str) -> bool {
 fn flags(leaf: &Command, role: Option<Role>) -> impl Iterator<Item = &Arg> {
     leaf.get_arguments().filter(move |arg| {
         arg.get_long().is_some_and(|long| match role {
+            Some(_) if leaf.get_name() == SELL => {
+                !NEVER.contains(&long) && !OF_THE_MODEL.contains(&long)
+            }
             Some(_) => !NEVER.contains(&long),
             None => SHARED.contains(&long),
         })
@@ -285,9 +303,6 @@ fn layered(
     environment: &Environment,
     file: &File,
 ) -> Result<Vec<Setting>, ConfigError> {
-    if let Some(role) = role {
-        unknown_variables(leaf, role, environment)?;
-    }
     let mut above: BTreeSet<String> = given.iter().map(|flag| (*flag).to_owned()).collect();
     let mut settings = Vec::new();
     let own = role.map(Role::name);
@@ -386,12 +401,14 @@ fn variable(
 
 /// Refuses a variable with a role's name that sets none of its flags.
 fn unknown_variables(
-    leaf: &Command,
+    command: &Command,
     role: Role,
     environment: &Environment,
 ) -> Result<(), ConfigError> {
     let own = Some(role.name());
-    let known = flags(leaf, Some(role)).filter_map(Arg::get_long);
+    let leaf = command.find_subcommand(role.name()).into_iter();
+    let known = leaf.flat_map(|leaf| flags(leaf, Some(role)));
+    let known = known.filter_map(Arg::get_long);
     let known: Vec<String> = known.map(|flag| name_of(own, flag)).collect();
     let prefix = name_of(own, "");
     let unknown = environment

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::file::{File, path_named};
 use super::{
     ConfigError, Environment, Given, Origin, SHARED, Setting, command, flags, layered, told,
-    usual_path, with,
+    unknown_variables, usual_path, with,
 };
 use crate::cli::config::{Act, Config, Role};
 use crate::folder::Folder;
@@ -175,6 +175,7 @@ pub(super) fn rows(
     let Some(leaf) = command.find_subcommand(role.name()) else {
         return Ok((None, Vec::new()));
     };
+    unknown_variables(&command, role, environment)?;
     let settings = layered(leaf, Some(role), &BTreeSet::new(), environment, &file)?;
     let words = with(vec!["lethe".into(), role.name().into()], &settings);
     if let Err(error) = command.clone().try_get_matches_from(words)

@@ -142,6 +142,68 @@ fn what_contradicts_a_flag_gives_way_with_what_needs_it() {
     assert!(said.contains("line 3") && said.contains("line 5"), "{said}");
 }
 
+/// The key of a server stands wherever its other flags do, and goes with that server.
+#[test]
+fn the_key_of_a_backend_comes_from_the_file_and_the_environment() {
+    let key_file = |args: &[&str], file: &str, pairs: &[(&str, &str)]| {
+        let args = [&["provide", "--model", "m"], args].concat();
+        match read_with(&args, file, pairs).unwrap().command {
+            Chosen::Provide(provide) => provide.backend_key_file,
+            other => panic!("{other:?}"),
+        }
+    };
+    let file = "[provide]\nbackend = \"http://b/v1\"\nbackend-key-file = \"/of/the/file\"\n";
+    let variables = [("LETHE_PROVIDE_BACKEND_KEY_FILE", "/of/the/variable")];
+    let flag = ["--backend-key-file", "/of/the/flag"];
+    let path = |text: &str| Some(PathBuf::from(text));
+    assert_eq!(key_file(&[], file, &[]), path("/of/the/file"));
+    assert_eq!(key_file(&[], file, &variables), path("/of/the/variable"));
+    assert_eq!(key_file(&flag, file, &variables), path("/of/the/flag"));
+    // Without the server there is nothing that the key is for.
+    assert_eq!(key_file(&["--gguf", "m.gguf"], file, &variables), None);
+    assert_eq!(key_file(&["--gguf", "m.gguf"], "", &variables), None);
+}
+
+#[test]
+fn who_sells_a_model_takes_what_is_said_for_the_provider() {
+    let file = "rpc-url = \"http://shared:1\"\n[provide]\nmodel = \"m\"\nbackend = \"http://b/v1\"\n\
+                backend-key-file = \"key\"\ninput-price = 7\nendpoint = \"192.0.2.1:3333\"\n\
+                behind = [\"a:1\", \"b:1\"]\nslots = 3\n";
+    let sell = |args: &[&str], pairs: &[(&str, &str)]| {
+        let args = [&["sell", "m.gguf", "--price", "1"], args].concat();
+        match read_with(&args, file, pairs).unwrap().command {
+            Chosen::Sell(sell) => *sell,
+            other => panic!("{other:?}"),
+        }
+    };
+    let sold = sell(&[], &[]);
+    assert_eq!(sold.sale.endpoint.to_string(), "192.0.2.1:3333");
+    assert_eq!(sold.sale.behind, ["a:1", "b:1"]);
+    assert_eq!(sold.network.rpc_url, ["http://shared:1"]);
+    // What is of another model than the one that is sold stays there.
+    assert_eq!((sold.backend_key_file, sold.input_price), (None, None));
+    // The layers are those of the provider, and so is what is no flag of it.
+    let variables = [("LETHE_PROVIDE_SLOTS", "4"), ("LETHE_PROVIDE_MODEL", "m")];
+    assert_eq!(sell(&[], &variables).sale.slots, 4);
+    assert_eq!(sell(&["--slots", "5"], &variables).sale.slots, 5);
+    let wrong = [("LETHE_PROVIDE_SLOTZ", "4")];
+    let said = read_with(&["sell", "m", "--price", "1"], "", &wrong).unwrap_err();
+    assert!(
+        said.contains("did you mean `LETHE_PROVIDE_SLOTS`?"),
+        "{said}"
+    );
+    let said = read_with(
+        &["sell", "m", "--price", "1"],
+        "[provide]\nslots = 0\n",
+        &[],
+    );
+    let said = said.unwrap_err();
+    assert!(
+        said.contains("`slots` is set in") && said.contains("line 2"),
+        "{said}"
+    );
+}
+
 #[test]
 fn what_is_wrong_is_named_with_its_place() {
     for (text, expected) in [
