@@ -196,14 +196,6 @@ pub(crate) struct Faucet {
     pub(crate) data: Data,
 }
 
-/// Where something listens.
-fn listener(text: &str) -> Result<SocketAddr, String> {
-    let parsed = text.parse::<SocketAddr>();
-    parsed.map_err(|error| {
-        format!("{error} (allowed: an IP address and a port, such as 127.0.0.1:8082)")
-    })
-}
-
 /// An amount of a token, as it is written.
 fn amount(text: &str) -> Result<String, String> {
     match Amount::from_decimal(text, crate::policies::MOR_DECIMALS) {
@@ -260,13 +252,13 @@ impl From<PayerChoice> for Payer {
 pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) data: Data,
-    /// Where the gateway and the dashboard listen.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8082", value_parser = listener)]
+    /// Where the gateway and the dashboard listen. An IP address and a port; a port alone is of 127.0.0.1.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8082", value_parser = values::listener)]
     pub(crate) http: SocketAddr,
     #[command(flatten)]
     pub(crate) hosts: hosts::Hosts,
-    /// Where the embedded chain listens.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8545", value_parser = listener)]
+    /// Where the embedded chain listens. An IP address and a port; a port alone is of 127.0.0.1.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8545", value_parser = values::listener)]
     pub(crate) rpc: SocketAddr,
     /// Send and be answered at a steady beat, padded in the end: slower, and times and sizes tell less.
     #[arg(long)]
@@ -378,8 +370,8 @@ fn account(text: &str) -> Result<Address, String> {
 #[derive(Debug, Default, Args)]
 pub(crate) struct Scraped {
     /// Serve `/metrics` for Prometheus here, behind the node's key (the file api-key); without it only the local address that
-    /// other commands use has it.
-    #[arg(long, value_name = "ADDR", value_parser = listener)]
+    /// other commands use has it. An IP address and a port; a port alone is of 127.0.0.1.
+    #[arg(long, value_name = "ADDR", value_parser = values::listener)]
     pub(crate) metrics: Option<SocketAddr>,
 }
 
@@ -444,8 +436,8 @@ pub(crate) struct Chain {
     /// Let anybody move its time (`evm_increaseTime` and the like), to try out delays.
     #[arg(long)]
     pub(crate) cheats: bool,
-    /// Where it listens.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8545", value_parser = listener)]
+    /// Where it listens. An IP address and a port; a port alone is of 127.0.0.1.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8545", value_parser = values::listener)]
     pub(crate) rpc: SocketAddr,
     /// Print one line of JSON when ready, and nothing else.
     #[arg(long)]
@@ -613,12 +605,12 @@ pub(crate) struct Sale {
     pub(crate) token: market::Named,
     #[command(flatten)]
     pub(crate) worth: token::Worth,
-    /// Where the descriptor is served; registered on chain as the provider's endpoint, but with --behind.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3333", value_parser = listener)]
+    /// Where the descriptor is served; registered on chain as the provider's endpoint, but with --behind. An IP address and a port; a port alone is of 127.0.0.1.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3333", value_parser = values::listener)]
     pub(crate) endpoint: SocketAddr,
-    /// Where the node listens (QUIC, UDP). In place of an address of this machine alone it is that of --endpoint where that is not
+    /// Where the node listens (QUIC, UDP): an IP address and a port; a port alone is of 127.0.0.1. In place of an address of this machine alone it is that of --endpoint where that is not
     /// of this machine alone (without a port its port, too), and any where a relay of --behind is elsewhere.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = listener)]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = values::listener)]
     pub(crate) listen: SocketAddr,
     /// Sell without an open port: wait at this relay, and be reached through it alone. Its host:port as in the registry, better
     /// given twice, for two relays; or `auto`, for two that the registry has.
@@ -671,11 +663,11 @@ pub(crate) struct Relay {
     pub(crate) data: Data,
     #[command(flatten)]
     pub(crate) network: Network,
-    /// Where the description is served; registered on chain as the relay's endpoint.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3334", value_parser = listener)]
+    /// Where the description is served; registered on chain as the relay's endpoint. An IP address and a port; a port alone is of 127.0.0.1.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3334", value_parser = values::listener)]
     pub(crate) endpoint: SocketAddr,
-    /// Where the node listens (QUIC, UDP).
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = listener)]
+    /// Where the node listens (QUIC, UDP). An IP address and a port; a port alone is of 127.0.0.1.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = values::listener)]
     pub(crate) listen: SocketAddr,
     /// Streams that begin in a second before each peer has only its share of as many.
     #[arg(long, value_name = "N", default_value_t = relay::STREAMS_PER_SECOND, value_parser = slots)]
@@ -693,8 +685,8 @@ pub(crate) struct Consume {
     pub(crate) data: Data,
     #[command(flatten)]
     pub(crate) network: Network,
-    /// Where the gateway listens.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8082", value_parser = listener)]
+    /// Where the gateway listens. An IP address and a port; a port alone is of 127.0.0.1.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8082", value_parser = values::listener)]
     pub(crate) http: SocketAddr,
     #[command(flatten)]
     pub(crate) hosts: hosts::Hosts,

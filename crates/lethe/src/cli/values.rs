@@ -3,6 +3,7 @@
 //! what is allowed; the commands get what they can work with.
 
 use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
 use consumer::{Defaults, Failover};
@@ -20,6 +21,29 @@ fn read<T: FromStr<Err: Display>>(text: &str) -> Result<String, String> {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Where something listens. A port alone is one of this machine alone, as `localhost` is.
+pub(super) fn listener(text: &str) -> Result<SocketAddr, String> {
+    let here = |port: &str| {
+        port.parse::<u16>()
+            .ok()
+            .map(|port| (Ipv4Addr::LOCALHOST, port))
+    };
+    let port = text.strip_prefix("localhost:").unwrap_or(text);
+    if let Some(address) = here(port) {
+        return Ok(address.into());
+    }
+    text.parse::<SocketAddr>().map_err(|error| {
+        let hint = match (text.parse::<IpAddr>(), text.strip_prefix(':').and_then(here)) {
+            (Ok(ip), _) => format!("; say the port, too: {}", SocketAddr::new(ip, 8082)),
+            (_, Some((_, port))) => format!(
+                "; 127.0.0.1:{port} is for this machine alone, 0.0.0.0:{port} for whoever reaches it"
+            ),
+            _ => String::new(),
+        };
+        format!("{error} (allowed: an IP address and a port, such as 127.0.0.1:8082; a port alone is of 127.0.0.1, and so is localhost:PORT{hint})")
+    })
 }
 
 /// A network by its name.
@@ -132,5 +156,40 @@ pub(super) fn key_name(text: &str) -> Result<String, String> {
     match !text.is_empty() && text.chars().all(named) {
         true => Ok(text.to_owned()),
         false => Err("allowed: letters, digits and `-`".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_alone_and_localhost_are_of_this_machine() {
+        let at = |text: &str| listener(text).map(|address| address.to_string());
+        for (text, meant) in [
+            ("8083", "127.0.0.1:8083"),
+            ("0", "127.0.0.1:0"),
+            ("localhost:8083", "127.0.0.1:8083"),
+            ("0.0.0.0:8083", "0.0.0.0:8083"),
+            ("[::1]:8083", "[::1]:8083"),
+        ] {
+            assert_eq!(at(text), Ok(meant.to_owned()), "{text}");
+        }
+        for (text, hint) in [
+            (":8083", "0.0.0.0:8083 for whoever reaches it"),
+            ("127.0.0.1", "say the port, too: 127.0.0.1:8082"),
+            ("::1", "say the port, too: [::1]:8082"),
+            ("here:8083", "such as 127.0.0.1:8082"),
+            ("localhost", "and so is localhost:PORT"),
+            ("65536", "a port alone"),
+            ("-1", "a port alone"),
+            ("", "a port alone"),
+        ] {
+            let said = at(text).unwrap_err();
+            assert!(
+                said.contains(hint) && said.contains("allowed: an IP"),
+                "{said}"
+            );
+        }
     }
 }
