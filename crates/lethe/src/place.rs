@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use chain::{Endpoints, EvmLedger, MemoryJournal, Network};
-use market::{Address, Amount, Ledger, LedgerError, WalletKey};
+use chain::{Endpoints, EvmLedger, MemoryJournal, Movements, Network};
+use market::{Account, Address, Amount, Ledger, LedgerError, WalletKey};
 use store::Store;
 
 use crate::chain_watch::{self, ChainIdentityError};
@@ -229,16 +229,23 @@ impl Treasury {
         Ok(())
     }
 
-    /// Sees that an account has coins for gas and, if it never had any, so much of each token.
+    /// Sees that an account has coins for gas and, of each of these tokens that it
+    /// never had any of, so much.
     pub(crate) async fn fund(
         &self,
         account: Address,
         tokens: &[(Address, Amount)],
     ) -> Result<(), LedgerError> {
-        // Tokens first: who has coins has had its tokens, wherever a start was cut off.
+        // Tokens first: who has no coins was not given all of them, wherever a start was cut off.
         let coins = self.ledger.coins(account).await?;
-        for (token, amount) in tokens.iter().filter(|_| coins.is_zero()) {
-            if self.ledger.balance(*token, account).await? < *amount {
+        for (token, amount) in tokens {
+            let held = self.ledger.balance(*token, account).await?;
+            let is_due = match coins.is_zero() {
+                true => held < *amount,
+                // It started before, and then perhaps with other tokens.
+                false => held.is_zero() && !self.has_had(account, *token).await?,
+            };
+            if is_due {
                 self.ledger.transfer(*token, account, *amount).await?;
                 failpoint::hit("treasury.mor.given");
             }
@@ -248,5 +255,20 @@ impl Treasury {
             failpoint::hit("treasury.coins.given");
         }
         Ok(())
+    }
+
+    /// Whether an account was ever given any of a token.
+    async fn has_had(&self, account: Address, token: Address) -> Result<bool, LedgerError> {
+        let wallet = Account::Wallet(account);
+        let mut movements = Movements::new(token, 0);
+        loop {
+            let moved = self.ledger.moved(&mut movements).await?;
+            if moved.postings.iter().any(|posting| posting.to == wallet) {
+                return Ok(true);
+            }
+            if moved.at_head {
+                return Ok(false);
+            }
+        }
     }
 }

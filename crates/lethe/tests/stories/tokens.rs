@@ -96,6 +96,30 @@ fn sum(money: &Value) -> u128 {
     sum.as_str().unwrap().parse().unwrap()
 }
 
+/// Who was started for MOR first is given its first dollars when it starts for dollars, and once.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_pays_with_another_token_than_before_is_given_its_first_of_that_once() {
+    let town = Town::start().await;
+    let first = town.consumer();
+    let payer = account(&first, "payer");
+    assert_eq!(dollars(&town, payer).await, 0);
+    first.stop();
+    let flags = ["--pay-with", "usdc", "--no-standby", "--payer", "wallet"];
+    let all = ["--deposit", "100usdc", "--channel-max", "100usdc"];
+    let flags = [&flags[..], &all].concat();
+    town.consumer_with("consumer", &flags).stop();
+    assert_eq!(dollars(&town, payer).await, FIRST);
+    // What is in a channel was had.
+    let _selling = provider(&town, "provider", "usdc", PRICE);
+    let buying = town.consumer_with("consumer", &flags);
+    assert_eq!(dollars(&town, payer).await, FIRST);
+    Client::of(&buying).answered(MODEL, "3").await;
+    buying.stop();
+    assert_eq!(dollars(&town, payer).await, 0);
+    town.consumer_with("consumer", &flags).stop();
+    assert_eq!(dollars(&town, payer).await, 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_is_paid_in_dollars_and_every_one_comes_back() {
     let town = Town::start_movable().await;
