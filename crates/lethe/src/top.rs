@@ -13,9 +13,10 @@ use tokio::time::Instant;
 
 use crate::cli::top::Top;
 use crate::client::{Client, ClientError, json};
+use crate::clock;
 use crate::money::Money;
 use crate::output;
-use screen::{Gateway, Line, Look, Relayed, Screen, Speed, State};
+use screen::{Gateway, Line, Look, Screen, Service, Speed, State};
 
 /// Between two looks at the node.
 const EVERY: Duration = Duration::from_secs(1);
@@ -39,7 +40,7 @@ pub(crate) async fn top(args: Top) -> Result<(), ClientError> {
     if !output::is_terminal() {
         // The second look has a speed.
         tokio::time::sleep(EVERY).await;
-        for line in node.look().await?.lines() {
+        for line in node.look().await?.lines(usize::MAX) {
             output::line(line.text);
         }
         return Ok(());
@@ -57,7 +58,7 @@ async fn watch(node: &mut Node, mut shown: Screen) {
     let mut problem = None;
     loop {
         let (height, width) = Term::stdout().size();
-        let lines = shown.lines();
+        let lines = shown.lines(width.into());
         output::text(page(
             &lines,
             problem.as_deref(),
@@ -157,9 +158,9 @@ impl Node {
 
     async fn look(&mut self) -> Result<Screen, ClientError> {
         let state: State = json(self.client.get("/api/state").await?).await?;
-        let (gateway, relayed) = match self.figures().await? {
-            Some(page) => (Gateway::read(&page), Relayed::read(&page)),
-            None => (None, None),
+        let (gateway, service) = match self.figures().await? {
+            Some(page) => (Gateway::read(&page), Service::read(&page)),
+            None => (None, Service::None),
         };
         if self
             .money
@@ -173,7 +174,8 @@ impl Node {
         let look = Look {
             state: &state,
             gateway,
-            relayed,
+            service,
+            today: clock::now(),
             money: match &self.money {
                 Some((_, Ok(money))) => Ok(money),
                 Some((_, Err(why))) => Err(why),
@@ -201,8 +203,13 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use market::{Address, Amount, Timestamp};
 
+    use super::*;
+    use crate::tower::Tally;
+
+    const TODAY: Timestamp = Timestamp(1_700_000_000);
+    const MOR_AND_A_HALF: Amount = Amount::new(1_500_000_000_000_000_000);
     const STATE: &str = r#"{
         "version": "1", "demonstration": true,
         "tokens": [{"address": "0x0808080808080808080808080808080808080808", "symbol": "MOR", "decimals": 18, "usd": {
@@ -237,20 +244,39 @@ gen_ai_client_token_usage_sum{gen_ai_request_model=\"b\",gen_ai_token_type=\"out
         let look = Look {
             state: &state,
             gateway,
-            relayed: None,
+            service: Service::None,
+            today: TODAY,
             money: Ok(&money),
         };
         Screen::of(&look, "http://a/", Duration::from_secs(seconds), speed)
     }
 
+    fn text(screen: &Screen, width: usize) -> String {
+        let lines = screen.lines(width).into_iter().map(|line| line.text);
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// What a node shows that is no gateway and sells nothing.
+    fn serves(page: &str) -> String {
+        let money: Money = serde_json::from_str(MONEY).unwrap();
+        let state: State = serde_json::from_str(STATE).unwrap();
+        let look = Look {
+            state: &state.without_sellers(),
+            gateway: None,
+            service: Service::read(page),
+            today: TODAY,
+            money: Ok(&money),
+        };
+        let screen = Screen::of(&look, "http://a/", Duration::ZERO, &mut Speed::default());
+        text(&screen, 100)
+    }
+
     #[test]
     fn what_matters_is_on_the_page() {
-        let lines = screen(None, &mut Speed::default(), 0).lines();
-        let lines: Vec<_> = lines.into_iter().map(|line| line.text).collect();
-        let page = lines.join("\n");
+        let page = text(&screen(None, &mut Speed::default(), 0), usize::MAX);
         for words in [
             "lethe 1 at http://a/   3 requests running   - tokens/s billed   100 tokens in all",
-            "tiny   amber     failing  0.5 / 1 MOR ($1.25 / $2.50)  3 of 4 running, 2 waiting",
+            "tiny   amber     failing  0.5 / 1 MOR          $1.25 / $2.50  3 of 4 running  2 waiting",
             "channel to amber: free  1.5 MOR  yours",
             "tiny of amber       the backend cannot be reached",
             "amber               1 answers broke off since the start",
@@ -268,16 +294,7 @@ gen_ai_client_token_usage_sum{gen_ai_request_model=\"b\",gen_ai_token_type=\"out
         let counts = "lethe_relay_streams_total 8\nlethe_relay_running_streams 2\nlethe_relay_waiting_nodes 3\n\
                       lethe_relay_bytes_total{direction=\"up\"} 10\nlethe_relay_bytes_total{direction=\"down\"} 20\n\
                       lethe_relay_refused_total{reason=\"busy\"} 1\nlethe_relay_refused_total{reason=\"unknown\"} 4\n";
-        let money: Money = serde_json::from_str(MONEY).unwrap();
-        let look = Look {
-            state: &State::default(),
-            gateway: None,
-            relayed: Relayed::read(counts),
-            money: Ok(&money),
-        };
-        let screen = Screen::of(&look, "http://a/", Duration::ZERO, &mut Speed::default());
-        let lines = screen.lines().into_iter().map(|line| line.text);
-        let page = lines.collect::<Vec<_>>().join("\n");
+        let page = serves(counts);
         for words in [
             "a relay   2 streams running   8 in all",
             "streams refused                  5",
@@ -287,7 +304,60 @@ gen_ai_client_token_usage_sum{gen_ai_request_model=\"b\",gen_ai_token_type=\"out
             assert!(page.contains(words), "no {words:?} in\n{page}");
         }
         assert!(!page.contains("Offers"), "{page}");
-        assert_eq!(Relayed::read(PAGE), None);
+        assert!(matches!(Service::read(PAGE), Service::None));
+    }
+
+    #[test]
+    fn a_tower_shows_what_it_holds_and_claimed() {
+        let tally = Tally::default();
+        let page = serves(&tally.page());
+        for words in [
+            "a tower   0 signed claims held   0 claims made",
+            "the last one                         none yet",
+            "last look at the file and the chain  not yet",
+        ] {
+            assert!(page.contains(words), "no {words:?} in\n{page}");
+        }
+        let at = |seconds: u64| Timestamp(TODAY.0 - seconds);
+        tally.claimed(Address::repeat_byte(8), MOR_AND_A_HALF, at(90));
+        tally.failed();
+        tally.looked(3, 1, at(7));
+        let page = serves(&tally.page());
+        for words in [
+            "a tower   3 signed claims held   1 claims made",
+            "payers that are withdrawing          1",
+            "the last one                         90 s ago",
+            "brought the provider                 1.5 MOR ($3.75)",
+            "last look at the file and the chain  7 s ago",
+            "tower  1 looks at the file and the chain failed since the start",
+        ] {
+            assert!(page.contains(words), "no {words:?} in\n{page}");
+        }
+        assert!(!page.contains("Offers"), "{page}");
+    }
+
+    #[test]
+    fn a_narrow_terminal_has_fewer_columns_and_no_line_that_is_cut() {
+        let screen = screen(None, &mut Speed::default(), 0);
+        for width in [40, 60, 80, 100, 120] {
+            let page = text(&screen, width);
+            for line in page.lines() {
+                assert!(
+                    line.chars().count() <= width,
+                    "{width}: {line:?} in\n{page}"
+                );
+            }
+            // What goes wrong is said in full, on as many lines as it takes.
+            let words: Vec<_> = page.split_whitespace().collect();
+            assert!(words.join(" ").contains("all places were taken"), "{page}");
+            for word in ["tiny", "failing", "3 of 4 running", "1.5 MOR"] {
+                assert!(page.contains(word), "{width}: no {word:?} in\n{page}");
+            }
+        }
+        let holds = |width: usize, word: &str| text(&screen, width).contains(word);
+        assert!(holds(80, "0.5 / 1 MOR") && holds(80, "amber     failing"));
+        assert!(holds(120, "$1.25 / $2.50") && !holds(80, "$1.25 / $2.50"));
+        assert!(!holds(60, "amber     failing") && holds(60, "0.5 / 1 MOR"));
     }
 
     #[test]
@@ -295,13 +365,15 @@ gen_ai_client_token_usage_sum{gen_ai_request_model=\"b\",gen_ai_token_type=\"out
         let mut speed = Speed::default();
         let gateway = Gateway::read(PAGE).unwrap();
         assert!(
-            screen(Some(gateway), &mut speed, 0)
-                .title
+            screen(Some(gateway), &mut speed, 0).lines(usize::MAX)[0]
+                .text
                 .contains("2 requests running   - tokens/s")
         );
         let later = PAGE.replace("} 40", "} 100");
         let later = Gateway::read(&later).unwrap();
-        let title = screen(Some(later), &mut speed, 4).title;
+        let title = screen(Some(later), &mut speed, 4).lines(usize::MAX)[0]
+            .text
+            .clone();
         assert!(
             title.contains("15.0 tokens/s billed   102 tokens in all"),
             "{title}"
@@ -311,7 +383,8 @@ gen_ai_client_token_usage_sum{gen_ai_request_model=\"b\",gen_ai_token_type=\"out
 
     #[test]
     fn it_fits_a_small_terminal_and_a_large_one() {
-        let lines = screen(None, &mut Speed::default(), 0).lines();
+        let screen = screen(None, &mut Speed::default(), 0);
+        let lines = screen.lines(80);
         for (height, width) in [(1, 1), (5, 20), (24, 80), (60, 200)] {
             let page = page(&lines, Some("the node does not answer"), height, width);
             let marks = [HOME, CLEAR_LINE, CLEAR_BELOW, BOLD, USUAL];

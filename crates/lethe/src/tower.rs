@@ -253,7 +253,7 @@ impl Watch {
             let (channel, amount) = (earned.channel, earned.amount);
             match self.ledger.claim_signed(*signed).await {
                 Ok(_) => {
-                    self.tally.claimed(earned.token, amount);
+                    self.tally.claimed(earned.token, amount, clock::now());
                     info!(%channel, %amount, "claimed for the provider");
                 }
                 Err(LedgerError::Refused { reason }) => {

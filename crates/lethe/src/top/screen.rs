@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use market::{Address, Outcome, Rates};
+use market::{Address, Amount, Outcome, Rates, Timestamp};
 use serde::Deserialize;
 
 use crate::money::Money;
@@ -13,6 +13,10 @@ use crate::tokens::{TokenView, TokenViews};
 const ROWS_MAX: usize = 12;
 /// What is told of billed tokens is the mean over so many looks.
 const LOOKS_MAX: usize = 11;
+/// Spaces between the pieces of the title.
+const GAP: usize = 3;
+/// Words are given a line at least so wide.
+const WORDS_MIN: usize = 24;
 
 /// What a node says of itself at `/api/state`; what is not shown is left out.
 #[derive(Debug, Default, Deserialize)]
@@ -27,6 +31,18 @@ pub(crate) struct State {
     models: Vec<Model>,
     #[serde(default)]
     answers: Vec<Answer>,
+}
+
+#[cfg(test)]
+impl State {
+    /// Of a node that sells and buys nothing.
+    pub(super) fn without_sellers(self) -> Self {
+        Self {
+            sellers: vec![],
+            answers: vec![],
+            ..self
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -137,8 +153,15 @@ impl Relayed {
         })
     }
 
+    fn title(self) -> Vec<String> {
+        vec![
+            "a relay".to_owned(),
+            format!("{} streams running", self.running),
+            format!("{} in all", self.carried),
+        ]
+    }
+
     fn table(self) -> Table {
-        let row = |what: &str, figure: String| vec![what.to_owned(), figure];
         let rows = vec![
             row("streams that run", self.running.to_string()),
             row("streams carried since the start", self.carried.to_string()),
@@ -149,12 +172,113 @@ impl Relayed {
             ),
             row("providers that wait here", self.waiting.to_string()),
         ];
-        Table {
-            title: "Relay",
-            head: vec!["", ""],
-            rows,
-            empty: "none",
-        }
+        Table::figures("Relay", rows)
+    }
+}
+
+/// Of a tower's `/metrics`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Watched {
+    held: u64,
+    leaving: u64,
+    made: u64,
+    refused: u64,
+    failed_looks: u64,
+    /// In Unix seconds; none: not yet.
+    looked_at: Option<Timestamp>,
+    claimed_at: Option<Timestamp>,
+    claimed: Vec<(Address, Amount)>,
+}
+
+impl Watched {
+    /// None: this is no page of a tower.
+    pub(crate) fn read(page: &str) -> Option<Self> {
+        let figure = |name: &str| {
+            let mut lines = page.lines();
+            let rest = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            rest?.parse::<u64>().ok()
+        };
+        let made = |outcome: &str| {
+            figure(&format!(
+                "lethe_tower_claims_made_total{{outcome=\"{outcome}\"}}"
+            ))
+        };
+        let at = |name: &str| figure(name).filter(|at| *at > 0).map(Timestamp);
+        let claimed = page.lines().filter_map(|line| {
+            let rest = line.strip_prefix("lethe_tower_claimed_base_units_total{token=\"")?;
+            let (token, amount) = rest.split_once("\"} ")?;
+            Some((token.parse().ok()?, Amount::new(amount.parse().ok()?)))
+        });
+        Some(Self {
+            held: figure("lethe_tower_claims")?,
+            leaving: figure("lethe_tower_leaving_channels")?,
+            made: made("taken")?,
+            refused: made("refused")?,
+            failed_looks: figure("lethe_tower_looks_total{outcome=\"failed\"}")?,
+            looked_at: at("lethe_tower_looked_at_seconds"),
+            claimed_at: at("lethe_tower_claimed_at_seconds"),
+            claimed: claimed.collect(),
+        })
+    }
+
+    fn title(&self) -> Vec<String> {
+        vec![
+            "a tower".to_owned(),
+            format!("{} signed claims held", self.held),
+            format!("{} claims made", self.made),
+        ]
+    }
+
+    fn table(&self, tokens: &TokenViews, today: Timestamp) -> Table {
+        let ago = |at: Option<Timestamp>, never: &str| match at {
+            Some(at) => format!("{} s ago", today.since_s(at)),
+            None => never.to_owned(),
+        };
+        let mut rows = vec![
+            row("signed claims held", self.held.to_string()),
+            row("payers that are withdrawing", self.leaving.to_string()),
+            row("claims made since the start", self.made.to_string()),
+            row("the last one", ago(self.claimed_at, "none yet")),
+        ];
+        rows.extend(self.claimed.iter().map(|(token, amount)| {
+            let token = tokens.get(*token);
+            let brought = token.shown(*amount) + &token.worth(*amount);
+            row("brought the provider", plain(&brought))
+        }));
+        let looked = ago(self.looked_at, "not yet");
+        rows.push(row("last look at the file and the chain", looked));
+        Table::figures("Tower", rows)
+    }
+
+    /// What went wrong, each with how often.
+    fn failures(&self) -> impl Iterator<Item = String> {
+        let failures = [
+            (
+                self.failed_looks,
+                "looks at the file and the chain failed since the start",
+            ),
+            (self.refused, "claims were not taken by the contract"),
+        ];
+        let happened = failures.into_iter().filter(|(count, _)| *count > 0);
+        happened.map(|(count, what)| format!("{count} {what}"))
+    }
+}
+
+/// What the node does that is looked at, where that is not to sell or to buy.
+#[derive(Debug, Default)]
+pub(crate) enum Service {
+    #[default]
+    None,
+    Relay(Relayed),
+    Tower(Watched),
+}
+
+impl Service {
+    /// Of a node's `/metrics`.
+    pub(crate) fn read(page: &str) -> Self {
+        let relay = Relayed::read(page).map(Self::Relay);
+        let tower = || Watched::read(page).map(Self::Tower);
+        relay.or_else(tower).unwrap_or_default()
     }
 }
 
@@ -182,8 +306,9 @@ impl Speed {
 pub(crate) struct Look<'a> {
     pub(crate) state: &'a State,
     pub(crate) gateway: Option<Gateway>,
-    /// A relay sells and buys nothing: this is what it does.
-    pub(crate) relayed: Option<Relayed>,
+    pub(crate) service: Service,
+    /// By this machine's clock.
+    pub(crate) today: Timestamp,
     /// As far as it could be had.
     pub(crate) money: Result<&'a Money, &'a str>,
 }
@@ -191,85 +316,117 @@ pub(crate) struct Look<'a> {
 /// What is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Screen {
-    pub(crate) title: String,
+    /// In pieces that stay whole.
+    title: Vec<String>,
     tables: Vec<Table>,
 }
 
-/// One part of it.
+/// One part of it. What its columns hold is shown as far as there is room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Table {
     title: &'static str,
-    head: Vec<&'static str>,
+    columns: Vec<Column>,
     rows: Vec<Vec<String>>,
     /// What is said where there are no rows.
     empty: &'static str,
 }
 
+/// A column of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Column {
+    head: &'static str,
+    /// The column of the largest one goes first where there is no room; 0 stays.
+    spare: u8,
+    /// Words, for which lines are broken; it is the last column.
+    breaks: bool,
+}
+
+impl Column {
+    const fn new(head: &'static str, spare: u8) -> Self {
+        Self {
+            head,
+            spare,
+            breaks: false,
+        }
+    }
+
+    const fn words(head: &'static str, spare: u8) -> Self {
+        Self {
+            head,
+            spare,
+            breaks: true,
+        }
+    }
+}
+
 impl Screen {
     pub(crate) fn of(look: &Look<'_>, url: &str, now: Duration, speed: &mut Speed) -> Self {
         let state = look.state;
-        let offers = state.sellers.iter().flat_map(|seller| &seller.offers);
-        let sold: usize = offers.map(|offer| offer.running).sum();
-        let tokens = match look.gateway {
-            Some(gateway) => gateway.output_tokens,
-            None => {
-                let each = state.sellers.iter();
-                each.map(|seller| seller.counted.output_tokens).sum()
+        let (does, first) = match &look.service {
+            Service::None => (trade(look, now, speed), offers_table(state)),
+            Service::Relay(relayed) => (relayed.title(), relayed.table()),
+            Service::Tower(watched) => {
+                let table = watched.table(&state.tokens, look.today);
+                (watched.title(), table)
             }
         };
-        let running = match look.gateway {
-            Some(gateway) => gateway.running.to_string(),
-            None => sold.to_string(),
-        };
-        let speed = match speed.at(now, tokens) {
-            Some(speed) => format!("{speed:.1}"),
-            None => "-".to_owned(),
-        };
-        let version = &state.version;
-        let (title, first) = match look.relayed {
-            Some(relayed) => (
-                format!(
-                    "lethe {version} at {url}   a relay   {} streams running   {} in all",
-                    relayed.running, relayed.carried
-                ),
-                relayed.table(),
-            ),
-            None => (
-                format!(
-                    "lethe {version} at {url}   {running} requests running   {speed} tokens/s billed   {tokens} tokens in all"
-                ),
-                offers_table(state),
-            ),
-        };
+        let name = format!("lethe {} at {url}", state.version);
+        let title = [name].into_iter().chain(does);
         Self {
-            title: crate::output::plain(&title),
+            title: title.map(|piece| plain(&piece)).collect(),
             tables: vec![first, channels_table(look.money), errors_table(look)],
         }
     }
 
-    /// Line by line.
-    pub(crate) fn lines(&self) -> Vec<Line> {
-        let mut lines = vec![Line::title(&self.title)];
+    /// Line by line, on a screen of this width.
+    pub(crate) fn lines(&self, width: usize) -> Vec<Line> {
+        let mut lines: Vec<Line> = broken(&self.title, GAP, width)
+            .iter()
+            .map(|line| Line::title(line))
+            .collect();
         for table in &self.tables {
             lines.extend([Line::text(String::new()), Line::title(table.title)]);
-            if table.rows.is_empty() {
-                lines.push(Line::text(format!("  {}", table.empty)));
-                continue;
-            }
-            let widths = table.widths();
-            let head: Vec<_> = table.head.iter().map(|cell| (*cell).to_owned()).collect();
-            let head = head.iter().any(|cell| !cell.is_empty()).then_some(&head);
-            for row in head.into_iter().chain(&table.rows) {
-                let cells = row.iter().zip(&widths);
-                let cells: Vec<_> = cells
-                    .map(|(cell, width)| format!("{cell:width$}"))
-                    .collect();
-                let text = format!("  {}", cells.join("  "));
-                lines.push(Line::text(text.trim_end().to_owned()));
-            }
+            lines.extend(table.lines(width));
         }
         lines
     }
+}
+
+/// What a node that sells or buys does, in pieces.
+fn trade(look: &Look<'_>, now: Duration, speed: &mut Speed) -> Vec<String> {
+    let sellers = || look.state.sellers.iter();
+    let offers = sellers().flat_map(|seller| &seller.offers);
+    let sold = offers.map(|offer| offer.running).sum::<usize>();
+    let billed = sellers().map(|seller| seller.counted.output_tokens).sum();
+    let (running, tokens) = match look.gateway {
+        Some(gateway) => (gateway.running.to_string(), gateway.output_tokens),
+        None => (sold.to_string(), billed),
+    };
+    let speed = match speed.at(now, tokens) {
+        Some(speed) => format!("{speed:.1}"),
+        None => "-".to_owned(),
+    };
+    vec![
+        format!("{running} requests running"),
+        format!("{speed} tokens/s billed"),
+        format!("{tokens} tokens in all"),
+    ]
+}
+
+/// Pieces in lines of this width, with so many spaces between; one that is longer has its own.
+fn broken(pieces: &[String], gap: usize, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for piece in pieces {
+        let long = piece.chars().count();
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + gap + long <= width => {
+                line.push_str(&" ".repeat(gap));
+                line.push_str(piece);
+            }
+            _ => lines.push(piece.clone()),
+        }
+    }
+    lines
 }
 
 /// A line of text.
@@ -296,9 +453,68 @@ impl Line {
 }
 
 impl Table {
+    /// Names of figures, and the figures.
+    fn figures(title: &'static str, rows: Vec<Vec<String>>) -> Self {
+        Self {
+            title,
+            columns: vec![Column::new("", 0), Column::new("", 0)],
+            rows,
+            empty: "none",
+        }
+    }
+
+    /// Without its title.
+    fn lines(&self, width: usize) -> Vec<Line> {
+        if self.rows.is_empty() {
+            return vec![Line::text(format!("  {}", self.empty))];
+        }
+        let widths = self.widths();
+        let shown = self.shown(&widths, width);
+        let head: Vec<_> = self.columns.iter().map(|one| one.head.to_owned()).collect();
+        let has_head = shown.iter().any(|at| !head[*at].is_empty());
+        let mut lines = Vec::new();
+        for row in has_head.then_some(&head).into_iter().chain(&self.rows) {
+            let mut text = String::new();
+            for at in &shown {
+                text.push_str("  ");
+                let begins = text.chars().count();
+                let words = match self.columns[*at].breaks {
+                    true => row[*at].split(' ').map(str::to_owned).collect(),
+                    false => vec![row[*at].clone()],
+                };
+                let room = width.saturating_sub(begins);
+                let pieces = broken(&words, 1, room).join(&format!("\n{}", " ".repeat(begins)));
+                let pad = widths[*at].saturating_sub(row[*at].chars().count());
+                text.push_str(&pieces);
+                text.push_str(&" ".repeat(pad));
+            }
+            let rows = text.trim_end().split('\n');
+            lines.extend(rows.map(|line| Line::text(line.to_owned())));
+        }
+        lines
+    }
+
+    /// The columns for which there is room, of those that hold anything.
+    fn shown(&self, widths: &[usize], width: usize) -> Vec<usize> {
+        let holds = |at: &usize| self.rows.iter().any(|row| !row[*at].is_empty());
+        let mut shown: Vec<usize> = (0..self.columns.len()).filter(holds).collect();
+        loop {
+            let needs = shown.iter().map(|at| match self.columns[*at].breaks {
+                true => 2 + widths[*at].min(WORDS_MIN),
+                false => 2 + widths[*at],
+            });
+            let spare = |at: &usize| self.columns[*at].spare;
+            let first = shown.iter().copied().max_by_key(spare);
+            match first.filter(|at| needs.sum::<usize>() > width && spare(at) > 0) {
+                Some(gone) => shown.retain(|at| *at != gone),
+                None => return shown,
+            }
+        }
+    }
+
     /// Characters that each column needs.
     fn widths(&self) -> Vec<usize> {
-        let head = self.head.iter().map(|cell| cell.chars().count());
+        let head = self.columns.iter().map(|one| one.head.chars().count());
         let mut widths: Vec<_> = head.collect();
         for row in &self.rows {
             for (width, cell) in widths.iter_mut().zip(row) {
@@ -309,13 +525,15 @@ impl Table {
     }
 }
 
+/// A figure and what it is.
+fn row(what: &str, figure: String) -> Vec<String> {
+    vec![what.to_owned(), figure]
+}
+
 fn offers_table(state: &State) -> Table {
     let own = state.sellers.iter().flat_map(|seller| {
         seller.offers.iter().map(|offer| {
-            let load = format!(
-                "{} of {} running, {} waiting",
-                offer.running, offer.slots, offer.queued
-            );
+            let token = state.tokens.get(offer.token);
             let how = match offer.problem {
                 Some(_) => "failing",
                 None => "sells",
@@ -324,8 +542,10 @@ fn offers_table(state: &State) -> Table {
                 plain(&offer.name),
                 plain(&seller.name),
                 how.to_owned(),
-                price(&offer.rates, &state.tokens.get(offer.token)),
-                load,
+                price(&offer.rates, &token),
+                dollars(&offer.rates, &token),
+                format!("{} of {} running", offer.running, offer.slots),
+                format!("{} waiting", offer.queued),
             ]
         })
     });
@@ -333,22 +553,30 @@ fn offers_table(state: &State) -> Table {
     let others = state.models.iter().filter(|_| state.sellers.is_empty());
     let others = others.flat_map(|model| {
         model.offers.iter().map(|offer| {
-            let load = match offer.ttft_ms {
-                Some(ms) => format!("{} of ours running, begins in {ms} ms", offer.running),
-                None => format!("{} of ours running", offer.running),
-            };
+            let token = state.tokens.get(offer.token);
+            let begins = offer.ttft_ms.map(|ms| format!("begins in {ms} ms"));
             vec![
                 plain(&model.name),
                 short(&offer.provider),
                 if offer.live { "live" } else { "away" }.to_owned(),
-                price(&offer.rates, &state.tokens.get(offer.token)),
-                load,
+                price(&offer.rates, &token),
+                dollars(&offer.rates, &token),
+                format!("{} of ours running", offer.running),
+                begins.unwrap_or_default(),
             ]
         })
     });
     Table {
         title: "Offers",
-        head: vec!["model", "provider", "", "per million, in/out", "load"],
+        columns: vec![
+            Column::new("model", 0),
+            Column::new("provider", 2),
+            Column::new("", 0),
+            Column::new("per million, in/out", 1),
+            Column::new("in dollars", 4),
+            Column::new("load", 0),
+            Column::new("", 3),
+        ],
         rows: own.chain(others).take(ROWS_MAX).collect(),
         empty: "none",
     }
@@ -360,12 +588,22 @@ fn channels_table(money: Result<&Money, &str>) -> Table {
     let in_channels = places.filter(|(_, place)| place.label.contains("channel"));
     let held = in_channels.filter(|(_, place)| !place.amount.is_zero());
     let rows = held.map(|(token, place)| {
-        let amount = token.shown(place.amount) + &token.worth(place.amount);
-        vec![plain(&place.label), amount, plain(&place.detail)]
+        let worth = token.worth(place.amount);
+        vec![
+            plain(&place.label),
+            token.shown(place.amount),
+            worth.trim_start().to_owned(),
+            plain(&place.detail),
+        ]
     });
     Table {
         title: "Channels with money",
-        head: vec!["where", "amount", ""],
+        columns: vec![
+            Column::new("where", 0),
+            Column::new("amount", 0),
+            Column::new("", 2),
+            Column::new("", 1),
+        ],
         rows: rows.take(ROWS_MAX).collect(),
         empty: match money {
             Ok(_) => "none",
@@ -383,6 +621,11 @@ fn errors_table(look: &Look<'_>) -> Table {
             for why in money.problems.iter().chain(&money.warnings) {
                 tell("money", why);
             }
+        }
+    }
+    if let Service::Tower(watched) = &look.service {
+        for why in watched.failures() {
+            tell("tower", &why);
         }
     }
     for seller in &look.state.sellers {
@@ -434,7 +677,7 @@ fn errors_table(look: &Look<'_>) -> Table {
     rows.truncate(ROWS_MAX);
     Table {
         title: "Errors",
-        head: vec!["what", "why"],
+        columns: vec![Column::new("what", 0), Column::words("why", 0)],
         rows,
         empty: "none",
     }
@@ -454,9 +697,14 @@ fn price(rates: &Rates, token: &TokenView) -> String {
         input_per_million: input,
         output_per_million: output,
     } = *rates;
-    let worth = match &token.usd {
-        Some(rate) => format!(" ({} / {})", rate.shown(input), rate.shown(output)),
-        None => String::new(),
+    format!("{} / {}", token.figure(input), token.shown(output))
+}
+
+/// The same in dollars, where it is known.
+fn dollars(rates: &Rates, token: &TokenView) -> String {
+    let Some(rate) = &token.usd else {
+        return String::new();
     };
-    format!("{} / {}{worth}", token.figure(input), token.shown(output))
+    let (input, output) = (rates.input_per_million, rates.output_per_million);
+    format!("{} / {}", rate.shown(input), rate.shown(output))
 }

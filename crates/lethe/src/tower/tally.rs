@@ -21,13 +21,15 @@ pub(crate) struct Tally {
     /// When it last looked at everything, in Unix seconds.
     looked_at: AtomicU64,
     claims: AtomicU64,
+    /// When the contract last took one, in Unix seconds; 0: none yet.
+    claimed_at: AtomicU64,
     refused: AtomicU64,
     amounts: Mutex<BTreeMap<Address, Amount>>,
 }
 
 impl Tally {
     /// It looked: so many signed claims are held, so many payers are leaving.
-    pub(super) fn looked(&self, held: usize, leaving: usize, now: Timestamp) {
+    pub(crate) fn looked(&self, held: usize, leaving: usize, now: Timestamp) {
         self.looks.fetch_add(1, Ordering::Relaxed);
         self.held.store(held, Ordering::Relaxed);
         self.leaving.store(leaving, Ordering::Relaxed);
@@ -35,13 +37,14 @@ impl Tally {
     }
 
     /// It could not look at everything.
-    pub(super) fn failed(&self) {
+    pub(crate) fn failed(&self) {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
     /// It claimed so much of a token for the provider.
-    pub(super) fn claimed(&self, token: Address, amount: Amount) {
+    pub(crate) fn claimed(&self, token: Address, amount: Amount, now: Timestamp) {
         self.claims.fetch_add(1, Ordering::Relaxed);
+        self.claimed_at.store(now.0, Ordering::Relaxed);
         let mut amounts = self.amounts.lock().unwrap_or_else(PoisonError::into_inner);
         if amounts.len() < TOKENS_MAX || amounts.contains_key(&token) {
             let sum = amounts.entry(token).or_default();
@@ -92,6 +95,12 @@ impl Tally {
         for (outcome, count) in [("taken", &self.claims), ("refused", &self.refused)] {
             page.line(&format!("{{outcome=\"{outcome}\"}}"), &read(count));
         }
+        page.one(
+            "lethe_tower_claimed_at_seconds",
+            "gauge",
+            "When the contract last took one, in Unix seconds; 0 before the first.",
+            &read(&self.claimed_at),
+        );
         page.head(
             "lethe_tower_claimed_base_units_total",
             "counter",
@@ -116,8 +125,8 @@ mod tests {
         let token = Address::repeat_byte(1);
         tally.looked(3, 1, Timestamp(1_700_000_000));
         tally.failed();
-        tally.claimed(token, Amount::new(5));
-        tally.claimed(token, Amount::new(6));
+        tally.claimed(token, Amount::new(5), Timestamp(1_699_999_998));
+        tally.claimed(token, Amount::new(6), Timestamp(1_699_999_999));
         tally.refused();
         let page = tally.page();
         for line in [
@@ -126,6 +135,7 @@ mod tests {
             "lethe_tower_looked_at_seconds 1700000000".to_owned(),
             "lethe_tower_looks_total{outcome=\"failed\"} 1".to_owned(),
             "lethe_tower_claims_made_total{outcome=\"taken\"} 2".to_owned(),
+            "lethe_tower_claimed_at_seconds 1699999999".to_owned(),
             "lethe_tower_claims_made_total{outcome=\"refused\"} 1".to_owned(),
             format!("lethe_tower_claimed_base_units_total{{token=\"{token}\"}} 11"),
         ] {
