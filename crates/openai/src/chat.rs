@@ -12,6 +12,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use crate::carried::{Carried, put_field, quoted};
 use crate::json::{Elements, Fields};
 use crate::object::Object;
 
@@ -19,9 +20,6 @@ pub(crate) use rules::model;
 
 /// The longest body that is read.
 pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
-
-/// Fields that are for the one who chooses providers, and for nobody behind.
-pub(crate) const OURS: [&str; 2] = ["provider", "models"];
 
 /// What is wrong with a request. The text is for the one who sent it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +47,7 @@ impl BadRequest {
 #[derive(Debug, Clone)]
 pub struct ChatRequest {
     body: Bytes,
-    fields: Vec<(String, Bytes)>,
+    fields: Carried,
     known: rules::Known,
 }
 
@@ -58,13 +56,9 @@ impl ChatRequest {
     pub fn parse(body: Bytes) -> Result<Self, BadRequest> {
         let request = Object::whole(&body)?;
         let known = rules::check(&request)?;
-        let slice = |(name, value): (String, &serde_json::value::RawValue)| {
-            (name, body.slice_ref(value.get().as_bytes()))
-        };
-        let fields = request.into_fields().into_iter().map(slice).collect();
         Ok(Self {
+            fields: Carried::of(request, &body),
             body,
-            fields,
             known,
         })
     }
@@ -136,8 +130,8 @@ impl ChatRequest {
             messages.0.pop();
         }
         let mut out = BytesMut::with_capacity(self.body.len() + begun.len());
-        for (name, value) in &self.fields {
-            match name.as_str() {
+        for (name, value) in self.fields.iter() {
+            match name {
                 "messages" | "continue_final_message" | "add_generation_prompt" | "min_tokens" => {}
                 "max_tokens" | "max_completion_tokens" if left.is_some() => {}
                 _ => put_field(&mut out, name, value),
@@ -162,22 +156,18 @@ impl ChatRequest {
 
     /// The value of a field; none if it is absent or null.
     fn find(&self, name: &str) -> Option<&Bytes> {
-        let (_, value) = self.fields.iter().find(|(found, _)| found == name)?;
-        (value != "null").then_some(value)
+        self.fields.find(name)
     }
 
     /// The JSON text of a field; none if it is absent or null.
     pub fn field(&self, name: &str) -> Option<&str> {
-        let (_, value) = self.fields.iter().find(|(found, _)| found == name)?;
-        let text = core::str::from_utf8(value).ok()?;
-        (text != "null").then_some(text)
+        self.fields.text(name)
     }
 
     /// Names of the fields that a backend has to heed, beyond the messages.
     pub fn parameters(&self) -> impl Iterator<Item = &str> {
         const EVERYBODYS: [&str; 5] = ["model", "messages", "stream", "stream_options", "user"];
-        let names = self.fields.iter().map(|(name, _)| name.as_str());
-        names.filter(|name| !EVERYBODYS.contains(name) && !OURS.contains(name))
+        self.fields.parameters(&EVERYBODYS)
     }
 
     /// Feeds a hash with what stays the same in a conversation: its messages
@@ -207,12 +197,8 @@ impl ChatRequest {
         put_field(&mut out, "model", &quoted(upstream_model));
         put_field(&mut out, "stream", b"true");
         put_field(&mut out, "stream_options", &self.upstream_stream_options());
-        for (name, value) in &self.fields {
-            let replaced = matches!(name.as_str(), "model" | "stream" | "stream_options");
-            if !replaced && !OURS.contains(&name.as_str()) {
-                put_field(&mut out, name, value);
-            }
-        }
+        let replaced = ["model", "stream", "stream_options"];
+        self.fields.put(&mut out, &replaced);
         out.put_u8(b'}');
         out.freeze()
     }
@@ -220,11 +206,8 @@ impl ChatRequest {
     fn upstream_stream_options(&self) -> BytesMut {
         let mut out = BytesMut::new();
         put_field(&mut out, "include_usage", b"true");
-        let given = self
-            .fields
-            .iter()
-            .find(|(name, _)| name == "stream_options");
-        let given = given.and_then(|(_, value)| serde_json::from_slice::<Fields<'_>>(value).ok());
+        let given = self.find("stream_options");
+        let given = given.and_then(|value| serde_json::from_slice::<Fields<'_>>(value).ok());
         for (name, value) in given.into_iter().flat_map(|fields| fields.0) {
             if name != "include_usage" {
                 put_field(&mut out, &name, value.get().as_bytes());
@@ -233,18 +216,6 @@ impl ChatRequest {
         out.put_u8(b'}');
         out
     }
-}
-
-/// Adds a field to an object that is being written; the first one opens it.
-pub(crate) fn put_field(out: &mut BytesMut, name: &str, value: &[u8]) {
-    out.put_u8(if out.is_empty() { b'{' } else { b',' });
-    out.put_slice(&quoted(name));
-    out.put_u8(b':');
-    out.put_slice(value);
-}
-
-pub(crate) fn quoted(text: &str) -> Vec<u8> {
-    serde_json::to_vec(text).expect("a string is always JSON")
 }
 
 #[cfg(test)]

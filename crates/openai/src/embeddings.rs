@@ -12,7 +12,8 @@ mod rows;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::chat::{BadRequest, OURS, model, put_field, quoted};
+use crate::carried::{Carried, put_field, quoted};
+use crate::chat::{BadRequest, model};
 use crate::object::{Object, is_text, mismatch};
 
 pub use answer::Answered;
@@ -39,7 +40,7 @@ pub enum VectorFormat {
 #[derive(Debug, Clone)]
 pub struct EmbeddingsRequest {
     body: Bytes,
-    fields: Vec<(String, Bytes)>,
+    fields: Carried,
     model: String,
     /// JSON strings.
     inputs: Vec<Bytes>,
@@ -65,13 +66,9 @@ impl EmbeddingsRequest {
             let problem = "only a chat request may name several; vectors of different models do not compare, leave it out";
             return Err(request.fault("models", problem));
         }
-        let slice = |(name, value): (String, &serde_json::value::RawValue)| {
-            (name, body.slice_ref(value.get().as_bytes()))
-        };
-        let fields = request.into_fields().into_iter().map(slice).collect();
         Ok(Self {
+            fields: Carried::of(request, &body),
             body,
-            fields,
             model,
             inputs,
             format,
@@ -115,16 +112,13 @@ impl EmbeddingsRequest {
 
     /// The JSON text of a field; none if it is absent or null.
     pub fn field(&self, name: &str) -> Option<&str> {
-        let (_, value) = self.fields.iter().find(|(found, _)| found == name)?;
-        let text = core::str::from_utf8(value).ok()?;
-        (text != "null").then_some(text)
+        self.fields.text(name)
     }
 
     /// Names of the fields that a backend has to heed, beyond the texts.
     pub fn parameters(&self) -> impl Iterator<Item = &str> {
         const EVERYBODYS: [&str; 4] = ["model", "input", "encoding_format", "user"];
-        let names = self.fields.iter().map(|(name, _)| name.as_str());
-        names.filter(|name| !EVERYBODYS.contains(name) && !OURS.contains(name))
+        self.fields.parameters(&EVERYBODYS)
     }
 
     /// The same request as a backend gets it: its own name for the model, texts
@@ -166,12 +160,8 @@ impl EmbeddingsRequest {
             out.put_slice(text);
         }
         out.put_u8(b']');
-        for (name, value) in &self.fields {
-            let replaced = matches!(name.as_str(), "model" | "input" | "encoding_format");
-            if !replaced && !OURS.contains(&name.as_str()) {
-                put_field(&mut out, name, value);
-            }
-        }
+        let replaced = ["model", "input", "encoding_format"];
+        self.fields.put(&mut out, &replaced);
         out.put_u8(b'}');
         out.freeze()
     }

@@ -8,6 +8,7 @@
 
 mod aggregate;
 mod body;
+mod carried;
 mod chat;
 pub mod dialect;
 pub mod embeddings;

@@ -17,7 +17,8 @@ use super::writing::{
 use super::{
     Dialect, EVENTS, Finish, Opening, Part, Reason, TranslateError, Translated, Translator,
 };
-use crate::chat::{BadRequest, ChatRequest, quoted};
+use crate::carried::quoted;
+use crate::chat::{BadRequest, ChatRequest};
 use crate::object::{Object, is_text, mismatch};
 use crate::{ErrorBody, Usage, sse};
 

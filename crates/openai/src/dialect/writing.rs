@@ -4,7 +4,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::value::RawValue;
 
-use crate::chat::{BadRequest, put_field, quoted};
+use crate::carried::{put_field, quoted};
+use crate::chat::BadRequest;
 use crate::object::{Object, is_text, mismatch, parse};
 
 /// An object that is being written.
