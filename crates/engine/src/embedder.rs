@@ -3,8 +3,9 @@
 //!
 //! [`Embedder`] reads `config.json`, `tokenizer.json`, `model.safetensors` and,
 //! where they are, the files of sentence-transformers that say how the vectors
-//! of a text's tokens become one. Each text is computed by itself, so that its
-//! vector does not depend on what is asked beside it.
+//! of a text's tokens become one. Texts are computed several at a time, in
+//! batches that the tokens bound; what is asked beside a text changes its vector
+//! by no more than the rounding of sums.
 //!
 //! The folder is a stranger's input like any model file: opening it ends in an
 //! encoder or in an [`EmbedderError`] that says what is wrong.
@@ -29,6 +30,14 @@ pub use config::EmbedderError;
 /// More than this at a time is no sensible wish.
 const SLOTS_MAX: usize = 256;
 
+/// The most texts of a batch: those that one is given at a time.
+const BATCH_TEXTS_MAX: usize = 32;
+
+/// The most tokens of a batch; a longer text is one by itself. By so many the
+/// weights are fetched seldom enough, the memory for what is between the layers
+/// is bounded (a few MB a slot in the widest of them), and whoever leaves is noticed soon.
+const BATCH_TOKENS_MAX: usize = 512;
+
 /// A sentence encoder that is loaded. Cheap to clone.
 #[derive(Clone)]
 pub struct Embedder {
@@ -50,6 +59,15 @@ pub struct Embedding {
     pub vector: Vec<f32>,
     /// Tokens that were read, the marks at both ends included.
     pub tokens: u32,
+}
+
+impl Embedding {
+    fn of((vector, tokens): (Vec<f32>, usize)) -> Self {
+        Self {
+            vector,
+            tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
+        }
+    }
 }
 
 /// Why texts get no vectors.
@@ -152,8 +170,8 @@ impl Embedder {
         })
     }
 
-    /// The vectors of the next texts, so many at most. Dropping the future
-    /// stops the work before the next text.
+    /// The vectors of the next texts, so many at most and in their order.
+    /// Dropping the future stops the work before the next batch.
     pub async fn embed(
         &self,
         texts: &mut Texts,
@@ -168,19 +186,56 @@ impl Embedder {
         let compute = move || {
             let _slot = slot;
             let mut all = Vec::with_capacity(next.len());
-            for tokens in next {
+            let mut left = next.as_slice();
+            while !left.is_empty() {
                 if gone.load(Ordering::Relaxed) {
                     return Err(EmbedError::Stopped);
                 }
-                let vector = shared.bert.embed(&tokens).map_err(EmbedError::Compute)?;
-                all.push(Embedding {
-                    vector,
-                    tokens: u32::try_from(tokens.len()).unwrap_or(u32::MAX),
-                });
+                let (batch, rest) = left.split_at(batch(left));
+                left = rest;
+                let vectors = shared.bert.embed(batch).map_err(EmbedError::Compute)?;
+                let tokens = batch.iter().map(Vec::len);
+                all.extend(vectors.into_iter().zip(tokens).map(Embedding::of));
             }
             Ok(all)
         };
         let all = tokio::task::spawn_blocking(compute).await;
         all.map_err(|_| EmbedError::Stopped)?
+    }
+}
+
+/// How many of these texts are computed together, from the first one; one at least.
+fn batch(texts: &[Vec<u32>]) -> usize {
+    let mut tokens = 0_usize;
+    let fits = |text: &&Vec<u32>| {
+        tokens = tokens.saturating_add(text.len());
+        tokens <= BATCH_TOKENS_MAX
+    };
+    let fitting = texts.iter().take(BATCH_TEXTS_MAX).take_while(fits).count();
+    fitting.max(1).min(texts.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_bounded_in_texts_and_tokens_and_never_empty() {
+        let batches = |lengths: &[usize]| {
+            let texts: Vec<Vec<u32>> = lengths.iter().map(|length| vec![1; *length]).collect();
+            let mut left = texts.as_slice();
+            let mut sizes = Vec::new();
+            while !left.is_empty() {
+                let size = batch(left);
+                sizes.push(size);
+                left = &left[size..];
+            }
+            sizes
+        };
+        let (texts, tokens) = (BATCH_TEXTS_MAX, BATCH_TOKENS_MAX);
+        assert!(batches(&[]).is_empty());
+        assert_eq!(batches(&vec![1; 2 * texts + 1]), [texts, texts, 1]);
+        assert_eq!(batches(&[tokens, 1, tokens - 1, 1]), [1, 2, 1]);
+        assert_eq!(batches(&[1, tokens + 1, 2, 2]), [1, 1, 2]);
     }
 }

@@ -1,4 +1,10 @@
-//! The network: BERT's encoder, a text at a time.
+//! The network: BERT's encoder, several texts at a time.
+//!
+//! The tokens of all texts stand below one another as rows, without padding:
+//! all products with the weights, nearly all of the work, are made of all rows
+//! together, so that weights are fetched from memory once a batch. Only attention
+//! is reckoned text by text, and no text's rows ever meet another's: there is
+//! nothing to mask.
 
 use std::path::Path;
 
@@ -198,18 +204,29 @@ impl Bert {
         self.parameters
     }
 
-    /// The vector of a text.
-    pub(super) fn embed(&self, tokens: &[u32]) -> Result<Vec<f32>> {
-        let ids = Tensor::new(tokens, &Device::Cpu)?;
+    /// The vectors of texts, in their order.
+    pub(super) fn embed(&self, texts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+        let lengths: Vec<usize> = texts.iter().map(Vec::len).collect();
+        let ids = Tensor::new(texts.concat(), &Device::Cpu)?;
+        let positions = lengths
+            .iter()
+            .map(|length| self.positions.narrow(0, 0, *length));
+        let positions = positions.collect::<Result<Vec<_>>>()?;
         let mut rows = self
             .words
             .index_select(&ids, 0)?
             .broadcast_add(&self.kind)?
-            .add(&self.positions.narrow(0, 0, tokens.len())?)?;
+            .add(&Tensor::cat(&positions, 0)?)?;
         rows = self.norm.of(&rows)?;
         for layer in &self.layers {
-            rows = self.through(layer, &rows)?;
+            rows = self.through(layer, &rows, &lengths)?;
         }
+        let texts = of_each(&rows, &lengths)?;
+        texts.iter().map(|rows| self.pooled(rows)).collect()
+    }
+
+    /// A text's vector, of its tokens'.
+    fn pooled(&self, rows: &Tensor) -> Result<Vec<f32>> {
         let vector = match self.pooling {
             Pooling::Mean => rows.mean(0)?,
             Pooling::First => rows.narrow(0, 0, 1)?.squeeze(0)?,
@@ -224,8 +241,8 @@ impl Bert {
         Ok(vector)
     }
 
-    fn through(&self, layer: &Layer, rows: &Tensor) -> Result<Tensor> {
-        let attended = self.attend(layer, rows)?;
+    fn through(&self, layer: &Layer, rows: &Tensor, lengths: &[usize]) -> Result<Tensor> {
+        let attended = self.attend(layer, rows, lengths)?;
         let attended = layer.attended.of(&attended)?.add(rows)?;
         let attended = layer.attended_norm.of(&attended)?;
         let wide = layer.wide.of(&attended)?;
@@ -237,21 +254,25 @@ impl Bert {
         layer.norm.of(&layer.narrow.of(&wide)?.add(&attended)?)
     }
 
-    /// What each token takes of the others, head by head.
-    fn attend(&self, layer: &Layer, rows: &Tensor) -> Result<Tensor> {
-        let (count, head) = (rows.dim(0)?, self.width / self.heads);
-        let heads = |linear: &Linear| {
-            linear
-                .of(rows)?
-                .reshape((count, self.heads, head))?
+    /// What each token takes of the others of its text.
+    fn attend(&self, layer: &Layer, rows: &Tensor, lengths: &[usize]) -> Result<Tensor> {
+        let query = of_each(&layer.query.of(rows)?, lengths)?;
+        let key = of_each(&layer.key.of(rows)?, lengths)?;
+        let value = of_each(&layer.value.of(rows)?, lengths)?;
+        let texts = query.iter().zip(&key).zip(&value);
+        let texts = texts.map(|((query, key), value)| self.attend_within(query, key, value));
+        Tensor::cat(&texts.collect::<Result<Vec<_>>>()?, 0)
+    }
+
+    /// The same of one text, head by head.
+    fn attend_within(&self, query: &Tensor, key: &Tensor, value: &Tensor) -> Result<Tensor> {
+        let (count, head) = (query.dim(0)?, self.width / self.heads);
+        let heads = |rows: &Tensor| {
+            rows.reshape((count, self.heads, head))?
                 .transpose(0, 1)?
                 .contiguous()
         };
-        let (query, key, value) = (
-            heads(&layer.query)?,
-            heads(&layer.key)?,
-            heads(&layer.value)?,
-        );
+        let (query, key, value) = (heads(query)?, heads(key)?, heads(value)?);
         let scores = (query.matmul(&key.transpose(1, 2)?.contiguous()?)? / (head as f64).sqrt())?;
         let scores = scores
             .broadcast_sub(&scores.max_keepdim(D::Minus1)?)?
@@ -262,4 +283,15 @@ impl Bert {
             .transpose(0, 1)?
             .reshape((count, self.width))
     }
+}
+
+/// The rows of each text.
+fn of_each(rows: &Tensor, lengths: &[usize]) -> Result<Vec<Tensor>> {
+    let mut from = 0;
+    let texts = lengths.iter().map(|length| {
+        let text = rows.narrow(0, from, *length);
+        from += length;
+        text
+    });
+    texts.collect()
 }

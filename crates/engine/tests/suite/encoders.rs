@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_transformers::models::bert;
 use engine::{EmbedError, Embedder, EmbedderError};
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
@@ -218,10 +219,31 @@ async fn vectors_are_those_of_the_reference_by_either_pooling() {
             let off = apart(&got, &expected(tokens, pooling));
             assert!(off < 1e-5, "{text}: {off}");
         }
-        // What is asked beside it changes nothing.
-        let alone = vectors(&embedder, &[cases[0].0]).await;
-        let beside = vectors(&embedder, &[cases[3].0, cases[0].0]).await;
-        assert_eq!(alone[0], beside[1]);
+    }
+}
+
+#[tokio::test]
+async fn texts_together_get_the_vectors_that_each_gets_alone_in_their_order() {
+    const TEXTS: usize = 100;
+    let mut random = StdRng::seed_from_u64(11);
+    let mut words = |count| {
+        let words = (0..count).map(|_| WORDS[random.random_range(5..WORDS.len())]);
+        words.collect::<Vec<_>>().join(" ")
+    };
+    // All lengths, so that texts of any two stand side by side once they are shuffled.
+    let mut texts: Vec<String> = (0..TEXTS).map(|n| words(1 + n % 7)).collect();
+    for (prefix, pooling) in [("", MEAN), ("bert.", FIRST)] {
+        let folder = made(prefix, pooling);
+        let embedder = Embedder::open(folder.path(), 1).unwrap();
+        texts.shuffle(&mut random);
+        let together: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let together = vectors(&embedder, &together).await;
+        assert_eq!(together.len(), TEXTS);
+        for (text, together) in texts.iter().zip(&together) {
+            let alone = vectors(&embedder, &[text]).await.remove(0);
+            let off = apart(&alone, together);
+            assert!(off < 1e-6, "{text}: {off}");
+        }
     }
 }
 
