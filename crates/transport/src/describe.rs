@@ -7,13 +7,20 @@
 //! of them in it: whichever of them answers, the others are known after that.
 //! Who cannot be asked itself has the relays' doors at which it waits in the
 //! registry ([`Endpoint`]); these answer with its text at a path of its own.
+//! A door may be a name that leads to several addresses: each is asked until one of them
+//! tells something, so that an address at which nobody is hides none of the others.
 
 use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::select_ok;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use http::header::HOST;
 use market::{
     Address, Certificate, CertificateError, DescriptorError, Domain, Host, NodeId, Record,
     SignedCertificate, SignedRecord, Timestamp,
@@ -27,8 +34,16 @@ use crate::message::MAX_DESCRIPTION_BYTES;
 /// Time for one node to answer for its description.
 const WITHIN: Duration = Duration::from_secs(3);
 
-/// A relay is asked for the text of one that waits so long after the one before it.
-const APART: Duration = Duration::from_millis(500);
+/// A relay is asked for the text of one that waits so long after the one before it, or as
+/// soon as that one failed.
+const RELAYS_APART: Duration = Duration::from_millis(500);
+
+/// The same of the addresses of one name.
+const ADDRESSES_APART: Duration = Duration::from_millis(250);
+
+/// Of a name so many addresses are asked, the first that the resolver has. The last of them
+/// has its time within what a look at all nodes takes.
+const ADDRESSES_MAX: usize = 8;
 
 /// A node's description as it is served.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +78,9 @@ pub enum DescribeError {
     /// Not an address.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// A name that nobody has.
+    #[error("the name of its endpoint leads nowhere")]
+    Lookup(#[source] io::Error),
     /// Nobody there.
     #[error("its endpoint does not answer")]
     Fetch(#[source] reqwest::Error),
@@ -126,12 +144,12 @@ impl Endpoint {
         self.hosts.iter().any(|own| own == host)
     }
 
-    fn urls(&self) -> impl Iterator<Item = String> {
-        let guest = self.guest.map(|guest| format!("/{guest:#x}"));
-        let guest = guest.unwrap_or_default();
-        self.hosts
-            .iter()
-            .map(move |host| format!("http://{host}{DESCRIPTOR_PATH}{guest}"))
+    /// What each door is asked for.
+    fn path(&self) -> String {
+        match self.guest {
+            Some(guest) => format!("{DESCRIPTOR_PATH}/{guest:#x}"),
+            None => DESCRIPTOR_PATH.to_owned(),
+        }
     }
 }
 
@@ -241,23 +259,81 @@ impl Described {
 }
 
 /// Fetches the text that the node at `endpoint` serves, or that relays serve
-/// for it: the first that has it.
+/// for it: the first that has it. Of a name every address is a node that may have it.
 pub async fn fetch(http: &reqwest::Client, endpoint: &str) -> Result<Vec<u8>, DescribeError> {
     let endpoint: Endpoint = endpoint.parse()?;
-    let tries = endpoint.urls().zip(0..).map(|(url, before)| {
-        Box::pin(async move {
-            if before > 0 {
-                tokio::time::sleep(APART * before).await;
-            }
-            fetch_at(http, url).await
-        })
-    });
-    let (text, _) = select_ok(tries).await?;
-    Ok(text)
+    let path = endpoint.path();
+    let doors = endpoint.hosts.iter();
+    let doors = doors.map(|host| fetch_from(http, host, &path)).collect();
+    first(doors, RELAYS_APART).await
 }
 
-async fn fetch_at(http: &reqwest::Client, url: String) -> Result<Vec<u8>, DescribeError> {
-    let response = http.get(url).timeout(WITHIN).send().await;
+/// From whoever answers first of those to whom `host`, a `host:port`, leads.
+async fn fetch_from(
+    http: &reqwest::Client,
+    host: &str,
+    path: &str,
+) -> Result<Vec<u8>, DescribeError> {
+    if host.parse::<SocketAddr>().is_ok() {
+        return fetch_at(http, host, (host, path)).await;
+    }
+    let found = tokio::time::timeout(WITHIN, tokio::net::lookup_host(host)).await;
+    let found = found.map_err(io::Error::from).flatten();
+    let found = found.map_err(DescribeError::Lookup)?;
+    fetch_any(http, found.collect(), (host, path)).await
+}
+
+/// From whoever answers first at these addresses of `host`.
+async fn fetch_any(
+    http: &reqwest::Client,
+    mut addresses: Vec<SocketAddr>,
+    (host, path): (&str, &str),
+) -> Result<Vec<u8>, DescribeError> {
+    addresses.truncate(ADDRESSES_MAX);
+    let is_one = addresses.len() == 1;
+    let tries = addresses.into_iter().map(|address| async move {
+        let text = fetch_at(http, &address.to_string(), (host, path)).await?;
+        // Whoever else is at one address hides none of the others.
+        if !is_one {
+            Described::parse(&text)?;
+        }
+        Ok(text)
+    });
+    first(tries.collect(), ADDRESSES_APART).await
+}
+
+/// The first that comes out well. They begin one after the other, so long apart, or as soon as
+/// one failed; if all fail, how the last of them did. Of nothing nothing is to be had.
+async fn first<T>(
+    tries: Vec<impl Future<Output = Result<T, DescribeError>>>,
+    apart: Duration,
+) -> Result<T, DescribeError> {
+    let mut waiting = tries.into_iter();
+    let mut running: FuturesUnordered<_> = waiting.next().into_iter().collect();
+    loop {
+        let next = tokio::time::timeout(apart, running.next()).await;
+        let failed = match next {
+            Ok(Some(Err(error))) => Some(error),
+            Ok(Some(good)) => return good,
+            Ok(None) => return Err(DescribeError::Lookup(io::ErrorKind::NotFound.into())),
+            Err(_) => None,
+        };
+        match (waiting.next(), failed) {
+            (Some(next), _) => running.push(next),
+            (None, Some(error)) if running.is_empty() => return Err(error),
+            (None, _) => {}
+        }
+    }
+}
+
+/// From one address, which is asked for what `host` has at `path`.
+async fn fetch_at(
+    http: &reqwest::Client,
+    address: &str,
+    (host, path): (&str, &str),
+) -> Result<Vec<u8>, DescribeError> {
+    let request = http.get(format!("http://{address}{path}"));
+    let response = request.header(HOST, host).timeout(WITHIN).send().await;
     let mut response = response.map_err(|error| DescribeError::Fetch(error.without_url()))?;
     if !response.status().is_success() {
         return Err(DescribeError::Status {
@@ -289,6 +365,11 @@ pub fn http_client() -> Result<reqwest::Client, reqwest::Error> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use tokio::net::{TcpListener, TcpSocket};
+    use tokio::sync::watch;
+    use tokio::task::JoinSet;
+
     use super::*;
 
     #[test]
@@ -297,16 +378,15 @@ mod tests {
         let doors = |text: &str| {
             let endpoint: Endpoint = text.parse().unwrap();
             assert_eq!(endpoint.to_string(), text.to_lowercase());
-            endpoint.urls().collect::<Vec<_>>()
+            let doors = endpoint.hosts.iter();
+            let doors = doors.map(|host| format!("{host}{}", endpoint.path()));
+            doors.collect::<Vec<_>>()
         };
-        assert_eq!(doors("[::1]:3333"), ["http://[::1]:3333/.well-known/lethe"]);
+        assert_eq!(doors("[::1]:3333"), ["[::1]:3333/.well-known/lethe"]);
         let path = format!("/.well-known/lethe/{}", guest.to_lowercase());
         assert_eq!(
             doors(&format!("a:1,b.example:2/{guest}")),
-            [
-                format!("http://a:1{path}"),
-                format!("http://b.example:2{path}")
-            ]
+            [format!("a:1{path}"), format!("b.example:2{path}")]
         );
         for bad in [
             "a",
@@ -322,5 +402,79 @@ mod tests {
         ] {
             assert!(bad.parse::<Endpoint>().is_err(), "{bad}");
         }
+    }
+
+    /// A description of nobody.
+    fn text() -> Vec<u8> {
+        let node = market::NodeKey::from_bytes(&[2; 32]);
+        let wallet = market::WalletKey::from_bytes(&[3; 32]).unwrap();
+        let record = Record {
+            version: 1,
+            chain_id: 1,
+            settlement: Address::ZERO,
+            provider: wallet.address(),
+            receiver_authorizer: wallet.address(),
+            withdraw_delay_min_s: market::WITHDRAW_DELAY_MIN_S,
+            node: node.id(),
+            addresses: vec![],
+            relays: vec![],
+            offers: vec![],
+            capabilities: vec![],
+            issued_at: Timestamp(1),
+            expires_at: Timestamp(601),
+        };
+        let described = Described {
+            descriptor: record.sign(&wallet, &node),
+            epoch: None,
+            hosts: None,
+        };
+        described.to_text()
+    }
+
+    /// A door at which this stands.
+    async fn door(text: Vec<u8>, tasks: &mut JoinSet<()>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tasks.spawn(async move {
+            let (text, stands) = watch::channel(Bytes::from(text));
+            crate::door::serve(listener, stands).await;
+            drop(text);
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn who_is_dead_silent_or_somebody_else_at_a_name_hides_none_of_the_others() {
+        // Whoever comes second finds it installed.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let mut tasks = JoinSet::new();
+        let [dead, silent] = [(); 2].map(|()| {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            socket
+        });
+        // It takes the connection and says nothing.
+        let silent = silent.listen(8).unwrap();
+        let at = silent.local_addr().unwrap();
+        let (silent, dead_at) = ((silent, at), dead.local_addr().unwrap());
+        let other = door(b"<html>".into(), &mut tasks).await;
+        let good = door(text(), &mut tasks).await;
+        let http = http_client().unwrap();
+        let at = ("market.example:3333", DESCRIPTOR_PATH);
+        let all = vec![dead_at, silent.1, other, good];
+        assert_eq!(fetch_any(&http, all, at).await.unwrap(), text());
+        let error = fetch_any(&http, vec![dead_at, other], at)
+            .await
+            .unwrap_err();
+        assert!(matches!(error, DescribeError::Malformed(_)), "{error}");
+        let error = fetch_any(&http, vec![], at).await.unwrap_err();
+        assert!(matches!(error, DescribeError::Lookup(_)), "{error}");
+
+        let name = format!("localhost:{}", good.port());
+        assert_eq!(fetch(&http, &name).await.unwrap(), text());
+        // Longer than a name can be: no resolver is asked.
+        let nobody = format!("{}:1", "a".repeat(64));
+        let error = fetch(&http, &nobody).await.unwrap_err();
+        assert!(matches!(error, DescribeError::Lookup(_)), "{error}");
     }
 }
