@@ -22,6 +22,7 @@ use consumer::Pacing;
 use market::{Address, Amount, Payer, Stated};
 use provider::BACKENDS_MAX;
 
+use crate::endpoint::Endpoint;
 use crate::when::When;
 
 /// The longest that a server is waited for, if nothing is said, in seconds: until it begins, and within an answer.
@@ -605,10 +606,11 @@ pub(crate) struct Sale {
     pub(crate) token: market::Named,
     #[command(flatten)]
     pub(crate) worth: token::Worth,
-    /// Where the descriptor is served; registered on chain as the provider's endpoint, but with --behind. An IP address and a port; a port alone is of 127.0.0.1.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3333", value_parser = values::listener)]
-    pub(crate) endpoint: SocketAddr,
-    /// Where the node listens (QUIC, UDP): an IP address and a port; a port alone is of 127.0.0.1. In place of an address of this machine alone it is that of --endpoint where that is not
+    /// Where the descriptor is served; registered on chain as the provider's endpoint, but with --behind. An address of this
+    /// machine, or a name that leads to it, and maybe to others that sell for the same wallet: market.example:3333. A port alone is of 127.0.0.1.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3333")]
+    pub(crate) endpoint: Endpoint,
+    /// Where the node listens (QUIC, UDP), and where --endpoint is a name, its descriptor, too; a port alone is of 127.0.0.1. In place of an address of this machine alone it is that of --endpoint where that is not
     /// of this machine alone (without a port its port, too), and any where a relay of --behind is elsewhere.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = values::listener)]
     pub(crate) listen: SocketAddr,
@@ -663,10 +665,11 @@ pub(crate) struct Relay {
     pub(crate) data: Data,
     #[command(flatten)]
     pub(crate) network: Network,
-    /// Where the description is served; registered on chain as the relay's endpoint. An IP address and a port; a port alone is of 127.0.0.1.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3334", value_parser = values::listener)]
-    pub(crate) endpoint: SocketAddr,
-    /// Where the node listens (QUIC, UDP). An IP address and a port; a port alone is of 127.0.0.1.
+    /// Where the description is served; registered on chain as the relay's endpoint: an address of this machine, or a name
+    /// that leads to it. A port alone is of 127.0.0.1.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3334")]
+    pub(crate) endpoint: Endpoint,
+    /// Where the node listens (QUIC, UDP), and where --endpoint is a name, its description, too; a port alone is of 127.0.0.1.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = values::listener)]
     pub(crate) listen: SocketAddr,
     /// Streams that begin in a second before each peer has only its share of as many.

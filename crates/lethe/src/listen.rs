@@ -24,6 +24,29 @@ pub(crate) enum ListenError {
         #[source]
         source: io::Error,
     },
+    #[error(
+        "{name} leads nowhere; let it lead to this machine, or say with --listen ADDR where it listens until it does"
+    )]
+    Nowhere {
+        name: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "{endpoint} leads to {leads_to}, which this machine does not have; let it lead here, or say with --listen ADDR \
+         where it listens"
+    )]
+    NotHere {
+        endpoint: String,
+        leads_to: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "--listen {bind} is no address that others could be told; with a name as --endpoint give the one of this \
+         machine that the name leads to"
+    )]
+    Everywhere { bind: SocketAddr },
 }
 
 /// Listens; `flag` is what the user would change. Also the address that it came to be.

@@ -18,6 +18,7 @@ mod config;
 mod cursors;
 mod doctor;
 mod doorkeeper;
+mod endpoint;
 mod estate;
 mod exit;
 mod explorer;

@@ -11,6 +11,7 @@ use store::Store;
 use transport::Node;
 
 use crate::clock;
+use crate::endpoint::{Endpoint, Listening};
 use crate::first_money::{self, Wanted};
 use crate::place::{Place, PlaceError};
 use crate::selling::{SellError, listen_as_before, listen_at, reachable};
@@ -22,7 +23,10 @@ const FIRST_MOR: Amount = Amount::new(1_000_000_000_000_000_000);
 pub(crate) struct Relaying {
     pub(crate) name: String,
     pub(crate) address: Address,
-    pub(crate) endpoint: SocketAddr,
+    /// Where its description is served, as others are told.
+    pub(crate) endpoint: String,
+    /// The same, on this machine.
+    pub(crate) at: SocketAddr,
     pub(crate) relay: Relay,
     pub(crate) ledger: EvmLedger,
     node: Node,
@@ -54,7 +58,7 @@ pub(crate) enum RelayError {
 pub(crate) async fn carry(
     place: &Place,
     name: &str,
-    endpoint: Option<SocketAddr>,
+    endpoint: Option<&Endpoint>,
     bind: SocketAddr,
     per_second: usize,
 ) -> Result<Relaying, RelayError> {
@@ -62,8 +66,9 @@ pub(crate) async fn carry(
     let node_key = Arc::new(place.keys.node(name).map_err(PlaceError::from)?);
     let address = wallet.address();
     // Ports first: who cannot be reached needs no money and no place in the registry.
-    let listening = listen_at(endpoint).await.map_err(SellError::from)?;
-    let node = Node::quic(&node_key, reachable(bind, endpoint)).await?;
+    let listening = listen_at(endpoint, bind).await.map_err(SellError::from)?;
+    let public = listening.as_ref().map(|listening| listening.at);
+    let node = Node::quic(&node_key, reachable(bind, public)).await?;
     let store = place.store(name).await?;
     if let Some(treasury) = place.treasury().await? {
         treasury
@@ -74,7 +79,11 @@ pub(crate) async fn carry(
     if !place.network.is_local() {
         first_money::tell(place, &ledger, vec![first_mor(&ledger).await?]).await?;
     }
-    let (listener, bound) = match listening {
+    let Listening {
+        listener,
+        at,
+        endpoint,
+    } = match listening {
         Some(listening) => listening,
         None => listen_as_before(&ledger).await?,
     };
@@ -89,7 +98,7 @@ pub(crate) async fn carry(
         node_key,
         config: Config {
             streams_per_second: per_second,
-            ..Config::at(bound.to_string(), refresh)
+            ..Config::at(endpoint.clone(), refresh)
         },
         listener,
         clock: clock::wall(),
@@ -103,7 +112,8 @@ pub(crate) async fn carry(
     Ok(Relaying {
         name: name.to_owned(),
         address,
-        endpoint: bound,
+        endpoint,
+        at,
         relay,
         ledger,
         node,

@@ -102,7 +102,7 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
     let mut shop = shop(&args, source, &token)?;
     shop.hosts = sale.hosts.as_deref().map(hosts::read).transpose()?;
     let certificate = shop.hosts.clone();
-    let selling = sell(&place, shop, Some(sale.endpoint), sale.listen).await?;
+    let selling = sell(&place, shop, Some(&sale.endpoint), sale.listen).await?;
     let pricing = Pricing {
         provider: Arc::clone(&selling.provider),
         token: token.clone(),
@@ -188,7 +188,7 @@ async fn say_selling(args: &cli::Provide, selling: &Selling) {
     if let Some(problem) = &problem {
         output::aside(backend_warning(args, problem, is_offered));
     }
-    let (address, endpoint) = (selling.address, selling.provider.addr());
+    let (address, endpoint) = (selling.address, &selling.endpoint);
     let model = &args.model;
     if args.sale.json {
         return output::json(&json!({
@@ -360,10 +360,10 @@ pub(crate) async fn relay(args: cli::Relay) -> Result<(), RoleError> {
     place
         .begin(Arc::new(place.keys.wallet("relay")?), &[])
         .await?;
-    let endpoint = Some(args.endpoint);
+    let endpoint = Some(&args.endpoint);
     let per_second = args.streams_per_second;
     let relaying = carry(&place, "relay", endpoint, args.listen, per_second).await?;
-    let (address, endpoint) = (relaying.address, relaying.endpoint);
+    let (address, endpoint) = (relaying.address, relaying.endpoint.clone());
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let own = Own::staker("relay", &relaying.ledger, place.flags())
         .await
@@ -371,11 +371,11 @@ pub(crate) async fn relay(args: cli::Relay) -> Result<(), RoleError> {
     let key = bearer(&place.folder.join("api-key"))?;
     let figures = scrape::routes(scrape::of_relay(relaying.relay.watch()), &key);
     let routes = own.routes(&key).merge(figures.clone());
-    open_door(&place, Some(endpoint), routes, &tasks, &stop).await?;
+    open_door(&place, Some(relaying.at), routes, &tasks, &stop).await?;
     scrape::serve(args.scraped.metrics, figures, &tasks, &stop).await?;
     let signals = Signals::listen();
     match args.json {
-        true => output::json(&json!({ "relay": address, "endpoint": endpoint.to_string() })),
+        true => output::json(&json!({ "relay": address, "endpoint": endpoint })),
         false => output::line(format!(
             "Relaying as {address}; description at http://{endpoint}{}",
             transport::door::DESCRIPTOR_PATH

@@ -16,8 +16,9 @@ use store::Store;
 use transport::Node;
 
 use crate::clock;
+use crate::endpoint::{Endpoint, Listening};
 use crate::first_money::{self, Wanted};
-use crate::listen::{ListenError, listen};
+use crate::listen::ListenError;
 use crate::place::{Place, PlaceError};
 
 /// MOR that a demonstration's provider starts with: for stakes and fees.
@@ -49,9 +50,6 @@ pub(crate) enum SellError {
         source: Box<StartError>,
     },
 }
-
-/// A listener, and where it came to listen.
-pub(crate) type Listening = (tokio::net::TcpListener, SocketAddr);
 
 /// What is sold, by whom.
 pub(crate) struct Shop {
@@ -97,6 +95,8 @@ impl Shop {
 pub(crate) struct Selling {
     pub(crate) name: String,
     pub(crate) address: Address,
+    /// Where its descriptor is served, as others are told.
+    pub(crate) endpoint: String,
     pub(crate) provider: Arc<Provider>,
     pub(crate) ledger: EvmLedger,
     node: Node,
@@ -113,7 +113,7 @@ pub(crate) fn engine_backend(engine: &Engine) -> BackendHandle {
 pub(crate) async fn sell(
     place: &Place,
     mut shop: Shop,
-    endpoint: Option<SocketAddr>,
+    endpoint: Option<&Endpoint>,
     bind: SocketAddr,
 ) -> Result<Selling, SellError> {
     let name = shop.name.clone();
@@ -121,13 +121,13 @@ pub(crate) async fn sell(
     let node_key = Arc::new(place.keys.node(&name).map_err(PlaceError::from)?);
     let address = wallet.address();
     // Ports first: who cannot be reached needs no money and no place in the registry.
-    let listening = listen_at(endpoint).await?;
+    let listening = listen_at(endpoint, bind).await?;
     if shop.behind == [AUTO] {
         let reader = place.reader(Arc::clone(&wallet)).await?;
         shop.behind = find_relays(&reader, clock::now(), RELAYS).await?;
     }
     let bind = match shop.behind.is_empty() {
-        true => reachable(bind, endpoint),
+        true => reachable(bind, listening.as_ref().map(|listening| listening.at)),
         false => dialling(bind, &shop.behind),
     };
     let node = Node::quic(&node_key, bind).await?;
@@ -148,11 +148,13 @@ pub(crate) async fn sell(
         };
         first_money::tell(place, &ledger, wanted).await?;
     }
-    let (listener, bound) = match listening {
+    let Listening {
+        listener, endpoint, ..
+    } = match listening {
         Some(listening) => listening,
         None => listen_as_before(&ledger).await?,
     };
-    let config = config(shop, bound, &ledger).await?;
+    let config = config(shop, endpoint.clone(), &ledger).await?;
     let deps = provider::Deps {
         ledger: Arc::new(ledger.clone()),
         node: node.clone(),
@@ -163,17 +165,16 @@ pub(crate) async fn sell(
         listener,
         clock: clock::wall(),
     };
-    let provider = Provider::start(deps)
-        .await
-        .map_err(|source| SellError::Start {
-            name: name.clone(),
-            source: Box::new(source),
-        })?;
-    let provider = Arc::new(provider);
+    let started = Provider::start(deps).await;
+    let provider = started.map_err(|source| SellError::Start {
+        name: name.clone(),
+        source: Box::new(source),
+    })?;
     Ok(Selling {
         name,
         address,
-        provider,
+        endpoint,
+        provider: Arc::new(provider),
         ledger,
         node,
         store,
@@ -206,10 +207,11 @@ fn dialling(bind: SocketAddr, relays: &[String]) -> SocketAddr {
 
 /// Listens where a node's description is to be served, if that is said.
 pub(crate) async fn listen_at(
-    endpoint: Option<SocketAddr>,
+    endpoint: Option<&Endpoint>,
+    bind: SocketAddr,
 ) -> Result<Option<Listening>, ListenError> {
     match endpoint {
-        Some(endpoint) => listen(endpoint, "--endpoint").await.map(Some),
+        Some(endpoint) => endpoint.listen(bind).await.map(Some),
         None => Ok(None),
     }
 }
@@ -221,11 +223,11 @@ pub(crate) async fn listen_as_before(ledger: &EvmLedger) -> Result<Listening, Se
         .iter()
         .find(|provider| provider.address == ledger.account());
     if let Some(before) = own.and_then(|own| own.endpoint.parse::<SocketAddr>().ok())
-        && let Ok(listening) = listen(before, "--endpoint").await
+        && let Ok(listening) = Listening::at(before).await
     {
         return Ok(listening);
     }
-    Ok(listen(SocketAddr::from(([127, 0, 0, 1], 0)), "--endpoint").await?)
+    Ok(Listening::at(SocketAddr::from(([127, 0, 0, 1], 0))).await?)
 }
 
 /// What a provider needs to be in the registry with one model; nothing if it is.
@@ -244,7 +246,7 @@ async fn first_mor(ledger: &EvmLedger) -> Result<Wanted, LedgerError> {
     })
 }
 
-async fn config(shop: Shop, bound: SocketAddr, ledger: &EvmLedger) -> Result<Config, SellError> {
+async fn config(shop: Shop, endpoint: String, ledger: &EvmLedger) -> Result<Config, SellError> {
     let stakes = ledger.stakes().await?;
     let offer = OfferConfig {
         base: B256::from_slice(&Sha256::digest(shop.model.as_bytes())),
@@ -265,7 +267,7 @@ async fn config(shop: Shop, bound: SocketAddr, ledger: &EvmLedger) -> Result<Con
         parameters: shop.parameters,
     };
     Ok(Config {
-        endpoint: bound.to_string(),
+        endpoint,
         addresses: vec![],
         behind: shop.behind,
         hosts: shop.hosts,
