@@ -1,5 +1,6 @@
 //! One wallet, two hosts: both sell under its registration, one goes on where the other was
-//! killed, and all that was paid arrives at the wallet.
+//! killed, and all that was paid arrives at the wallet; also where one is found by a name
+//! and the other waits at relays.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -20,7 +21,12 @@ const TO: u32 = 400;
 struct Host {
     data: PathBuf,
     account: String,
+    /// Where others ask for its descriptor.
     endpoint: String,
+    /// Where it serves it.
+    serves: String,
+    /// The relays that it waits at.
+    behind: Vec<String>,
 }
 
 impl Host {
@@ -30,10 +36,35 @@ impl Host {
         let said: Value = serde_json::from_slice(&said.stdout).unwrap();
         // It is named before it listens.
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let free = free.local_addr().unwrap().to_string();
         Self {
             data,
             account: said["account"].as_str().unwrap().to_owned(),
-            endpoint: free.local_addr().unwrap().to_string(),
+            endpoint: free.clone(),
+            serves: free,
+            behind: vec![],
+        }
+    }
+
+    /// One that is found by a name.
+    fn with_name(town: &Town, folder: &str) -> Self {
+        let host = Self::new(town, folder);
+        let name = host.endpoint.replace("127.0.0.1", "localhost");
+        Self {
+            endpoint: name.clone(),
+            serves: name,
+            ..host
+        }
+    }
+
+    /// One that cannot be dialled.
+    fn behind(town: &Town, folder: &str, relays: &[Running]) -> Self {
+        let host = Self::new(town, folder);
+        let relays: Vec<_> = relays.iter().map(|relay| relay.said("endpoint")).collect();
+        Self {
+            endpoint: format!("{}/{}", relays.join(","), host.account),
+            behind: relays,
+            ..host
         }
     }
 
@@ -45,7 +76,10 @@ impl Host {
         let mut args = town.provider_args(&town.backend, PRICE);
         args.retain(|arg| arg != "--no-probe");
         let endpoint = args.iter_mut().find(|arg| *arg == "127.0.0.1:0").unwrap();
-        endpoint.clone_from(&self.endpoint);
+        endpoint.clone_from(&self.serves);
+        for relay in &self.behind {
+            args.extend(["--behind".to_owned(), relay.clone()]);
+        }
         args.extend(flags.iter().map(|flag| (*flag).to_owned()));
         args
     }
@@ -106,6 +140,45 @@ async fn answers(client: &Client, host: &Host) {
         assert!(in_time, "{} never answers: {}", host.account, answer.raw);
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
+}
+
+/// `kill -9` for a host within its answer: the other one goes on with it.
+async fn goes_on_elsewhere(client: &Client, (host, running): (&Host, Running), other: &Host) {
+    let response = client.ask_with(&[], &question(host, TO)).await;
+    let answer = read(response, 50, move || running.kill()).await;
+    assert!(answer.done, "{}", answer.raw);
+    assert_eq!(answer.text, counted(TO));
+    let parts = answer.tail["parts"].as_array().unwrap().iter();
+    let by: Vec<_> = parts
+        .map(|part| part["provider"].as_str().unwrap().to_lowercase())
+        .collect();
+    let expected = [host, other].map(|one| one.account.to_lowercase());
+    assert_eq!(by, expected, "{}", answer.tail);
+}
+
+/// Each host was paid on a channel of its own, and all of it is the wallet's, who had
+/// so much before; nobody runs any more.
+async fn is_paid(town: &Town, hosts: &[&Host], provider: Address, before: Amount) {
+    let ledger = town.ledger().await;
+    let paid = paid(&town.consumer_journal()).await;
+    assert_eq!(paid.len(), hosts.len());
+    let mut sum = Amount::ZERO;
+    for host in hosts {
+        let account: Address = host.account.parse().unwrap();
+        let is_its = |(config, _): &&(ChannelConfig, Amount)| config.receiver_authorizer == account;
+        let (config, charged) = paid.iter().find(is_its).unwrap();
+        assert_eq!(config.receiver, provider);
+        let id = config.id(&ledger.domain());
+        let earned = earned(&host.data.join("provider.sqlite")).await;
+        assert_eq!(earned, [(id.to_string(), *charged)].into());
+        let claimed = ledger.channel(id).await.unwrap().total_claimed;
+        assert_eq!(claimed, *charged);
+        sum = sum.plus(claimed).unwrap();
+        assert_eq!(wallet(town, account).await, Amount::ZERO);
+    }
+    assert!(sum.base_units() > u128::from(TO));
+    let after = wallet(town, provider).await;
+    assert_eq!(after.less(before), sum);
 }
 
 /// What each channel was charged, by a consumer's books.
@@ -189,15 +262,7 @@ async fn two_hosts_sell_for_one_wallet_and_one_goes_on_for_the_other() {
     assert_eq!(hosts[0]["provider"], json!(provider), "{route}");
 
     // The one whose endpoint is registered dies within an answer.
-    let response = client.ask_with(&[], &question(&one, TO)).await;
-    let answer = read(response, 50, move || first.kill()).await;
-    assert!(answer.done, "{}", answer.raw);
-    assert_eq!(answer.text, counted(TO));
-    let parts = answer.tail["parts"].as_array().unwrap();
-    let by = |part: &Value| part["provider"].as_str().unwrap().to_lowercase();
-    assert_eq!(by(&parts[0]), one.account.to_lowercase(), "{}", answer.tail);
-    assert_eq!(by(&parts[1]), two.account.to_lowercase(), "{}", answer.tail);
-
+    goes_on_elsewhere(&client, (&one, first), &two).await;
     let first = one.sells(&town, &file).await;
     answers(&client, &one).await;
     all_is_claimed(&client).await;
@@ -211,28 +276,46 @@ async fn two_hosts_sell_for_one_wallet_and_one_goes_on_for_the_other() {
     first.stop();
     second.stop();
 
-    let ledger = town.ledger().await;
-    let paid = paid(&town.consumer_journal()).await;
-    let mut sum = Amount::ZERO;
-    for (host, (config, charged)) in [&one, &two].iter().zip(&paid) {
-        let id = config.id(&ledger.domain());
-        assert_eq!(config.receiver, provider);
-        let authorizer: Address = host.account.parse().unwrap();
-        assert_eq!(config.receiver_authorizer, authorizer);
-        let earned = earned(&host.data.join("provider.sqlite")).await;
-        assert_eq!(earned, [(id.to_string(), *charged)].into());
-        let claimed = ledger.channel(id).await.unwrap().total_claimed;
-        assert_eq!(claimed, *charged);
-        sum = sum.plus(claimed).unwrap();
-    }
-    assert_eq!(paid.len(), 2);
-    assert!(sum.base_units() > u128::from(TO));
-    let after = wallet(&town, provider).await;
-    assert_eq!(after.less(before), sum);
-    for host in [&one, &two] {
-        let account = host.account.parse().unwrap();
-        assert_eq!(wallet(&town, account).await, Amount::ZERO);
-    }
+    is_paid(&town, &[&one, &two], provider, before).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_at_a_name_and_one_behind_relays_go_on_for_each_other() {
+    let town = Town::start().await;
+    let relays = ["relay-one", "relay-two"].map(|folder| town.relay(folder, &[]));
+    let named = Host::with_name(&town, "named");
+    let behind = Host::behind(&town, "behind", &relays);
+    let folder = town.folder().join("wallet");
+    let provider = registered(&town, &folder, &named);
+    let known = town.ledger().await.providers().await.unwrap();
+    let known = known.iter().find(|known| known.address == provider);
+    assert_eq!(known.unwrap().endpoint, named.endpoint);
+    let file = town.folder().join("hosts.json");
+    certified(&folder, &[&named, &behind], &file);
+    let before = wallet(&town, provider).await;
+
+    let first = named.sells(&town, &file).await;
+    assert_eq!(first.said("endpoint"), named.endpoint);
+    let second = behind.sells(&town, &file).await;
+    let waits_at = second.ready["behind"].as_array().map(Vec::len);
+    assert_eq!(waits_at, Some(2), "{}", second.ready);
+    let consumer = town.oblivious_consumer();
+    let client = Client::of(&consumer);
+    answers(&client, &named).await;
+    answers(&client, &behind).await;
+    client.funded(2).await;
+
+    goes_on_elsewhere(&client, (&behind, second), &named).await;
+    let second = behind.sells(&town, &file).await;
+    answers(&client, &behind).await;
+    goes_on_elsewhere(&client, (&named, first), &behind).await;
+    let first = named.sells(&town, &file).await;
+    answers(&client, &named).await;
+    all_is_claimed(&client).await;
+    consumer.stop();
+    first.stop();
+    second.stop();
+    is_paid(&town, &[&named, &behind], provider, before).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
