@@ -17,8 +17,8 @@ use market::{
 };
 use openai::{BadRequest, Request};
 use routing::{
-    Choice, Defaults, Knowledge, Listing, Misfit, Operator, Patience, Preferences, Quantization,
-    Rule, Shelf, Wanted, Wishes, Worth, choose,
+    Choice, Defaults, Knowledge, Listing, Misfit, Names, Operator, Patience, Preferences,
+    Quantization, Rule, Shelf, Wanted, Wishes, Worth, choose,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -164,6 +164,7 @@ struct State {
     usd_rates: watch::Receiver<UsdRates>,
     /// By the rates as they are now.
     tender: Tender,
+    names: Names,
     knowledge: Knowledge,
     stands: HashMap<Option<Kind>, HashMap<String, Arc<Stand>>>,
     /// What the stands were made from.
@@ -200,6 +201,7 @@ impl Router {
         let state = State {
             usd_rates,
             tender,
+            names: Names::default(),
             knowledge: Knowledge::default(),
             stands: HashMap::new(),
             snapshot: Arc::default(),
@@ -218,6 +220,11 @@ impl Router {
         })
     }
 
+    /// What providers are called from now on.
+    pub(crate) fn set_names(&self, names: Names) {
+        self.state().names = names;
+    }
+
     /// What a request says of routing.
     pub(crate) fn wishes(
         &self,
@@ -226,7 +233,7 @@ impl Router {
     ) -> Result<Wishes, BadRequest> {
         let (provider, models) = (request.field("provider"), request.field("models"));
         let state = self.state();
-        let over = (defaults, &state.tender);
+        let over = (defaults, &state.tender, &state.names);
         Wishes::read(request.model(), provider, models, over).map_err(|error| BadRequest {
             field: error.field,
             problem: error.problem,

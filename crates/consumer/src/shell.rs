@@ -252,6 +252,12 @@ impl Consumer {
         self.inner.usd_rates.borrow().clone()
     }
 
+    /// What providers are called here: requests may name them so in `provider.order`, `only` and
+    /// `ignore`. What two of them are called is refused.
+    pub fn set_names(&self, names: impl IntoIterator<Item = (Address, String)>) {
+        self.inner.router.set_names(names.into_iter().collect());
+    }
+
     /// The last answers, latest first.
     pub fn recent(&self) -> Vec<AnswerView> {
         self.inner.recent().iter().rev().cloned().collect()

@@ -219,6 +219,8 @@ impl Market {
         let told = means.usd_rates.clone();
         let coins = means.coins(&place.network);
         let buying = buy(&place, way, means).await?;
+        let named = selling.iter().map(|one| (one.address, one.name.clone()));
+        buying.consumer.set_names(named);
         let tokens = tokens::views(&buying.ledger, paid, &told).await?;
         Ok(Self {
             usd_rates: told,

@@ -543,7 +543,11 @@ mod tests {
             "m",
             Some(provider),
             None,
-            (&Defaults::default(), &market::Tender::default()),
+            (
+                &Defaults::default(),
+                &market::Tender::default(),
+                &crate::Names::default(),
+            ),
         )
         .unwrap();
         Asked {

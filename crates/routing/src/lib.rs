@@ -15,6 +15,7 @@ mod chance;
 mod choose;
 mod cost;
 mod knowledge;
+mod names;
 mod others;
 mod peak;
 mod preferences;
@@ -28,6 +29,7 @@ pub use chance::Chance;
 pub use choose::{Choice, Drawn, Ranked, Rule, Standing, Unfit, choose};
 pub use cost::{Terms, Worth};
 pub use knowledge::{Knowledge, Patience};
+pub use names::Names;
 pub use peak::Peak;
 pub use preferences::{
     Defaults, MaxPrice, PreferenceError, Preferences, Quantization, Sort, Wishes,

@@ -1,7 +1,7 @@
 //! What a request prefers: OpenRouter's `provider` object, `models` and the
 //! suffixes `:nitro` and `:floor`, read and checked.
 //!
-//! Providers are named by their account. Caps on prices are for a million
+//! Providers are named by their account, or by a name that the node has for one of them. Caps on prices are for a million
 //! tokens or for the whole request, in dollars or in a token that is paid with.
 //! What contradicts itself is refused, not guessed at, and so is a field that
 //! we do not know: a preference that is silently not heeded helps nobody.
@@ -11,6 +11,8 @@ use core::fmt;
 use market::{Address, Amount, Demand, Stated, Tender, Upstream};
 use serde::Serialize;
 use serde_json::{Map, Value};
+
+use crate::names::Names;
 
 /// How offers are ordered where something else than the whole cost counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -178,9 +180,9 @@ impl Defaults {
         match provider {
             Value::Null => Ok(Self::default()),
             Value::Object(fields) => {
-                // In what a node pays is not known here.
-                let any = Tender::default();
-                Preferences::of(fields, &any).map(|_| Self(fields.clone()))
+                // In what a node pays and whom it has names for is not known here.
+                let (any, none) = (Tender::default(), Names::default());
+                Preferences::of(fields, (&any, &none)).map(|_| Self(fields.clone()))
             }
             other => Err(mismatch("provider", other, "an object")),
         }
@@ -233,13 +235,14 @@ const SUFFIXES: [(&str, Sort); 2] = [(":nitro", Sort::Throughput), (":floor", So
 impl Wishes {
     /// Reads a request's `model`, and its `provider` and `models` as JSON text
     /// where they are there, over what holds by default; caps on prices as
-    /// `tender` compares them.
+    /// `tender` compares them, providers called as `names` says.
     pub fn read(
         model: &str,
         provider: Option<&str>,
         models: Option<&str>,
-        (defaults, tender): (&Defaults, &Tender),
+        (defaults, tender, names): (&Defaults, &Tender, &Names),
     ) -> Read<Self> {
+        let known = (tender, names);
         let (name, suffix) = plain(model);
         let said = match provider.map(|text| json("provider", text)).transpose()? {
             None | Some(Value::Null) => Map::new(),
@@ -247,10 +250,10 @@ impl Wishes {
             Some(other) => return Err(mismatch("provider", &other, "an object")),
         };
         let mut preferences = match defaults.0.is_empty() {
-            true => Preferences::of(&said, tender)?,
+            true => Preferences::of(&said, known)?,
             false => {
                 let merged = defaults.under(said, suffix.is_some());
-                Preferences::of(&merged, tender).map_err(|error| PreferenceError {
+                Preferences::of(&merged, known).map_err(|error| PreferenceError {
                     problem: format!("{}; the key's defaults count, too", error.problem),
                     ..error
                 })?
@@ -330,7 +333,7 @@ impl Preferences {
         }
     }
 
-    fn of(fields: &Map<String, Value>, tender: &Tender) -> Read<Self> {
+    fn of(fields: &Map<String, Value>, (tender, names): (&Tender, &Names)) -> Read<Self> {
         if let Some(name) = fields
             .keys()
             .find(|name| !Self::FIELDS.contains(&name.as_str()))
@@ -341,7 +344,10 @@ impl Preferences {
             return Err(fault("provider", problem));
         }
         let given = |name: &str| fields.get(name).filter(|value| !value.is_null());
-        let accounts = |name: &str| given(name).map(|value| accounts(name, value)).transpose();
+        let accounts = |name: &str| {
+            let named = given(name);
+            named.map(|value| accounts(name, value, names)).transpose()
+        };
         let flag = |name: &str| given(name).map(|value| flag(name, value)).transpose();
         let order = accounts("order")?;
         let preferences = Self {
@@ -440,7 +446,7 @@ fn texts(field: &str, value: &Value) -> Read<Vec<String>> {
     elements.iter().enumerate().map(text).collect()
 }
 
-fn accounts(name: &str, value: &Value) -> Read<Vec<Address>> {
+fn accounts(name: &str, value: &Value, names: &Names) -> Read<Vec<Address>> {
     let field = format!("provider.{name}");
     let texts = texts(&field, value)?;
     if texts.len() > NAMED_MAX {
@@ -449,11 +455,8 @@ fn accounts(name: &str, value: &Value) -> Read<Vec<Address>> {
     }
     let mut accounts: Vec<Address> = Vec::with_capacity(texts.len());
     for (n, text) in texts.iter().enumerate() {
-        let account = text.parse().map_err(|_| {
-            let shown: String = text.chars().take(60).collect();
-            let problem = format!("{shown:?}; allowed: a provider's account, 0x and 40 hex digits");
-            fault(format!("{field}[{n}]"), problem)
-        })?;
+        let account = names.account(text);
+        let account = account.map_err(|problem| fault(format!("{field}[{n}]"), problem))?;
         if !accounts.contains(&account) {
             accounts.push(account);
         }
@@ -533,10 +536,10 @@ mod tests {
     const B: &str = "0x00000000000000000000000000000000000000bb";
 
     /// Nothing by default, and caps in whatever.
-    fn plain_defaults() -> (&'static Defaults, &'static Tender) {
-        static PLAIN: std::sync::LazyLock<(Defaults, Tender)> =
+    fn plain_defaults() -> (&'static Defaults, &'static Tender, &'static Names) {
+        static PLAIN: std::sync::LazyLock<(Defaults, Tender, Names)> =
             std::sync::LazyLock::new(Default::default);
-        (&PLAIN.0, &PLAIN.1)
+        (&PLAIN.0, &PLAIN.1, &PLAIN.2)
     }
 
     fn read(provider: &str) -> Read<Preferences> {
@@ -546,7 +549,8 @@ mod tests {
     /// A request for this model, with a key of these defaults.
     fn over(defaults: &str, model: &str, provider: &str) -> Read<Wishes> {
         let defaults = Defaults::read(&serde_json::from_str(defaults).unwrap())?;
-        Wishes::read(model, Some(provider), None, (&defaults, &Tender::default()))
+        let (_, tender, names) = plain_defaults();
+        Wishes::read(model, Some(provider), None, (&defaults, tender, names))
     }
 
     #[test]
@@ -803,7 +807,8 @@ mod tests {
         let read = |text: &str| {
             let provider = format!(r#"{{"max_price":{{"prompt":{text}}}}}"#);
             let defaults = Defaults::default();
-            let wishes = Wishes::read("m", Some(&provider), None, (&defaults, &tender))?;
+            let over = (&defaults, &tender, &Names::default());
+            let wishes = Wishes::read("m", Some(&provider), None, over)?;
             Read::Ok(wishes.preferences.max_price.prompt.unwrap().base_units())
         };
         for text in ["1", r#""1""#, r#""1 mor""#, r#""2 USDC""#, r#""2 USD""#] {
@@ -817,5 +822,39 @@ mod tests {
             assert_eq!(error.field, "provider.max_price.prompt");
             assert!(error.problem.contains(told), "{error}");
         }
+    }
+    #[test]
+    fn providers_may_be_called_by_name_wherever_they_are_named() {
+        let (a, b): (Address, Address) = (A.parse().unwrap(), B.parse().unwrap());
+        let named = [(a, "amber"), (b, "birch"), (a, "twin"), (b, "twin")];
+        let names: Names = named
+            .map(|(of, name)| (of, name.to_owned()))
+            .into_iter()
+            .collect();
+        let read = |provider: &str| {
+            let (defaults, tender, _) = plain_defaults();
+            let over = (defaults, tender, &names);
+            Wishes::read("m", Some(provider), None, over).map(|wishes| wishes.preferences)
+        };
+        let text = format!(r#"{{"order":["birch","{A}"],"only":["birch","amber","{A}"]}}"#);
+        let preferences = read(&text).unwrap();
+        assert_eq!(preferences.order, [b, a]);
+        assert_eq!(preferences.only, Some(vec![b, a]));
+        assert_eq!(read(r#"{"ignore":["amber"]}"#).unwrap().ignore, [a]);
+        // By name and by account it is the same provider.
+        let error = read(&format!(r#"{{"only":["amber"],"ignore":["{A}"]}}"#)).unwrap_err();
+        assert_eq!(error.field, "provider.only");
+        for field in ["order", "only", "ignore"] {
+            let error = read(&format!(r#"{{"{field}":["amber","twin"]}}"#)).unwrap_err();
+            assert_eq!(error.field, format!("provider.{field}[1]"));
+            let told = &error.problem;
+            assert!(
+                told.contains(&a.to_string()) && told.contains(&b.to_string()),
+                "{told}"
+            );
+        }
+        // A key may be made before anybody has a name: its defaults take accounts alone.
+        let error = Defaults::read(&serde_json::json!({"only": ["amber"]})).unwrap_err();
+        assert_eq!(error.field, "provider.only[0]");
     }
 }

@@ -125,6 +125,34 @@ async fn the_answers_bytes_cross_the_sockets() {
     );
 }
 
+/// A provider is asked by the name that the page shows, written as it is there.
+#[tokio::test]
+async fn providers_of_the_demonstration_are_asked_by_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Running::start(folder.path(), &UP);
+    let client = Client::of(&up);
+    let figures = client.api("GET", "/api/state").await;
+    let question = |name: &str| {
+        serde_json::json!({
+            "model": "lethe-demo", "provider": { "only": [name] },
+            "messages": [{ "role": "user", "content": "What is a glacier?" }],
+        })
+    };
+    for name in ["cedar", "amber"] {
+        let asked = client.ask_with(&[], &question(name)).await;
+        assert_eq!(asked.status(), 200);
+        let by = asked.headers()["x-lethe-provider"].to_str().unwrap();
+        assert_eq!(figures["names"][by.to_lowercase()], name, "{figures}");
+    }
+    let asked = client.ask_with(&[], &question("Amber")).await;
+    assert_eq!(asked.status(), 400);
+    let told = asked.text().await.unwrap();
+    assert!(
+        told.contains("provider.only[0]") && told.contains("amber"),
+        "{told}"
+    );
+}
+
 /// What a request prefers is heeded, what contradicts itself refused, and
 /// where an answer came from can be looked up, without a word of it.
 #[tokio::test]
