@@ -3,11 +3,12 @@
 //!
 //! A name may lead to other machines, too: those that sell for the same wallet. It is
 //! registered as it is written, and the node listens at the first of its addresses
-//! that is one of this machine; which one that is, `--listen` can say.
+//! that is one of this machine; which one that is, `--listen` can say. So it can where
+//! the address is a router's or a cloud's that passes its ports on to this machine.
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ const FLAG: &str = "--endpoint";
 /// As `--endpoint` has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Endpoint {
-    /// An address of this machine; port 0: any that is free.
+    /// An address of this machine, or one that is passed on to it; port 0: any that is free.
     Address(SocketAddr),
     /// A name, and the port at whatever it leads to.
     Name(String, u16),
@@ -36,25 +37,34 @@ pub(crate) enum Endpoint {
 
 /// A text that is no such place.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "allowed: an IP address and a port, such as 203.0.113.7:3333, or a name and a port, such as market.example:3333"
-)]
-pub(crate) struct EndpointError;
+pub(crate) enum EndpointError {
+    #[error(
+        "allowed: an IP address and a port, such as 203.0.113.7:3333, or a name and a port, such as market.example:3333"
+    )]
+    Unreadable,
+    #[error(
+        "{0} is nowhere that others could ask; allowed: the address of this machine that they reach"
+    )]
+    Unspecified(SocketAddr),
+}
 
 impl FromStr for Endpoint {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Self, EndpointError> {
-        if let Ok(address) = text.parse() {
-            return Ok(Self::Address(address));
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return match address.ip().is_unspecified() {
+                true => Err(EndpointError::Unspecified(address)),
+                false => Ok(Self::Address(address)),
+            };
         }
         if let Ok(port) = text.parse::<u16>() {
             return Ok(Self::Address((Ipv4Addr::LOCALHOST, port).into()));
         }
-        let (name, port) = text.rsplit_once(':').ok_or(EndpointError)?;
+        let (name, port) = text.rsplit_once(':').ok_or(EndpointError::Unreadable)?;
         match port.parse() {
             Ok(port @ 1..) if is_name(name) => Ok(Self::Name(name.to_owned(), port)),
-            _ => Err(EndpointError),
+            _ => Err(EndpointError::Unreadable),
         }
     }
 }
@@ -86,6 +96,8 @@ pub(crate) struct Listening {
     pub(crate) at: SocketAddr,
     /// What others are told of it.
     pub(crate) endpoint: String,
+    /// Whose ports are passed on to this machine.
+    pub(crate) public: Option<IpAddr>,
 }
 
 impl Listening {
@@ -96,6 +108,7 @@ impl Listening {
             listener,
             at,
             endpoint: at.to_string(),
+            public: None,
         })
     }
 }
@@ -109,7 +122,7 @@ impl Endpoint {
     /// The port is taken, the name leads nowhere, or not to this machine.
     pub(crate) async fn listen(&self, bind: SocketAddr) -> Result<Listening, ListenError> {
         let (name, port) = match self {
-            Self::Address(address) => return Listening::at(*address).await,
+            Self::Address(address) => return listen_for(*address, bind).await,
             Self::Name(name, port) => (name, *port),
         };
         if bind.ip().is_unspecified() {
@@ -151,6 +164,26 @@ impl Endpoint {
             leads_to: leads_to.join(", "),
             source: last,
         })
+    }
+}
+
+/// At an address, or where `bind` says if it is another machine's, which passes it on.
+async fn listen_for(address: SocketAddr, bind: SocketAddr) -> Result<Listening, ListenError> {
+    match Listening::at(address).await {
+        Err(ListenError::Refused { source, .. })
+            if source.kind() == io::ErrorKind::AddrNotAvailable =>
+        {
+            if bind.ip().is_loopback() || address.port() == 0 {
+                return Err(ListenError::Elsewhere { address, source });
+            }
+            let here = Listening::at(SocketAddr::new(bind.ip(), address.port())).await?;
+            Ok(Listening {
+                endpoint: address.to_string(),
+                public: Some(address.ip()),
+                ..here
+            })
+        }
+        other => other,
     }
 }
 
@@ -201,6 +234,8 @@ mod tests {
             "market.example:3333/x",
             "me@market.example:3333",
             "a:1,b:2",
+            "0.0.0.0:3333",
+            "[::]:3333",
             &long,
         ] {
             assert!(bad.parse::<Endpoint>().is_err(), "{bad}");
@@ -234,6 +269,25 @@ mod tests {
             error.to_string().contains("--listen 0.0.0.0:3333"),
             "{error}"
         );
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_passed_on_is_told_and_listened_at_where_listen_says() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        // Kept for documents: no machine has it.
+        let outer = format!("192.0.2.1:{port}");
+        let error = listened(&outer, "127.0.0.1:0").await.unwrap_err();
+        let told = error.to_string();
+        assert!(
+            told.contains("--listen ADDR") && told.contains("--behind"),
+            "{told}"
+        );
+        let listening = listened(&outer, "0.0.0.0:0").await.unwrap();
+        assert_eq!(listening.endpoint, outer);
+        assert_eq!(listening.public, Some("192.0.2.1".parse().unwrap()));
+        assert_eq!(listening.at.port(), port);
     }
 
     #[tokio::test]

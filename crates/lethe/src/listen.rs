@@ -47,6 +47,16 @@ pub(crate) enum ListenError {
          machine that the name leads to"
     )]
     Everywhere { bind: SocketAddr },
+    #[error(
+        "address {address} is not one of this machine; if a router or a cloud passes its ports on, say with --listen ADDR \
+         where this machine takes them (such as 0.0.0.0:{port}); without an open port a provider waits at relays: --behind RELAY",
+        port = address.port()
+    )]
+    Elsewhere {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// Listens; `flag` is what the user would change. Also the address that it came to be.

@@ -14,7 +14,7 @@ use crate::clock;
 use crate::endpoint::{Endpoint, Listening};
 use crate::first_money::{self, Wanted};
 use crate::place::{Place, PlaceError};
-use crate::selling::{SellError, listen_as_before, listen_at, reachable};
+use crate::selling::{SellError, listen_as_before, listen_at, node_at, warn_if_alone};
 
 /// MOR that a demonstration's relay starts with: for its stake.
 const FIRST_MOR: Amount = Amount::new(1_000_000_000_000_000_000);
@@ -67,8 +67,7 @@ pub(crate) async fn carry(
     let address = wallet.address();
     // Ports first: who cannot be reached needs no money and no place in the registry.
     let listening = listen_at(endpoint, bind).await.map_err(SellError::from)?;
-    let public = listening.as_ref().map(|listening| listening.at);
-    let node = Node::quic(&node_key, reachable(bind, public)).await?;
+    let node = node_at(&node_key, bind, listening.as_ref()).await?;
     let store = place.store(name).await?;
     if let Some(treasury) = place.treasury().await? {
         treasury
@@ -83,10 +82,12 @@ pub(crate) async fn carry(
         listener,
         at,
         endpoint,
+        ..
     } = match listening {
         Some(listening) => listening,
         None => listen_as_before(&ledger).await?,
     };
+    warn_if_alone(place, at, &endpoint);
     let refresh = match place.network.is_local() {
         true => Duration::from_secs(1),
         false => Duration::from_secs(15),

@@ -1,24 +1,27 @@
 //! A provider with all that belongs to it.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chain::EvmLedger;
 use engine::Engine;
-use market::{Address, Amount, B256, Card, Kind, Ledger, LedgerError, Rates, SignedCertificate};
+use market::{
+    Address, Amount, B256, Card, Kind, Ledger, LedgerError, NodeKey, Rates, SignedCertificate,
+};
 use provider::{
     BackendHandle, ClaimPolicy, Config, EngineBackend, FindRelaysError, OfferConfig, Provider,
     StartError, find_relays,
 };
 use sha2::{Digest, Sha256};
 use store::Store;
-use transport::Node;
+use transport::{BindError, Node};
 
 use crate::clock;
 use crate::endpoint::{Endpoint, Listening};
 use crate::first_money::{self, Wanted};
 use crate::listen::ListenError;
+use crate::output;
 use crate::place::{Place, PlaceError};
 
 /// MOR that a demonstration's provider starts with: for stakes and fees.
@@ -38,7 +41,7 @@ pub(crate) enum SellError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error("the node cannot listen; choose another address with --listen ADDR")]
-    Bind(#[from] transport::BindError),
+    Bind(#[from] BindError),
     #[error("the chain does not answer")]
     Ledger(#[from] LedgerError),
     #[error("no relay to wait at")]
@@ -126,11 +129,10 @@ pub(crate) async fn sell(
         let reader = place.reader(Arc::clone(&wallet)).await?;
         shop.behind = find_relays(&reader, clock::now(), RELAYS).await?;
     }
-    let bind = match shop.behind.is_empty() {
-        true => reachable(bind, listening.as_ref().map(|listening| listening.at)),
-        false => dialling(bind, &shop.behind),
+    let node = match shop.behind.is_empty() {
+        true => node_at(&node_key, bind, listening.as_ref()).await?,
+        false => Node::quic(&node_key, dialling(bind, &shop.behind)).await?,
     };
-    let node = Node::quic(&node_key, bind).await?;
     let store = place.store(&name).await?;
     // A host needs gas and nothing else.
     let stakes = match shop.is_host(address) {
@@ -149,11 +151,17 @@ pub(crate) async fn sell(
         first_money::tell(place, &ledger, wanted).await?;
     }
     let Listening {
-        listener, endpoint, ..
+        listener,
+        at,
+        endpoint,
+        ..
     } = match listening {
         Some(listening) => listening,
         None => listen_as_before(&ledger).await?,
     };
+    if shop.behind.is_empty() {
+        warn_if_alone(place, at, &endpoint);
+    }
     let config = config(shop, endpoint.clone(), &ledger).await?;
     let deps = provider::Deps {
         ledger: Arc::new(ledger.clone()),
@@ -181,9 +189,44 @@ pub(crate) async fn sell(
     })
 }
 
+/// A node whose description is served there, if that is said.
+pub(crate) async fn node_at(
+    key: &NodeKey,
+    bind: SocketAddr,
+    listening: Option<&Listening>,
+) -> Result<Node, BindError> {
+    let at = listening.map(|listening| listening.at);
+    match listening.and_then(|listening| Some((listening.at, listening.public?))) {
+        // Passed on are ports that somebody chose: that of the description, if no other.
+        Some((at, public)) if bind.port() == 0 => {
+            Node::quic_behind(key, SocketAddr::new(bind.ip(), at.port()), public).await
+        }
+        Some((_, public)) => Node::quic_behind(key, bind, public).await,
+        None => Node::quic(key, reachable(bind, at)).await,
+    }
+}
+
+/// Tells who registers an address of this machine alone for buyers elsewhere.
+pub(crate) fn warn_if_alone(place: &Place, at: SocketAddr, endpoint: &str) {
+    let is_here = |url: &String| {
+        let url = reqwest::Url::parse(url).ok();
+        let host = url.as_ref().and_then(|url| url.host_str());
+        host.is_none_or(|host| {
+            let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+            host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+        })
+    };
+    if at.ip().is_loopback() && !place.endpoints.urls().iter().any(is_here) {
+        output::aside(format!(
+            "WARNING: registered as {endpoint}, which nobody on another machine reaches, and the chain is elsewhere: \
+             say with --endpoint ADDR where others reach this one; a provider without an open port waits at relays (--behind RELAY)."
+        ));
+    }
+}
+
 /// Where a node listens whose description is served at `endpoint`: an address of
 /// this machine alone is of no use to those who read that elsewhere.
-pub(crate) fn reachable(bind: SocketAddr, endpoint: Option<SocketAddr>) -> SocketAddr {
+fn reachable(bind: SocketAddr, endpoint: Option<SocketAddr>) -> SocketAddr {
     let public = endpoint.filter(|endpoint| !endpoint.ip().is_loopback());
     match (bind.ip().is_loopback(), bind.port(), public) {
         (true, 0, Some(endpoint)) => endpoint,

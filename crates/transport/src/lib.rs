@@ -28,7 +28,7 @@ mod stream;
 mod tests;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -253,7 +253,18 @@ impl Node {
     /// `key` as its identity. It dials from there too: bound to a loopback
     /// address it reaches only this machine, and IPv6 only from an IPv6 one.
     pub async fn quic(key: &NodeKey, bind: SocketAddr) -> Result<Self, BindError> {
-        let endpoint = quic::Endpoint::bind(key, bind).await?;
+        let endpoint = quic::Endpoint::bind(key, bind, None).await?;
+        Ok(Self(Arc::new(Form::Quic(endpoint))))
+    }
+
+    /// The same where others reach this node at `public`, which passes the port of
+    /// `bind` on to it under the same number.
+    pub async fn quic_behind(
+        key: &NodeKey,
+        bind: SocketAddr,
+        public: IpAddr,
+    ) -> Result<Self, BindError> {
+        let endpoint = quic::Endpoint::bind(key, bind, Some(public)).await?;
         Ok(Self(Arc::new(Form::Quic(endpoint))))
     }
 
@@ -270,8 +281,8 @@ impl Node {
         }
     }
 
-    /// What others need to dial this node, with the address as bound: after
-    /// binding to all interfaces (`0.0.0.0`) the caller has to know better.
+    /// What others need to dial this node, with the address as bound, if no public one
+    /// was said: after binding to all interfaces (`0.0.0.0`) the caller has to know better.
     pub fn addr(&self) -> NodeAddr {
         let addresses = match &*self.0 {
             Form::Quic(endpoint) => endpoint.addresses(),

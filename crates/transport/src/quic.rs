@@ -14,7 +14,7 @@ mod pipe;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -95,6 +95,8 @@ const CODE_UNUSED: VarInt = VarInt::from_u32(2);
 pub(crate) struct Endpoint {
     inner: iroh::Endpoint,
     id: NodeId,
+    /// Whose ports are passed on to the sockets.
+    public: Option<IpAddr>,
     peers: Peers,
     incoming: Arc<Queue<Incoming>>,
     tasks: TaskTracker,
@@ -102,7 +104,11 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) async fn bind(key: &NodeKey, bind: SocketAddr) -> Result<Self, BindError> {
+    pub(crate) async fn bind(
+        key: &NodeKey,
+        bind: SocketAddr,
+        public: Option<IpAddr>,
+    ) -> Result<Self, BindError> {
         let inner = listen(key, bind)
             .await
             .map_err(|source| BindError::Address {
@@ -126,6 +132,7 @@ impl Endpoint {
                 stop.clone(),
             ),
             id: key.id(),
+            public,
             inner,
             incoming,
             tasks,
@@ -138,7 +145,12 @@ impl Endpoint {
     }
 
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        self.inner.bound_sockets()
+        let bound = self.inner.bound_sockets().into_iter();
+        let told = bound.map(|bound| match self.public {
+            Some(public) => SocketAddr::new(public, bound.port()),
+            None => bound,
+        });
+        told.collect()
     }
 
     pub(crate) async fn open(&self, to: &NodeAddr) -> Result<Stream, OpenError> {
