@@ -16,6 +16,8 @@ use crate::town::{MODEL, PRICE, Town};
 
 /// The client counts to here.
 const TO: u32 = 400;
+/// Seconds that a host waits for its backend.
+const BACKEND_WITHIN: &str = "20";
 
 /// One host's folder, account and place.
 struct Host {
@@ -75,6 +77,12 @@ impl Host {
     fn args(&self, town: &Town, flags: &[&str]) -> Vec<String> {
         let mut args = town.provider_args(&town.backend, PRICE);
         args.retain(|arg| arg != "--no-probe");
+        // On a busy machine three tries of a second each may all be too short to find out
+        // whether the backend goes on with a begun answer.
+        for flag in ["--first-chunk-within", "--stall-after"] {
+            let at = args.iter().position(|arg| arg == flag).unwrap();
+            BACKEND_WITHIN.clone_into(&mut args[at + 1]);
+        }
         let endpoint = args.iter_mut().find(|arg| *arg == "127.0.0.1:0").unwrap();
         endpoint.clone_from(&self.serves);
         for relay in &self.behind {
