@@ -170,6 +170,11 @@ impl Endpoint {
 /// At an address, or where `bind` says if it is another machine's, which passes it on.
 async fn listen_for(address: SocketAddr, bind: SocketAddr) -> Result<Listening, ListenError> {
     match Listening::at(address).await {
+        // All addresses are none that others could be told: this one is.
+        Ok(here) if bind.ip().is_unspecified() => Ok(Listening {
+            public: Some(here.at.ip()),
+            ..here
+        }),
         Err(ListenError::Refused { source, .. })
             if source.kind() == io::ErrorKind::AddrNotAvailable =>
         {
@@ -288,6 +293,14 @@ mod tests {
         assert_eq!(listening.endpoint, outer);
         assert_eq!(listening.public, Some("192.0.2.1".parse().unwrap()));
         assert_eq!(listening.at.port(), port);
+    }
+
+    #[tokio::test]
+    async fn who_listens_everywhere_is_told_by_its_endpoint() {
+        let listening = listened("127.0.0.1:0", "0.0.0.0:0").await.unwrap();
+        assert_eq!(listening.public, Some(Ipv4Addr::LOCALHOST.into()));
+        let listening = listened("127.0.0.1:0", "127.0.0.1:0").await.unwrap();
+        assert_eq!(listening.public, None);
     }
 
     #[tokio::test]
