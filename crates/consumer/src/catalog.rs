@@ -521,11 +521,37 @@ fn seller(
 }
 
 #[cfg(test)]
-mod tests {
-    use market::B256;
+pub(crate) mod tests {
+    use market::{B256, Quote};
     use transport::describe::Opened;
 
     use super::*;
+
+    /// An offer with no more than it must have.
+    pub(crate) fn offer(model: ModelId, name: &str, quote: Quote) -> Offer {
+        Offer {
+            model,
+            name: name.to_owned(),
+            quote,
+            context_length: None,
+            output_tokens_max: None,
+            upstream: None,
+            continues: false,
+            card: None,
+            parameters: vec![],
+        }
+    }
+
+    /// A provider with these offers that nothing is wrong with.
+    pub(crate) fn seller(address: Address, offers: Vec<Offer>) -> Seller {
+        Seller {
+            receiver_authorizer: address,
+            withdraw_delay_min_s: 900,
+            offers,
+            problem: None,
+            ..Seller::unknown(Host::own(address), "")
+        }
+    }
 
     fn known(account: u8, provider: u8) -> Known {
         let (account, provider) = (

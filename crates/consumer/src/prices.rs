@@ -88,9 +88,10 @@ fn repriced(seller: &Seller, told: &Told) -> Option<Seller> {
 
 #[cfg(test)]
 mod tests {
-    use market::{Amount, B256, ModelId, NodeId, Offer, Quote, Rates};
+    use market::{Amount, B256, ModelId, Quote, Rates};
 
     use super::*;
+    use crate::catalog::tests::{offer, seller};
 
     const NOW: Timestamp = Timestamp(1_700_000_000);
     const PROVIDER: Address = Address::repeat_byte(1);
@@ -115,35 +116,18 @@ mod tests {
 
     /// One seller of models 1 and 2 at 10 each.
     fn snapshot() -> Snapshot {
-        let offer = |model| Offer {
-            model: ModelId(B256::repeat_byte(model)),
-            name: format!("m{model}"),
-            quote: Quote {
-                token: TOKEN,
-                rates: rates(10),
-                expires_at: NOW.after_s(60),
-            },
-            context_length: None,
-            output_tokens_max: None,
-            upstream: None,
-            continues: false,
-            card: None,
-            parameters: vec![],
+        let quote = Quote {
+            token: TOKEN,
+            rates: rates(10),
+            expires_at: NOW.after_s(60),
+        };
+        let offer = |model| {
+            let id = ModelId(B256::repeat_byte(model));
+            offer(id, &format!("m{model}"), quote)
         };
         let seller = Seller {
-            address: PROVIDER,
-            registered: PROVIDER,
-            endpoint: String::new(),
-            node: NodeId(B256::ZERO),
-            addresses: vec![],
-            beside: vec![],
-            relays: vec![],
-            receiver_authorizer: PROVIDER,
-            withdraw_delay_min_s: 0,
             described_at: NOW,
-            key: None,
-            offers: vec![offer(1), offer(2)],
-            problem: None,
+            ..seller(PROVIDER, vec![offer(1), offer(2)])
         };
         let sellers = [(PROVIDER, Arc::new(seller))].into();
         Snapshot {

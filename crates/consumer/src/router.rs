@@ -756,12 +756,13 @@ fn operator(seller: &Seller) -> Operator {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use market::{B256, Domain, ModelId, NodeId, NodeKey, UsdRate};
+    use market::{B256, Domain, ModelId, NodeKey, UsdRate};
     use openai::{ChatRequest, EmbeddingsRequest};
     use seal::{EpochKey, EpochKeys, Identity};
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::catalog::tests;
     use crate::routes::Turn;
 
     const NOW: Timestamp = Timestamp(1000);
@@ -783,38 +784,19 @@ mod tests {
     fn seller(n: u8, price: u128) -> (Address, Arc<Seller>) {
         let address = Address::repeat_byte(n);
         let rate = Amount::new(price * 1_000_000_000_000_000_000);
-        let offer = Offer {
-            model: ModelId(B256::ZERO),
-            name: "m".into(),
-            quote: Quote {
-                token: Address::ZERO,
-                rates: Rates {
-                    input_per_million: rate,
-                    output_per_million: rate,
-                },
-                expires_at: NOW.after_s(10),
+        let quote = Quote {
+            token: Address::ZERO,
+            rates: Rates {
+                input_per_million: rate,
+                output_per_million: rate,
             },
-            context_length: None,
-            output_tokens_max: None,
-            upstream: None,
-            continues: false,
-            card: None,
-            parameters: vec![],
+            expires_at: NOW.after_s(10),
         };
+        let offer = tests::offer(ModelId(B256::ZERO), "m", quote);
         let seller = Seller {
-            address,
-            registered: address,
-            endpoint: String::new(),
-            node: NodeId(B256::ZERO),
             key: Some(key(address)),
             addresses: vec!["127.0.0.1:1".parse().unwrap()],
-            beside: vec![],
-            relays: vec![],
-            receiver_authorizer: address,
-            withdraw_delay_min_s: 900,
-            described_at: Timestamp(0),
-            offers: vec![offer],
-            problem: None,
+            ..tests::seller(address, vec![offer])
         };
         (address, Arc::new(seller))
     }
