@@ -96,6 +96,57 @@ pub(crate) struct Begun<A> {
     pub(crate) headers: HeaderMap,
 }
 
+impl<A: Running> Begun<A> {
+    /// Reads all of an answer that goes out in one piece, chunk by chunk; what
+    /// it was and cost, and the headers that it goes out with.
+    pub(crate) async fn whole(
+        self,
+        push: impl FnMut(Bytes) -> Result<(), Fault>,
+    ) -> Result<(HeaderMap, Summary), Fault> {
+        let on = self.answer.route();
+        let front = Arc::clone(&self.delivery.front);
+        let summary = tokio::select! {
+            summary = all(self.answer, self.first, self.delivery, push) => summary,
+            () = front.cut.cancelled() => Err(Fault::stopping()),
+        };
+        let summary = summary.map_err(|fault| fault.on(on))?;
+        Ok((self.headers, summary))
+    }
+}
+
+/// All chunks of an answer.
+async fn all<A: Running>(
+    mut answer: A,
+    first: Piece,
+    mut delivery: Delivery,
+    mut push: impl FnMut(Bytes) -> Result<(), Fault>,
+) -> Result<Summary, Fault> {
+    let mut piece = first;
+    loop {
+        match piece {
+            Piece::End(summary) => {
+                drop(answer);
+                delivery.complete(&summary);
+                return Ok(summary);
+            }
+            Piece::Chunk(json) => {
+                delivery.chunk();
+                if let Err(fault) = push(json) {
+                    delivery.ended(Ending::Broken);
+                    return Err(fault);
+                }
+            }
+        }
+        piece = match answer.next().await.unwrap_or_else(|| Err(silent())) {
+            Ok(piece) => piece,
+            Err(broken) => {
+                delivery.ended(Ending::Broken);
+                return Err(Fault::from(&broken));
+            }
+        };
+    }
+}
+
 /// Takes a place for an answer, asks for it, and waits for its first piece.
 pub(crate) async fn begin<A: Running>(
     front: &Arc<Front>,
@@ -145,34 +196,32 @@ pub(crate) async fn answer<M: Market>(
     let market = &shop.market;
     let ask = async |conditions| market.infer(request, conditions).await;
     let begun = begin(&shop.front, received, &model, ask).await?;
-    let Begun {
-        answer,
-        first,
-        delivery,
-        headers,
-    } = begun;
     let translation = translator.map(|translator| {
-        let request = answer.request().to_string();
+        let request = begun.answer.request().to_string();
         let opening = Opening {
             request: request.trim_start_matches("0x").to_owned(),
             model,
-            created: created(&first).unwrap_or_else(|| shop.market.now().0),
+            created: created(&begun.first).unwrap_or_else(|| shop.market.now().0),
             input_estimate,
         };
         (translator, opening)
     });
     if stream {
         let telling = Telling::new(include_usage, translation);
-        let events = Events::new(answer, first, telling, delivery);
-        return Ok((headers, streamed(events)).into_response());
+        let events = Events::new(begun.answer, begun.first, telling, begun.delivery);
+        return Ok((begun.headers, streamed(events)).into_response());
     }
-    let on = answer.route();
-    let whole = tokio::select! {
-        whole = whole(answer, first, translation, delivery) => whole.map_err(|fault| fault.on(on))?,
-        () = shop.front.cut.cancelled() => return Err(Fault::stopping().on(on)),
-    };
+    let on = begun.answer.route();
+    let mut whole = Whole::new(translation);
+    let (headers, summary) = begun.whole(|json| whole.push(&json)).await?;
+    let body = whole.finish(&summary).map_err(|fault| fault.on(on))?;
+    Ok((headers, json(body)).into_response())
+}
+
+/// A body that is one JSON text.
+pub(crate) fn json(body: impl Into<Body>) -> Response {
     let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    Ok((headers, json, whole).into_response())
+    (json, body.into()).into_response()
 }
 
 /// When an answer began, in seconds since 1970, as its first chunk tells it.
@@ -275,6 +324,13 @@ enum Whole {
 }
 
 impl Whole {
+    fn new(translation: Option<(Translator, Opening)>) -> Self {
+        match translation {
+            None => Self::Chat(Box::default()),
+            Some(translation) => Self::Translated(Box::new(translation)),
+        }
+    }
+
     fn push(&mut self, json: &[u8]) -> Result<(), Fault> {
         match self {
             Self::Chat(aggregate) => aggregate.push(json).map_err(|error| unusable(&error)),
@@ -301,42 +357,6 @@ impl Whole {
         };
         Ok(serde_json::to_vec(&whole).expect("a JSON value is always JSON"))
     }
-}
-
-/// The whole answer as one JSON text, with what it cost.
-async fn whole<A: Running>(
-    mut answer: A,
-    first: Piece,
-    translation: Option<(Translator, Opening)>,
-    mut delivery: Delivery,
-) -> Result<Vec<u8>, Fault> {
-    let mut whole = match translation {
-        None => Whole::Chat(Box::default()),
-        Some(translation) => Whole::Translated(Box::new(translation)),
-    };
-    let mut piece = first;
-    let summary = loop {
-        match piece {
-            Piece::End(summary) => break summary,
-            Piece::Chunk(json) => {
-                delivery.chunk();
-                if let Err(fault) = whole.push(&json) {
-                    delivery.ended(Ending::Broken);
-                    return Err(fault);
-                }
-            }
-        }
-        piece = match answer.next().await.unwrap_or_else(|| Err(silent())) {
-            Ok(piece) => piece,
-            Err(broken) => {
-                delivery.ended(Ending::Broken);
-                return Err(Fault::from(&broken));
-            }
-        };
-    };
-    drop(answer);
-    delivery.complete(&summary);
-    whole.finish(&summary)
 }
 
 fn json_of(summary: &Summary) -> Value {

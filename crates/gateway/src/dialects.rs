@@ -11,8 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use consumer::ModelView;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, StatusCode, Uri};
 use market::{InputBound, Kind};
 use openai::BadRequest;
 use openai::dialect::{Translated, anthropic, completions, ollama, responses};
@@ -248,8 +247,7 @@ pub(crate) async fn ollama_show<M: Market>(
         "capabilities": capabilities,
         "modified_at": ollama::time(model.seen_at.0),
     });
-    let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    Ok((json, shown.to_string()).into_response())
+    Ok(Json(shown).into_response())
 }
 
 /// What it is for, as Ollama's clients read it.

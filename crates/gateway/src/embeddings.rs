@@ -7,19 +7,15 @@
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use consumer::{Piece, Summary};
-use futures_util::StreamExt;
-use http::HeaderValue;
-use http::header::CONTENT_TYPE;
+use consumer::Summary;
 use openai::dialect::ollama::{self, Embed};
 use openai::embeddings::{Gathered, RowsError};
 use openai::{BadRequest, EmbeddingsRequest, VectorFormat};
 
 use crate::behind::{Market, Running};
-use crate::chat::{self, Begun, Delivery, Received, ending, parse, receive, silent, unusable};
+use crate::chat::{self, Received, ending, json, parse, receive, unusable};
 use crate::fault::Fault;
 use crate::gate::Shop;
-use crate::metrics::Ending;
 use crate::models;
 
 /// What a client expects for an answer.
@@ -87,56 +83,16 @@ async fn answer<M: Market>(
     let market = &shop.market;
     let ask = async |conditions| market.embed(asked, conditions).await;
     let begun = chat::begin(&shop.front, received, &model, ask).await?;
-    let Begun {
-        answer,
-        first,
-        delivery,
-        headers,
-    } = begun;
-    let on = answer.route();
-    let (gathered, summary) = tokio::select! {
-        gathered = gather(answer, first, delivery) => gathered.map_err(|fault| fault.on(on))?,
-        () = shop.front.cut.cancelled() => return Err(Fault::stopping().on(on)),
-    };
+    let on = begun.answer.route();
+    let mut gathered = Gathered::default();
+    let push = |json| gathered.push(json).map_err(|error| unusable(&error));
+    let (headers, summary) = begun.whole(push).await?;
     // Numbers in decimals take their time: off the runtime.
     let written = move || write(&gathered, &summary, &model, &form);
     let written = tokio::task::spawn_blocking(written).await;
     let body = written.map_err(|_| Fault::stopping().on(on))?;
     let body = body.map_err(|error| unusable(&error).on(on))?;
     Ok((headers, json(body)).into_response())
-}
-
-/// All pieces, and what they cost.
-async fn gather<A: Running>(
-    mut answer: A,
-    first: Piece,
-    mut delivery: Delivery,
-) -> Result<(Gathered, Summary), Fault> {
-    let mut gathered = Gathered::default();
-    let mut piece = first;
-    loop {
-        match piece {
-            Piece::End(summary) => {
-                drop(answer);
-                delivery.complete(&summary);
-                return Ok((gathered, summary));
-            }
-            Piece::Chunk(json) => {
-                delivery.chunk();
-                if let Err(error) = gathered.push(json) {
-                    delivery.ended(Ending::Broken);
-                    return Err(unusable(&error));
-                }
-            }
-        }
-        piece = match answer.next().await.unwrap_or_else(|| Err(silent())) {
-            Ok(piece) => piece,
-            Err(broken) => {
-                delivery.ended(Ending::Broken);
-                return Err(Fault::from(&broken));
-            }
-        };
-    }
 }
 
 fn write(
@@ -151,9 +107,4 @@ fn write(
         Form::Ollama => gathered.ollama(model, &ending),
         Form::OllamaOne => gathered.ollama_one(&ending),
     }
-}
-
-fn json(body: Vec<u8>) -> Response {
-    let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    (json, body).into_response()
 }
