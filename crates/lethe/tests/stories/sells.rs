@@ -58,7 +58,7 @@ async fn a_model_of_ollama_is_sold_in_one_command() {
         sold.contains("0 requests running") && sold.contains("3 tokens in all"),
         "{sold}"
     );
-    assert!(sold.contains("0 of 2 running, 0 waiting"), "{sold}");
+    assert!(sold.contains("0 of 2 running  0 waiting"), "{sold}");
     let bought = glance("consumer");
     assert!(
         bought.contains("channel to") && bought.contains("3 tokens in all"),
