@@ -107,13 +107,19 @@ fn main() -> ExitCode {
 fn tell(told: &Told) -> ExitCode {
     let mut plan = Plan::of(told.seed);
     (plan.told, plan.mutant) = (true, told.mutant);
-    let mut text = format!("{plan:#?}\n");
+    let mut text = format!("{plan}what happens, by milliseconds\n");
     let story = play(&plan);
     for line in story.lines {
         text.push_str(&line);
         text.push('\n');
     }
-    text.push_str(&format!("{:?}\n", story.violation));
+    text.push_str(&match &story.violation {
+        Some(violation) => format!(
+            "invariant {} is broken at {} ms: {}\n",
+            violation.invariant, violation.at_ms, violation.problem
+        ),
+        None => "no invariant was broken\n".to_owned(),
+    });
     // A reader that is gone needs no more.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
     match story.violation {

@@ -2,6 +2,8 @@
 //! there are. A plan can be made smaller without becoming another story, so
 //! that a failing seed shrinks.
 
+use std::fmt;
+
 use crate::random::Random;
 
 /// Kinds of faults, each of which can be left out.
@@ -100,6 +102,18 @@ impl ProviderKind {
     pub fn is_honest(self) -> bool {
         matches!(self, Self::Honest | Self::Slow)
     }
+
+    /// What it wants, in words.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Honest => "sells and does what it says",
+            Self::Slow => "sells and does what it says, slowly",
+            Self::Overbills => "wants to be paid for more than it delivered",
+            Self::Miscounts => "counts more tokens than it delivered bytes",
+            Self::Equivocates => "tells different receipts under one number",
+            Self::Mute => "falls silent in the middle of answers",
+        }
+    }
 }
 
 /// What a consumer is like.
@@ -119,6 +133,16 @@ impl ConsumerKind {
     /// Whether its own money is under protection.
     pub fn is_honest(self) -> bool {
         matches!(self, Self::Honest | Self::Deserts)
+    }
+
+    /// What it wants, in words.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Honest => "buys and pays what is due",
+            Self::Stingy => "pays for the beginning of an answer only",
+            Self::Forges => "signs with a wrong key in the middle of answers",
+            Self::Deserts => "buys, and leaves without a word",
+        }
     }
 }
 
@@ -180,7 +204,23 @@ pub(crate) struct Wish {
     pub(crate) leaves_after: Option<u32>,
 }
 
-/// What a seed is.
+impl Wish {
+    /// In words.
+    fn words(&self) -> String {
+        let leaves = match self.leaves_after {
+            Some(0) => ", and leaves before it begins".to_owned(),
+            Some(tokens) => format!(", and leaves after {tokens} of them"),
+            None => String::new(),
+        };
+        format!(
+            "at {} ms consumer {} wants {} tokens, first of provider {}{leaves}",
+            self.at_ms, self.consumer, self.tokens, self.first
+        )
+    }
+}
+
+/// What a seed is. As text it is for people: a line each for who takes part and
+/// for what is wanted of whom, named as the story's events name them.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The seed.
@@ -285,5 +325,70 @@ impl Plan {
     /// How many requests there are.
     pub fn requests(&self) -> usize {
         self.wishes.len()
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {}", self.seed)?;
+        for (at, provider) in self.providers.iter().enumerate() {
+            writeln!(f, "  provider {at} {}", provider.words())?;
+        }
+        for (at, consumer) in self.consumers.iter().enumerate() {
+            writeln!(f, "  consumer {at} {}", consumer.words())?;
+        }
+        let relays = match self.relays {
+            0 => "no relay".to_owned(),
+            1 => "1 relay, through which some of the streams go".to_owned(),
+            relays => format!("{relays} relays, through which some of the streams go"),
+        };
+        writeln!(f, "  {relays}")?;
+        let mut wishes: Vec<&Wish> = self.wishes.iter().collect();
+        wishes.sort_by_key(|wish| wish.at_ms);
+        writeln!(f, "what is wanted")?;
+        for wish in wishes {
+            writeln!(f, "  {}", wish.words())?;
+        }
+        let faults = Fault::ALL.into_iter().filter(|fault| self.has(*fault));
+        let faults: Vec<_> = faults.map(|fault| format!("{fault:?}")).collect();
+        match faults.is_empty() {
+            true => writeln!(f, "nothing goes wrong by itself")?,
+            false => writeln!(f, "what may go wrong until {} ms", self.calm_ms)?,
+        }
+        if !faults.is_empty() {
+            writeln!(f, "  {}", faults.join(", "))?;
+        }
+        if let Some(mutant) = self.mutant {
+            let names = Mutant::ALL.into_iter();
+            let mut named = names.filter(|(_, known)| *known == mutant);
+            let name = named.next().map_or("", |(name, _)| name);
+            writeln!(f, "a rule is broken on purpose: {name}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_tells_people_who_takes_part_and_what_each_wants() {
+        for seed in 0..200 {
+            let mut plan = Plan::of(seed);
+            plan.mutant = Some(Mutant::NeverHold);
+            let told = plan.to_string();
+            let lines = |begin: &str| told.lines().filter(|line| line.starts_with(begin)).count();
+            assert!(told.starts_with(&format!("seed {seed}\n")), "{told}");
+            assert_eq!(lines("  provider "), plan.providers.len(), "{told}");
+            assert_eq!(lines("  consumer "), plan.consumers.len(), "{told}");
+            assert_eq!(lines("  at "), plan.requests(), "{told}");
+            assert!(told.ends_with("on purpose: never-hold\n"), "{told}");
+            for word in ["{", "Some(", "Honest"] {
+                assert!(!told.contains(word), "{word}: {told}");
+            }
+        }
+        let calm = Plan::of(7).smaller(&Fault::ALL, &[]);
+        assert!(calm.to_string().contains("nothing goes wrong by itself"));
     }
 }
