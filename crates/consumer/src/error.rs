@@ -180,6 +180,29 @@ impl InferError {
         }
     }
 
+    /// Whether what this node has, allows or can write is why: nothing was
+    /// learned of the provider.
+    pub(crate) fn is_this_nodes(&self) -> bool {
+        match self {
+            Self::Payment { source, .. } => source.is_this_nodes(),
+            Self::Journal { .. } | Self::ChainGone { .. } | Self::Budget(_) => true,
+            Self::BadRequest(_)
+            | Self::UnknownModel { .. }
+            | Self::Ambiguous { .. }
+            | Self::OtherKind { .. }
+            | Self::NobodyThere { .. }
+            | Self::Busy { .. }
+            | Self::TooLong { .. }
+            | Self::Refused { .. }
+            | Self::Provider { .. }
+            | Self::Path { .. }
+            | Self::Demand { .. }
+            | Self::NobodyFits { .. }
+            | Self::Overloaded { .. }
+            | Self::Stopping => false,
+        }
+    }
+
     /// Of the request that went this way.
     pub(crate) fn of(self, route: RouteId) -> Unserved {
         Unserved {

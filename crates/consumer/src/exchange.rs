@@ -455,16 +455,19 @@ impl Exchange {
         let inner = Arc::clone(&self.inner);
         let paying = payer.run();
         tokio::pin!(paying);
+        let mut is_ours = false;
         let last = tokio::select! {
             biased;
             last = self.read(&out, &cancel) => last,
             Err(error) = &mut paying => {
+                is_ours = error.is_this_nodes();
+                let error = with_causes(&error);
                 Some(Err(self.broken(format!("it could not be paid on: {error}"))))
             }
         };
         let failed = matches!(last, Some(Err(_)));
         if failed {
-            inner.router.lost(self.route, provider);
+            inner.router.lost(self.route, provider, is_ours);
         }
         let complete = matches!(last, Some(Ok(_)));
         if let Some(last) = last {

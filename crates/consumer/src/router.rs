@@ -486,9 +486,11 @@ impl Router {
         self.state().knowledge.busy(provider, wait, now);
     }
 
-    /// Who began to answer is lost within the answer.
-    pub(crate) fn lost(&self, route: RouteId, provider: Address) {
-        self.failed(provider);
+    /// Who began to answer is lost within the answer, through its own fault or this node's.
+    pub(crate) fn lost(&self, route: RouteId, provider: Address, is_ours: bool) {
+        if !is_ours {
+            self.failed(provider);
+        }
         self.state().routes.lost(route, provider);
     }
 
@@ -756,14 +758,20 @@ fn operator(seller: &Seller) -> Operator {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use market::{B256, Domain, ModelId, NodeKey, UsdRate};
+    use market::{B256, Domain, LedgerError, ModelId, NodeId, NodeKey, OverLimit, UsdRate};
     use openai::{ChatRequest, EmbeddingsRequest};
+    use routing::Seen;
     use seal::{EpochKey, EpochKeys, Identity};
     use std::collections::BTreeMap;
+    use store::AppendError;
 
     use super::*;
+    use crate::attempt::Attempt;
     use crate::catalog::tests;
+    use crate::payer::KeysError;
     use crate::routes::Turn;
+    use crate::session::SessionError;
+    use crate::tries::Tries;
 
     const NOW: Timestamp = Timestamp(1000);
 
@@ -875,6 +883,77 @@ mod tests {
             .map(|it| (it.seller.address[0], it.live))
             .collect();
         assert_eq!(shown, [(1, true), (2, false), (3, false)]);
+    }
+
+    /// What this node cannot pay for, in so many ways.
+    fn unpaid(provider: Address) -> Vec<InferError> {
+        let [needed, none] = [1, 0].map(Amount::new);
+        let causes: [SessionError; 5] = [
+            LedgerError::Insufficient {
+                owner: Address::repeat_byte(9),
+                token: Address::ZERO,
+                has: none,
+                needs: needed,
+            }
+            .into(),
+            LedgerError::Unreachable("no answer".into()).into(),
+            OverLimit {
+                needed,
+                allowed: none,
+            }
+            .into(),
+            KeysError::Missing {
+                number: 1,
+                source: "no room".into(),
+            }
+            .into(),
+            AppendError::Closed.into(),
+        ];
+        let error = |cause| match Attempt::unpayable(provider, cause) {
+            Attempt::Elsewhere { error, .. } | Attempt::Final(error) => error,
+        };
+        causes.map(error).into()
+    }
+
+    #[test]
+    fn what_this_node_cannot_pay_leaves_the_offer_as_it_was() {
+        let router = router();
+        let route = || routed(&router, r#","provider":{"sort":"price"}"#, "", NOW);
+        let cheapest = Address::repeat_byte(2);
+        let now_failed = |error: InferError| {
+            let route = route();
+            let mut tries = Tries::of(&router, &route, router.start);
+            let first = tries.another().unwrap();
+            let asking = router.asking(first);
+            tries.brought_nothing(first.seller.address, error, None);
+            drop(asking);
+            let mut others = 0;
+            while let Some(next) = tries.another() {
+                let error = unpaid(next.seller.address).remove(0);
+                tries.brought_nothing(next.seller.address, error, None);
+                others += 1;
+            }
+            (first.seller.address, others)
+        };
+        for error in unpaid(cheapest).into_iter().chain(unpaid(cheapest)) {
+            assert_eq!(now_failed(error), (cheapest, 2));
+            let offers = router.offers(&snapshot(), "m", NOW);
+            assert!(offers.iter().all(|offer| offer.live));
+            let state = router.state();
+            let seen = state.knowledge.seen(&cheapest).unwrap();
+            assert_eq!((seen.breaker().failures(), seen.running()), (0, 0));
+            assert_eq!(seen.quality_permille(), Seen::default().quality_permille());
+        }
+        // The contract may refuse what the provider's terms say.
+        let reason = "DelayTooLong".to_owned();
+        let refused = SessionError::from(LedgerError::Refused { reason });
+        let Attempt::Elsewhere { error, .. } = Attempt::unpayable(cheapest, refused) else {
+            panic!("another one may do better");
+        };
+        now_failed(error);
+        let offers = router.offers(&snapshot(), "m", NOW);
+        assert!(!offers.last().unwrap().live);
+        assert_eq!(offers.last().unwrap().seller.address, cheapest);
     }
 
     #[test]

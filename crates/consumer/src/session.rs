@@ -12,7 +12,8 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use market::{
     Address, Amount, B256, ChannelConfig, ChannelState, ChannelTerms, Domain, Escrowed,
-    FundingStep, LedgerError, OverLimit, Payer, PurseEvent, Spending, Timestamp, U256, read_json,
+    FundingStep, LedgerError, OverLimit, Payer, PurseError, PurseEvent, Spending, Timestamp, U256,
+    read_json,
 };
 use serde::{Deserialize, Serialize};
 use store::{AppendError, Loaded, Store};
@@ -65,6 +66,21 @@ pub enum SessionError {
         /// How many.
         channels: usize,
     },
+}
+
+impl SessionError {
+    /// Whether what this node has, allows or can write is why: nothing was
+    /// learned of the provider. That the contract refuses may lie in its terms.
+    pub(crate) fn is_this_nodes(&self) -> bool {
+        match self {
+            Self::Ledger(LedgerError::Refused { .. }) | Self::Unused { .. } => false,
+            Self::Ledger(_) | Self::Journal(_) | Self::Keys(_) | Self::OverLimit(_) => true,
+            Self::Payment(PaymentError::Purse(error)) => {
+                matches!(error, PurseError::Escrow { .. })
+            }
+            Self::Payment(_) => true,
+        }
+    }
 }
 
 /// Why money could not be moved out of a channel.

@@ -119,8 +119,11 @@ impl<'a> Tries<'a> {
                 self.router.busy(provider, retry_after);
                 Ending::Busy
             }
-            // It was not asked.
-            None if matches!(error, InferError::Budget(_)) => Ending::Failed,
+            // It was not asked. Nobody waits for a chain that is gone time and again.
+            None if error.is_this_nodes() => {
+                self.losses += usize::from(matches!(error, InferError::ChainGone { .. }));
+                Ending::Failed
+            }
             None => {
                 self.router.failed(provider);
                 self.losses += 1;
