@@ -6,7 +6,6 @@ use market::{Address, LedgerError, with_causes};
 use transport::message::{Reason, Refusal};
 
 use crate::error::InferError;
-use crate::payment::PaymentError;
 use crate::router::Candidate;
 use crate::session::SessionError;
 
@@ -30,10 +29,7 @@ impl Attempt {
 
     pub(crate) fn unpayable(provider: Address, source: SessionError) -> Self {
         let gone = matches!(source, SessionError::Ledger(LedgerError::Unreachable(_)));
-        let unwritten = matches!(
-            source,
-            SessionError::Journal(_) | SessionError::Payment(PaymentError::Journal(_))
-        );
+        let unwritten = source.is_unwritten();
         let source = Box::new(source);
         Self::elsewhere(match (gone, unwritten) {
             (true, _) => InferError::ChainGone { provider, source },

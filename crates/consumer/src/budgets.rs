@@ -96,7 +96,7 @@ pub enum BudgetError {
     Short(Box<Short>),
     /// It would be paid in something of which the budget names no amount.
     #[error(
-        "the key's budget {}names no amount of token {token}, nor dollars, and provider {provider} is paid in it",
+        "the key's budget {}names no amount of {token}, nor dollars, and provider {provider} is paid in it",
         of_model(.model)
     )]
     Token {
@@ -104,19 +104,19 @@ pub enum BudgetError {
         model: Option<String>,
         /// Who.
         provider: Address,
-        /// In what.
-        token: Address,
+        /// In what: its symbol.
+        token: String,
     },
     /// The budget is in dollars, and what would be paid cannot be counted in them.
     #[error(
-        "the key's budget is in dollars, and nobody says now what token {token} is worth, in which \
+        "the key's budget is in dollars, and nobody says now what {token} is worth, in which \
          provider {provider} is paid"
     )]
     NoRate {
         /// Who.
         provider: Address,
-        /// In what.
-        token: Address,
+        /// In what: its symbol.
+        token: String,
     },
     /// Nobody says how long the answer may become.
     #[error(
@@ -271,6 +271,15 @@ impl Line {
     }
 }
 
+/// What a request buys, where.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Purchase<'a> {
+    pub(crate) provider: Address,
+    pub(crate) model: &'a str,
+    /// What the token is called that it is paid in.
+    pub(crate) symbol: &'a str,
+}
+
 /// What a request may cost.
 #[derive(Debug, Clone)]
 pub(crate) struct Price {
@@ -290,11 +299,13 @@ impl Price {
     }
 
     /// What it takes of an allowance in this; none: nothing, it is another token.
-    fn of(&self, coin: &Coin, provider: Address) -> Result<Option<Amount>, BudgetError> {
-        let token = self.token;
+    fn of(&self, coin: &Coin, buys: &Purchase<'_>) -> Result<Option<Amount>, BudgetError> {
         match coin {
-            Coin::Token { address, .. } => Ok((*address == token).then_some(self.most)),
-            Coin::Usd if self.rate.is_none() => Err(BudgetError::NoRate { provider, token }),
+            Coin::Token { address, .. } => Ok((*address == self.token).then_some(self.most)),
+            Coin::Usd if self.rate.is_none() => Err(BudgetError::NoRate {
+                provider: buys.provider,
+                token: buys.symbol.to_owned(),
+            }),
             Coin::Usd => Ok(Some(self.usd(self.most))),
         }
     }
@@ -341,10 +352,11 @@ impl Today {
         &mut self,
         budget: &Budget,
         request: RequestId,
-        (provider, model): (Address, &str),
+        buys: Purchase<'_>,
         price: Price,
         now: Timestamp,
     ) -> Result<(), BudgetError> {
+        let model = buys.model;
         self.turn(now);
         let resets_in_s = ((self.day + 1) * DAY_S).saturating_sub(now.0);
         let so_far = self.keys.get(&budget.key);
@@ -360,7 +372,7 @@ impl Today {
         for (model, allowances, tallies) in limits {
             let mut is_named = allowances.is_empty();
             for Allowance { coin, amount } in allowances {
-                let Some(needed) = price.of(coin, provider)? else {
+                let Some(needed) = price.of(coin, &buys)? else {
                     continue;
                 };
                 is_named = true;
@@ -379,11 +391,10 @@ impl Today {
                 }
             }
             if !is_named {
-                let token = price.token;
                 return Err(BudgetError::Token {
                     model,
-                    provider,
-                    token,
+                    provider: buys.provider,
+                    token: buys.symbol.to_owned(),
                 });
             }
         }
@@ -517,12 +528,12 @@ impl Budgets {
         self: &Arc<Self>,
         budget: &Budget,
         request: RequestId,
-        of: (Address, &str),
+        buys: Purchase<'_>,
         price: Price,
         now: Timestamp,
     ) -> Result<Held, BudgetError> {
         let mut today = self.today();
-        today.hold(budget, request, of, price, now)?;
+        today.hold(budget, request, buys, price, now)?;
         Ok(Held {
             budgets: Arc::clone(self),
             request,
@@ -711,7 +722,12 @@ mod tests {
         price: Price,
         now: Timestamp,
     ) -> Result<(), BudgetError> {
-        today.hold(budget, request(n), (OTHER, model), price, now)
+        let buys = Purchase {
+            provider: OTHER,
+            model,
+            symbol: "USDC",
+        };
+        today.hold(budget, request(n), buys, price, now)
     }
 
     fn figures(today: &Today) -> (u128, u128) {
@@ -791,6 +807,8 @@ mod tests {
         }
         let refused = ask(3, OTHER, 1).unwrap_err();
         assert!(matches!(refused, BudgetError::Token { model: None, .. }));
+        let told = refused.to_string();
+        assert!(told.contains("names no amount of USDC"), "{told}");
         assert!(!refused.may_pass_soon());
         // The model's own budget names MOR alone.
         let dollar = price(DOLLAR, 1, None);

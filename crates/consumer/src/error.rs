@@ -222,7 +222,11 @@ impl InferError {
             Self::Busy { .. } => "busy",
             Self::TooLong { .. } => "nobody sells an answer so long",
             Self::Refused { .. } => "the provider refused the request",
-            Self::Payment { .. } => "it could not be paid",
+            Self::Payment { source, .. } => match &**source {
+                SessionError::Insufficient { .. } => "this node's account has too little",
+                SessionError::OverLimit { .. } => "this node's limit of a channel is too low",
+                _ => "it could not be paid",
+            },
             Self::Journal { .. } => "nothing could be signed",
             Self::ChainGone { .. } => "its channel has to be funded, and the chain does not answer",
             Self::Provider { .. } => "it failed before the first piece",

@@ -29,7 +29,7 @@ use transport::{ReceiveError, ReceiveHalf, SendHalf, Stream};
 
 use crate::answer::{Part, Summary, Word};
 use crate::attempt::Attempt;
-use crate::budgets::{Budget, BudgetError, Held, Price};
+use crate::budgets::{Budget, BudgetError, Held, Price, Purchase};
 use crate::catalog::Seller;
 use crate::error::{BrokenError, InferError};
 use crate::payment::{Channel, PaymentError, Reserved};
@@ -214,8 +214,15 @@ fn hold(
     let token = offer.quote.token;
     let rate = inner.usd_rates.borrow().rate(token).cloned();
     let price = Price { token, most, rate };
-    let (budgets, of) = (&inner.budgets, (provider, &*offer.name));
-    let held = budgets.hold(budget, request, of, price, inner.now());
+    let symbol = inner.policy.symbol(token);
+    let buys = Purchase {
+        provider,
+        model: &offer.name,
+        symbol: &symbol,
+    };
+    let held = inner
+        .budgets
+        .hold(budget, request, buys, price, inner.now());
     held.map(Some).map_err(short)
 }
 

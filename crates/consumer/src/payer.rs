@@ -3,6 +3,7 @@
 //! is in the journal before money moves, so none is ever forgotten.
 
 use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use market::{Address, Amount, BoxFuture, ChannelConfig, Ledger, LedgerError, Payer, WalletKey};
@@ -60,6 +61,15 @@ pub enum KeysError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// They are new, and there is no room to keep them: they are made before they pay.
+    #[error("the keys of account number {number} cannot be kept: free some space on the disk")]
+    NoRoom {
+        /// Its number.
+        number: u32,
+        /// Why.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// The keys here are not those of a channel in the journal.
     #[error(
         "channels of account {payer} (signer {signer}) are in the journal, and keys number {number} \
@@ -73,6 +83,19 @@ pub enum KeysError {
         /// The number of the keys.
         number: u32,
     },
+}
+
+/// Whether a full disk, or a quota, is at the bottom of it.
+fn is_for_room(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref().map(io::Error::kind);
+        if let Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) = kind {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// All accounts of this consumer.
@@ -92,7 +115,10 @@ impl Payers {
             }),
             PayerNumber(number) => {
                 let keys = self.pseudonyms.keys(number);
-                keys.map_err(|source| KeysError::Missing { number, source })
+                keys.map_err(|source| match is_for_room(&*source) {
+                    true => KeysError::NoRoom { number, source },
+                    false => KeysError::Missing { number, source },
+                })
             }
         }
     }
@@ -239,6 +265,19 @@ mod tests {
 
         payers.bring_home(PayerNumber(1), MOR).await.unwrap();
         assert_eq!(balances(&payers).await, [100, 0]);
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("key file cannot be written")]
+    struct Unwritten(#[source] io::Error);
+
+    #[test]
+    fn only_a_full_disk_is_told_as_one() {
+        let for_room = |kind: ErrorKind| is_for_room(&Unwritten(kind.into()));
+        assert!(for_room(ErrorKind::StorageFull) && for_room(ErrorKind::QuotaExceeded));
+        assert!(!for_room(ErrorKind::NotFound));
+        let keys = payers(0).keys(PayerNumber(1));
+        assert!(matches!(keys, Err(KeysError::Missing { number: 1, .. })));
     }
 
     #[tokio::test]

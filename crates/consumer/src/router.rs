@@ -758,7 +758,7 @@ fn operator(seller: &Seller) -> Operator {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use market::{B256, Domain, LedgerError, ModelId, NodeId, NodeKey, OverLimit, UsdRate};
+    use market::{B256, Domain, LedgerError, ModelId, NodeId, NodeKey, UsdRate};
     use openai::{ChatRequest, EmbeddingsRequest};
     use routing::Seen;
     use seal::{EpochKey, EpochKeys, Identity};
@@ -887,21 +887,19 @@ mod tests {
 
     /// What this node cannot pay for, in so many ways.
     fn unpaid(provider: Address) -> Vec<InferError> {
-        let [needed, none] = [1, 0].map(Amount::new);
+        let [needed, none] = ["1 MOR", "0 MOR"].map(str::to_owned);
         let causes: [SessionError; 5] = [
-            LedgerError::Insufficient {
+            SessionError::Insufficient {
                 owner: Address::repeat_byte(9),
-                token: Address::ZERO,
-                has: none,
-                needs: needed,
-            }
-            .into(),
+                has: none.clone(),
+                needed: needed.clone(),
+                lacking: needed.clone(),
+            },
             LedgerError::Unreachable("no answer".into()).into(),
-            OverLimit {
+            SessionError::OverLimit {
                 needed,
                 allowed: none,
-            }
-            .into(),
+            },
             KeysError::Missing {
                 number: 1,
                 source: "no room".into(),

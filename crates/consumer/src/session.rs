@@ -54,9 +54,26 @@ pub enum SessionError {
     /// A voucher could not be made.
     #[error(transparent)]
     Payment(#[from] PaymentError),
-    /// The policy allows no more money in one channel.
-    #[error(transparent)]
-    OverLimit(#[from] OverLimit),
+    /// The account that pays has too little. Amounts as people read them.
+    #[error("account {owner} has {has}, {needed} is needed: send {lacking} to it")]
+    Insufficient {
+        /// The account.
+        owner: Address,
+        /// What it has.
+        has: String,
+        /// What it would have to have.
+        needed: String,
+        /// The difference.
+        lacking: String,
+    },
+    /// The policy allows no more money in one channel. Amounts as people read them.
+    #[error("the channel would have to hold {needed}, this node allows {allowed} (--channel-max)")]
+    OverLimit {
+        /// What it would have to hold.
+        needed: String,
+        /// What is allowed.
+        allowed: String,
+    },
     /// Too many channels to the provider are out of use.
     #[error(
         "{channels} channels to this provider are out of use: restored, and not proved by its claims yet, \
@@ -69,12 +86,55 @@ pub enum SessionError {
 }
 
 impl SessionError {
+    /// What the chain says of a payment, in words of the tokens that the policy knows.
+    pub(crate) fn of_ledger(error: LedgerError, policy: &Policy) -> Self {
+        match error {
+            LedgerError::Insufficient {
+                owner,
+                token,
+                has,
+                needs,
+            } => {
+                let shown = |amount| policy.shown(token, amount);
+                Self::Insufficient {
+                    owner,
+                    has: shown(has),
+                    needed: shown(needs),
+                    lacking: shown(needs.less(has)),
+                }
+            }
+            other => Self::Ledger(other),
+        }
+    }
+
+    pub(crate) fn of_limit(over: OverLimit, token: Address, policy: &Policy) -> Self {
+        Self::OverLimit {
+            needed: policy.shown(token, over.needed),
+            allowed: policy.shown(token, over.allowed),
+        }
+    }
+
+    /// Whether what has to be written down could not be.
+    pub(crate) fn is_unwritten(&self) -> bool {
+        matches!(
+            self,
+            Self::Journal(_)
+                | Self::Payment(PaymentError::Journal(_))
+                | Self::Keys(KeysError::NoRoom { .. })
+                | Self::Payment(PaymentError::Keys(KeysError::NoRoom { .. }))
+        )
+    }
+
     /// Whether what this node has, allows or can write is why: nothing was
     /// learned of the provider. That the contract refuses may lie in its terms.
     pub(crate) fn is_this_nodes(&self) -> bool {
         match self {
             Self::Ledger(LedgerError::Refused { .. }) | Self::Unused { .. } => false,
-            Self::Ledger(_) | Self::Journal(_) | Self::Keys(_) | Self::OverLimit(_) => true,
+            Self::Ledger(_)
+            | Self::Journal(_)
+            | Self::Keys(_)
+            | Self::Insufficient { .. }
+            | Self::OverLimit { .. } => true,
             Self::Payment(PaymentError::Purse(error)) => {
                 matches!(error, PurseError::Escrow { .. })
             }
@@ -338,8 +398,11 @@ impl Sessions {
         let _one_at_a_time = channel.upkeep.lock().await;
         self.read_escrow(channel).await?;
         let (escrow, charged) = channel.purse(|purse| (purse.escrow(), purse.charged()));
-        let funding = self.policy.funding_of(channel.config.token);
-        let Some(amount) = funding.deposit_for(needed, escrow, charged)? else {
+        let token = channel.config.token;
+        let deposit = self.policy.funding_of(token);
+        let deposit = deposit.deposit_for(needed, escrow, charged);
+        let deposit = deposit.map_err(|over| SessionError::of_limit(over, token, &self.policy));
+        let Some(amount) = deposit? else {
             return Ok(());
         };
         self.pay_in(channel, amount).await
@@ -348,9 +411,12 @@ impl Sessions {
     async fn pay_in(&self, channel: &Channel, amount: Amount) -> Result<(), SessionError> {
         let (payer, token) = (channel.payer, channel.config.token);
         failpoint::hit("consumer.deposit.wished");
-        let ledger = self.payers.ledger_with(payer, token, amount).await?;
+        let worded = |error| SessionError::of_ledger(error, &self.policy);
+        let ledger = self.payers.ledger_with(payer, token, amount).await;
+        let ledger = ledger.map_err(worded)?;
         failpoint::hit("consumer.deposit.funded");
-        ledger.deposit(channel.config, amount).await?;
+        let deposited = ledger.deposit(channel.config, amount).await;
+        deposited.map_err(worded)?;
         failpoint::hit("consumer.deposit.included");
         self.read_escrow(channel).await
     }

@@ -85,7 +85,7 @@ pub(crate) struct Inner {
     pub(crate) sessions: Sessions,
     pub(crate) budgets: Arc<Budgets>,
     store: Store,
-    policy: Policy,
+    pub(crate) policy: Policy,
     pub(crate) usd_rates: watch::Receiver<UsdRates>,
     clock: Clock,
     snapshot: watch::Sender<Arc<Snapshot>>,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use consumer::{BrokenError, BudgetError, InferError, RouteId, Unserved};
+use consumer::{BrokenError, BudgetError, InferError, RouteId, SessionError, Unserved};
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use market::{Kind, with_causes};
@@ -80,9 +80,7 @@ fn advice(error: &InferError) -> &'static str {
         }
         InferError::TooLong { .. } => "ask for so many or fewer, or leave the field out",
         InferError::Refused { .. } => "correct the request and send it again",
-        InferError::Payment { .. } => {
-            "check the wallet's balance and the spending limits of this node"
-        }
+        InferError::Payment { source, .. } => advice_on_paying(source),
         InferError::Journal { .. } => {
             "see to the disk of this node's data folder; nothing was signed, so nothing is lost"
         }
@@ -108,6 +106,23 @@ fn advice(error: &InferError) -> &'static str {
         }
         InferError::Budget(BudgetError::Unlimited { .. }) => "say max_tokens",
         InferError::Stopping => "try again when the node is back",
+    }
+}
+
+/// What helps where a provider could not be paid.
+fn advice_on_paying(error: &SessionError) -> &'static str {
+    match error {
+        SessionError::Insufficient { .. } => {
+            "`lethe where` shows what this node has; channels that are funded already are served meanwhile"
+        }
+        SessionError::OverLimit { .. } => {
+            "start this node with a higher --channel-max, or choose another provider or model"
+        }
+        SessionError::Keys(_) => "see to the keys in this node's data folder",
+        SessionError::Unused { .. } => "`lethe where` shows the channels",
+        SessionError::Ledger(_) | SessionError::Payment(_) | SessionError::Journal(_) => {
+            "try again; if it stays so, `lethe doctor` looks at the chain and at this node's folder"
+        }
     }
 }
 
@@ -274,6 +289,28 @@ mod tests {
         let response = Fault::from(&error).into_response();
         assert_eq!(response.headers()[RETRY_AFTER], "2");
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[test]
+    fn the_advice_fits_what_stood_in_the_way_of_paying() {
+        let told = |source: SessionError| {
+            let source = Box::new(source);
+            let provider = market::Address::ZERO;
+            let fault = Fault::from(&InferError::Payment { provider, source });
+            fault.body.error.message
+        };
+        let [has, needed, lacking] = ["0 MOR", "1 MOR", "1 MOR"].map(str::to_owned);
+        let empty = told(SessionError::Insufficient {
+            owner: market::Address::ZERO,
+            has,
+            needed: needed.clone(),
+            lacking,
+        });
+        assert!(empty.contains("send 1 MOR to it; `lethe where`"), "{empty}");
+        let allowed = "0.5 MOR".to_owned();
+        let limit = told(SessionError::OverLimit { needed, allowed });
+        assert!(limit.contains("with a higher --channel-max"), "{limit}");
+        assert!(!limit.contains("`lethe where`"), "{limit}");
     }
 
     #[test]

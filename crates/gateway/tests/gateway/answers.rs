@@ -253,7 +253,7 @@ async fn what_fails_before_the_first_chunk_has_a_status() {
             BudgetError::Token {
                 model: None,
                 provider: Address::ZERO,
-                token: Address::ZERO,
+                token: "USDC".into(),
             }
             .into(),
             402,
@@ -263,7 +263,7 @@ async fn what_fails_before_the_first_chunk_has_a_status() {
         (
             BudgetError::NoRate {
                 provider: Address::ZERO,
-                token: Address::ZERO,
+                token: "USDC".into(),
             }
             .into(),
             402,
@@ -311,10 +311,8 @@ fn short(spent: u128, held: u128) -> InferError {
 }
 
 fn unpaid() -> InferError {
-    let source = SessionError::OverLimit(market::OverLimit {
-        needed: Amount::new(9),
-        allowed: Amount::new(5),
-    });
+    let [needed, allowed] = ["9 MOR", "5 MOR"].map(str::to_owned);
+    let source = SessionError::OverLimit { needed, allowed };
     InferError::Payment {
         provider: Address::ZERO,
         source: Box::new(source),
