@@ -758,7 +758,7 @@ fn operator(seller: &Seller) -> Operator {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use market::{B256, Domain, LedgerError, ModelId, NodeId, NodeKey, UsdRate};
+    use market::{B256, Domain, LedgerError, ModelId, NodeKey, UsdRate};
     use openai::{ChatRequest, EmbeddingsRequest};
     use routing::Seen;
     use seal::{EpochKey, EpochKeys, Identity};

@@ -24,7 +24,7 @@ fn key(seed: u8) -> NodeKey {
 
 async fn node(seed: u8) -> Endpoint {
     let any_port = "127.0.0.1:0".parse().unwrap();
-    Endpoint::bind(&key(seed), any_port).await.unwrap()
+    Endpoint::bind(&key(seed), any_port, None).await.unwrap()
 }
 
 fn address(of: &Endpoint) -> NodeAddr {
@@ -59,11 +59,23 @@ async fn a_node_listens_where_it_was_told_and_nowhere_else() {
     assert_eq!(node.inner.id().as_bytes(), key(1).id().0.as_slice());
 }
 
+/// As behind a router that passes a port on: here every address of the machine leads to the socket.
+#[tokio::test]
+async fn a_node_whose_port_is_passed_on_tells_the_address_that_others_reach() {
+    let public = "127.0.0.2".parse().unwrap();
+    let anywhere = "0.0.0.0:0".parse().unwrap();
+    let far = Endpoint::bind(&key(2), anywhere, Some(public)).await;
+    let far = far.unwrap();
+    let told = far.addresses();
+    assert!(told.iter().all(|told| told.ip() == public), "{told:?}");
+    stream(&node(1).await, &far).await;
+}
+
 #[tokio::test]
 async fn a_taken_port_is_named() {
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let error = Endpoint::bind(&key(1), address).await.unwrap_err();
+    let error = Endpoint::bind(&key(1), address, None).await.unwrap_err();
     assert!(error.to_string().contains(&address.to_string()), "{error}");
 }
 
