@@ -99,6 +99,11 @@ export function decimal(units: Amount, decimals: number, digits = 6): string {
   return whole;
 }
 
+/** A text in which addresses are shortened. */
+export function shortened(text: string): string {
+  return text.replace(/\b0x[0-9a-fA-F]{40}\b/g, short);
+}
+
 export function short(address: string): string {
   return address.length > 12 ? `${address.slice(0, 6)}…${address.slice(-4)}` : address;
 }
