@@ -1,6 +1,6 @@
 // Figures as people read them.
 
-import { decimal, short, type Amount, type State, type Token } from "./state";
+import { decimal, short, type Amount, type Model, type State, type Token } from "./state";
 
 /** Which of the figures of a time are worth reading. */
 export function milliseconds(ms: number): string {
@@ -20,6 +20,11 @@ export function called(names: State["names"], provider: string): string {
 export function tokenOf(state: State, address: string): Token {
   const known = state.tokens.find((token) => token.address.toLowerCase() === address.toLowerCase());
   return known ?? { address, symbol: `units of ${short(address)}`, decimals: 0 };
+}
+
+/** Whether it makes embeddings: what is read is paid, vectors cost nothing. */
+export function makesVectors(model: Model | undefined): boolean {
+  return /->embeddings?$/.test(model?.card?.modality ?? "");
 }
 
 /** So much of a token, with its name. */
