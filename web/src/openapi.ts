@@ -1,4 +1,4 @@
-// Made by types.mjs from crates/lethe/openapi.json, SHA-256 7d439066ec39f568671237ac45350756626182a38ac6d648fc6404e7c612d674. Not to be edited.
+// Made by types.mjs from crates/lethe/openapi.json, SHA-256 cef32ad9342f84677c250a47afd0317f7b0f988016816964ccb19e86a1f82937. Not to be edited.
 
 export interface components {
     schemas: {
@@ -574,6 +574,12 @@ export interface components {
             /** @description Why it is not live. */
             problem: string | null;
         };
+        /** @description A relay: registered, and without a bid. */
+        RegisteredRelay: {
+            address: components["schemas"]["Address"];
+            /** @description `host:port`, where it says what it is; who waits at a relay names it so. */
+            endpoint: string;
+        };
         /** @description A model on offer. */
         MarketModel: {
             /** @description What a request's `model` says. */
@@ -876,6 +882,8 @@ export interface components {
                 [key: string]: string;
             };
             models: components["schemas"]["MarketModel"][];
+            /** @description Relays of the registry: the first hundred, where there are more. */
+            relays: components["schemas"]["RegisteredRelay"][];
             /** @description The last ones, newest first. */
             answers: components["schemas"]["Answer"][];
             /** @description Null while the chain does not answer. */

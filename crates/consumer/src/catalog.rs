@@ -129,6 +129,18 @@ impl Registry {
         let found = providers.find(|registered| registered.address == provider);
         found.map_or(Amount::ZERO, |registered| registered.stake)
     }
+
+    /// Whether it has a bid.
+    fn sells(&self, provider: Address) -> bool {
+        let bids = self.bids.get(&provider);
+        bids.is_some_and(|bids| !bids.is_empty())
+    }
+
+    /// Who has no bid sells nothing: to be seen dialling it tells nothing.
+    pub(crate) fn relays(&self) -> impl Iterator<Item = &Provider> {
+        let all = self.providers.iter();
+        all.filter(|provider| !self.sells(provider.address))
+    }
 }
 
 /// All that is known to be on offer at one moment.
@@ -361,10 +373,8 @@ pub(crate) async fn look(
             info!(?name, %fault, "a registered model is not offered");
         }
     }
-    // Who has no bid sells nothing: to be seen dialling it tells nothing.
-    let sells = |provider: &&Provider| bids.get(&provider.address).is_some_and(|b| !b.is_empty());
-    let relays = providers.iter().filter(|provider| !sells(provider));
-    let relays: Vec<_> = relays.cloned().collect();
+    let sells = |provider: &&Provider| registry.sells(provider.address);
+    let relays: Vec<_> = registry.relays().cloned().collect();
     let (described, hosts) = paths.describe(providers, &relays, domain, now).await;
     let places = places(&described);
 

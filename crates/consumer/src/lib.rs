@@ -54,4 +54,4 @@ pub use routing::{Defaults, PreferenceError};
 pub use seal::Pacing;
 pub use session::{MoneyError, SessionError};
 pub use shell::{Clock, Consumer, Deps};
-pub use view::{AnswerView, ChannelView, ModelView, OfferView, PseudonymView};
+pub use view::{AnswerView, ChannelView, ModelView, OfferView, PseudonymView, RelayView};

@@ -42,7 +42,7 @@ use crate::session::{MoneyError, Sessions};
 use crate::standby::Standby;
 use crate::tries::{HEDGE_AFTER_MIN, Tries};
 use crate::upkeep::{self, Keeper};
-use crate::view::{AnswerView, ChannelView, ModelView, OfferView, PseudonymView};
+use crate::view::{AnswerView, ChannelView, ModelView, OfferView, PseudonymView, RelayView};
 
 /// Wall time, read at the edge.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -232,6 +232,18 @@ impl Consumer {
     /// Models and offers as last seen.
     pub fn models(&self) -> Vec<ModelView> {
         self.inner.models()
+    }
+
+    /// The relays of the registry as last read, at most so many.
+    pub fn relays(&self, most: usize) -> Vec<RelayView> {
+        let registry = Arc::clone(&self.inner.snapshot().registry);
+        let relays = registry.relays().take(most);
+        relays
+            .map(|relay| RelayView {
+                address: relay.address,
+                endpoint: relay.endpoint.clone(),
+            })
+            .collect()
     }
 
     /// Why a request went where it went: one of the last few hundred.

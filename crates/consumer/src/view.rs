@@ -8,6 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::routes::RouteId;
 
+/// A relay of the registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RelayView {
+    /// Its account.
+    pub address: Address,
+    /// `host:port`, as it is registered.
+    pub endpoint: String,
+}
+
 /// A model and who sells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ModelView {

@@ -14,7 +14,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use chain::{DEPLOYER, DEVELOPMENT_ACCOUNTS, EvmLedger, Explorer};
-use consumer::{AnswerView, Consumer, ModelView};
+use consumer::{AnswerView, Consumer, ModelView, RelayView};
 use market::{Address, Amount, FundingPolicy, Ledger};
 use provider::Provider;
 use serde::Serialize;
@@ -37,6 +37,8 @@ const EVERY: Duration = Duration::from_secs(1);
 const CHAIN_WITHIN: Duration = Duration::from_secs(5);
 /// Pages that listen at a time.
 const LISTENERS_MAX: usize = 64;
+/// Relays that are shown.
+const RELAYS_MAX: usize = 100;
 /// Times the money is looked at until the sum is right: it moves while it is counted.
 const LOOKS: usize = 5;
 
@@ -62,6 +64,8 @@ pub(crate) struct Shown {
     parts: Vec<Part>,
     names: BTreeMap<Address, String>,
     models: Vec<ModelView>,
+    /// Those of the registry.
+    relays: Vec<RelayView>,
     answers: Vec<AnswerView>,
     money: Option<Money>,
     /// None while the chain does not answer.
@@ -313,6 +317,7 @@ impl Dashboard {
             parts: self.parts(block),
             names,
             models,
+            relays: self.consumer.relays(RELAYS_MAX),
             answers: self.consumer.recent(),
             money,
             flows,
