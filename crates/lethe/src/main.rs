@@ -4,6 +4,7 @@
 mod admin;
 mod api_keys;
 mod backends;
+mod begun;
 mod bookkeeping;
 mod buying;
 mod card;

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{Accounts, Dashboard};
 use crate::api_keys::ApiKeys;
 use crate::backends::Backends;
+use crate::begun;
 use crate::buying::{Buying, Means, Way, buy};
 use crate::card;
 use crate::chain_watch;
@@ -142,7 +143,7 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
         (&tasks, &stop),
     )?;
     let signals = Signals::listen();
-    say_selling(&args, &selling).await;
+    say_selling(&args, &selling, (&tasks, &stop)).await;
     stopped(signals, sale.json, || selling.running()).await;
     stop.cancel();
     tasks.close();
@@ -178,7 +179,11 @@ fn keep(
 }
 
 /// What `lethe provide` says when it is ready, and what is amiss with its backend.
-async fn say_selling(args: &cli::Provide, selling: &Selling) {
+async fn say_selling(
+    args: &cli::Provide,
+    selling: &Selling,
+    (tasks, stop): (&TaskTracker, &CancellationToken),
+) {
     for warning in served::unlisted(args).await {
         output::aside(warning);
     }
@@ -220,6 +225,7 @@ async fn say_selling(args: &cli::Provide, selling: &Selling) {
         false => format!(", host of {}", status.provider),
     };
     output::line(format!("{begins}{host}; {place}"));
+    tasks.spawn(begun::say(selling.provider.tried(), stop.clone()));
 }
 
 fn backend_warning(args: &cli::Provide, problem: &str, is_offered: bool) -> String {

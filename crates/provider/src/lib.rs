@@ -50,5 +50,5 @@ pub use market::ClaimPolicy;
 pub use register::RegisterError;
 pub use session::ReplayError;
 pub use shell::{Clock, Deps, Provider, RatesError, StartError};
-pub use status::{MoneyStatus, OfferStatus, RelayStatus, Status};
+pub use status::{Continues, MoneyStatus, OfferStatus, RelayStatus, Status, Tried};
 pub use times::Times;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use market::{
-    Address, CertificateError, ChannelTerms, ClaimPolicy, Domain, Host, Kind, Ledger, LedgerError,
-    ModelId, NodeKey, Rates, SignedCertificate, SignedClaim, Timestamp, WalletKey,
+    Address, Card, CertificateError, ChannelTerms, ClaimPolicy, Domain, Host, Kind, Ledger,
+    LedgerError, ModelId, NodeKey, Rates, SignedCertificate, SignedClaim, Timestamp, WalletKey,
 };
 use store::Store;
 use tokio::net::TcpListener;
@@ -32,7 +32,7 @@ use crate::load::{self, Relays};
 use crate::register::{RegisterError, registered};
 use crate::sale::Sale;
 use crate::session::{ReplayError, Sessions};
-use crate::status::{Status, status};
+use crate::status::{Continues, Status, Tried, status};
 use crate::tasks::Tasks;
 use crate::times::Times;
 
@@ -159,6 +159,8 @@ pub(crate) struct Inner {
     pub(crate) earned: Notify,
     /// The same, for whoever keeps an eye on it.
     pub(crate) earnings: watch::Sender<()>,
+    /// What came of trying whether the offers go on with begun answers, by model.
+    tried: watch::Sender<BTreeMap<ModelId, Tried>>,
     /// One claim at a time.
     pub(crate) claiming: tokio::sync::Mutex<()>,
     closing: AtomicBool,
@@ -234,7 +236,6 @@ impl Provider {
             withdraw_delay_min_s: config.withdraw_delay_min_s,
         };
         let inner = Arc::new(Inner {
-            sales,
             ledger,
             node_key,
             wallet,
@@ -252,6 +253,8 @@ impl Provider {
             counters: Counters::default(),
             earned: Notify::new(),
             earnings: watch::Sender::default(),
+            tried: watch::Sender::new(untried(&sales)),
+            sales,
             claiming: tokio::sync::Mutex::default(),
             closing: AtomicBool::new(false),
             answering: AtomicUsize::new(0),
@@ -285,6 +288,12 @@ impl Provider {
     /// What there is to say of it.
     pub fn status(&self) -> Status {
         status(&self.inner)
+    }
+
+    /// What came of trying whether the offers go on with answers that other providers
+    /// began; those that are still to be tried are not in it, nor embeddings.
+    pub fn tried(&self) -> watch::Receiver<BTreeMap<ModelId, Tried>> {
+        self.inner.tried.subscribe()
     }
 
     /// How long the answers of each offer took, by its name.
@@ -453,6 +462,22 @@ async fn sales(
     join_all(sold).await.into_iter().collect()
 }
 
+/// What is known of offers that are not to be tried.
+fn untried(sales: &BTreeMap<ModelId, Arc<Sale>>) -> BTreeMap<ModelId, Tried> {
+    let is_left = |sale: &&Arc<Sale>| !sale.config.probe && sale.config.kind() == Kind::Chat;
+    let left = sales.values().filter(is_left);
+    left.map(|sale| (sale.model, tried(sale, Continues::Untried)))
+        .collect()
+}
+
+fn tried(sale: &Sale, continues: Continues) -> Tried {
+    Tried {
+        name: sale.config.name.clone(),
+        card: sale.config.card.as_ref().map(Card::id),
+        continues,
+    }
+}
+
 /// Whether a backend that was asked how it does is there at all.
 fn is_there(asked: &Result<(), BackendError>) -> bool {
     asked.as_ref().err().is_none_or(BackendError::is_answer)
@@ -553,26 +578,36 @@ impl Inner {
             .sign(&self.wallet, &self.node_key, record, now);
     }
 
-    /// Tries whether a backend goes on with a begun answer. Whether it is known now.
+    /// Tries whether a backend goes on with a begun answer. Whether it does.
     async fn probe(&self, sale: &Sale) -> bool {
         let config = &sale.config;
-        let continues = match continues(&config.backend, &config.upstream_model).await {
-            Ok(continues) => continues,
-            Err(error) => {
-                let model = &config.name;
-                debug!(%error, model, "not known whether the backend goes on with a begun answer");
-                return false;
+        let outcome = continues(&config.backend, &config.upstream_model).await;
+        let model = &config.name;
+        match &outcome {
+            Ok(continues) => {
+                if self.descriptor.set_continues(sale.model, *continues) {
+                    self.sign();
+                }
+                info!(
+                    model,
+                    continues, "tried whether the backend goes on with a begun answer"
+                );
             }
-        };
-        if self.descriptor.set_continues(sale.model, continues) {
-            self.sign();
+            Err(error) => {
+                debug!(%error, model, "not known whether the backend goes on with a begun answer");
+            }
         }
-        info!(
-            model = config.name,
-            continues, "tried whether the backend goes on with a begun answer"
-        );
         // One that varies its answers may do better the next time.
-        continues
+        let is_known = matches!(outcome, Ok(true));
+        let continues = match outcome {
+            Ok(true) => Continues::Yes,
+            Ok(false) => Continues::No,
+            Err(error) => Continues::Unknown(market::with_causes(&error)),
+        };
+        let tried = tried(sale, continues);
+        self.tried
+            .send_modify(|all| drop(all.insert(sale.model, tried)));
+        is_known
     }
 
     /// Waits until everybody had the last word, for so long.

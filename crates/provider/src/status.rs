@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use market::{Address, Amount, ModelId, Rates, Timestamp};
+use market::{Address, Amount, CardId, ModelId, Rates, Timestamp};
 use serde::Serialize;
 
 use crate::counters::Counted;
@@ -63,6 +63,31 @@ pub struct OfferStatus {
     pub queued: usize,
     /// Why its backend is not well, if so.
     pub problem: Option<String>,
+}
+
+/// What came of trying whether an offer goes on with an answer that another provider began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tried {
+    /// The model's name.
+    pub name: String,
+    /// Whose card the offer has: it goes on for offers with the same, without one for
+    /// those without.
+    pub card: Option<CardId>,
+    /// Whether it does.
+    pub continues: Continues,
+}
+
+/// Whether a backend goes on with an answer that another provider began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Continues {
+    /// It said the second half as before.
+    Yes,
+    /// It said something else.
+    No,
+    /// It could not be tried: why. It is tried again, some times.
+    Unknown(String),
+    /// It is not to be tried.
+    Untried,
 }
 
 /// The money in one token.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use market::{Amount, Outcome, Rates, STEP_TOKENS};
-use provider::{Line, Script, ScriptedBackend};
+use provider::{Continues, Line, Script, ScriptedBackend};
 use tokio::time::Instant;
 use transport::message::{Ask, FailureKind, FromConsumer, FromProvider, Hello, Reason};
 
@@ -602,4 +602,29 @@ async fn a_backends_words_do_not_reach_the_consumer() {
     let failure = talk.reads_on(Some(0)).await.failure.unwrap();
     assert_eq!(failure.kind, FailureKind::Backend);
     assert_eq!(failure.message, "the backend reported an error");
+}
+
+#[tokio::test]
+async fn it_is_told_whether_an_offer_goes_on_with_begun_answers() {
+    let words = ["Water", " that", " runs", " down", " to", " the", " sea."];
+    let outcome = async |continues: bool, probe: bool| {
+        let world = World::new();
+        let script = Script {
+            lines: words.map(|word| Line::Say(word.to_owned())).into(),
+            continues,
+            ..Script::default()
+        };
+        let backend = Arc::new(ScriptedBackend::new(script));
+        let selling = world
+            .sells(backend, |config| config.offers[0].probe = probe)
+            .await;
+        let mut tried = selling.provider.tried();
+        let known = tried.wait_for(|tried| !tried.is_empty()).await.unwrap();
+        let tried = known.values().next().unwrap().clone();
+        assert!(tried.card.is_some());
+        tried.continues
+    };
+    assert_eq!(outcome(true, true).await, Continues::Yes);
+    assert_eq!(outcome(false, true).await, Continues::No);
+    assert_eq!(outcome(true, false).await, Continues::Untried);
 }
