@@ -87,6 +87,10 @@ struct Report {
     returned: Vec<(Address, Amount)>,
     /// The same of other tokens.
     returned_others: Vec<Returned>,
+    /// Bids that were deleted now.
+    bids_deleted: usize,
+    /// What posting so many costs, in MOR; it does not come back.
+    fees: Amount,
 }
 
 /// Money of another token than MOR that an account has now.
@@ -113,6 +117,7 @@ pub(crate) async fn exit(args: cli::Exit) -> Result<bool, ExitCommandError> {
         casts: args.cast,
         command,
         tokens: tokens(&estate).await?,
+        names: names(&estate),
         report: Report::default(),
     };
     let outcome = leave(&estate, args.to, args.wait, &mut teller).await;
@@ -120,6 +125,14 @@ pub(crate) async fn exit(args: cli::Exit) -> Result<bool, ExitCommandError> {
     let all = outcome?;
     teller.end();
     Ok(all)
+}
+
+/// What the folder's accounts are called here.
+fn names(estate: &Estate) -> BTreeMap<Address, String> {
+    let accounts = estate.accounts.iter();
+    accounts
+        .map(|account| (account.address(), account.name.clone()))
+        .collect()
 }
 
 /// All tokens that the folder has to do with.
@@ -279,6 +292,12 @@ async fn returned(
         return Ok(());
     };
     let report = &mut teller.report;
+    if report.bids_deleted > 0 {
+        let fee = ledger.stakes().await?.bid_fee;
+        for _ in 0..report.bids_deleted {
+            report.fees = report.fees.plus(fee).unwrap_or(report.fees);
+        }
+    }
     for account in owners {
         for token in teller.tokens.all() {
             let amount = ledger.balance(token.address, account).await?;
@@ -312,7 +331,7 @@ async fn until(estate: &Estate, at: Timestamp) -> Result<(), ExitCommandError> {
 fn words(step: &ExitStep, tokens: &Tokens) -> String {
     let of = |config: &ChannelConfig, amount: &Amount| tokens.shown(config.token, *amount);
     match step {
-        ExitStep::Claim(rows) => format!("claim what was earned on {} channels", rows.len()),
+        ExitStep::Claim(rows) => format!("claim what was earned on {}", channels(rows.len())),
         ExitStep::Settle {
             receiver,
             token,
@@ -336,6 +355,14 @@ fn words(step: &ExitStep, tokens: &Tokens) -> String {
     }
 }
 
+/// So many channels, in words.
+fn channels(count: usize) -> String {
+    match count {
+        1 => "a channel".to_owned(),
+        count => format!("{count} channels"),
+    }
+}
+
 /// Says what happens, and keeps it for the report.
 struct Teller {
     json: bool,
@@ -344,6 +371,8 @@ struct Teller {
     /// The one that goes on where this one stopped.
     command: String,
     tokens: Tokens,
+    /// What the folder's own accounts are called.
+    names: BTreeMap<Address, String>,
     report: Report,
 }
 
@@ -351,6 +380,9 @@ impl Teller {
     fn step(&mut self, network: &Network, account: &Account, step: &ExitStep) {
         let cast = Call::of_exit(network, account.address(), step).cast();
         let words = words(step, &self.tokens);
+        if matches!(step, ExitStep::DeleteBid(_)) {
+            self.report.bids_deleted += 1;
+        }
         self.tell(account, words, cast);
     }
 
@@ -394,12 +426,9 @@ impl Teller {
             let rest = more.entry(wait.token).or_default();
             *rest = rest.plus(wait.more).unwrap_or(*rest);
         }
-        for ((minutes, token), (sum, channels)) in waits {
+        for ((minutes, token), (sum, count)) in waits {
             let sum = self.tokens.shown(token, sum);
-            let channels = match channels {
-                1 => "a channel".to_owned(),
-                channels => format!("{channels} channels"),
-            };
+            let channels = channels(count);
             output::line(format!(
                 "{sum} can be taken out of {channels} in {minutes} min"
             ));
@@ -410,6 +439,49 @@ impl Teller {
                 "{rest} more came into these channels since: they can only be asked for then, and wait once more"
             ));
         }
+    }
+
+    /// Where the money is now, the folder's own together, and what is spent for good.
+    fn money(&self) -> Vec<String> {
+        let report = &self.report;
+        let mor = |amount: Amount| format!("{} MOR", amount.to_decimal(MOR_DECIMALS));
+        let shown = |token, amount| match token {
+            None => mor(amount),
+            Some(token) => self.tokens.shown(token, amount),
+        };
+        let others = report.returned_others.iter();
+        let others = others.map(|other| (other.account, Some(other.token), other.amount));
+        let all = report.returned.iter();
+        let all = all.map(|(owner, amount)| (*owner, None, *amount));
+        let mut lines = Vec::new();
+        let mut own: BTreeMap<Option<Address>, (Amount, usize)> = BTreeMap::new();
+        for (owner, token, amount) in all.chain(others) {
+            let name = self.names.get(&owner);
+            let called = name.map_or(String::new(), |name| format!(" ({name})"));
+            lines.push(format!("{} at {owner}{called}", shown(token, amount)));
+            if name.is_some() {
+                let (sum, accounts) = own.entry(token).or_default();
+                *sum = sum.plus(amount).unwrap_or(*sum);
+                *accounts += 1;
+            }
+        }
+        for (token, (sum, accounts)) in own {
+            if accounts > 1 {
+                let sum = shown(token, sum);
+                lines.push(format!(
+                    "{sum} together in these {accounts} accounts, all yours"
+                ));
+            }
+        }
+        if !report.fees.is_zero() {
+            let bids = match report.bids_deleted {
+                1 => "The fee of a bid does".to_owned(),
+                bids => format!("The fees of {bids} bids do"),
+            };
+            let fees = mor(report.fees);
+            lines.push(format!("{bids} not come back: {fees}, as fees are now"));
+        }
+        lines
     }
 
     fn end(&self) {
@@ -424,14 +496,8 @@ impl Teller {
             ));
             self.by_hand(&stuck.cast);
         }
-        let others = report.returned_others.iter();
-        let others =
-            others.map(|other| (other.account, self.tokens.shown(other.token, other.amount)));
-        let mor = report.returned.iter();
-        let mor =
-            mor.map(|(owner, amount)| (*owner, format!("{} MOR", amount.to_decimal(MOR_DECIMALS))));
-        for (owner, amount) in mor.chain(others) {
-            output::line(format!("{amount} at {owner}"));
+        for line in self.money() {
+            output::line(line);
         }
         self.waits();
         for wait in &report.waiting {
@@ -451,5 +517,39 @@ impl Teller {
 impl From<FolderError> for ExitCommandError {
     fn from(error: FolderError) -> Self {
         Self::Estate(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_has_names_a_sum_that_is_ours_and_what_is_gone() {
+        let address = Address::repeat_byte;
+        let mor = |whole: u128| Amount::new(whole * 10_u128.pow(18));
+        let names = [(address(1), "payer"), (address(2), "amber")];
+        let teller = Teller {
+            json: false,
+            casts: false,
+            command: String::new(),
+            tokens: Tokens::default(),
+            names: names.map(|(at, name)| (at, name.to_owned())).into(),
+            report: Report {
+                returned: [1, 2, 3].map(|n| (address(n), mor(u128::from(n)))).into(),
+                bids_deleted: 3,
+                fees: mor(1),
+                ..Report::default()
+            },
+        };
+        let lines = teller.money();
+        let expected = [
+            format!("1 MOR at {} (payer)", address(1)),
+            format!("2 MOR at {} (amber)", address(2)),
+            format!("3 MOR at {}", address(3)),
+            "3 MOR together in these 2 accounts, all yours".to_owned(),
+            "The fees of 3 bids do not come back: 1 MOR, as fees are now".to_owned(),
+        ];
+        assert_eq!(lines, expected);
     }
 }
