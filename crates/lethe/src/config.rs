@@ -20,6 +20,7 @@ pub(crate) use shown::{config, without_secrets};
 
 use crate::cli::config::Role;
 use crate::cli::{Cli, NamedBy};
+use crate::output;
 use file::File;
 
 /// Names the config file.
@@ -44,6 +45,18 @@ const NEEDS: [(&str, &str); 5] = [
     ("first-chunk-within", "backend"),
     ("stall-after", "backend"),
     ("heeds", "backend"),
+];
+/// Variables that are no flags: what is logged, what tests make fail, and what the docs
+/// have clients take.
+const OTHER_VARIABLES: [&str; 8] = [
+    VARIABLE,
+    "LETHE_API_KEY",
+    "LETHE_BASE_URL",
+    "LETHE_DASHBOARD_URL",
+    "LETHE_FAILPOINT",
+    "LETHE_FAULT_DISK",
+    "LETHE_FAULT_FSYNC",
+    "LETHE_LOG",
 ];
 /// How alike two names must be to be suggested (Jaro-Winkler).
 const ALIKE_MIN: f64 = 0.7;
@@ -148,9 +161,42 @@ type Environment = BTreeMap<String, String>;
 /// Ends the process where clap would: after help, and after a wrong flag.
 pub(crate) fn read() -> Result<Cli, ConfigError> {
     let words: Vec<OsString> = std::env::args_os().collect();
-    match parsed(words, &environment())? {
-        Ok(cli) => Ok(cli),
-        Err(error) => error.exit(),
+    let environment = environment();
+    let cli = parsed(words, &environment)?.map_err(usage)?;
+    if is_start(&cli.command) {
+        for warning in strange_variables(&declared(), &environment) {
+            output::aside(warning);
+        }
+    }
+    Ok(cli)
+}
+
+/// Whether it starts what variables are read for, or looks at them.
+fn is_start(command: &crate::cli::Command) -> bool {
+    use crate::cli::Command;
+    matches!(
+        command,
+        Command::Up(_)
+            | Command::Chain(_)
+            | Command::Sell(_)
+            | Command::Provide(_)
+            | Command::Consume(_)
+            | Command::Relay(_)
+            | Command::Tower(_)
+            | Command::Config(_)
+            | Command::Doctor(_)
+    )
+}
+
+/// A wrong flag, told as all that is wrong is. Ends the process where clap has
+/// something else to say, such as help.
+fn usage(error: clap::Error) -> ConfigError {
+    let text = error.render().to_string();
+    match text.strip_prefix("error: ") {
+        Some(text) => ConfigError::Value {
+            text: text.trim_end().to_owned(),
+        },
+        None => error.exit(),
     }
 }
 
@@ -193,10 +239,8 @@ fn parsed(
 /// one where clap would.
 pub(crate) fn tried(words: &[String]) -> Result<(), ConfigError> {
     let words = words.iter().map(OsString::from).collect();
-    match parsed(words, &environment())? {
-        Ok(_) => Ok(()),
-        Err(error) => error.exit(),
-    }
+    parsed(words, &environment())?.map_err(usage)?;
+    Ok(())
 }
 
 /// The variables of this process that are text.
@@ -421,6 +465,29 @@ fn unknown_variables(
         }),
         None => Ok(()),
     }
+}
+
+/// A warning for each variable that begins as ours do and sets nothing of any
+/// role. Others may have set it for programs of theirs, so it is no more than that.
+fn strange_variables(command: &Command, environment: &Environment) -> Vec<String> {
+    let mut known: BTreeSet<String> = OTHER_VARIABLES.map(str::to_owned).into();
+    known.extend(SHARED.map(|flag| name_of(None, flag)));
+    for role in Role::value_variants() {
+        let leaf = command.find_subcommand(role.name()).into_iter();
+        let flags = leaf.flat_map(|leaf| flags(leaf, Some(*role)));
+        let names = flags.filter_map(Arg::get_long);
+        known.extend(names.map(|flag| name_of(Some(role.name()), flag)));
+        // Of no role's own flags, but of those that it shares.
+        known.extend(SHARED.map(|flag| name_of(Some(role.name()), flag)));
+    }
+    let ours = environment
+        .keys()
+        .filter(|name| name.starts_with("LETHE_") && !known.contains(*name));
+    let told = |name: &String| {
+        let hint = hint(name, known.iter().map(String::as_str));
+        format!("WARNING: environment variable {name} sets nothing{hint}")
+    };
+    ours.map(told).collect()
 }
 
 /// `; did you mean …?`, if something is alike.

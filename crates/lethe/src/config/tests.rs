@@ -380,3 +380,32 @@ fn what_opens_a_server_is_not_shown() {
         assert_eq!(shown::without_secrets(url), shown);
     }
 }
+
+#[test]
+fn a_variable_that_begins_as_ours_is_warned_of_with_what_was_meant() {
+    let names = [
+        "LETHE_CONSUMER_HTTP",
+        "LETHE_LOG",
+        "LETHE_API_KEY",
+        "LETHE_RPC_URL",
+        "LETHE_CONSUME_HTTP",
+        "LETHE_PROVIDE_DATA",
+        "HOME",
+    ];
+    let environment = names.map(|name| (name.to_owned(), "1".to_owned())).into();
+    let warnings = strange_variables(&declared(), &environment);
+    assert_eq!(
+        warnings,
+        [
+            "WARNING: environment variable LETHE_CONSUMER_HTTP sets nothing; did you mean `LETHE_CONSUME_HTTP`?"
+        ]
+    );
+}
+
+#[test]
+fn a_wrong_flag_is_told_as_all_that_is_wrong() {
+    let words = ["lethe", "up", "--htpp", "1"].map(OsString::from).into();
+    let error = parsed(words, &Environment::new()).unwrap().unwrap_err();
+    let told = usage(error).to_string();
+    assert!(told.starts_with("unexpected argument '--htpp'"), "{told}");
+}
