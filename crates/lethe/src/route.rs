@@ -2,6 +2,8 @@
 //! `/api/route` and `/api/routes/{id}`; the command asks that node and prints
 //! a table. Nothing of what was asked or answered is in it.
 
+use std::collections::BTreeMap;
+
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -20,6 +22,16 @@ use crate::tokens::TokenView;
 
 /// Digits after the point of what costs are compared in, whatever the token has.
 const COST_DECIMALS: u8 = 18;
+
+/// Characters of an account.
+const ACCOUNT: usize = 42;
+
+/// What stands in the columns, for who has not read `docs/protocol/routing.md`.
+const COLUMNS: &str = "  \
+    cost: price, time and what a failure is worth, together; the lowest goes first. \
+    price: of the estimated tokens. time: what it takes, as money\n  \
+    wait: to the first token, without the way. running: our own requests there. way: there and back. \
+    quality: share of good answers, at least\n";
 
 /// The routes of a node that buys, behind its key.
 /// `unit`: the token that prices are compared in.
@@ -110,7 +122,10 @@ pub(crate) async fn route(args: cli::Route) -> Result<(), ClientError> {
     let told: Value = json(client.get(&path).await?).await?;
     match args.json {
         true => output::json(&told),
-        false => output::text(table(&told)),
+        false => {
+            let state: Value = json(client.get("/api/state").await?).await?;
+            output::text(table(&told, &Names::read(&state["names"])));
+        }
     }
     Ok(())
 }
@@ -122,7 +137,31 @@ pub(crate) fn id(text: &str) -> Result<String, String> {
         .map_err(|error| error.to_string())
 }
 
-fn table(told: &Value) -> String {
+/// What accounts are called on the node.
+#[derive(Debug, Default)]
+struct Names(BTreeMap<String, String>);
+
+impl Names {
+    fn read(names: &Value) -> Self {
+        let names = names.as_object().into_iter().flatten();
+        Self(
+            names
+                .map(|(account, name)| (account.to_ascii_lowercase(), said(name)))
+                .collect(),
+        )
+    }
+
+    /// An account, with its name if it has one.
+    fn of(&self, account: &Value) -> String {
+        let account = said(account);
+        match self.0.get(&account.to_ascii_lowercase()) {
+            Some(name) => format!("{account} ({name})"),
+            None => account,
+        }
+    }
+}
+
+fn table(told: &Value, names: &Names) -> String {
     let unit: Option<TokenView> = serde_json::from_value(told["unit"].clone()).ok();
     let mut text = String::new();
     if let Some(unit) = &unit {
@@ -136,13 +175,13 @@ fn table(told: &Value) -> String {
         text.push_str(&format!("note: {}\n", said(note)));
     }
     for choice in list(&told["choices"]) {
-        text.push_str(&chosen(choice, unit.as_ref()));
+        text.push_str(&chosen(choice, unit.as_ref(), names));
     }
     for host in list(&told["hosts"]) {
         text.push_str(&format!(
             "{} is a host of {}, at {}\n",
-            said(&host["account"]),
-            said(&host["provider"]),
+            names.of(&host["account"]),
+            names.of(&host["provider"]),
             said(&host["endpoint"]),
         ));
     }
@@ -153,7 +192,7 @@ fn table(told: &Value) -> String {
         };
         text.push_str(&format!(
             "asked {} ({}, after {} ms): {}{problem}\n",
-            said(&asked["provider"]),
+            names.of(&asked["provider"]),
             said(&asked["turn"]),
             asked["after_ms"],
             said(&asked["ending"]),
@@ -170,7 +209,7 @@ fn table(told: &Value) -> String {
 }
 
 /// Who would be asked for one model, and who not.
-fn chosen(choice: &Value, unit: Option<&TokenView>) -> String {
+fn chosen(choice: &Value, unit: Option<&TokenView>, names: &Names) -> String {
     let (model, reason) = (said(&choice["model"]), said(&choice["reason"]));
     let any = !list(&choice["ranked"]).is_empty();
     let mut text = match (choice["offers"].as_u64().unwrap_or(0), any) {
@@ -180,29 +219,36 @@ fn chosen(choice: &Value, unit: Option<&TokenView>) -> String {
         (offers, true) => format!("{model}: {offers} offers; first because {reason}\n"),
         (offers, false) => format!("{model}: {offers} offers, and none fits\n"),
     };
+    let all = list(&choice["ranked"]).iter().chain(list(&choice["unfit"]));
+    let lengths = all.map(|one| names.of(&one["provider"]).chars().count());
+    let width = lengths.max().unwrap_or(0).max(ACCOUNT);
     if any {
         text.push_str(&format!(
-            "  {:<42}  {:<12}  {:>12}  {:>9}  {:>9}  {:>8}  {:>7}  {:>8}  {:>7}  {}\n",
+            "  {:<width$}  {:<12}  {:>12}  {:>9}  {:>9}  {:>8}  {:>7}  {:>8}  {:>7}  {}\n",
             "provider", "card", "cost", "price", "time", "wait", "running", "way", "quality", "how"
         ));
     }
     for ranked in list(&choice["ranked"]) {
-        text.push_str(&row(ranked, unit));
+        let who = names.of(&ranked["provider"]);
+        text.push_str(&row(&format!("{who:<width$}"), ranked, unit));
     }
     for unfit in list(&choice["unfit"]) {
         let why = reason_of(unfit, unit);
         text.push_str(&format!(
-            "  {:<42}  not asked: {why}\n",
-            said(&unfit["provider"])
+            "  {:<width$}  not asked: {why}\n",
+            names.of(&unfit["provider"])
         ));
     }
     if let Some(more) = choice["more_unfit"].as_u64().filter(|more| *more > 0) {
         text.push_str(&format!("  and {more} more that do not fit\n"));
     }
+    if any {
+        text.push_str(COLUMNS);
+    }
     text
 }
 
-fn row(ranked: &Value, unit: Option<&TokenView>) -> String {
+fn row(who: &str, ranked: &Value, unit: Option<&TokenView>) -> String {
     let terms = &ranked["terms"];
     let usd = unit.and_then(|unit| unit.usd.clone()).map(|rate| UsdRate {
         decimals: COST_DECIMALS,
@@ -227,8 +273,7 @@ fn row(ranked: &Value, unit: Option<&TokenView>) -> String {
         _ => "",
     };
     format!(
-        "  {:<42}  {card:<12}  {:>12}  {:>9}  {:>9}  {:>8}  {:>7}  {:>8}  {:>5}.{} %  {how}{sticky}{price}\n",
-        said(&ranked["provider"]),
+        "  {who}  {card:<12}  {:>12}  {:>9}  {:>9}  {:>8}  {:>7}  {:>8}  {:>5}.{} %  {how}{sticky}{price}\n",
         milli(&terms["total"]),
         milli(&terms["price"]),
         milli(&terms["time"]),
@@ -267,11 +312,13 @@ fn reason_of(misfit: &Value, unit: Option<&TokenView>) -> String {
             of("estimate"),
             of("limit")
         ),
-        "failed" => format!(
-            "it failed {} times in a row; tried again in {} ms",
-            of("times"),
-            of("wait_ms")
-        ),
+        "failed" => {
+            let times = match misfit["times"].as_u64() {
+                Some(1) => "once".to_owned(),
+                _ => format!("{} times in a row", of("times")),
+            };
+            format!("it failed {times}; tried again in {} ms", of("wait_ms"))
+        }
         "busy" => format!("it is busy for {} ms more", of("wait_ms")),
         _ => {
             let fields = misfit.as_object().into_iter().flatten();
@@ -339,11 +386,12 @@ mod tests {
             "resumes": "0f",
             "notes": ["it looks like \"n\""],
         });
-        let text = table(&told);
+        let names = Names::read(&json!({ "0xAA": "amber" }));
+        let text = table(&told, &names);
         for part in [
             "m: 3 offers; first because it is new",
             "note: it looks like \"n\"",
-            "0xaa                                        0123456789ab  ",
+            "0xaa (amber)                                0123456789ab  ",
             "0xbb                                        cardless      ",
             "1.23456  ",
             "250 ms",
@@ -352,16 +400,28 @@ mod tests {
             "last resort: it is busy for 12 ms more",
             "not asked: its price of 3 is above the cap of 2",
             "and 2 more",
-            "asked 0xaa (first, after 0 ms): failed: no way\n",
+            "asked 0xaa (amber) (first, after 0 ms): failed: no way\n",
+            "quality: share of good answers",
             "asked 0xbb (next, after 12 ms): answered\n",
             "the answer of route 0f",
             "0xbb is a host of 0xee, at 192.0.2.1:3333\n",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        assert_eq!(table(&json!({})), "nothing is known of it\n");
+        assert_eq!(
+            table(&json!({}), &Names::default()),
+            "nothing is known of it\n"
+        );
         let none =
             json!({ "choices": [{ "model": "nope", "reason": "nobody fits", "offers": 0 }] });
-        assert_eq!(table(&none), "nope: nobody sells it\n");
+        assert_eq!(table(&none, &Names::default()), "nope: nobody sells it\n");
+        let failed = |times: u64| {
+            reason_of(
+                &json!({ "reason": "failed", "times": times, "wait_ms": 7 }),
+                None,
+            )
+        };
+        assert_eq!(failed(1), "it failed once; tried again in 7 ms");
+        assert_eq!(failed(2), "it failed 2 times in a row; tried again in 7 ms");
     }
 }
