@@ -349,7 +349,7 @@ async fn answer(
     let mut response = client.chat(&body).await?;
     let (mut decoder, mut raw, mut text, mut ttft) =
         (Decoder::new(), String::new(), String::new(), None);
-    while let Some(piece) = response.chunk().await.map_err(ClientError::Broken)? {
+    while let Some(piece) = response.chunk().await.map_err(|_| ClientError::Cut)? {
         raw.push_str(&String::from_utf8_lossy(&piece));
         let keep = raw.rfind(TAIL).or_else(|| raw.rfind('\n')).unwrap_or(0);
         raw.drain(..keep);

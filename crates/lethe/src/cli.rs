@@ -188,7 +188,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct Faucet {
     /// The account, such as the one that your wallet shows.
-    #[arg(value_name = "ADDRESS")]
+    #[arg(value_name = "ADDRESS", value_parser = account)]
     pub(crate) address: Address,
     /// Print JSON.
     #[arg(long)]
@@ -363,7 +363,9 @@ fn account(text: &str) -> Result<Address, String> {
     match parsed {
         Ok(zero) if zero.is_zero() => Err("nobody has the key of the zero account".into()),
         Ok(account) => Ok(account),
-        Err(problem) => Err(format!("{problem} (allowed: 0x and 40 hexadecimal digits)")),
+        Err(problem) => Err(format!(
+            "{problem} (allowed: 0x and 40 hexadecimal digits; names, as of ENS, are not known here)"
+        )),
     }
 }
 

@@ -30,6 +30,11 @@ pub(crate) enum ClientError {
     },
     #[error("the connection to the node broke off before the answer's end")]
     Broken(#[source] reqwest::Error),
+    #[error(
+        "the node went away within the answer, and what came is not the whole of it; ask again when it runs"
+    )]
+    // What the library says of it helps nobody.
+    Cut,
     #[error("{message}")]
     Failed { message: String },
     #[error("the node's answer is not understood; is it of another version?")]

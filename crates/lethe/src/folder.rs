@@ -116,7 +116,7 @@ pub(crate) fn starts(path: &Path) -> String {
     let data = flag_of(path);
     let line = |role: &&str| match *role {
         // Nobody can leave out which model it is.
-        "provide" => format!("`lethe provide{data} --model …` as before"),
+        "provide" => format!("`lethe provide{data} --model …` or `lethe sell{data} …` as before"),
         "tower" => format!("`lethe tower{data} --claims FILE`"),
         role => format!("`lethe {role}{data}`"),
     };

@@ -50,6 +50,10 @@ pub(crate) enum KeystoreError {
     Open { path: PathBuf, mode: u32 },
     #[error("key file {path:?} does not hold 64 hexadecimal digits; restore it from a backup")]
     Malformed { path: PathBuf },
+    #[error(
+        "file {path:?} holds no key that is known here: neither a Keystore V3, as of geth and Foundry, nor 64 hexadecimal digits"
+    )]
+    Unknown { path: PathBuf },
     #[error("key file {path:?} is not a key")]
     NotAKey {
         path: PathBuf,
@@ -422,7 +426,7 @@ fn digits(text: &str) -> Option<Zeroizing<[u8; 32]>> {
 /// The wallet key in a file that somebody names: 64 hexadecimal digits.
 pub(crate) fn key_in(path: &Path) -> Result<WalletKey, KeystoreError> {
     let text = private_text(path)?;
-    let secret = digits(&text).ok_or_else(|| KeystoreError::Malformed {
+    let secret = digits(&text).ok_or_else(|| KeystoreError::Unknown {
         path: path.to_owned(),
     })?;
     WalletKey::from_bytes(&secret).map_err(|source| KeystoreError::NotAKey {

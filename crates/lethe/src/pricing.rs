@@ -18,6 +18,7 @@ use tracing::info;
 use crate::cli::price::Price;
 use crate::client::{self, Client, ClientError};
 use crate::doorkeeper::{guarded, refuse};
+use crate::folder::{FolderError, flag_of};
 use crate::output;
 use crate::policies::amount;
 
@@ -108,7 +109,7 @@ async fn take(State(pricing): State<Arc<Pricing>>, Json(wanted): Json<Wanted>) -
 
 /// Tells or changes the price.
 pub(crate) async fn price(args: Price) -> Result<(), ClientError> {
-    let client = Client::of(args.data.folder)?;
+    let client = Client::of(args.data.folder).map_err(of_a_seller)?;
     let wanted = Wanted {
         input_price: args.input_price,
         output_price: args.output_price,
@@ -147,4 +148,36 @@ pub(crate) async fn price(args: Price) -> Result<(), ClientError> {
         );
     }
     Ok(())
+}
+
+/// Where nothing runs: what has a price is no consumer.
+fn of_a_seller(error: ClientError) -> ClientError {
+    match error {
+        ClientError::Folder(FolderError::NothingRuns { path }) => {
+            let data = flag_of(&path);
+            ClientError::Failed {
+                message: format!(
+                    "nothing runs on data folder {path:?}; a price is of a running provider: `lethe provide{data} --model …` \
+                     or `lethe sell{data} MODEL …`, as before"
+                ),
+            }
+        }
+        error => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_nothing_runs_a_provider_is_named_and_no_consumer() {
+        let path = "/srv/shop".into();
+        let told = of_a_seller(FolderError::NothingRuns { path }.into()).to_string();
+        assert!(
+            told.contains("`lethe sell --data /srv/shop MODEL …`"),
+            "{told}"
+        );
+        assert!(!told.contains("consume"), "{told}");
+    }
 }

@@ -35,6 +35,10 @@ pub(crate) enum ClaimsFileError {
         #[source]
         source: io::Error,
     },
+    #[error(
+        "there is no file of signed claims {path:?}; a provider writes one with `--tower-file FILE`: bring it here"
+    )]
+    None { path: PathBuf },
     #[error("the file of signed claims {path:?} has {bytes} bytes (at most {BYTES_MAX} are read)")]
     TooLarge { path: PathBuf, bytes: u64 },
     #[error(
@@ -79,9 +83,14 @@ struct Row {
 
 /// Reads it. Rows that do not hold are left out, and said.
 pub(crate) fn read(path: &Path, network: &Network) -> Result<Vec<SignedClaim>, ClaimsFileError> {
-    let at = |source| ClaimsFileError::File {
-        path: path.to_owned(),
-        source,
+    let at = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => ClaimsFileError::None {
+            path: path.to_owned(),
+        },
+        _ => ClaimsFileError::File {
+            path: path.to_owned(),
+            source,
+        },
     };
     let bytes = std::fs::metadata(path).map_err(at)?.len();
     if bytes > BYTES_MAX {

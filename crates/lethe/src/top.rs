@@ -290,6 +290,35 @@ gen_ai_client_token_usage_sum{gen_ai_request_model=\"b\",gen_ai_token_type=\"out
     }
 
     #[test]
+    fn who_sells_itself_shows_what_others_sell_too() {
+        let rates = r#""token": "0x0808080808080808080808080808080808080808",
+            "rates": {"input_per_million": "1", "output_per_million": "1"}, "live": true, "running": 0"#;
+        let models = format!(
+            r#""models": [{{"name": "tiny", "offers": [{{"provider": "0x01", {rates}}}]}},
+                {{"name": "demo", "offers": [{{"provider": "0x02bbbbbbbbbb", {rates}}}]}}],
+            "sellers""#
+        );
+        let state: State = serde_json::from_str(&STATE.replace("\"sellers\"", &models)).unwrap();
+        let look = Look {
+            state: &state,
+            gateway: None,
+            service: Service::None,
+            today: TODAY,
+            money: Err("not asked"),
+        };
+        let speed = &mut Speed::default();
+        let screen = Screen::of(&look, "http://a/", Duration::ZERO, speed);
+        let page = text(&screen, usize::MAX);
+        let rows = |begin: &str| {
+            let lines = page.lines().map(str::trim_start);
+            lines.filter(|line| line.starts_with(begin)).count()
+        };
+        assert_eq!(rows("demo   0x02bbbbbb  live"), 1, "{page}");
+        // Its own once, by its name.
+        assert_eq!((rows("tiny   amber "), rows("tiny   ")), (1, 1), "{page}");
+    }
+
+    #[test]
     fn a_relay_shows_what_it_carries() {
         let counts = "lethe_relay_streams_total 8\nlethe_relay_running_streams 2\nlethe_relay_waiting_nodes 3\n\
                       lethe_relay_bytes_total{direction=\"up\"} 10\nlethe_relay_bytes_total{direction=\"down\"} 20\n\
@@ -297,7 +326,7 @@ gen_ai_client_token_usage_sum{gen_ai_request_model=\"b\",gen_ai_token_type=\"out
         let page = serves(counts);
         for words in [
             "a relay   2 streams running   8 in all",
-            "streams refused                  5",
+            "streams refused                  5: 1 while it was busy, 4 to nodes that it does not reach",
             "bytes carried, up / down         10 / 20",
             "providers that wait here         3",
         ] {

@@ -95,8 +95,10 @@ pub(crate) async fn wallet(args: Wallet) -> Result<(), WalletError> {
         Act::Export(export) => give(&Folder::look(args.folder)?, &export),
         Act::Adopt(adopt) => adopted(&Folder::take(args.folder)?, &adopt).await,
         Act::Restore(args_of) => {
+            // Wrong words leave no folder behind.
+            let phrase = restore::given(&Folder::look(args.folder.clone())?, &args_of)?;
             let folder = Folder::take(args.folder)?;
-            Ok(Box::pin(restore::restore(folder, args_of)).await?)
+            Ok(Box::pin(restore::restore(folder, args_of, phrase)).await?)
         }
     }
 }

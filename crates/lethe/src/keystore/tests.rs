@@ -174,3 +174,15 @@ fn a_link_that_leads_nowhere_is_named_and_left_alone() {
     write_private(&target, b"lethe-there").unwrap();
     assert_eq!(bearer(&link).unwrap(), "lethe-there");
 }
+
+#[test]
+fn a_file_that_is_imported_and_is_no_key_is_not_to_be_restored() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    write_private(&path, b"nonsense").unwrap();
+    let told = key_in(&path).err().unwrap().to_string();
+    assert!(
+        told.contains("Keystore V3") && !told.contains("backup"),
+        "{told}"
+    );
+}

@@ -48,6 +48,8 @@ impl State {
 #[derive(Debug, Deserialize)]
 struct Seller {
     name: String,
+    #[serde(default)]
+    provider: String,
     offers: Vec<Offer>,
     counted: Counted,
 }
@@ -130,7 +132,9 @@ pub(crate) struct Relayed {
     running: u64,
     carried: u64,
     waiting: u64,
+    /// All, and those because it was busy.
     refused: u64,
+    busy: u64,
     up_bytes: u64,
     down_bytes: u64,
 }
@@ -148,6 +152,7 @@ impl Relayed {
             carried: sum("lethe_relay_streams_total ")?,
             waiting: sum("lethe_relay_waiting_nodes ")?,
             refused: sum("lethe_relay_refused_total{")?,
+            busy: sum("lethe_relay_refused_total{reason=\"busy\"}").unwrap_or(0),
             up_bytes: sum("lethe_relay_bytes_total{direction=\"up\"}")?,
             down_bytes: sum("lethe_relay_bytes_total{direction=\"down\"}")?,
         })
@@ -161,11 +166,23 @@ impl Relayed {
         ]
     }
 
+    /// How many, and why.
+    fn refusals(self) -> String {
+        match self.refused {
+            0 => "0".to_owned(),
+            all => format!(
+                "{all}: {} while it was busy, {} to nodes that it does not reach",
+                self.busy,
+                all.saturating_sub(self.busy)
+            ),
+        }
+    }
+
     fn table(self) -> Table {
         let rows = vec![
             row("streams that run", self.running.to_string()),
             row("streams carried since the start", self.carried.to_string()),
-            row("streams refused", self.refused.to_string()),
+            row("streams refused", self.refusals()),
             row(
                 "bytes carried, up / down",
                 format!("{} / {}", self.up_bytes, self.down_bytes),
@@ -550,9 +567,13 @@ fn offers_table(state: &State) -> Table {
         })
     });
     // A demonstration's own providers are on offer, too: once is enough.
-    let others = state.models.iter().filter(|_| state.sellers.is_empty());
-    let others = others.flat_map(|model| {
-        model.offers.iter().map(|offer| {
+    let is_own = |offer: &&Offered| {
+        let mut own = state.sellers.iter();
+        own.any(|seller| seller.provider.eq_ignore_ascii_case(&offer.provider))
+    };
+    let others = state.models.iter().flat_map(|model| {
+        let others = model.offers.iter().filter(move |offer| !is_own(offer));
+        others.map(|offer| {
             let token = state.tokens.get(offer.token);
             let begins = offer.ttft_ms.map(|ms| format!("begins in {ms} ms"));
             vec![

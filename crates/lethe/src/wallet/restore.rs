@@ -75,13 +75,30 @@ struct Search {
     pseudonyms: BTreeMap<u32, Address>,
 }
 
+/// The words that are given, if the folder has none or others are named. Nothing is written.
+pub(super) fn given(folder: &Folder, args: &Restore) -> Result<Option<Phrase>, RestoreError> {
+    Network::by_name(&args.network.network, args.network.unaudited)?;
+    let path = folder.join("keys");
+    let has_words = path.is_dir()
+        && Keystore::open(path, folder.has_books()?)?
+            .phrase()?
+            .is_some();
+    if has_words && args.phrase_file.is_none() {
+        return Ok(None);
+    }
+    let words = secret::words(args.phrase_file.as_deref())?;
+    Phrase::parse(&words).map(Some).map_err(RestoreError::Words)
+}
+
 /// Does it, and says what was found.
-pub(super) async fn restore(folder: Folder, args: Restore) -> Result<(), RestoreError> {
+pub(super) async fn restore(
+    folder: Folder,
+    args: Restore,
+    phrase: Option<Phrase>,
+) -> Result<(), RestoreError> {
     let network = Network::by_name(&args.network.network, args.network.unaudited)?;
     let keys = Keystore::open(folder.join("keys"), folder.has_books()?)?;
-    if keys.phrase()?.is_none() || args.phrase_file.is_some() {
-        let words = secret::words(args.phrase_file.as_deref())?;
-        let phrase = Phrase::parse(&words).map_err(RestoreError::Words)?;
+    if let Some(phrase) = phrase {
         keys.take_phrase(&phrase, args.account)?;
     }
     let endpoints = Endpoints::from(args.network.rpc_url.clone());
@@ -407,6 +424,22 @@ mod tests {
     fn numbers(keys: &Keystore, configs: &[ChannelConfig]) -> Vec<u32> {
         let search = search(keys, configs).unwrap();
         search.found.iter().map(|found| found.payer).collect()
+    }
+
+    #[tokio::test]
+    async fn wrong_words_leave_no_folder_behind() {
+        use clap::Parser as _;
+        let folder = tempfile::tempdir().unwrap();
+        let (data, words) = (folder.path().join("new"), folder.path().join("words"));
+        crate::keystore::write_private(&words, b"these are none").unwrap();
+        let (path, words) = (data.to_str().unwrap(), words.to_str().unwrap());
+        let line = ["lethe", "wallet", "--data", path, "restore"];
+        let line = [&line[..], &["--phrase-file", words]].concat();
+        let crate::cli::Command::Wallet(args) = crate::cli::Cli::parse_from(line).command else {
+            panic!("another command");
+        };
+        let told = super::super::wallet(args).await.unwrap_err().to_string();
+        assert!(!data.exists(), "{told}");
     }
 
     #[test]
