@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use world::{Mutant, Plan, Story, Tally, play, shrink};
+use world::{Mutant, Plan, Story, Tally, Violation, play, shrink};
 
 /// The market in one process, with everything that can go wrong.
 #[derive(Debug, Parser)]
@@ -47,7 +47,7 @@ struct Told {
 #[derive(Debug, clap::Args)]
 struct Torture {
     /// How many seeds.
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// The first of them.
     #[arg(long, default_value_t = 0)]
@@ -109,23 +109,36 @@ fn tell(told: &Told) -> ExitCode {
     (plan.told, plan.mutant) = (true, told.mutant);
     let mut text = format!("{plan}what happens, by milliseconds\n");
     let story = play(&plan);
-    for line in story.lines {
-        text.push_str(&line);
+    for line in &story.lines {
+        text.push_str(line);
         text.push('\n');
     }
-    text.push_str(&match &story.violation {
-        Some(violation) => format!(
-            "invariant {} is broken at {} ms: {}\n",
-            violation.invariant, violation.at_ms, violation.problem
-        ),
-        None => "no invariant was broken\n".to_owned(),
-    });
+    text.push_str(&verdict(&story));
     // A reader that is gone needs no more.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
     match story.violation {
         Some(_) => ExitCode::FAILURE,
         None => ExitCode::SUCCESS,
     }
+}
+
+/// What came of a story, in words.
+fn verdict(story: &Story) -> String {
+    let tally = &story.tally;
+    match &story.violation {
+        None => format!(
+            "violations 0: {} events, {} answers complete, {} explicit errors, {} crashes; every unit is accounted for\n",
+            tally.events, tally.answers, tally.errors, tally.crashes,
+        ),
+        Some(violation) => format!("violations 1: {}\n", broken(violation)),
+    }
+}
+
+fn broken(violation: &Violation) -> String {
+    format!(
+        "invariant {} at {} ms: {}",
+        violation.invariant, violation.at_ms, violation.problem
+    )
 }
 
 fn plan(torture: &Torture, seed: u64) -> Plan {
@@ -229,10 +242,7 @@ fn as_text(summary: &Summary) -> String {
     ));
     for (seed, story) in failed.iter().take(10) {
         if let Some(violation) = &story.violation {
-            text.push_str(&format!(
-                "seed {seed}: invariant {} at {} ms: {}\n",
-                violation.invariant, violation.at_ms, violation.problem
-            ));
+            text.push_str(&format!("seed {seed}: {}\n", broken(violation)));
         }
     }
     text
@@ -287,12 +297,40 @@ fn explain(torture: &Torture, seed: u64) -> String {
     };
     format!(
         "seed {seed}, made smaller in {} tries: {} requests, faults {:?}\n\
-         invariant {} at {} ms: {}\n{kept}",
+         {}\n{kept}",
         small.tries,
         small.plan.requests(),
         small.faults,
-        small.violation.invariant,
-        small.violation.at_ms,
-        small.violation.problem,
+        broken(&small.violation),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_story_ends_with_a_verdict() {
+        let kept = verdict(&play(&Plan::of(1)));
+        assert!(kept.starts_with("violations 0: "), "{kept}");
+        assert!(kept.contains("every unit is accounted for"), "{kept}");
+        let problem = "a unit is missing".to_owned();
+        let violation = Some(Violation {
+            invariant: 3,
+            problem,
+            at_ms: 5,
+        });
+        let story = play(&Plan::of(1));
+        let told = verdict(&Story { violation, ..story });
+        assert_eq!(
+            told,
+            "violations 1: invariant 3 at 5 ms: a unit is missing\n"
+        );
+    }
+
+    #[test]
+    fn no_seeds_are_no_proof() {
+        let told = Cli::try_parse_from(["world", "torture", "--seeds", "0"]);
+        assert!(told.unwrap_err().to_string().contains("1.."));
+    }
 }

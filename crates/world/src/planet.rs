@@ -15,6 +15,7 @@ mod run;
 mod tally;
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -52,7 +53,7 @@ pub(crate) struct Planet {
     #[arg(long, default_value_t = 2)]
     jobs: usize,
     /// Where the picture is written.
-    #[arg(long, value_name = "FILE", default_value = "planet.svg")]
+    #[arg(long, value_name = "FILE", default_value = "target/planet.svg")]
     svg: std::path::PathBuf,
     /// The figures as JSON.
     #[arg(long)]
@@ -70,19 +71,25 @@ struct Played {
 
 pub(crate) fn planet(args: &Planet) -> ExitCode {
     let played = play_all(args);
-    let written = std::fs::write(&args.svg, picture::draw(&played));
+    let written = write(&args.svg, &picture::draw(&played));
     let mut out = std::io::stdout().lock();
     // A reader that is gone needs no table.
     let _ = match args.json {
         true => writeln!(out, "{}", as_json(&played)),
         false => out.write_all(as_text(args, &played).as_bytes()),
     };
-    let mut problems = match args.check {
-        true => unhalved(&played),
-        false => vec![],
+    let (kept, mut problems) = match args.check {
+        true => checked(&played),
+        false => (vec![], vec![]),
     };
-    if let Err(error) = written {
-        problems.push(format!("{} was not written: {error}", args.svg.display()));
+    // Beside the table, which a program may read.
+    let mut asides = kept;
+    match written {
+        Ok(()) => asides.push(format!("the picture is in {}", args.svg.display())),
+        Err(error) => problems.push(format!("{} was not written: {error}", args.svg.display())),
+    }
+    for aside in &asides {
+        let _ = writeln!(std::io::stderr(), "{aside}");
     }
     for problem in &problems {
         let _ = writeln!(std::io::stderr(), "{problem}");
@@ -93,9 +100,17 @@ pub(crate) fn planet(args: &Planet) -> ExitCode {
     }
 }
 
-/// At which loads the rule fails more than half as often as taking turns, or
-/// where that says nothing.
-fn unhalved(played: &[Played]) -> Vec<String> {
+/// Writes the picture, into a folder that may have to be made.
+fn write(path: &Path, picture: &str) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::write(path, picture)
+}
+
+/// At which loads the rule fails at most half as often as taking turns; and at
+/// which more, or where that says nothing.
+fn checked(played: &[Played]) -> (Vec<String>, Vec<String>) {
     let failed = |policy, load| {
         let run = played.iter().find(|run| {
             let Settings { share, liars, .. } = run.settings;
@@ -103,22 +118,23 @@ fn unhalved(played: &[Played]) -> Vec<String> {
         });
         run.map_or(0, |run| run.figures.failed)
     };
-    let problem = |load| {
+    let (mut kept, mut broken) = (vec![], vec![]);
+    for load in LOADS {
         let (ours, turns) = (failed(Policy::Told, load), failed(Policy::RoundRobin, load));
         let at = tally::ratio(load, 1000);
+        let counted =
+            format!("check: at load {at} the rule failed {ours} times, taking turns {turns} times");
         if turns == 0 {
-            return Some(format!(
+            broken.push(format!(
                 "check: at load {at} taking turns never failed, so that nothing is compared; give more --requests"
             ));
+        } else if ours.saturating_mul(2) > turns {
+            broken.push(format!("{counted}; allowed is half of that"));
+        } else {
+            kept.push(format!("{counted}: passed, half of that was allowed"));
         }
-        let more = ours.saturating_mul(2) > turns;
-        more.then(|| {
-            format!(
-                "check: at load {at} the rule failed {ours} times, taking turns {turns} times; allowed is half of that"
-            )
-        })
-    };
-    LOADS.into_iter().filter_map(problem).collect()
+    }
+    (kept, broken)
 }
 
 fn play_all(args: &Planet) -> Vec<Played> {
@@ -353,14 +369,21 @@ mod tests {
             };
             LOADS.into_iter().flat_map(both).map(run).collect()
         };
-        assert_eq!(unhalved(&played(5, 10)), Vec::<String>::new());
-        let told = unhalved(&played(6, 10));
+        let (kept, broken) = checked(&played(5, 10));
+        assert_eq!(broken, Vec::<String>::new());
+        assert_eq!(kept.len(), LOADS.len());
+        assert!(
+            kept[0].contains("failed 5 times, taking turns 10 times: passed"),
+            "{kept:?}"
+        );
+        let (kept, told) = checked(&played(6, 10));
+        assert_eq!(kept, Vec::<String>::new());
         assert_eq!(told.len(), LOADS.len());
         assert!(
             told[0].contains("load 0.3 the rule failed 6 times"),
             "{told:?}"
         );
-        assert!(unhalved(&played(0, 0))[0].contains("nothing is compared"));
+        assert!(checked(&played(0, 0)).1[0].contains("nothing is compared"));
     }
 
     #[test]
