@@ -132,13 +132,16 @@ pub enum InferError {
         /// What there is instead.
         offered: &'static str,
     },
-    /// Nobody who sells it is what the request's preferences allow.
-    #[error("no provider of model {model:?} is what the request's preferences allow: {reasons}")]
+    /// Nobody who sells it is what the request's preferences allow, or can be
+    /// paid with what this node has.
+    #[error("no provider of model {model:?} {}: {reasons}", wished(*.is_wished))]
     NobodyFits {
         /// What was asked for.
         model: String,
         /// Who falls short of what.
         reasons: String,
+        /// Preferences are among the reasons.
+        is_wished: bool,
     },
     /// The budget of the request's key does not reach.
     #[error(transparent)]
@@ -258,6 +261,13 @@ pub struct Shortage {
 
 fn because(shortage: &Option<Shortage>) -> String {
     shortage.map_or_else(String::new, |shortage| format!(": {shortage}"))
+}
+
+fn wished(is_wished: bool) -> &'static str {
+    match is_wished {
+        true => "is what the request's preferences allow",
+        false => "can be asked for this",
+    }
 }
 
 fn listed(choices: &[CardChoice]) -> String {

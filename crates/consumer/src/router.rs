@@ -75,7 +75,7 @@ pub(crate) struct Route {
     /// Labels that fall short, where that is why nobody is left.
     pub(crate) unmet: Option<(&'static str, &'static str)>,
     /// Why nobody is left, if other wishes are why.
-    pub(crate) unfit: Option<String>,
+    pub(crate) unfit: Option<Unfit>,
     /// The longest answer that was asked for, and the longest on sale, where that is why nobody is left.
     pub(crate) too_long: Option<(u32, u32)>,
     /// What is wanted of them.
@@ -129,8 +129,12 @@ impl Route {
         if let Some((asked, most)) = self.too_long {
             return Some(InferError::TooLong { model, asked, most });
         }
-        if let Some(reasons) = self.unfit.take() {
-            return Some(InferError::NobodyFits { model, reasons });
+        if let Some(Unfit { reasons, is_wished }) = self.unfit.take() {
+            return Some(InferError::NobodyFits {
+                model,
+                reasons,
+                is_wished,
+            });
         }
         let asked = self.kind;
         let other = |model: &String| snapshot.other_kind(model, asked);
@@ -699,8 +703,17 @@ fn too_long(choice: &Choice) -> Option<(u32, u32)> {
     limits.max()
 }
 
+/// Why offers that could be asked are not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unfit {
+    /// What is the same for several is said once.
+    pub(crate) reasons: String,
+    /// Somebody would be asked if less were wished.
+    pub(crate) is_wished: bool,
+}
+
 /// Wishes that nobody meets, in words.
-fn unfit(choice: &Choice, tender: &Tender) -> Option<String> {
+fn unfit(choice: &Choice, tender: &Tender) -> Option<Unfit> {
     let words = |misfit: &Misfit| match misfit {
         Misfit::Price { price, cap } => {
             let (price, cap) = (tender.shown(*price), tender.shown(*cap));
@@ -709,22 +722,49 @@ fn unfit(choice: &Choice, tender: &Tender) -> Option<String> {
         other => other.to_string(),
     };
     let unwished = |misfit: &Misfit| !matches!(misfit, Misfit::Unreachable | Misfit::QuoteExpired);
-    let mut reasons: Vec<String> = choice
-        .unfit
-        .iter()
-        .filter(|unfit| unwished(&unfit.misfit))
-        .map(|unfit| format!("{}: {}", unfit.provider, words(&unfit.misfit)))
-        .collect();
-    const TOLD: usize = 5;
-    let more = reasons.len().saturating_sub(TOLD) + choice.more_unfit;
-    reasons.truncate(TOLD);
+    let mut reasons: Vec<(String, Vec<Address>)> = Vec::new();
+    let mut is_wished = false;
+    for unfit in choice.unfit.iter().filter(|it| unwished(&it.misfit)) {
+        is_wished |= is_wish(&unfit.misfit);
+        let reason = words(&unfit.misfit);
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, providers)) => providers.push(unfit.provider),
+            None => reasons.push((reason, vec![unfit.provider])),
+        }
+    }
     if reasons.is_empty() {
         return None;
     }
+    const TOLD: usize = 5;
+    let untold = reasons.iter().skip(TOLD);
+    let more = untold.map(|(_, providers)| providers.len()).sum::<usize>() + choice.more_unfit;
+    let told = reasons.iter().take(TOLD);
+    let mut told: Vec<_> = told
+        .map(|(reason, providers)| match providers.as_slice() {
+            [provider] => format!("{provider}: {reason}"),
+            several => format!("{} providers: {reason}", several.len()),
+        })
+        .collect();
     if more > 0 {
-        reasons.push(format!("{more} more"));
+        told.push(format!("{more} more"));
     }
-    Some(reasons.join("; "))
+    Some(Unfit {
+        reasons: told.join("; "),
+        is_wished,
+    })
+}
+
+/// Whether a request's or its key's preferences are why, and not what this node
+/// pays with or what the request is.
+fn is_wish(misfit: &Misfit) -> bool {
+    matches!(
+        misfit,
+        Misfit::Ignored
+            | Misfit::NotAmongOnly
+            | Misfit::Price { .. }
+            | Misfit::Quantization { .. }
+            | Misfit::Parameter { .. }
+    )
 }
 
 /// What a provider probably fails together with: the network that it is in.
@@ -1301,12 +1341,33 @@ mod tests {
         );
         let cap = r#","provider":{"max_price":{"prompt":1}}"#;
         let told = routed(&router(), cap, "", NOW).unfit.unwrap();
-        assert!(told.contains("above the cap"), "{told}");
+        assert!(told.reasons.contains("above the cap"), "{told:?}");
+        assert!(told.is_wished);
         let deny = r#","provider":{"data_collection":"deny"}"#;
         assert!(routed(&router(), deny, "", NOW).unmet.is_some());
         let best = question(r#","provider":{"sort":"best"}"#);
         let error = router().wishes(&best, &Defaults::default()).unwrap_err();
         assert_eq!(error.field, "provider.sort");
+    }
+
+    #[test]
+    fn what_is_the_same_for_several_is_said_once() {
+        let told = |router: &Router, fields| routed(router, fields, "", NOW).unfit.unwrap();
+        let (_, none) = watch::channel(UsdRates::default());
+        let other = vec![accepted(Address::repeat_byte(0xdd), 18)];
+        let other = Router::new(Network::Oblivious, Payer::Pseudonym, other, none);
+        let expected = Unfit {
+            reasons: format!("3 providers: {}", Misfit::OtherToken),
+            is_wished: false,
+        };
+        assert_eq!(told(&other, ""), expected);
+        // These differ.
+        let told = told(&router(), r#","provider":{"max_price":{"prompt":1}}"#);
+        for n in 1..=3 {
+            let own = format!("{}: its price of ", Address::repeat_byte(n));
+            assert!(told.reasons.contains(&own), "{told:?}");
+        }
+        assert!(told.is_wished);
     }
 
     #[test]

@@ -57,6 +57,8 @@ pub(crate) struct Received {
     pub(crate) place: Place,
     begun: Instant,
     conditions: Conditions,
+    /// What it demands itself, without its key.
+    demand: Demand,
 }
 
 /// `POST /v1/chat/completions`
@@ -76,7 +78,7 @@ pub(crate) async fn complete<M: Market>(
 /// Reads the headers and the body of a request.
 pub(crate) async fn receive(front: &Front, request: Request) -> Result<Received, Fault> {
     let begun = Instant::now();
-    let conditions = conditions(&request)?;
+    let (conditions, demand) = conditions(&request)?;
     let (body, place) =
         body::read(request.into_body(), &front.room, &front.settings.limits).await?;
     Ok(Received {
@@ -84,6 +86,7 @@ pub(crate) async fn receive(front: &Front, request: Request) -> Result<Received,
         place,
         begun,
         conditions,
+        demand,
     })
 }
 
@@ -159,7 +162,7 @@ pub(crate) async fn begin<A: Running>(
         .map_err(|_| too_many(front))?;
     let begin = async {
         let answer = ask(received.conditions).await;
-        let mut answer = answer.map_err(|unserved| Fault::from(&unserved))?;
+        let mut answer = answer.map_err(|unserved| Fault::unserved(&unserved, received.demand))?;
         let first = answer.next().await.unwrap_or_else(|| Err(silent()));
         let first = first.map_err(|broken| Fault::from(&broken).on(answer.route()))?;
         Ok::<_, Fault>((answer, first))
@@ -247,17 +250,19 @@ pub(crate) async fn parse<T: Send + 'static>(
     parsed.map_err(|bad| Fault::from(&bad))
 }
 
-/// What the headers say, over what holds for the key.
-fn conditions(request: &Request) -> Result<Conditions, Fault> {
+/// What the headers say, over what holds for the key; and what they demand alone.
+fn conditions(request: &Request) -> Result<(Conditions, Demand), Fault> {
     let defaults = request.extensions().get::<Arc<Conditions>>();
     let defaults = defaults.map(|known| Conditions::clone(known));
     let defaults = defaults.unwrap_or_default();
     let headers = request.headers();
-    Ok(Conditions {
-        demand: demand(headers)?.and(defaults.demand),
+    let demand = demand(headers)?;
+    let conditions = Conditions {
+        demand: demand.and(defaults.demand),
         failover: failover(headers)?.unwrap_or(defaults.failover),
         ..defaults
-    })
+    };
+    Ok((conditions, demand))
 }
 
 /// What the client insists on; several headers count together.

@@ -7,13 +7,16 @@ use axum::response::{IntoResponse, Response};
 use consumer::{BrokenError, BudgetError, InferError, RouteId, SessionError, Unserved};
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
-use market::{Kind, with_causes};
+use market::{Demand, Kind, with_causes};
 use openai::{BadRequest, ErrorBody, ErrorKind};
 
 use crate::chat::{ROUTE, header};
 
 /// The code where a name has several cards.
 pub(crate) const AMBIGUOUS: &str = "model_ambiguous";
+
+/// What to do where not the request but its key demands something.
+const KEY_DEMANDS: &str = "the key demands it (`lethe key list`): use another key, choose another model, or change how this node runs";
 
 /// When to come again, where nobody knows better.
 const RETRY_SOON: Duration = Duration::from_secs(1);
@@ -92,9 +95,13 @@ fn advice(error: &InferError) -> &'static str {
         InferError::Demand { .. } => {
             "demand less in the header x-lethe-demand, choose another model, or change how this node runs"
         }
-        InferError::NobodyFits { .. } => {
-            "allow more in the field provider, or choose another model; `lethe route explain MODEL` shows who sells it"
-        }
+        InferError::NobodyFits { is_wished, .. } => match is_wished {
+            true => {
+                "allow more in the field provider (`lethe key list` shows what the key prefers by itself), or choose \
+                 another model; `lethe route explain MODEL` shows who sells it"
+            }
+            false => "choose another model; `lethe route explain MODEL` shows who sells it",
+        },
         InferError::Budget(BudgetError::Short(_)) => {
             "ask for a shorter answer (max_tokens), wait, or have the node's owner raise the budget"
         }
@@ -204,8 +211,14 @@ impl From<&InferError> for Fault {
         if let InferError::BadRequest(bad) = error {
             return bad.into();
         }
+        Self::told(error, advice(error))
+    }
+}
+
+impl Fault {
+    fn told(error: &InferError, advice: &str) -> Self {
         let (status, code) = answer(error);
-        let message = format!("{}; {}", with_causes(error), advice(error));
+        let message = format!("{}; {advice}", with_causes(error));
         let retry_after = retry_after(error);
         let fault = Self {
             retry_after,
@@ -227,10 +240,23 @@ impl From<&InferError> for Fault {
     }
 }
 
-impl From<&Unserved> for Fault {
-    fn from(unserved: &Unserved) -> Self {
-        Self::from(&unserved.error).on(unserved.route)
+impl Fault {
+    /// Of a request that itself demanded no more than this.
+    pub(crate) fn unserved(unserved: &Unserved, asked: Demand) -> Self {
+        let fault = match &unserved.error {
+            error @ InferError::Demand { demanded, .. } if !demands(asked, demanded) => {
+                Self::told(error, KEY_DEMANDS)
+            }
+            error => Self::from(error),
+        };
+        fault.on(unserved.route)
     }
+}
+
+/// Whether a label is among those that are demanded.
+fn demands(demand: Demand, label: &str) -> bool {
+    let one: Result<Demand, _> = label.parse();
+    one.is_ok_and(|one| demand.and(one) == demand)
 }
 
 impl From<&BadRequest> for Fault {
@@ -314,6 +340,43 @@ mod tests {
     }
 
     #[test]
+    fn the_advice_fits_who_demands_or_wishes() {
+        let unserved = Unserved {
+            error: InferError::Demand {
+                model: "m".into(),
+                demanded: "network=oblivious",
+                offered: "network=direct",
+            },
+            route: None,
+        };
+        let told = |header: &str| {
+            let fault = Fault::unserved(&unserved, header.parse().unwrap());
+            fault.body.error.message
+        };
+        for header in ["", "network=direct", "payer=pseudonym"] {
+            let told = told(header);
+            assert!(
+                told.contains("; the key demands it (`lethe key list`)"),
+                "{told}"
+            );
+            assert!(!told.contains("x-lethe-demand"), "{told}");
+        }
+        let told = told("payer=wallet,network=oblivious");
+        assert!(told.contains("less in the header x-lethe-demand"), "{told}");
+
+        let told = |is_wished| {
+            let fault = Fault::from(&InferError::NobodyFits {
+                model: "m".into(),
+                reasons: "3 providers: why".into(),
+                is_wished,
+            });
+            fault.body.error.message
+        };
+        assert!(told(true).contains("allow more in the field provider"));
+        assert!(!told(false).contains("preferences") && !told(false).contains("field provider"));
+    }
+
+    #[test]
     fn every_failure_says_what_to_do() {
         let model = || "m".to_owned();
         let provider = market::Address::ZERO;
@@ -354,6 +417,7 @@ mod tests {
             InferError::NobodyFits {
                 model: model(),
                 reasons: "0xaa: ignored".into(),
+                is_wished: true,
             },
             InferError::Overloaded { running: 3 },
             InferError::Stopping,

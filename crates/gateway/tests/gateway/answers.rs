@@ -233,6 +233,7 @@ async fn what_fails_before_the_first_chunk_has_a_status() {
             InferError::NobodyFits {
                 model: "m".into(),
                 reasons: "0xaa: it is busy".into(),
+                is_wished: true,
             },
             412,
             "preferences_not_met",
@@ -384,9 +385,14 @@ fn again(error: &InferError) -> InferError {
             demanded,
             offered,
         },
-        InferError::NobodyFits { model, reasons } => InferError::NobodyFits {
+        InferError::NobodyFits {
+            model,
+            reasons,
+            is_wished,
+        } => InferError::NobodyFits {
             model: model.clone(),
             reasons: reasons.clone(),
+            is_wished: *is_wished,
         },
         InferError::Overloaded { running } => InferError::Overloaded { running: *running },
         InferError::Budget(error) => error.clone().into(),
