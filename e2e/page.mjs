@@ -103,6 +103,16 @@ async function shows(visitor, change) {
   await visitor.route("**/api/events", (route) => route.fulfill({ contentType: "text/event-stream", body }));
 }
 
+/** As a consumer of strangers is told: nobody has a name, and places are called by whole addresses. */
+function nameless(state) {
+  const called = Object.entries(state.names);
+  for (const place of [...state.money.places, ...(state.money.others ?? []).flatMap(({ places }) => places)]) {
+    for (const [address, name] of called) place.label = place.label.replace(name, address);
+  }
+  assert.ok(state.money.places.some(({ label }) => /^channel to 0x/.test(label)), "no place has an address in its name");
+  [state.demonstration, state.faucet, state.names, state.sellers] = [false, null, {}, []];
+}
+
 const heading = (visitor, name) => visitor.getByRole("heading", { level: 2, name, exact: true });
 const press = (visitor, name) => visitor.getByRole("button", { name, exact: true }).click();
 
@@ -168,13 +178,15 @@ await check("page: what is insisted on goes with every question, and is remember
 
 await check("page: a consumer's budget is told as it is, and how it is changed", async () => {
   const visitor = await browser.newPage();
-  await shows(visitor, (state) => [state.demonstration, state.faucet] = [false, null]);
+  await shows(visitor, (state) => {
+    [state.demonstration, state.faucet, state.budget.others] = [false, null, []];
+  });
   await visitor.goto(dashboardUrl);
   await visitor.goto(`${origin}/#/begin`);
   await visitor.getByText("This is what holds now.").waitFor();
-  await visitor.getByLabel("Into a channel at a time").fill("0.5");
+  await visitor.getByLabel("Into a channel at a time, in MOR").fill("0.5");
   await visitor.getByText(/^lethe consume .*--deposit 0\.5 --channel-max 10$/).waitFor();
-  await visitor.getByLabel("Into a channel at a time").fill("11");
+  await visitor.getByLabel("Into a channel at a time, in MOR").fill("11");
   await visitor.getByText("more than the most").waitFor();
   const pages = await visitor.getByRole("navigation", { name: "Pages" }).getByRole("link").allTextContents();
   assert.deepEqual(pages.map((name) => name.trim()), ["Chat", "Market", "Money", "Settings"]);
@@ -182,6 +194,93 @@ await check("page: a consumer's budget is told as it is, and how it is changed",
     await visitor.setViewportSize({ width, height: 800 });
     await visitor.screenshot({ path: join(out, `begin-consumer-${width}.png`), fullPage: true });
     assert.deepEqual(await findings(visitor), []);
+  }
+  await visitor.close();
+});
+
+await check("page: a budget of several tokens is changed token by token", async () => {
+  const visitor = await browser.newPage();
+  const dollars = (await told("/api/state")).tokens[1];
+  await shows(visitor, (state) => {
+    [state.demonstration, state.faucet] = [false, null];
+    state.tokens = [state.tokens[0], dollars];
+    state.budget.others = [{ token: dollars.address, deposit: "1000000", channel_max: "10000000", top_up_below: "100000" }];
+  });
+  await visitor.goto(dashboardUrl);
+  await visitor.goto(`${origin}/#/begin`);
+  await visitor.getByText("This is what holds now.").waitFor();
+  await visitor.getByLabel("Into a channel at a time, in USDdev").fill("2.5");
+  await visitor.getByText("--deposit 1,2.5USDdev --channel-max 10,10USDdev", { exact: true }).waitFor();
+  await visitor.getByText("start it as before").waitFor();
+  await visitor.getByLabel("Unspent in a channel at most, in USDdev").fill("2");
+  await visitor.getByText("Of USDdev the first is more than the most.").waitFor();
+  await visitor.close();
+});
+
+await check("page: providers without names fit, relays are listed, and no explorer is promised", async () => {
+  const visitor = await browser.newPage();
+  const wrong = complaints(visitor);
+  await shows(visitor, nameless);
+  await visitor.goto(`${origin}/`);
+  await visitor.getByLabel("Key of this node").waitFor();
+  const menu = () => visitor.getByRole("navigation", { name: "Pages" }).getByRole("link").allTextContents();
+  const locked = await menu();
+  await visitor.goto(dashboardUrl);
+  await visitor.getByLabel("Your message").waitFor();
+  assert.deepEqual(await menu(), locked);
+  const width = WIDTHS[0];
+  await visitor.setViewportSize({ width, height: 780 });
+  for (const name of PAGES) {
+    await visitor.evaluate((to) => (location.hash = `#/${to}`), name);
+    await visitor.locator("h1").waitFor();
+    await visitor.waitForTimeout(150);
+    await visitor.screenshot({ path: join(out, `nameless-${name}-${width}.png`), fullPage: true });
+    const wide = await visitor.evaluate(() => document.documentElement.scrollWidth);
+    assert.ok(wide <= width, `${name} is ${wide} wide`);
+    assert.deepEqual(await findings(visitor), [], name);
+    assert.equal(await visitor.locator("main .page .notice.bad").count(), 0, name);
+  }
+  await visitor.evaluate(() => (location.hash = "#/explorer"));
+  await heading(visitor, "This chain has explorers of its own").waitFor();
+  await visitor.evaluate(() => (location.hash = "#/market"));
+  const [relay] = (await told("/api/state")).relays;
+  assert.match(relay.endpoint, /^[^:/]+:\d+$/);
+  await press(visitor, `Copy the endpoint ${relay.endpoint}`);
+  assert.equal(await visitor.evaluate(() => navigator.clipboard.readText()), relay.endpoint);
+  assert.deepEqual(wrong, []);
+  await visitor.close();
+});
+
+await check("page: the times below a chart differ, however short it is", async () => {
+  const visitor = await browser.newPage();
+  await visitor.addInitScript(() => {
+    const { clearRect, fillText } = CanvasRenderingContext2D.prototype;
+    Object.assign(CanvasRenderingContext2D.prototype, {
+      clearRect(...where) {
+        this.canvas.words = [];
+        clearRect.apply(this, where);
+      },
+      fillText(word, ...where) {
+        (this.canvas.words ??= []).push(word);
+        fillText.call(this, word, ...where);
+      },
+    });
+  });
+  await ask();
+  for (const apart of [0, 1, 9, 70, 3600]) {
+    await visitor.unroute("**/api/events");
+    await shows(visitor, (state) => {
+      const [one] = state.answers;
+      state.answers = [0, 1, 2, 3].map((n) => ({ ...one, request: `${n}`, at: 1_700_000_000 + n * apart }));
+    });
+    await visitor.goto("about:blank");
+    await visitor.goto(dashboardUrl);
+    await visitor.evaluate(() => (location.hash = "#/market"));
+    await visitor.waitForFunction(() => document.querySelector(".chart canvas")?.words?.some((word) => word.includes(":")));
+    for (const words of await visitor.locator(".chart canvas").evaluateAll((all) => all.map((canvas) => canvas.words))) {
+      const times = words.filter((word) => word.includes(":"));
+      assert.ok(times.length > 0 && new Set(times).size === times.length, `${apart} s apart: ${times}`);
+    }
   }
   await visitor.close();
 });
@@ -441,7 +540,7 @@ await check("page: the explorer names calls and events, and leads from one thing
 
 await check("page: the explorer finds by number, address and hash, and says when there is nothing", async () => {
   const look = async (text) => {
-    await page.getByLabel("Block, hash, address or channel").fill(text);
+    await page.getByLabel("Block, hash, address, channel or name").fill(text);
     await page.keyboard.press("Enter");
   };
   await look("1");
@@ -453,6 +552,8 @@ await check("page: the explorer finds by number, address and hash, and says when
   const { flows } = await told("/api/state");
   await look(flows.wallet.account);
   await page.getByRole("heading", { level: 2, name: "your wallet" }).waitFor();
+  await look("Cedar");
+  await page.getByRole("heading", { level: 2, name: "cedar" }).waitFor();
   await look(HOSTILE);
   await page.getByText("Nothing on this chain has that name").waitFor();
   assert.equal(await page.locator("main img, main script").count(), 0);
@@ -466,6 +567,9 @@ await check("page: the faucet gives demo money, and says when it does not", asyn
   const faucet = section("Faucet");
   const address = `0x${"0b".repeat(20)}`;
   await faucet.getByText("worth nothing").waitFor();
+  await faucet.getByLabel("Address of the account").fill("nonsense");
+  await faucet.getByText("An account is 0x and 40 hexadecimal digits").waitFor();
+  assert.ok(await faucet.getByRole("button", { name: "Give demo money" }).isDisabled());
   await faucet.getByLabel("Address of the account").fill(address);
   await page.keyboard.press("Enter");
   await faucet.getByText("1 ETH, 100 MOR and 100 USDdev more").waitFor();
