@@ -27,6 +27,7 @@ use crate::local;
 use crate::model;
 use crate::money::Holders;
 use crate::openapi;
+use crate::output;
 use crate::place::Place;
 use crate::policies::usual_funding;
 use crate::progress::Progress;
@@ -63,6 +64,7 @@ const DEMO_MICRO_USD: [u64; 2] = [2_500_000, 1_000_000];
 const DEMO_SOURCE: &str = "demo, made up";
 
 const MILLI_MOR: u128 = 1_000_000_000_000_000;
+const MOR: u128 = 1_000 * MILLI_MOR;
 
 /// Different in price and capacity.
 const SPECS: [Spec; 3] = [
@@ -191,6 +193,11 @@ impl Market {
         // What another role left here is not this market's: its books are not looked at.
         place.begin(payer, &place.folder.strangers()).await?;
 
+        let usd_rates = demo_rates(&place.network);
+        rates::keep(&place.folder, &usd_rates)?;
+        let means = means(&place, paying, &usd_rates).await?;
+        let sold_for = SoldFor::what_is_paid(&place.network, &means);
+
         progress.step("the model");
         let engine = model::open(model, ENGINE_SLOTS, ENGINE_QUEUE).await?;
         let name = model::market_name(model);
@@ -199,7 +206,7 @@ impl Market {
         let mut selling = Vec::new();
         for spec in &SPECS {
             progress.step(&format!("provider {}", spec.name));
-            let shop = spec.shop(&name, place.network.mor, &engine, card.clone());
+            let shop = spec.shop(&name, &sold_for, &engine, card.clone());
             let bind = SocketAddr::from(([127, 0, 0, 1], 0));
             selling.push(sell(&place, shop, None, bind).await?);
         }
@@ -212,9 +219,6 @@ impl Market {
             relaying.push(relay);
         }
         progress.step("the consumer");
-        let usd_rates = demo_rates(&place.network);
-        rates::keep(&place.folder, &usd_rates)?;
-        let means = means(&place, paying, &usd_rates).await?;
         let (unit, paid) = (means.unit(), means.addresses());
         let told = means.usd_rates.clone();
         let coins = means.coins(&place.network);
@@ -346,15 +350,57 @@ async fn means(
     })
 }
 
+/// In what the demonstration's providers are paid.
+struct SoldFor {
+    token: Address,
+    /// What a whole MOR of a price is in it, in base units.
+    per_mor: u128,
+}
+
+impl SoldFor {
+    /// MOR, or the chain's dollar where that is paid with and MOR is not: what
+    /// is on offer can be bought.
+    fn what_is_paid(network: &Network, means: &Means) -> Self {
+        let paid = means.addresses();
+        let dollar = network
+            .tokens
+            .iter()
+            .find(|token| token.address != network.mor && paid.contains(&token.address));
+        match dollar {
+            Some(dollar) if !paid.contains(&network.mor) => Self {
+                token: dollar.address,
+                // A dollar has six digits after the point.
+                per_mor: DEMO_MICRO_USD[0].into(),
+            },
+            _ => {
+                if !paid.contains(&network.mor) {
+                    output::aside(
+                        "Nothing of this demonstration is sold for what it pays with; `lethe sell MODEL --price 1 --token TOKEN` adds an offer.",
+                    );
+                }
+                Self {
+                    token: network.mor,
+                    per_mor: MOR,
+                }
+            }
+        }
+    }
+
+    /// A price, in base units of it.
+    fn price(&self, mor: u128) -> Amount {
+        Amount::new(mor.saturating_mul(self.per_mor) / MOR)
+    }
+}
+
 impl Spec {
-    fn shop(&self, model: &str, token: Address, engine: &Engine, card: Card) -> Shop {
+    fn shop(&self, model: &str, sold_for: &SoldFor, engine: &Engine, card: Card) -> Shop {
         Shop {
             name: self.name.to_owned(),
             model: model.to_owned(),
-            token,
+            token: sold_for.token,
             rates: Rates {
-                input_per_million: Amount::new(self.input),
-                output_per_million: Amount::new(self.output),
+                input_per_million: sold_for.price(self.input),
+                output_per_million: sold_for.price(self.output),
             },
             slots: self.slots,
             queue: self.queue,

@@ -67,6 +67,22 @@ async fn one_command_serves_paid_answers_and_accounts_for_every_unit() {
 }
 
 #[tokio::test]
+async fn who_pays_in_dollars_alone_finds_offers_in_dollars() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Running::start(folder.path(), &[&UP[..], &["--pay-with", "usdc"]].concat());
+    let client = Client::of(&up);
+    let answer = client.answered("lethe-demo", "What is a glacier?").await;
+    let dollar = chain::Network::local().tokens[1].address;
+    assert_eq!(answer.tail["token"].as_str().unwrap().parse(), Ok(dollar));
+    // As dear as for MOR: 2 dollars for 0.8 MOR, a million tokens of answer.
+    let models: Value = client.get("/models").await.json().await.unwrap();
+    let pricing = &models["data"][0]["pricing"];
+    assert_eq!(pricing["output_per_million"], "2000000", "{pricing}");
+    let money = client.api("GET", "/api/money").await;
+    assert_eq!(money["complete"], true, "{money}");
+}
+
+#[tokio::test]
 async fn the_page_is_served_and_its_data_needs_the_key() {
     let folder = tempfile::tempdir().unwrap();
     let up = Running::start(folder.path(), &UP);
