@@ -522,9 +522,13 @@ impl Sessions {
     pub(crate) fn pseudonyms(&self) -> Vec<PseudonymView> {
         let channels = self.channels();
         let pseudonymous = channels.iter().filter(|c| c.payer != PayerNumber::WALLET);
-        let by_account = pseudonymous.map(|c| (c.config.payer, c.config.receiver));
+        let by_account = pseudonymous.map(|c| (c.config.payer, (c.config.receiver, c.payer.0)));
         let accounts: BTreeMap<_, _> = by_account.collect();
-        let view = |(account, provider)| PseudonymView { account, provider };
+        let view = |(account, (provider, number))| PseudonymView {
+            account,
+            provider,
+            number,
+        };
         accounts.into_iter().map(view).collect()
     }
 

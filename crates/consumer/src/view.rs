@@ -127,6 +127,8 @@ pub struct PseudonymView {
     pub account: Address,
     /// The only provider that it pays.
     pub provider: Address,
+    /// Its number, as its keys have it.
+    pub number: u32,
 }
 
 /// A channel and the money in it.

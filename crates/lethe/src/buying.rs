@@ -124,11 +124,15 @@ pub(crate) async fn buy(place: &Place, way: Way, means: Means) -> Result<Buying,
         amount: funding.deposit,
         purpose: "for the first channel (--deposit)",
     });
-    first_money::tell(place, &ledger, wanted.collect()).await?;
+    let wanted: Vec<_> = wanted.collect();
+    let is_local = place.network.is_local();
+    if !is_local {
+        first_money::tell(place, &ledger, wanted.clone()).await?;
+    }
     let usd_rates = means.usd_rates.clone();
     let pseudonyms = Arc::new(KeptPseudonyms::new(place, store.clone()));
     // It only dials out; on a chain of this machine there is nobody elsewhere.
-    let bind = match place.network.is_local() && place.rpc_url.contains("127.0.0.1") {
+    let bind = match is_local && place.rpc_url.contains("127.0.0.1") {
         true => Ipv4Addr::LOCALHOST,
         false => Ipv4Addr::UNSPECIFIED,
     };
@@ -139,12 +143,17 @@ pub(crate) async fn buy(place: &Place, way: Way, means: Means) -> Result<Buying,
         store: store.clone(),
         hot_key,
         pseudonyms,
-        policy: policy(place.network.is_local(), way, means),
+        policy: policy(is_local, way, means),
         usd_rates,
         clock: clock::wall(),
     };
     let consumer = Consumer::start(deps).await?;
     consumer.refresh().await?;
+    // The treasury gives each token once; channels are looked at only where nothing else is left.
+    let is_empty = is_local && first_money::has_none(&ledger, &wanted).await?;
+    if is_empty && consumer.channels().await?.is_empty() {
+        first_money::tell(place, &ledger, wanted).await?;
+    }
     Ok(Buying {
         consumer,
         ledger,

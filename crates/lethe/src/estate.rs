@@ -27,7 +27,7 @@ use crate::pseudonyms::payer_name;
 /// The name of the consumer's journal.
 const CONSUMER: &str = "consumer";
 /// The name of the wallet's key.
-const WALLET: &str = "payer";
+pub(crate) const WALLET: &str = "payer";
 
 /// The network if nothing is said.
 const LOCAL: &str = "local";

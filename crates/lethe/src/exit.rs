@@ -20,6 +20,7 @@ use crate::clock;
 use crate::estate::{Account, Estate, EstateError, Role};
 use crate::folder::FolderError;
 use crate::output;
+use crate::place::cast_at;
 use crate::policies::MOR_DECIMALS;
 
 /// Between two looks at the time while a withdrawal's delay runs.
@@ -114,7 +115,7 @@ pub(crate) async fn exit(args: cli::Exit) -> Result<bool, ExitCommandError> {
     }
     let mut teller = Teller {
         json: args.json,
-        casts: args.cast,
+        casts: args.cast.then(|| estate.place.cast_flag()),
         command,
         tokens: tokens(&estate).await?,
         names: names(&estate),
@@ -366,8 +367,8 @@ fn channels(count: usize) -> String {
 /// Says what happens, and keeps it for the report.
 struct Teller {
     json: bool,
-    /// Whether the same by hand is told beside each step.
-    casts: bool,
+    /// Where the chain is, if the same by hand is told beside each step.
+    casts: Option<String>,
     /// The one that goes on where this one stopped.
     command: String,
     tokens: Tokens,
@@ -389,7 +390,7 @@ impl Teller {
     fn tell(&mut self, account: &Account, step: String, cast: String) {
         if !self.json {
             output::line(format!("{}: {step}", account.name));
-            self.by_hand(&cast);
+            self.by_hand(&account.name, &cast);
         }
         self.report.steps.push(Told {
             account: account.name.clone(),
@@ -398,9 +399,13 @@ impl Teller {
         });
     }
 
-    fn by_hand(&self, cast: &str) {
-        if self.casts {
-            output::line(format!("  by hand: {cast}"));
+    /// `key`: the name of the one that signs.
+    fn by_hand(&self, key: &str, cast: &str) {
+        if let Some(flag) = &self.casts {
+            let cast = cast_at(cast, flag);
+            output::line(format!(
+                "  by hand, with the key that `lethe wallet export {key}` gives: {cast}"
+            ));
         }
     }
 
@@ -494,14 +499,14 @@ impl Teller {
                 "{}: cannot {} now: {}",
                 stuck.account, stuck.step, stuck.reason
             ));
-            self.by_hand(&stuck.cast);
+            self.by_hand(&stuck.account, &stuck.cast);
         }
         for line in self.money() {
             output::line(line);
         }
         self.waits();
         for wait in &report.waiting {
-            self.by_hand(&wait.cast);
+            self.by_hand(&wait.account, &wait.cast);
         }
         output::line(match (report.done, report.waiting.is_empty()) {
             (true, _) => "all is back; nothing is left to do".to_owned(),

@@ -1,12 +1,12 @@
 //! What a wallet on a public network lacks before it can begin, and how it
-//! gets there. On a local chain the treasury sees to it.
+//! gets there. On a local chain the treasury sees to it, once; only who has
+//! nothing left is told there.
 
 use chain::{EvmLedger, Token};
 use market::{Address, Amount, Ledger, LedgerError};
 
-use crate::config::without_secrets;
 use crate::output;
-use crate::place::Place;
+use crate::place::{Place, cast_flag};
 use crate::policies::MOR_DECIMALS;
 
 /// Gas of a good start: registering, or the first channels, and a way out.
@@ -32,16 +32,23 @@ pub(crate) fn mor(ledger: &EvmLedger) -> Token {
     known.unwrap_or_else(|| Token::unknown(network.mor))
 }
 
+/// Whether an account has nothing of any of these.
+pub(crate) async fn has_none(ledger: &EvmLedger, of: &[Wanted]) -> Result<bool, LedgerError> {
+    for one in of {
+        let held = ledger.balance(one.token.address, ledger.account()).await?;
+        if !held.is_zero() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Says what is missing, if something is.
 pub(crate) async fn tell(
     place: &Place,
     ledger: &EvmLedger,
     wanted: Vec<Wanted>,
 ) -> Result<(), LedgerError> {
-    if place.network.is_local() {
-        // The treasury gives it.
-        return Ok(());
-    }
     let account = ledger.account();
     let price = ledger.gas_price().await?.base_units();
     let coins = GAS.saturating_mul(MARGIN).saturating_mul(price);
@@ -93,11 +100,7 @@ impl Lack<'_> {
         let Self {
             account, network, ..
         } = self;
-        // A URL with a key in it stays out of the terminal and the log; cast reads the variable.
-        let url = match without_secrets(self.rpc_url) == self.rpc_url {
-            true => format!("--rpc-url {}", crate::folder::quoted(self.rpc_url)),
-            false => "--rpc-url \"$ETH_RPC_URL\"".to_owned(),
-        };
+        let url = cast_flag(self.rpc_url);
         let mut text = format!("The wallet {account} on {network} has to be funded first:");
         if !self.coins.is_zero() {
             let coins = self.coins.to_decimal(MOR_DECIMALS);

@@ -12,8 +12,10 @@ use tokio::sync::watch;
 
 use crate::bookkeeping::{Bookkeeping, Findings, Statement, uneven};
 use crate::chain_watch;
+use crate::estate::WALLET;
 use crate::places::{Paid, Place, name};
 use crate::policies::{claim_words, funding_words};
+use crate::pseudonyms::payer_name;
 use crate::tokens::{TokenView, TokenViews};
 
 /// All places.
@@ -198,7 +200,8 @@ impl Holders {
         }
         let supply = ledger.supply(token.address).await?;
         let is_mor = token.address == ledger.mor();
-        if !is_mor && places.iter().all(|place| place.amount.is_zero()) {
+        let is_nothing = |place: &Place| place.amount.is_zero() && !place.stays;
+        if !is_mor && places.iter().all(is_nothing) {
             let nothing = Holding {
                 token: token.clone(),
                 supply,
@@ -244,13 +247,18 @@ impl Holders {
         findings: &mut Findings,
     ) -> Result<Vec<Place>, MoneyError> {
         let ledger = &self.ledger;
-        let mut places = vec![place(
-            "your wallet".into(),
-            "wallet",
-            findings.wallet(ledger, consumer.payer()).await?,
-            "yours at any time",
-        )];
+        let mut places = vec![
+            place(
+                "your wallet".into(),
+                "wallet",
+                findings.wallet(ledger, consumer.payer()).await?,
+                "yours at any time",
+            )
+            .staying(consumer.funding().contains_key(&findings.token().address)),
+        ];
+        let mut keys = BTreeMap::new();
         for pseudonym in &consumer.pseudonyms() {
+            keys.insert(pseudonym.account, payer_name(pseudonym.number));
             let provider = self.name(pseudonym.provider);
             let held = findings.wallet(ledger, pseudonym.account).await?;
             places.push(place(
@@ -263,7 +271,9 @@ impl Holders {
         for channel in channels {
             let paid = Paid::from(*channel);
             let to = paid.to(&self.name(channel.config.receiver));
-            places.extend(paid.places(ledger.network(), &to));
+            let key = keys.get(&channel.config.payer);
+            let key = key.map_or(WALLET, String::as_str);
+            places.extend(paid.places(ledger.network(), (&to, key)));
             let id = channel.config.id(&ledger.domain());
             let held = channel.escrow.less(channel.claimed);
             findings.found(Account::Escrow(id), held);
@@ -388,9 +398,10 @@ impl Holders {
     }
 }
 
-/// Those that hold something, with commands that work as they are.
+/// Those that hold something, or stay, with commands that work as they are.
 fn told(places: Vec<Place>, flags: &str) -> Vec<Place> {
-    let some = places.into_iter().filter(|place| !place.amount.is_zero());
+    let places = places.into_iter();
+    let some = places.filter(|place| place.stays || !place.amount.is_zero());
     some.map(|place| place.with_flags(flags)).collect()
 }
 

@@ -3,6 +3,7 @@
 //! provider's local door.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Json;
@@ -11,7 +12,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use chain::EvmLedger;
+use chain::{EvmLedger, Network};
 use consumer::{AnswerView, ChannelView, Consumer, ModelView};
 use market::{Address, Ledger, LedgerError, UsdRates};
 use provider::{Provider, Status, TillView};
@@ -20,12 +21,16 @@ use tokio::sync::watch;
 
 use crate::bookkeeping::Statement;
 use crate::chain_watch;
+use crate::cli;
 use crate::doorkeeper::{guarded, refuse};
-use crate::estate::{Account, Estate, EstateError, Role};
+use crate::estate::{Account, Estate, EstateError, Role, WALLET};
+use crate::folder::Folder;
 use crate::money::{Audited, Holding, Money, MoneyError};
 use crate::output;
+use crate::place::Place as Ground;
 use crate::places::{Paid, Place, Seller, host_words, name};
 use crate::policies::{claim_words, funding_words};
+use crate::pseudonyms::payer_name;
 use crate::rates;
 use crate::tokens::{TokenView, TokenViews};
 
@@ -176,8 +181,12 @@ impl Own {
     ) -> Result<Audited, MoneyError> {
         let ledger = &self.ledger;
         let mut statement = Statement::new(token.clone(), []);
-        let mut places = vec![wallet(ledger, consumer.payer(), &mut statement).await?];
+        let wallet = wallet(ledger, consumer.payer(), &mut statement).await?;
+        let is_paid_with = consumer.funding().contains_key(&token.address);
+        let mut places = vec![wallet.staying(is_paid_with)];
+        let mut keys = BTreeMap::new();
         for pseudonym in consumer.pseudonyms() {
+            keys.insert(pseudonym.account, payer_name(pseudonym.number));
             let (account, to) = (pseudonym.account, pseudonym.provider.to_string());
             places.push(account_for(ledger, account, &to, &mut statement).await?);
         }
@@ -186,7 +195,9 @@ impl Own {
                 let paid = Paid::from(view);
                 let to = paid.to(&view.config.receiver.to_string());
                 statement.channel(view.config.id(&ledger.domain()), &paid.state);
-                places.extend(paid.places(ledger.network(), &to));
+                let key = keys.get(&view.config.payer);
+                let key = key.map_or(WALLET, String::as_str);
+                places.extend(paid.places(ledger.network(), (&to, key)));
             }
         }
         let supply = ledger.supply(token.address).await?;
@@ -308,6 +319,48 @@ pub(crate) async fn of_folder(estate: &Estate) -> Result<Option<Money>, OwnError
     ))
 }
 
+/// The wallet of a folder in which no node was started yet, and the flag with
+/// which cast finds the chain; none if it has no key, or the chain cannot be asked.
+pub(crate) async fn of_keys(
+    folder: Option<PathBuf>,
+    flags: &cli::Network,
+) -> Result<Option<(Money, String)>, OwnError> {
+    let look = Folder::look(folder.clone()).map_err(EstateError::from)?;
+    if !look.join("keys").is_dir() {
+        return Ok(None);
+    }
+    let network = Network::by_name(&flags.network, flags.unaudited).map_err(EstateError::from)?;
+    let folder = Folder::take(folder).map_err(EstateError::from)?;
+    let place = Ground::new(folder, network, flags.rpc_url.clone()).map_err(EstateError::from)?;
+    let Some(key) = place.wallet_there().map_err(EstateError::from)? else {
+        return Ok(None);
+    };
+    let Ok(ledger) = place.reader(Arc::new(key)).await else {
+        return Ok(None);
+    };
+    let tokens = TokenViews::read(&ledger, vec![], &UsdRates::default()).await;
+    let mut all = Vec::new();
+    for token in tokens.map_err(MoneyError::from)?.iter() {
+        let mut statement = Statement::new(token.clone(), []);
+        let wallet = wallet(&ledger, ledger.account(), &mut statement).await?;
+        let wallet = wallet.staying(token.address == ledger.mor());
+        let supply = ledger.supply(token.address).await;
+        let supply = supply.map_err(MoneyError::from)?;
+        all.push(Holding::own(
+            supply,
+            statement,
+            vec![wallet],
+            &place.flags(),
+        ));
+    }
+    let mor = all.remove(0);
+    let words = vec!["no node was started on this folder yet".to_owned()];
+    Ok(Some((
+        Money::new("own", mor, all, words),
+        place.cast_flag(),
+    )))
+}
+
 async fn places_of(
     account: &Account,
     ledger: &EvmLedger,
@@ -324,7 +377,12 @@ async fn places_of(
             };
             seller.places(statement).await?
         }
-        Role::Wallet => vec![wallet(ledger, account.address(), statement).await?],
+        Role::Wallet => {
+            // With what else it pays is not known while no node runs.
+            let is_mor = statement.token().address == ledger.mor();
+            let wallet = wallet(ledger, account.address(), statement).await?;
+            vec![wallet.staying(is_mor)]
+        }
         Role::Pseudonym => {
             let to = account.purses.first().map(|purse| purse.config.receiver);
             let to = name(names, to.unwrap_or_default());
@@ -336,7 +394,7 @@ async fn places_of(
             let paid = Paid::read(ledger, purse).await?;
             let to = paid.to(&name(names, purse.config.receiver));
             statement.channel(purse.config.id(&ledger.domain()), &paid.state);
-            places.extend(paid.places(ledger.network(), &to));
+            places.extend(paid.places(ledger.network(), (&to, &account.name)));
         }
     }
     Ok(places)

@@ -55,6 +55,21 @@ pub(crate) struct Place {
     finds_chain: bool,
 }
 
+/// The flag of cast for a chain's server. A URL with a key in it stays out of
+/// the terminal and the log; the shell puts it in from the variable.
+pub(crate) fn cast_flag(rpc_url: &str) -> String {
+    match without_secrets(rpc_url) == rpc_url {
+        true => format!("--rpc-url {}", quoted(rpc_url)),
+        false => "--rpc-url \"$ETH_RPC_URL\"".to_owned(),
+    }
+}
+
+/// Lines of cast with that flag in each.
+pub(crate) fn cast_at(lines: &str, flag: &str) -> String {
+    let send = lines.replace("cast send ", &format!("cast send {flag} "));
+    send.replace("cast balance ", &format!("cast balance {flag} "))
+}
+
 impl Place {
     /// On this folder and this chain.
     pub(crate) fn new(
@@ -96,6 +111,20 @@ impl Place {
             flags.extend(named);
         }
         flags
+    }
+
+    /// The wallet's key, if the folder has one; none is made.
+    pub(crate) fn wallet_there(&self) -> Result<Option<WalletKey>, PlaceError> {
+        let has_words = self.keys.phrase()?.is_some();
+        if !has_words && !self.keys.files()?.iter().any(|name| name == "payer.key") {
+            return Ok(None);
+        }
+        Ok(Some(self.keys.wallet("payer")?))
+    }
+
+    /// Where a line of cast finds the chain.
+    pub(crate) fn cast_flag(&self) -> String {
+        cast_flag(&self.rpc_url)
     }
 
     /// The journal of a role for who only takes money out: a copy will do.

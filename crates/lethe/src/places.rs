@@ -40,6 +40,9 @@ pub(crate) struct Place {
     /// The same without us.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cast: Option<String>,
+    /// Told even if nothing is there.
+    #[serde(skip)]
+    pub(crate) stays: bool,
 }
 
 impl Place {
@@ -54,7 +57,21 @@ impl Place {
             unlocks_at: None,
             command: None,
             cast: None,
+            stays: false,
         }
+    }
+
+    /// Says, as a shell reads it, which key signs what is done by hand.
+    pub(crate) fn signed_by(mut self, key: &str) -> Self {
+        if let Some(cast) = &mut self.cast {
+            cast.push_str(&format!(" # key: lethe wallet export {key}"));
+        }
+        self
+    }
+
+    /// Told even if nothing is there, where that is so.
+    pub(crate) fn staying(self, stays: bool) -> Self {
+        Self { stays, ..self }
     }
 
     /// Makes the command, if there is one, a line that works as it is. `flags`:
@@ -135,8 +152,9 @@ impl Paid {
         }
     }
 
-    /// What the channel still holds, by what it is for. `to`: whom it pays.
-    pub(crate) fn places(&self, network: &Network, to: &str) -> Vec<Place> {
+    /// What the channel still holds, by what it is for. `to`: whom it pays;
+    /// `key`: the name of its payer's key.
+    pub(crate) fn places(&self, network: &Network, (to, key): (&str, &str)) -> Vec<Place> {
         let (config, state) = (&self.config, &self.state);
         let held = state.balance.less(state.total_claimed);
         let charged = self.charged.less(state.total_claimed).min(held);
@@ -169,7 +187,8 @@ impl Paid {
                     "covered by vouchers, not billed; counts for the next answers, or yours {delay} s after you ask for it"
                 ),
             );
-            places.extend([free.by(EXIT, &all), signed.by(EXIT, &all)]);
+            let ways = [free, signed].map(|place| place.by(EXIT, &all).signed_by(key));
+            places.extend(ways);
             return places;
         };
         // What is billed goes first to whom it belongs; the rest is leaving.
@@ -193,7 +212,8 @@ impl Paid {
             ),
         );
         let finalise = Call::finalize_withdraw(network, config);
-        places.push(leaving.by(EXIT, &finalise).between(began_at, ends_at));
+        let leaving = leaving.by(EXIT, &finalise).signed_by(key);
+        places.push(leaving.between(began_at, ends_at));
         places.push(rest);
         places
     }
@@ -270,7 +290,8 @@ impl Seller<'_> {
         if token == ledger.mor() {
             places.extend(self.stakes(statement).await?);
         }
-        Ok(places)
+        let places = places.into_iter();
+        Ok(places.map(|place| place.signed_by(self.name)).collect())
     }
 
     /// What was earned and is not claimed, in the channels of its payers.
@@ -398,7 +419,7 @@ mod tests {
     }
 
     fn told(paid: &Paid) -> Vec<(String, u128)> {
-        let places = paid.places(&Network::local(), "p");
+        let places = paid.places(&Network::local(), ("p", "payer-1"));
         let sum: u128 = places.iter().map(|place| place.amount.base_units()).sum();
         assert_eq!(sum, 90, "every unit that is not claimed");
         let told = |place: &Place| (place.label.clone(), place.amount.base_units());
@@ -418,7 +439,7 @@ mod tests {
 
     #[test]
     fn what_leaves_says_since_when_until_when_and_how() {
-        let places = paid(Some(90)).places(&Network::local(), "p");
+        let places = paid(Some(90)).places(&Network::local(), ("p", "payer-1"));
         let leaving = &places[1];
         assert_eq!(leaving.since, Some(Timestamp(1_000)));
         assert_eq!(leaving.unlocks_at, Some(Timestamp(1_900)));
@@ -431,10 +452,11 @@ mod tests {
             named.name_folder(" --data /d");
             assert_eq!(named.command.as_deref(), Some("lethe exit --data /d"));
         }
-        let quiet = paid(None).places(&Network::local(), "p");
+        let quiet = paid(None).places(&Network::local(), ("p", "payer-1"));
         let cast = quiet[1].cast.as_deref().unwrap();
         assert!(
-            cast.contains("initiateWithdraw") && cast.ends_with(" 90"),
+            cast.contains("initiateWithdraw")
+                && cast.ends_with(" 90 # key: lethe wallet export payer-1"),
             "{cast}"
         );
     }

@@ -10,6 +10,7 @@ use crate::folder::{Folder, FolderError};
 use crate::money::Money;
 use crate::output;
 use crate::own::{self, OwnError};
+use crate::place::{cast_at, cast_flag};
 use crate::places::Place;
 
 /// Why it cannot be told.
@@ -34,8 +35,11 @@ pub(crate) async fn whereabouts(args: cli::Where) -> Result<bool, WhereError> {
         Err(_) => None,
     };
     let runs = running.is_some();
-    let mut money = match running {
-        Some(money) => money,
+    let (mut money, rpc) = match running {
+        Some(money) => {
+            let told = look.running().map(|running| running.rpc_url);
+            (money, told.map(|url| cast_flag(&url)).unwrap_or_default())
+        }
         None => read(args.data, &args.network, &look).await?,
     };
     // What is the usual folder for the node need not be it for who asks.
@@ -45,7 +49,7 @@ pub(crate) async fn whereabouts(args: cli::Where) -> Result<bool, WhereError> {
     if args.json {
         output::json(&money);
     } else {
-        output::line(table(&money, runs));
+        output::line(table(&money, runs, &rpc));
     }
     Ok(money.complete)
 }
@@ -59,21 +63,29 @@ async fn asked(folder: Option<std::path::PathBuf>) -> Result<Option<Money>, Wher
     }
 }
 
-async fn read(data: cli::Data, network: &cli::Network, look: &Folder) -> Result<Money, WhereError> {
+/// And the flag with which cast finds the chain.
+async fn read(
+    data: cli::Data,
+    network: &cli::Network,
+    look: &Folder,
+) -> Result<(Money, String), WhereError> {
+    let nothing = || FolderError::NothingRuns {
+        path: look.path().to_owned(),
+    };
+    let folder = data.folder.clone();
     let Some(estate) = Box::pin(Estate::open(data, network)).await? else {
-        let path = look.path().to_owned();
-        return Err(FolderError::NothingRuns { path }.into());
+        let wallet = Box::pin(own::of_keys(folder, network)).await?;
+        return Ok(wallet.ok_or_else(nothing)?);
     };
     let money = own::of_folder(&estate).await;
+    let rpc = estate.place.cast_flag();
     estate.close().await;
-    money?.ok_or_else(|| {
-        let path = look.path().to_owned();
-        FolderError::NothingRuns { path }.into()
-    })
+    Ok((money?.ok_or_else(nothing)?, rpc))
 }
 
 /// `runs`: a node runs on the folder, which the commands need for themselves.
-fn table(money: &Money, runs: bool) -> String {
+/// `rpc`: the flag with which cast finds the chain.
+fn table(money: &Money, runs: bool, rpc: &str) -> String {
     let mut text = String::new();
     let all = || money.holdings().flat_map(|(_, places, ..)| places);
     let label = all().map(|place| place.label.chars().count());
@@ -104,7 +116,7 @@ fn table(money: &Money, runs: bool) -> String {
             "sum"
         ));
     }
-    text.push_str(&ways.told(runs));
+    text.push_str(&ways.told(runs, rpc));
     for policy in &money.policies {
         text.push_str(&format!("policy: {policy}\n"));
     }
@@ -179,7 +191,7 @@ impl<'a> Ways<'a> {
         }
     }
 
-    fn told(&self, runs: bool) -> String {
+    fn told(&self, runs: bool, rpc: &str) -> String {
         let mut text = String::new();
         if !self.commands.is_empty() {
             text.push_str(match runs {
@@ -192,10 +204,11 @@ impl<'a> Ways<'a> {
         }
         if !self.casts.is_empty() {
             text.push_str(
-                "the same by hand, with Foundry's cast and the key of the account whose money it is:\n",
+                "the same by hand, with Foundry's cast and the key that stands behind it:\n",
             );
         }
         for (number, cast) in (1..).zip(&self.casts) {
+            let cast = cast_at(cast, rpc);
             text.push_str(&format!("    [{number}] {cast}\n"));
         }
         text
@@ -245,7 +258,7 @@ mod tests {
             },
         };
         let expected = "your wallet    1 MOR  d\nx            0.5 MOR  d\nWARNING: the clock is off\nsum          1.5 MOR  every unit is accounted for";
-        assert_eq!(table(&money, true), expected);
+        assert_eq!(table(&money, true, "--rpc-url U"), expected);
         money.token = token(0, 2_500_000);
         money.others = vec![Holding {
             token: TokenView {
@@ -256,14 +269,14 @@ mod tests {
             sum: Amount::new(1_200_000),
             places: vec![place("your wallet", 1_200_000)],
         }];
-        let told = table(&money, true);
+        let told = table(&money, true, "--rpc-url U");
         let both = "x            0.5 MOR ($1.25)  d\nyour wallet  1.2 USDdev  d\ndollars at $2.50 for one MOR (a test)";
         assert!(told.contains(both), "{told}");
         let sums = "sum          1.5 MOR ($3.75)  every unit is accounted for\nsum          1.2 USDdev  every unit is accounted for";
         assert!(told.ends_with(sums), "{told}");
         money.complete = false;
         money.problems = vec!["account 0x1 holds 2 MOR by the chain".into()];
-        let told = table(&money, false);
+        let told = table(&money, false, "--rpc-url U");
         assert!(told.contains("NOT every unit") && told.contains("DIFFERENCE: account 0x1"));
     }
 
@@ -291,7 +304,7 @@ mod tests {
             others: vec![],
             token: token(0, 1),
         };
-        let told = table(&money, true);
+        let told = table(&money, true, "--rpc-url U");
         for line in [
             " d [1]\nsigned",
             " d [2]\n",
@@ -299,13 +312,13 @@ mod tests {
         ] {
             assert!(told.contains(line), "{line:?}: {told}");
         }
-        for once in ["lethe exit", "cast send A", "cast send B", "Foundry"] {
+        for once in ["lethe exit", "U A", "U B", "Foundry"] {
             assert_eq!(told.matches(once).count(), 1, "{once}: {told}");
         }
         assert!(
-            told.contains("    [1] cast send A\n    [2] cast send B\n"),
+            told.contains("    [1] cast send --rpc-url U A\n    [2] cast send --rpc-url U B\n"),
             "{told}"
         );
-        assert!(!table(&money, false).contains("stop the node"));
+        assert!(!table(&money, false, "--rpc-url U").contains("stop the node"));
     }
 }

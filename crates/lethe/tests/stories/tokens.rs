@@ -1,5 +1,8 @@
 //! Paid in dollars: bought, told and brought back like MOR, and never added to it.
 
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
 use market::{Address, Amount, Ledger};
 use serde_json::Value;
 
@@ -118,6 +121,73 @@ async fn who_pays_with_another_token_than_before_is_given_its_first_of_that_once
     assert_eq!(dollars(&town, payer).await, 0);
     town.consumer_with("consumer", &flags).stop();
     assert_eq!(dollars(&town, payer).await, 0);
+}
+
+/// A wallet that has given everything away is told at the start, in the refusal and in `where`.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_wallet_is_told_in_whole_tokens_and_counts_against_no_provider() {
+    let town = Town::start_embedded().await;
+    let owner = chain::DEVELOPMENT_ACCOUNTS[2];
+    let data = folder(&town, "consumer");
+    let file = town.folder().join("key");
+    std::fs::write(&file, alloy_primitives::hex::encode(owner.secret)).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let imported = ended(&data, &["wallet", "import", file.to_str().unwrap()]);
+    assert!(imported.status.success(), "{imported:?}");
+    // Before a node was ever started: its account is told.
+    let text = said(&town, "consumer", "where");
+    assert!(text.starts_with("your wallet  0 MOR "), "{text}");
+    assert!(
+        text.contains("no node was started on this folder yet"),
+        "{text}"
+    );
+    town.consumer().stop();
+    let key = Arc::new(owner.wallet());
+    let journal = Arc::new(chain::MemoryJournal::default());
+    let network = chain::Network::local();
+    let wallet = chain::EvmLedger::connect(&town.rpc_url(), network, key, journal).await;
+    let wallet = wallet.unwrap();
+    let (mor, all) = (wallet.mor(), Amount::new(100 * 10_u128.pow(18)));
+    let away = town.ledger().await;
+    wallet.transfer(mor, away.account(), all).await.unwrap();
+
+    let _selling = town.provider();
+    let log = town.folder().join("log");
+    let args = town.consumer_args();
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    let buying = Running::start_logged(&data, &args, "error", &log);
+    let told = std::fs::read_to_string(&log).unwrap();
+    let first = format!(
+        "The wallet {} on local has to be funded first:",
+        owner.address
+    );
+    assert!(told.contains(&first), "{told}");
+    assert!(told.contains("\n  1 MOR for the first channel"), "{told}");
+    assert!(!told.contains("ETH for gas"), "{told}");
+    let client = Client::of(&buying);
+    for _ in 0..3 {
+        let (code, message) = refused(&client, 402).await;
+        assert_eq!(code, "payment_failed");
+        let needed = format!(
+            "account {} has 0 MOR, 1 MOR is needed: send 1 MOR to it; ",
+            owner.address
+        );
+        assert!(message.contains(&needed), "{message}");
+    }
+    let state = client.api("GET", "/api/state").await;
+    assert_eq!(state["models"][0]["offers"][0]["live"], true, "{state}");
+    let text = said(&town, "consumer", "where");
+    let row = text.lines().find(|line| line.starts_with("your wallet"));
+    assert!(row.unwrap().contains(" 0 MOR "), "{text}");
+    // It goes on at once when there is some.
+    away.transfer(mor, owner.address, all).await.unwrap();
+    client.answered(MODEL, "3").await;
+    buying.stop();
+    let text = said(&town, "consumer", "where");
+    let signs = "# key: lethe wallet export payer-1";
+    assert!(text.contains(signs), "{text}");
+    let sends = format!("cast send --rpc-url {} 0x", town.rpc_url());
+    assert!(text.contains(&sends), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
