@@ -536,7 +536,7 @@ mod tests {
         let names = [(address(1), "payer"), (address(2), "amber")];
         let teller = Teller {
             json: false,
-            casts: false,
+            casts: None,
             command: String::new(),
             tokens: Tokens::default(),
             names: names.map(|(at, name)| (at, name.to_owned())).into(),

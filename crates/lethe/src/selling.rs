@@ -8,6 +8,7 @@ use chain::EvmLedger;
 use engine::Engine;
 use market::{
     Address, Amount, B256, Card, Kind, Ledger, LedgerError, NodeKey, Rates, SignedCertificate,
+    WalletKey,
 };
 use provider::{
     BackendHandle, ClaimPolicy, Config, EngineBackend, FindRelaysError, OfferConfig, Provider,
@@ -134,22 +135,7 @@ pub(crate) async fn sell(
         false => Node::quic(&node_key, dialling(bind, &shop.behind)).await?,
     };
     let store = place.store(&name).await?;
-    // A host needs gas and nothing else.
-    let stakes = match shop.is_host(address) {
-        true => vec![],
-        false => vec![(place.network.mor, FIRST_MOR)],
-    };
-    if let Some(treasury) = place.treasury().await? {
-        treasury.fund(address, &stakes).await?;
-    }
-    let ledger = place.ledger(Arc::clone(&wallet), &store, &name).await?;
-    if !place.network.is_local() {
-        let wanted = match stakes.is_empty() {
-            true => vec![],
-            false => vec![first_mor(&ledger).await?],
-        };
-        first_money::tell(place, &ledger, wanted).await?;
-    }
+    let ledger = funded(place, &shop, &wallet, &store).await?;
     let Listening {
         listener,
         at,
@@ -187,6 +173,33 @@ pub(crate) async fn sell(
         node,
         store,
     })
+}
+
+/// The chain as a seller sees it, with what it needs to be on the market.
+async fn funded(
+    place: &Place,
+    shop: &Shop,
+    wallet: &Arc<WalletKey>,
+    store: &Store,
+) -> Result<EvmLedger, SellError> {
+    let address = wallet.address();
+    // A host needs gas and nothing else.
+    let stakes = match shop.is_host(address) {
+        true => vec![],
+        false => vec![(place.network.mor, FIRST_MOR)],
+    };
+    if let Some(treasury) = place.treasury().await? {
+        treasury.fund(address, &stakes).await?;
+    }
+    let ledger = place.ledger(Arc::clone(wallet), store, &shop.name).await?;
+    if !place.network.is_local() {
+        let wanted = match stakes.is_empty() {
+            true => vec![],
+            false => vec![first_mor(&ledger).await?],
+        };
+        first_money::tell(place, &ledger, wanted).await?;
+    }
+    Ok(ledger)
 }
 
 /// A node whose description is served there, if that is said.
