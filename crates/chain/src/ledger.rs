@@ -100,6 +100,11 @@ impl EvmLedger {
         &self.0.tokens
     }
 
+    /// Its servers, each with scheme, host and port alone: the rest of a URL may be a secret.
+    pub fn servers(&self) -> Vec<Arc<str>> {
+        self.0.rpc.servers()
+    }
+
     /// Where it is.
     pub fn network(&self) -> &Network {
         &self.0.network

@@ -137,6 +137,12 @@ impl Rpc {
         self.health().note(endpoint, came, now);
     }
 
+    /// All of them, for people.
+    pub(crate) fn servers(&self) -> Vec<Arc<str>> {
+        let all = self.0.endpoints.iter();
+        all.map(|endpoint| Arc::clone(endpoint.server())).collect()
+    }
+
     /// Those to ask, best first.
     fn order(&self) -> Vec<usize> {
         let now = self.0.started.elapsed();

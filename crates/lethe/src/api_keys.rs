@@ -674,6 +674,27 @@ struct AllTold {
     keys: Vec<Told>,
 }
 
+/// How many keys a folder has beside the node's own, and those that open nothing, each with the
+/// reason. An error: the file is wrong, and a node keeps what it had. Nothing is changed.
+pub(crate) async fn not_in_force(
+    folder: &Folder,
+) -> Result<(usize, Vec<(String, String)>), ApiKeysError> {
+    let keys = Keys::read(folder.join(FILE))?;
+    keys.keys(None)?;
+    let runs = folder.is_taken().unwrap_or(false) && folder.running().is_ok();
+    // A node that does not tell is told of elsewhere.
+    let today = match runs {
+        true => today(folder, &keys).await.unwrap_or_default(),
+        false => Today::new(),
+    };
+    let dead = keys.entries.iter().filter_map(|entry| {
+        let told = of(&today, entry).problem;
+        let problem = told.or_else(|| entry.unknown_token())?;
+        Some((entry.name.clone(), problem))
+    });
+    Ok((keys.entries.len(), dead.collect()))
+}
+
 /// What was spent today: the node knows, if it runs, and else its books. Nothing
 /// while it starts or stops.
 async fn today(folder: &Folder, keys: &Keys) -> Result<Today, ApiKeysError> {

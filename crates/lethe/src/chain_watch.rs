@@ -6,6 +6,7 @@
 //! that was begun anew under a node has none of its channels. Neither is an
 //! error of any single request, so nobody would name it there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chain::{EvmLedger, REORG_MAX};
@@ -198,27 +199,46 @@ pub(crate) async fn keep(
             Ok(seen) => {
                 let first = *before.get_or_insert(seen);
                 let now = notices(&first, &seen, clock::now());
-                told.send_if_modified(|told| {
-                    let is_new = |notice: &&Notice| !told.iter().any(|old| alike(old, notice));
-                    for notice in now.iter().filter(is_new) {
-                        warn!("{}", notice.text);
-                    }
-                    let changed = *told != now;
-                    *told = now;
-                    changed
-                });
+                tell(&told, now);
                 before = Some(Seen {
                     head: first.head.max(seen.head),
                     ..first
                 });
             }
-            Err(error) => debug!(%error, "the chain is not looked at"),
+            Err(error) => {
+                debug!(%error, "the chain is not looked at");
+                tell(&told, vec![silence(&ledger.servers())]);
+            }
         }
         let wait = tokio::time::sleep(LOOK_EVERY);
         if stop.run_until_cancelled(wait).await.is_none() {
             return;
         }
     }
+}
+
+/// Tells these, and logs those that are new.
+fn tell(told: &watch::Sender<Vec<Notice>>, now: Vec<Notice>) {
+    told.send_if_modified(|told| {
+        let is_new = |notice: &&Notice| !told.iter().any(|old| alike(old, notice));
+        for notice in now.iter().filter(is_new) {
+            warn!("{}", notice.text);
+        }
+        let changed = *told != now;
+        *told = now;
+        changed
+    });
+}
+
+/// What it means that none of these servers answers: what runs goes on with the money that is
+/// in its channels.
+fn silence(servers: &[Arc<str>]) -> Notice {
+    let text = format!(
+        "the chain does not answer at {}: no channel is opened, filled or settled until it does; is its server running \
+         (`lethe chain`, or the `lethe up` that it is of)?",
+        servers.join(", ")
+    );
+    Notice { text, stops: false }
 }
 
 /// Whether both tell the same, but for the numbers in it.
@@ -262,6 +282,20 @@ mod tests {
         );
         let early = clock_problem(NOW, Timestamp(NOW.0 - 4_000)).unwrap();
         assert!(early.contains("4000 s ahead of"), "{early}");
+    }
+
+    #[test]
+    fn a_silent_chain_is_named_once_and_taken_back() {
+        let (told, seen) = watch::channel(Vec::new());
+        tell(&told, vec![silence(&["http://a:1".into()])]);
+        let text = seen.borrow()[0].text.clone();
+        assert!(
+            text.contains("at http://a:1:") && text.contains("`lethe chain`"),
+            "{text}"
+        );
+        assert!(!seen.borrow()[0].stops);
+        tell(&told, vec![]);
+        assert!(seen.borrow().is_empty());
     }
 
     #[test]

@@ -97,6 +97,7 @@ impl Command {
         match self {
             Self::Where(args) => args.network.named_by = by,
             Self::Exit(args) => args.network.named_by = by,
+            Self::Doctor(args) => args.network.named_by = by,
             _ => {}
         }
     }

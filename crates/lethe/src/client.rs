@@ -85,6 +85,21 @@ impl Client {
         self.send(self.http.get(&url), url.clone()).await
     }
 
+    /// Whether it would answer a request; none of a node that has no gateway.
+    pub(crate) async fn readiness(&self) -> Result<Option<Readiness>, ClientError> {
+        let url = format!("{}readyz", self.running.dashboard_url);
+        let sent = self.http.get(&url).send().await;
+        let response = sent.map_err(|source| ClientError::Unreachable {
+            url,
+            starts: self.starts.clone(),
+            source,
+        })?;
+        match response.status() {
+            reqwest::StatusCode::NOT_FOUND => Ok(None),
+            _ => json(response).await.map(Some),
+        }
+    }
+
     /// Posts JSON to a path of the node.
     pub(crate) async fn post(
         &self,
@@ -132,6 +147,24 @@ impl Client {
             message,
         })
     }
+}
+
+/// What `/readyz` says.
+#[derive(Debug, serde::Deserialize)]
+pub(crate) struct Readiness {
+    pub(crate) ready: bool,
+    /// Models that can be asked for.
+    #[serde(default)]
+    pub(crate) models: usize,
+    /// Why it is not.
+    #[serde(default)]
+    pub(crate) reason: String,
+    /// What is wrong beside that.
+    #[serde(default)]
+    pub(crate) problems: Vec<String>,
+    /// What is amiss although it is ready.
+    #[serde(default)]
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Why `/readyz` says no.

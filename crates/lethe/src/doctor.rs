@@ -2,6 +2,7 @@
 //! and says of each thing that is not well what to do.
 
 mod machine;
+mod node;
 mod reach;
 mod relays;
 mod shelf;
@@ -29,6 +30,8 @@ pub(crate) enum DoctorError {
 #[serde(rename_all = "lowercase")]
 enum Verdict {
     Ok,
+    /// As it is to be, but not every role starts so.
+    Note,
     /// A node starts, and something will be amiss.
     Warn,
     /// A node does not start, or does not work.
@@ -56,6 +59,13 @@ impl Check {
         }
     }
 
+    fn note(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self {
+            verdict: Verdict::Note,
+            ..Self::warn(name, found, advice)
+        }
+    }
+
     fn warn(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
         Self {
             name,
@@ -75,32 +85,32 @@ impl Check {
 
 /// Looks and prints. Whether nothing failed.
 pub(crate) async fn doctor(args: cli::Doctor) -> Result<bool, DoctorError> {
-    let network = chain::Network::by_name(&args.network.network, true)?;
     let folder = Folder::look(args.data.folder)?;
+    let servers = reach::Servers::of(&folder, &args.network)?;
     let mut checks = shelf::look(&folder);
     checks.extend(machine::look(&folder).await);
-    checks.extend(reach::chain(&folder, &network, &args.network.rpc_url).await);
+    checks.extend(node::look(&folder).await);
+    checks.extend(reach::chain(&folder, &servers).await);
     let key = args.backend_key_file.as_deref();
     let key = key.map(secret::backend_key).transpose()?;
     let key = key.as_ref().map(|key| key.as_str());
     checks.extend(reach::backends(&args.backend, key).await);
-    let urls = reach::servers(&folder, &network, &args.network.rpc_url);
-    checks.extend(relays::look(&folder, &network, &urls, &args.behind).await);
-    let worst = checks.iter().map(|check| check.verdict).max();
-    let is_well = worst != Some(Verdict::Fail);
+    checks.extend(relays::look(&folder, &servers, &args.behind).await);
+    let is_well = checks.iter().all(|check| check.verdict != Verdict::Fail);
     match args.json {
         true => output::json(&serde_json::json!({ "ok": is_well, "checks": checks })),
-        false => print(&checks, worst),
+        false => print(&checks),
     }
     Ok(is_well)
 }
 
-fn print(checks: &[Check], worst: Option<Verdict>) {
+fn print(checks: &[Check]) {
     let width = checks.iter().map(|check| check.name.len()).max();
     let width = width.unwrap_or(0);
     for check in checks {
         let mark = match check.verdict {
             Verdict::Ok => "ok  ",
+            Verdict::Note => "note",
             Verdict::Warn => "WARN",
             Verdict::Fail => "FAIL",
         };
@@ -111,11 +121,21 @@ fn print(checks: &[Check], worst: Option<Verdict>) {
             output::line(output::plain(&line));
         }
     }
-    output::line(match worst {
-        Some(Verdict::Fail) => "\nA node will not work before what is marked FAIL is mended.",
-        Some(Verdict::Warn) => "\nA node starts; look at what is marked WARN.",
-        _ => "\nAll is well.",
-    });
+    output::line(format!("\n{}", ending(checks)));
+}
+
+/// What works, as it is.
+fn ending(checks: &[Check]) -> &'static str {
+    let has = |verdict| checks.iter().any(|check| check.verdict == verdict);
+    match (has(Verdict::Fail), has(Verdict::Warn), has(Verdict::Note)) {
+        (true, ..) => "A node will not work before what is marked FAIL is mended.",
+        (_, true, true) => {
+            "`lethe up` starts; look at what is marked WARN. Other roles need a chain."
+        }
+        (_, true, _) => "A node starts; look at what is marked WARN.",
+        (.., true) => "All is well for `lethe up`; other roles need a chain.",
+        _ => "All is well.",
+    }
 }
 
 #[cfg(test)]
@@ -128,5 +148,20 @@ mod tests {
         assert!(check.found.contains(found), "{check:?}");
         let told = check.advice.as_deref().unwrap_or_default();
         assert!(told.contains(advice), "{check:?}");
+    }
+
+    #[test]
+    fn all_is_well_is_said_of_what_would_start_alone() {
+        let [ok, note] = [Check::ok("a", ""), Check::note("b", "", "c")];
+        let [warn, fail] = [Check::warn("d", "", "e"), Check::fail("f", "", "g")];
+        let ends = |checks: &[&Check]| {
+            let checks: Vec<_> = checks.iter().map(|it| (*it).clone()).collect();
+            ending(&checks)
+        };
+        assert_eq!(ends(&[&ok]), "All is well.");
+        assert!(ends(&[&ok, &note]).contains("well for `lethe up`; other roles need"));
+        assert!(ends(&[&warn, &note]).contains("WARN. Other roles need"));
+        assert!(ends(&[&ok, &warn]).starts_with("A node starts"));
+        assert!(ends(&[&fail, &warn, &note]).contains("FAIL"));
     }
 }

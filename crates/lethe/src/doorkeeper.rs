@@ -56,6 +56,7 @@ pub(crate) async fn open_door(
         dashboard_url: format!("http://{http}/"),
         endpoint: endpoint.map(|endpoint| endpoint.to_string()),
         hosts: vec![],
+        pays_with: vec![],
     })?;
     Ok(())
 }

@@ -328,7 +328,7 @@ impl Estate {
 
 /// The chain that this folder was last used with, where it has none of its own and
 /// nobody names one. Of another network than the one that is named it says nothing.
-fn last_chain(folder: &Folder, flags: &cli::Network) -> Option<LastChain> {
+pub(crate) fn last_chain(folder: &Folder, flags: &cli::Network) -> Option<LastChain> {
     if folder.join("chain").is_dir() || flags.named_by != NamedBy::Nobody {
         return None;
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use market::Address;
 use serde::{Deserialize, Serialize};
 
 use crate::keystore::write_private;
@@ -154,11 +155,20 @@ pub(crate) struct Running {
     /// Names that its gateway may be called by beside localhost and addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) hosts: Vec<String>,
+    /// The tokens that it pays with, if it pays.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) pays_with: Vec<Address>,
 }
 
 impl Running {
     /// A gateway that listens there, with its page.
-    pub(crate) fn gateway(http: SocketAddr, rpc_url: &str, hosts: Vec<String>) -> Self {
+    /// `pays_with`: the tokens that it pays with.
+    pub(crate) fn gateway(
+        http: SocketAddr,
+        rpc_url: &str,
+        hosts: Vec<String>,
+        pays_with: Vec<Address>,
+    ) -> Self {
         let http = opens_at(http);
         Self {
             base_url: format!("http://{http}/v1"),
@@ -166,6 +176,7 @@ impl Running {
             dashboard_url: format!("http://{http}/"),
             endpoint: None,
             hosts,
+            pays_with,
         }
     }
 }
@@ -471,6 +482,7 @@ mod tests {
             dashboard_url: "d".into(),
             endpoint: None,
             hosts: vec![],
+            pays_with: vec![],
         };
         taken.announce(&running).unwrap();
         assert_eq!(look.running().unwrap().base_url, "b");

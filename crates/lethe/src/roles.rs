@@ -419,14 +419,14 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         ..args.hosts.settings()
     };
     let own = Own {
-        tokens: tokens::views(&buying.ledger, paid, &sources.receiver()).await?,
+        tokens: tokens::views(&buying.ledger, paid.clone(), &sources.receiver()).await?,
         whose: Whose::Consumer(buying.consumer.clone()),
         ledger: buying.ledger.clone(),
         flags: place.flags(),
         usd_rates: sources.receiver(),
     };
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let running = Running::gateway(http, &place.rpc_url, args.hosts.all());
+    let running = Running::gateway(http, &place.rpc_url, args.hosts.all(), paid);
     let dashboard = Arc::new(page(
         &place,
         (&buying, own),

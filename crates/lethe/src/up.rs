@@ -138,7 +138,8 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), RoleError> {
     let market = Market::start(folder, args.rpc, model, (way, paying), &progress);
     let market = Box::pin(market).await?;
     let keys = ApiKeys::load(&market.place.folder, own, market.coins.clone())?;
-    let running = Running::gateway(http, &market.place.rpc_url, args.hosts.all());
+    let paid = market.buying.consumer.funding().keys().copied().collect();
+    let running = Running::gateway(http, &market.place.rpc_url, args.hosts.all(), paid);
     let dashboard = Arc::new(market.dashboard(&key, &running));
     let stop = dashboard.stop.clone();
     let tasks = TaskTracker::new();

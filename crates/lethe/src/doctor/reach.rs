@@ -3,18 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chain::{EvmLedger, MemoryJournal, Network};
-use market::WalletKey;
+use chain::{EvmLedger, MemoryJournal, Network, NetworkError};
+use market::{Address, Ledger, WalletKey};
 use reqwest::Url;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::Check;
+use super::node::{WALLET, empty};
 use crate::chain_watch::clock_problem;
-use crate::cli::RPC_URL;
+use crate::cli::{self, NamedBy};
 use crate::clock;
 use crate::config::without_secrets;
+use crate::estate::last_chain;
 use crate::folder::Folder;
+use crate::keystore::Keystore;
+use crate::last_chain::LastChain;
 use crate::output;
 use crate::served::{listed, models};
 
@@ -24,47 +28,92 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const CHAIN: &str = "chain";
 const BACKEND: &str = "backend";
 
-/// The servers of the chain: those that are named; where none is, the running node's own.
-pub(super) fn servers(folder: &Folder, network: &Network, urls: &[String]) -> Vec<String> {
-    let own = folder.running().ok().map(|running| running.rpc_url);
-    match (urls == [RPC_URL] && network.is_local(), own) {
-        (true, Some(own)) => vec![own],
-        _ => urls.to_vec(),
+/// The chain to look at, and its servers.
+pub(super) struct Servers {
+    pub(super) network: Network,
+    pub(super) urls: Vec<String>,
+    /// Whether somebody said so: who asks, the folder, or the node that runs on it. Else a chain is
+    /// looked for at the usual place.
+    is_known: bool,
+}
+
+impl Servers {
+    /// Those that are named; where none is, those that the folder was last used with, or the
+    /// running node's own.
+    pub(super) fn of(folder: &Folder, flags: &cli::Network) -> Result<Self, NetworkError> {
+        let last = last_chain(folder, flags);
+        let name = last.as_ref().map_or(&*flags.network, LastChain::network);
+        let network = Network::by_name(name, true)?;
+        let is_unsaid = flags.named_by == NamedBy::Nobody && network.is_local();
+        let runs = folder.is_taken().unwrap_or(false);
+        let own = folder.running().ok().filter(|_| runs && is_unsaid);
+        let (urls, is_known) = match (last, own) {
+            (Some(last), _) => (last.rpc_urls().to_vec(), true),
+            (None, Some(own)) => (vec![own.rpc_url], true),
+            (None, None) => (flags.rpc_url.clone(), !is_unsaid),
+        };
+        Ok(Self {
+            network,
+            urls,
+            is_known,
+        })
     }
 }
 
 /// Each server of the chain by itself.
-pub(super) async fn chain(folder: &Folder, network: &Network, urls: &[String]) -> Vec<Check> {
-    let usual = urls == [RPC_URL];
-    let urls = servers(folder, network, urls);
+pub(super) async fn chain(folder: &Folder, servers: &Servers) -> Vec<Check> {
+    let network = &servers.network;
+    let mut payer = payer(folder);
     let mut checks = Vec::new();
-    for url in &urls {
+    for url in &servers.urls {
         let shown = without_secrets(url);
-        let asked = timeout(PATIENCE, ask_chain(url, network)).await;
+        let asked = timeout(PATIENCE, ask_chain(url, network, payer)).await;
         let problem = match asked {
             Ok(Ok(found)) => {
                 checks.extend(found);
+                // One server says it for all.
+                payer = None;
                 continue;
             }
             Ok(Err(error)) => output::with_causes(&*error).replace(url, &shown),
             Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
         };
         let nobody = nobody_at(url).await;
-        checks.push(match (usual && network.is_local(), nobody) {
-            (true, Some(_)) => no_chain(folder, &shown),
-            (false, Some(nobody)) => Check::fail(
-                CHAIN,
-                nobody,
-                "start the chain's server, or look at its address and the firewall; another one: --rpc-url URL",
-            ),
+        checks.push(match (servers.is_known, nobody) {
+            (false, Some(_)) => no_chain(folder, &shown),
+            (true, Some(nobody)) => Check::fail(CHAIN, nobody, silent(network)),
             (_, None) => Check::fail(
                 CHAIN,
                 format!("{shown}: {problem}"),
-                format!("is it of network {:?}? name another with --rpc-url URL", network.name),
+                format!(
+                    "is it of network {:?}? name another with --rpc-url URL",
+                    network.name
+                ),
             ),
         });
     }
     checks
+}
+
+/// What to do where nobody answers.
+fn silent(network: &Network) -> &'static str {
+    match network.is_local() {
+        true => {
+            "start the chain's server as before (`lethe chain`, or the `lethe up` that it is of), or name another with --rpc-url URL"
+        }
+        false => {
+            "start the chain's server, or look at its address and the firewall; another one: --rpc-url URL"
+        }
+    }
+}
+
+/// Who pays on a folder on which no node runs: one that runs tells by itself.
+fn payer(folder: &Folder) -> Option<Address> {
+    let is_buyer = folder.roles().contains(&"consume") || folder.join("keys/payer.key").exists();
+    let rests = !folder.is_taken().unwrap_or(true);
+    let keys = Keystore::look(folder.join("keys"));
+    // Keys that cannot be read are told of elsewhere.
+    (is_buyer && rests).then(|| keys.address("payer").ok())?
 }
 
 /// Nobody is where a local chain usually is: what that means says what the folder is for.
@@ -76,15 +125,14 @@ fn no_chain(folder: &Folder, shown: &str) -> Check {
         return Check::ok(CHAIN, found);
     }
     match roles.first() {
-        None => Check::ok(
+        None => Check::note(
             CHAIN,
-            format!(
-                "{found}, where `lethe up` and `lethe chain` have theirs; --rpc-url looks at another"
-            ),
+            format!("{found}; `lethe up` brings its own, every other role needs one"),
+            "start `lethe up` or `lethe chain`, or name one with --rpc-url URL",
         ),
-        Some(role) => Check::warn(
+        Some(role) => Check::fail(
             CHAIN,
-            format!("{found}, and `lethe {role}` needs one"),
+            format!("{found}, and `lethe {role}` does not start without one"),
             "start `lethe chain` or `lethe up` on a folder of its own, or name the chain that is used with --rpc-url URL",
         ),
     }
@@ -92,7 +140,11 @@ fn no_chain(folder: &Folder, shown: &str) -> Check {
 
 type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
-async fn ask_chain(url: &str, network: &Network) -> Result<Vec<Check>, Trouble> {
+async fn ask_chain(
+    url: &str,
+    network: &Network,
+    payer: Option<Address>,
+) -> Result<Vec<Check>, Trouble> {
     // It only reads: any key will do.
     let key = Arc::new(WalletKey::from_bytes(&rand::random())?);
     let journal = Arc::new(MemoryJournal::default());
@@ -113,7 +165,30 @@ async fn ask_chain(url: &str, network: &Network) -> Result<Vec<Check>, Trouble> 
             None => Check::fail("clock", problem, "set the clock"),
         },
     });
+    if let Some(payer) = payer {
+        checks.extend(purse(&ledger, payer).await?);
+    }
     Ok(checks)
+}
+
+/// What a wallet has of the network's tokens.
+async fn purse(ledger: &EvmLedger, payer: Address) -> Result<Option<Check>, Trouble> {
+    let network = ledger.network();
+    let mut has = Vec::new();
+    for token in &network.tokens {
+        let amount = ledger.balance(token.address, payer).await?;
+        if !amount.is_zero() {
+            has.push(token.shown(amount));
+        }
+    }
+    let names: Vec<_> = network.tokens.iter().map(|it| &*it.symbol).collect();
+    Ok(match has.is_empty() {
+        true => Some(empty(
+            &format!("no {}", names.join(" and no ")),
+            Some(payer),
+        )),
+        false => Some(Check::ok(WALLET, format!("{payer} has {}", has.join(", ")))),
+    })
 }
 
 /// The servers that are named, or those that are found on this machine.
@@ -201,15 +276,70 @@ async fn nobody_at(url: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::{Verdict, tests::warned};
+    use crate::cli::RPC_URL;
+    use crate::doctor::Verdict;
+
+    fn flags(urls: &[&str], named_by: NamedBy) -> cli::Network {
+        cli::Network {
+            network: "local".into(),
+            rpc_url: urls.iter().map(|url| (*url).to_owned()).collect(),
+            named_by,
+            unaudited: false,
+        }
+    }
 
     #[test]
-    fn a_role_without_its_chain_is_warned_of() {
+    fn a_role_without_its_chain_does_not_start() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::look(Some(dir.path().to_owned())).unwrap();
-        assert_eq!(no_chain(&folder, RPC_URL).verdict, Verdict::Ok);
+        let told = no_chain(&folder, RPC_URL);
+        assert_eq!(told.verdict, Verdict::Note);
+        assert!(
+            told.advice
+                .unwrap()
+                .contains("start `lethe up` or `lethe chain`")
+        );
         std::fs::write(dir.path().join("consumer.sqlite"), "").unwrap();
         let told = no_chain(&folder, RPC_URL);
-        warned(&told, "`lethe consume` needs one", "--rpc-url URL");
+        assert_eq!(told.verdict, Verdict::Fail);
+        assert!(
+            told.found.contains("`lethe consume` does not start"),
+            "{told:?}"
+        );
+        std::fs::create_dir(dir.path().join("chain")).unwrap();
+        assert_eq!(no_chain(&folder, RPC_URL).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn the_folder_says_where_its_chain_is_if_nobody_else_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::look(Some(dir.path().to_owned())).unwrap();
+        let of = |urls: &[&str], by| {
+            let servers = Servers::of(&folder, &flags(urls, by)).unwrap();
+            (servers.urls, servers.is_known)
+        };
+        let usual = || of(&[RPC_URL], NamedBy::Nobody);
+        assert_eq!(usual(), (vec![RPC_URL.to_owned()], false));
+        let both = ["http://a:1", "http://b:2"].map(str::to_owned);
+        let last = LastChain::new(&Network::local(), &both);
+        last.keep(&folder).unwrap();
+        assert_eq!(usual(), (both.to_vec(), true));
+        let named = of(&["http://c:3"], NamedBy::Flag);
+        assert_eq!(named, (vec!["http://c:3".to_owned()], true));
+    }
+
+    #[tokio::test]
+    async fn a_known_chain_that_is_away_fails_with_what_to_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::look(Some(dir.path().to_owned())).unwrap();
+        let servers = Servers::of(&folder, &flags(&["http://127.0.0.1:9"], NamedBy::Flag));
+        let told = chain(&folder, &servers.unwrap()).await;
+        assert_eq!(
+            (told.len(), told[0].verdict),
+            (1, Verdict::Fail),
+            "{told:?}"
+        );
+        let advice = told[0].advice.as_deref().unwrap();
+        assert!(advice.contains("`lethe chain`") && advice.contains("--rpc-url URL"));
     }
 }

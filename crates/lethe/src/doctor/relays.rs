@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use transport::Node;
 
 use super::Check;
+use super::reach::Servers;
 use crate::client::{Client, json};
 use crate::clock;
 use crate::folder::Folder;
@@ -26,21 +27,16 @@ const PATIENCE: Duration = Duration::from_secs(15);
 type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
 /// Those that are named are tried; where none is, the running provider says how it does.
-pub(super) async fn look(
-    folder: &Folder,
-    network: &Network,
-    urls: &[String],
-    behind: &[String],
-) -> Vec<Check> {
+pub(super) async fn look(folder: &Folder, servers: &Servers, behind: &[String]) -> Vec<Check> {
     if behind.is_empty() {
         return told(folder).await;
     }
-    match timeout(PATIENCE, tried(network, urls, behind)).await {
+    match timeout(PATIENCE, tried(&servers.network, &servers.urls, behind)).await {
         Ok(Ok(checks)) => checks,
         Ok(Err(error)) => vec![Check::fail(
             NAME,
             output::with_causes(&*error),
-            "relays are found in the registry: first see to the chain, above",
+            "relays are found in the registry of the chain: name its server with --rpc-url URL",
         )],
         Err(_) => vec![Check::fail(
             NAME,

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::process::{PATIENCE, Running, ended, lethe};
+use crate::accounts::until;
+use crate::process::{Client, PATIENCE, Running, ended, lethe};
 use crate::town::{LONG, MODEL, Town, read_tokens};
 
 const UP: [&str; 5] = ["up", "--http", "127.0.0.1:0", "--rpc", "127.0.0.1:0"];
@@ -161,11 +162,24 @@ async fn the_doctor_finds_what_is_well_and_what_is_not() {
         "--backend",
         &town.backend.url,
     ];
+    // Whoever runs is asked: nobody sells yet.
+    let unready = ended(&folder, &args);
+    assert_eq!(unready.status.code(), Some(UNWELL));
+    let told = out(&unready);
+    assert!(told.contains("not ready: no model is on offer"), "{told}");
+    let _provider = town.provider();
+    let client = Client::of(&consumer);
+    until("ready", async || {
+        client.get("/../readyz").await.status().is_success()
+    })
+    .await;
     let well = ended(&folder, &args);
     assert!(well.status.success(), "{}", out(&well));
     let told = out(&well);
     for found in [
         "a node runs on it",
+        "ready: 1 model can be asked for",
+        "it has 100 MOR",
         "left alone",
         "the contracts are there",
         "agrees with the chain's time",
