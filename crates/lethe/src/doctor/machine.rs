@@ -4,10 +4,12 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::process::{Resource, getrlimit};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::Check;
 use crate::clock;
-use crate::folder::Folder;
+use crate::folder::{Folder, Running};
 
 /// What listens where if nobody says otherwise, and of which commands it is.
 const PORTS: [(&str, u16, &str, &[&str]); 4] = [
@@ -16,6 +18,9 @@ const PORTS: [(&str, u16, &str, &[&str]); 4] = [
     ("provider's descriptor", 3333, "--endpoint", &["provide"]),
     ("relay's description", 3334, "--endpoint", &["relay"]),
 ];
+const PORT: &str = "port";
+/// How long one of this machine's own addresses may take to answer.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// A stream and its descriptors, times the requests of a busy hour.
 const OPEN_FILES_FEW: u64 = 4096;
 /// With fewer a node does not come up.
@@ -29,10 +34,16 @@ const JUMP_MAX_S: u64 = 2;
 
 pub(super) async fn look(folder: &Folder) -> Vec<Check> {
     let mut checks = vec![clock().await];
-    let roles = folder.roles();
-    let wanted = |of: &[&str]| roles.is_empty() || of.iter().any(|role| roles.contains(role));
-    let ports = PORTS.iter().filter(|(.., of)| wanted(of));
-    checks.extend(ports.map(|(what, port, flag, _)| listens(folder, what, *port, flag)));
+    match (folder.is_taken(), folder.running()) {
+        (Ok(true), Ok(running)) => {
+            for (what, address) in addresses(&folder.roles(), &running) {
+                checks.push(answers(what, &address).await);
+            }
+        }
+        // It does not tell where it listens: `lethe chain`, or a node that starts.
+        (Ok(true), Err(_)) => {}
+        _ => checks.extend(usual(&folder.roles())),
+    }
     checks.extend(folder.running().ok().map(|running| names(&running.hosts)));
     checks.push(datagrams());
     checks.push(open_files());
@@ -89,41 +100,74 @@ async fn clock() -> Check {
     }
 }
 
-fn listens(folder: &Folder, what: &str, port: u16, flag: &str) -> Check {
-    const NAME: &str = "port";
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    if TcpListener::bind(address).is_ok() {
-        return Check::ok(NAME, format!("{port} is free ({what})"));
-    }
-    let own = folder.is_taken().unwrap_or(false)
-        && folder.running().is_ok_and(|running| {
-            let endpoint = running.endpoint.unwrap_or_default();
-            [running.base_url, running.rpc_url, endpoint]
-                .iter()
-                .any(|place| holds(place, port))
-        });
-    match own {
-        true => Check::ok(
-            NAME,
-            format!("{port} is held by this folder's own node ({what})"),
-        ),
-        false => Check::warn(
-            NAME,
-            format!("{port} is in use by another program ({what})"),
+/// The ports that these roles take if nobody says otherwise.
+fn usual(roles: &[&str]) -> Vec<Check> {
+    let wanted = |of: &[&str]| roles.is_empty() || of.iter().any(|role| roles.contains(role));
+    let ports = PORTS.iter().filter(|(.., of)| wanted(of));
+    let ports = ports.map(|(what, port, flag, _)| {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
+        listens(what, address, flag)
+    });
+    ports.collect()
+}
+
+/// Whether a node that does not run could listen there.
+fn listens(what: &str, address: SocketAddr, flag: &str) -> Check {
+    match TcpListener::bind(address) {
+        Ok(_) => Check::ok(PORT, format!("{address} is free ({what})")),
+        Err(_) => Check::warn(
+            PORT,
+            format!("{address} is in use by another program ({what})"),
             format!(
-                "stop that one (`ss -ltnp sport = :{port}` names it), or choose another with {flag} ADDR"
+                "stop that one (`ss -ltnp sport = :{}` names it), or choose another with {flag} ADDR",
+                address.port()
             ),
         ),
     }
 }
 
-/// Whether this address, or that of this URL, has the port.
-fn holds(place: &str, port: u16) -> bool {
-    let authority = place.split("://").last().unwrap_or(place);
-    let authority = authority.split('/').next().unwrap_or(authority);
-    authority
-        .rsplit_once(':')
-        .is_some_and(|(_, held)| held == port.to_string())
+/// Where a node of these roles that runs listens, by its own word.
+fn addresses(roles: &[&str], running: &Running) -> Vec<(&'static str, String)> {
+    let mut all = Vec::new();
+    let mut add = |what, url: &str| all.extend(authority(url).map(|it| (what, it.to_owned())));
+    // Only who buys pays; others have a door there for commands alone.
+    if !running.pays_with.is_empty() {
+        add("gateway and dashboard", &running.base_url);
+    }
+    if roles.contains(&"up") {
+        add("embedded chain", &running.rpc_url);
+    }
+    if let Some(endpoint) = &running.endpoint {
+        let what = match roles.contains(&"relay") {
+            true => "relay's description",
+            false => "provider's descriptor",
+        };
+        add(what, endpoint);
+    }
+    all
+}
+
+/// Host and port of a URL or an address.
+fn authority(place: &str) -> Option<&str> {
+    let behind = place.split("://").last()?;
+    behind.split('/').next().filter(|host| !host.is_empty())
+}
+
+/// Whether a node that runs is found where it listens.
+async fn answers(what: &str, address: &str) -> Check {
+    match timeout(CONNECT_WITHIN, TcpStream::connect(address)).await {
+        Ok(Ok(_)) => Check::ok(
+            PORT,
+            format!("{address} is held by this folder's own node ({what})"),
+        ),
+        _ => Check::warn(
+            PORT,
+            format!(
+                "{address}, where this folder's own node listens ({what}), takes no connection"
+            ),
+            "look at the firewall of this machine; if the node hangs, stop it and start it as before",
+        ),
+    }
 }
 
 /// Sends itself a packet, and looks at what the system allows.
@@ -219,12 +263,38 @@ mod tests {
 
     #[test]
     fn a_port_of_another_program_is_warned_of_with_the_flag_to_change() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::look(Some(dir.path().to_owned())).unwrap();
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = taken.local_addr().unwrap().port();
-        let told = listens(&folder, "a gateway", port, "--http");
+        let address = taken.local_addr().unwrap();
+        let told = listens("a gateway", address, "--http");
         warned(&told, "in use by another program", "--http ADDR");
+        assert!(told.found.starts_with(&address.to_string()), "{told:?}");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_runs_is_looked_for_where_it_is_and_nowhere_else() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let http = taken.local_addr().unwrap();
+        let mor = chain::Network::local().mor;
+        let running = Running::gateway(http, "http://127.0.0.1:1", vec![], vec![mor]);
+        let gateway = ("gateway and dashboard", http.to_string());
+        assert_eq!(addresses(&["consume"], &running).first(), Some(&gateway));
+        let chain = ("embedded chain", "127.0.0.1:1".to_owned());
+        assert_eq!(addresses(&["up"], &running), [gateway, chain]);
+        let relay = Running {
+            endpoint: Some("192.0.2.1:3334".into()),
+            pays_with: vec![],
+            ..running
+        };
+        let described = ("relay's description", "192.0.2.1:3334".to_owned());
+        assert_eq!(addresses(&["relay"], &relay), [described]);
+        let held = answers("x", &http.to_string()).await;
+        assert!(held.found.contains("this folder's own node"), "{held:?}");
+        drop(taken);
+        warned(
+            &answers("x", &http.to_string()).await,
+            "takes no connection",
+            "firewall",
+        );
     }
 
     #[test]
@@ -237,9 +307,12 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_found_in_urls_and_addresses() {
-        assert!(holds("http://127.0.0.1:8082/v1", 8082));
-        assert!(holds("0.0.0.0:3333", 3333) && holds("[::1]:3333", 3333));
-        assert!(!holds("http://127.0.0.1:80821/v1", 8082) && !holds("", 8082));
+    fn an_address_is_found_in_urls() {
+        assert_eq!(
+            authority("http://127.0.0.1:8082/v1"),
+            Some("127.0.0.1:8082")
+        );
+        assert_eq!(authority("[::1]:3333"), Some("[::1]:3333"));
+        assert_eq!(authority(""), None);
     }
 }
