@@ -102,6 +102,15 @@ pub enum OpenError {
         /// The mode that SQLite fell back to.
         mode: String,
     },
+    /// The disk, or the limit of the file, is full. Nothing is lost by that: it opens when there is room.
+    #[error("no room left on the disk of {}: free some space", path.display())]
+    Full {
+        /// Which.
+        path: PathBuf,
+        /// What SQLite or the system says.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// SQLite cannot work with the file.
     #[error("{} cannot be opened", path.display())]
     Database {
@@ -415,6 +424,10 @@ fn sqlite_error(path: &Path, source: rusqlite::Error) -> OpenError {
             path: path.into(),
             finding: source.to_string(),
         },
+        _ if is_full(&source) => OpenError::Full {
+            path: path.into(),
+            source: Box::new(source),
+        },
         _ => OpenError::Database {
             path: path.into(),
             source,
@@ -422,7 +435,21 @@ fn sqlite_error(path: &Path, source: rusqlite::Error) -> OpenError {
     }
 }
 
+/// Whether an error says that there is no room left, in one of SQLite's two ways: for the file,
+/// or for the index of its log, which even who only reads has to make.
+pub fn is_full(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::{SQLITE_FULL, SQLITE_IOERR_SHMSIZE};
+    let said = error.sqlite_error();
+    said.is_some_and(|it| [SQLITE_FULL, SQLITE_IOERR_SHMSIZE].contains(&it.extended_code))
+}
+
 fn folder_error(path: &Path, source: io::Error) -> OpenError {
+    if source.kind() == io::ErrorKind::StorageFull {
+        return OpenError::Full {
+            path: path.into(),
+            source: Box::new(source),
+        };
+    }
     let folder = path.parent().unwrap_or(Path::new("."));
     OpenError::Folder {
         folder: folder.into(),

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-pub use database::{OpenError, SCHEMA_VERSION};
+pub use database::{OpenError, SCHEMA_VERSION, is_full};
 use writer::{Append, Command, Writer};
 
 /// The most entries in one [`Journal::append`].

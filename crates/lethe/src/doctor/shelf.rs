@@ -19,6 +19,8 @@ use crate::last_chain::LastChain;
 const FREE_BYTES_MIN: u64 = 100 << 20;
 /// Below this a full disk is not far.
 const FREE_BYTES_FEW: u64 = 1 << 30;
+/// A journal is not read with less: the index of its log is made anew for that.
+const READING_BYTES: u64 = 64 << 10;
 /// How a journal's file is opened here.
 const READ_ONLY: OpenFlags =
     OpenFlags::SQLITE_OPEN_READ_ONLY.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
@@ -308,38 +310,66 @@ fn journals(folder: &Folder) -> Check {
         );
     }
     for book in &books {
-        if let Err(problem) = read_through(book) {
-            return Check::fail(
-                NAME,
-                format!("{}: {problem}", book.display()),
-                format!(
-                    "stop here and make a copy of the folder; then restore this file from a backup, or the channels \
-                     from the words (`lethe wallet restore{}`)",
-                    folder.flag()
-                ),
-            );
-        }
+        let problem = match read_through(book) {
+            Ok(()) => continue,
+            Err(Unread::NoRoom) => {
+                return Check::fail(
+                    NAME,
+                    format!("{} cannot be read while its disk is full", book.display()),
+                    "free some space on that disk and look again; nothing has to be restored for that",
+                );
+            }
+            Err(Unread::Wrong(problem)) => problem,
+        };
+        return Check::fail(
+            NAME,
+            format!("{}: {problem}", book.display()),
+            format!(
+                "stop here and make a copy of the folder; then restore this file from a backup, or the channels \
+                 from the words (`lethe wallet restore{}`)",
+                folder.flag()
+            ),
+        );
     }
     Check::ok(NAME, format!("{} can be read and are whole", books.len()))
 }
 
+/// Why a journal's file was not read through.
+#[derive(Debug)]
+enum Unread {
+    /// Its disk has no room, which also who only reads needs a little of.
+    NoRoom,
+    /// It is damaged, or not one of this program's.
+    Wrong(String),
+}
+
+/// Whether an error of SQLite comes from a disk without room.
+fn is_full(book: &Path, error: &rusqlite::Error) -> bool {
+    let is_io = error.sqlite_error_code() == Some(rusqlite::ErrorCode::SystemIoFailure);
+    let free = || rustix::fs::statvfs(book).map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    store::is_full(error) || (is_io && free().is_ok_and(|free| free < READING_BYTES))
+}
+
 /// Reads a journal's file through, without a change to it.
-fn read_through(book: &Path) -> Result<(), String> {
+fn read_through(book: &Path) -> Result<(), Unread> {
     let open = || -> rusqlite::Result<(u32, String)> {
         let connection = Connection::open_with_flags(book, READ_ONLY)?;
         let version = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         let whole = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
         Ok((version, whole))
     };
-    let (version, whole) = open().map_err(|error| error.to_string())?;
+    let (version, whole) = open().map_err(|error| match is_full(book, &error) {
+        true => Unread::NoRoom,
+        false => Unread::Wrong(error.to_string()),
+    })?;
     if whole != "ok" {
-        return Err(whole);
+        return Err(Unread::Wrong(whole));
     }
     let known = store::SCHEMA_VERSION;
     match i64::from(version) > i64::from(known) {
-        true => Err(format!(
+        true => Err(Unread::Wrong(format!(
             "it is of a newer lethe (version {version}, known: {known})"
-        )),
+        ))),
         false => Ok(()),
     }
 }

@@ -235,6 +235,49 @@ async fn the_doctor_finds_what_is_well_and_what_is_not() {
     );
 }
 
+/// A command that can make no file longer than a few kilobytes, as on a full disk.
+fn without_room(data: &Path, args: &[&str]) -> Output {
+    let command = lethe(data, args);
+    let script = "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\"";
+    let mut limited = Command::new("sh");
+    limited.args(["-c", script]).arg(command.get_program());
+    limited.args(command.get_args()).stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        limited.env(name, value.unwrap());
+    }
+    limited.output().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_full_disk_room_is_asked_for_and_nothing_is_to_be_restored() {
+    let town = Town::start_embedded().await;
+    town.consumer().stop();
+    let folder = town.folder().join("consumer");
+    let rpc = town.rpc_url();
+    let look = ["doctor", "--json", "--rpc-url", &rpc];
+    let told = without_room(&folder, &look);
+    assert_eq!(told.status.code(), Some(UNWELL), "{}", out(&told));
+    let checks = checks(&told);
+    let journals = checks.iter().find(|check| check["name"] == "journals");
+    let journals = journals.unwrap().to_string();
+    assert!(journals.contains("while its disk is full"), "{journals}");
+    assert!(journals.contains("free some space"), "{journals}");
+    assert!(!journals.contains("backup"), "{journals}");
+
+    let start = town.consumer_args();
+    let start: Vec<&str> = start.iter().map(String::as_str).collect();
+    for args in [&start[..], &["where", "--rpc-url", &rpc]] {
+        let refused = without_room(&folder, args);
+        let said = err(&refused);
+        assert_eq!(refused.status.code(), Some(FAILED), "{said}");
+        assert!(said.contains("no room left on the disk of"), "{said}");
+        assert!(said.contains("free some space"), "{said}");
+    }
+    // With room again all is as it was.
+    let told = out(&ended(&folder, &look));
+    assert!(told.contains("can be read and are whole"), "{told}");
+}
+
 #[test]
 fn the_doctor_looks_at_a_folder_that_is_not_there_and_makes_none() {
     let folder = tempfile::tempdir().unwrap();
