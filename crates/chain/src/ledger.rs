@@ -105,6 +105,12 @@ impl EvmLedger {
         self.0.rpc.servers()
     }
 
+    /// Those of its servers that do not answer now, where too few others are left to agree on what
+    /// decides money: nothing that is sent would be known to have come. Else nobody.
+    pub async fn lacking(&self) -> Vec<Arc<str>> {
+        self.0.rpc.lacking().await
+    }
+
     /// Where it is.
     pub fn network(&self) -> &Network {
         &self.0.network

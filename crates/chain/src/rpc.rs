@@ -244,6 +244,22 @@ impl Rpc {
         Err(errors.swap_remove(telling))
     }
 
+    /// Those that do not answer, or are on another chain, where too few others are left to agree on
+    /// what decides money; else nobody.
+    pub(crate) async fn lacking(&self) -> Vec<Arc<str>> {
+        let all = (0..self.0.endpoints.len()).map(|number| async move {
+            let asked = self.ask_soon(number, |endpoint| async move { endpoint.chain_id().await });
+            let away = asked.await.is_err();
+            away.then(|| Arc::clone(self.0.endpoints[number].server()))
+        });
+        let asked = join_all(all).await;
+        let away: Vec<_> = asked.iter().flatten().cloned().collect();
+        match asked.len() - away.len() < self.need() {
+            true => away,
+            false => Vec::new(),
+        }
+    }
+
     /// One call, of the first server that answers.
     pub(crate) async fn request<T: DeserializeOwned>(
         &self,

@@ -494,7 +494,7 @@ async fn state(State(dashboard): State<Arc<Dashboard>>) -> Json<Shown> {
 async fn money(State(dashboard): State<Arc<Dashboard>>) -> Response {
     match dashboard.money().await {
         Ok(money) => Json(money).into_response(),
-        Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, &error.told()),
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::bookkeeping::{Bookkeeping, Findings, Statement, uneven};
 use crate::chain_watch;
 use crate::estate::WALLET;
+use crate::output;
 use crate::places::{Paid, Place, name};
 use crate::policies::{claim_words, funding_words};
 use crate::pseudonyms::payer_name;
@@ -144,6 +145,19 @@ pub(crate) enum MoneyError {
     Ledger(#[from] LedgerError),
     #[error("the books do not add up")]
     Overflow(#[from] AmountOverflow),
+}
+
+impl MoneyError {
+    /// For people: which server of the chain does not answer, and what to do.
+    pub(crate) fn told(&self) -> String {
+        match self {
+            Self::Ledger(LedgerError::Unreachable(cause)) => format!(
+                "the chain cannot be read: {cause}; is its server running (`lethe chain`, or the `lethe up` that it is \
+                 of)? `lethe doctor` looks at it"
+            ),
+            error => output::with_causes(error),
+        }
+    }
 }
 
 /// Whose money there is.

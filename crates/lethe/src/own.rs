@@ -227,7 +227,7 @@ impl Own {
 async fn money(State(own): State<Arc<Own>>) -> Response {
     match own.look().await {
         Ok(money) => Json(money).into_response(),
-        Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, &error.told()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What every role needs: a data folder, keys, a chain.
 
+use std::error::Error;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -31,6 +33,19 @@ pub(crate) enum PlaceError {
         #[source]
         source: Box<LedgerError>,
     },
+    #[error(
+        "the chain at {rpc_url} does not answer: {}, or name another with --rpc-url URL",
+        start_it(*is_local)
+    )]
+    Silent {
+        /// Without secrets.
+        rpc_url: String,
+        is_local: bool,
+        #[source]
+        source: Innermost,
+    },
+    #[error("{}", too_few(*given, away))]
+    TooFew { given: usize, away: String },
     #[error(transparent)]
     Identity(#[from] IdentityError),
     #[error(transparent)]
@@ -41,6 +56,69 @@ pub(crate) enum PlaceError {
         #[source]
         source: store::OpenError,
     },
+}
+
+impl PlaceError {
+    /// Of a chain at these servers that was not to be had.
+    fn chain(endpoints: &Endpoints, network: &Network, source: LedgerError) -> Self {
+        let urls = endpoints.urls();
+        match innermost(&source).is::<std::io::Error>() {
+            true => Self::Silent {
+                rpc_url: urls
+                    .iter()
+                    .map(|url| without_secrets(url))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                is_local: network.is_local(),
+                source: Innermost(Box::new(source)),
+            },
+            false => Self::Chain {
+                rpc_url: urls.first().cloned().unwrap_or_default(),
+                source: Box::new(source),
+            },
+        }
+    }
+}
+
+/// Nobody was to be connected to. Shown is what the system says to that: the layers above it say
+/// no more than that nobody answered.
+#[derive(Debug)]
+pub(crate) struct Innermost(Box<LedgerError>);
+
+impl fmt::Display for Innermost {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(innermost(&*self.0), out)
+    }
+}
+
+impl Error for Innermost {}
+
+/// The last of an error's causes, or itself.
+fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last
+}
+
+fn start_it(is_local: bool) -> &'static str {
+    match is_local {
+        true => "start `lethe up` or `lethe chain`",
+        false => "look at the address and the firewall",
+    }
+}
+
+fn too_few(given: usize, away: &str) -> String {
+    match given {
+        2 => format!(
+            "of two servers of the chain both must agree, and {away} does not answer: name a third with --rpc-url, or \
+             leave that one out"
+        ),
+        given => format!(
+            "of {given} servers of the chain two must agree, and these do not answer: {away}; name others with --rpc-url"
+        ),
+    }
 }
 
 /// Where roles live.
@@ -150,10 +228,7 @@ impl Place {
         let journal = Arc::new(StoredTransactions::new(store, name));
         let ledger = EvmLedger::connect(&self.endpoints, self.network.clone(), key, journal)
             .await
-            .map_err(|source| PlaceError::Chain {
-                rpc_url: self.rpc_url.clone(),
-                source: Box::new(source),
-            })?;
+            .map_err(|source| PlaceError::chain(&self.endpoints, &self.network, source))?;
         chain_watch::is_the_same(store, &ledger).await?;
         Ok(ledger)
     }
@@ -164,10 +239,7 @@ impl Place {
         let journal = Arc::new(MemoryJournal::default());
         EvmLedger::connect(&self.endpoints, self.network.clone(), key, journal)
             .await
-            .map_err(|source| PlaceError::Chain {
-                rpc_url: self.rpc_url.clone(),
-                source: Box::new(source),
-            })
+            .map_err(|source| PlaceError::chain(&self.endpoints, &self.network, source))
     }
 
     /// The same, of a role that starts: a chain is refused on which the books of
@@ -179,6 +251,10 @@ impl Place {
         without: &[&str],
     ) -> Result<EvmLedger, PlaceError> {
         let ledger = self.reader(key).await?;
+        // A folder with books goes on with what it has until all answer again.
+        if !self.folder.has_books()? {
+            self.has_enough_servers(&ledger).await?;
+        }
         let Some(first) = chain_watch::first_block(&ledger).await else {
             self.remember()?;
             return Ok(ledger);
@@ -195,6 +271,18 @@ impl Place {
         }
         self.remember()?;
         Ok(ledger)
+    }
+
+    /// Nothing that a new node sends would be known to have come where too few servers answer.
+    async fn has_enough_servers(&self, ledger: &EvmLedger) -> Result<(), PlaceError> {
+        let away = ledger.lacking().await;
+        match away.is_empty() {
+            true => Ok(()),
+            false => Err(PlaceError::TooFew {
+                given: self.endpoints.urls().len(),
+                away: away.join(", "),
+            }),
+        }
     }
 
     /// For who asks when no node runs.
@@ -237,10 +325,7 @@ impl Treasury {
         let journal = Arc::new(MemoryJournal::default());
         let ledger = EvmLedger::connect(endpoints, network.clone(), key, journal)
             .await
-            .map_err(|source| PlaceError::Chain {
-                rpc_url: endpoints.urls().first().cloned().unwrap_or_default(),
-                source: Box::new(source),
-            })?;
+            .map_err(|source| PlaceError::chain(endpoints, network, source))?;
         Ok(Self { ledger })
     }
 

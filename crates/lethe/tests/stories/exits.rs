@@ -434,7 +434,7 @@ async fn a_stopped_node_s_money_is_found_where_it_was() {
     let other = ended(&data, &["where", "--rpc-url", "http://127.0.0.1:9"]);
     let said = String::from_utf8_lossy(&other.stderr);
     assert!(
-        said.contains("the chain at http://127.0.0.1:9 cannot be used"),
+        said.contains("the chain at http://127.0.0.1:9 does not answer"),
         "{said}"
     );
 }

@@ -94,7 +94,19 @@ fn a_config_file_is_written_once_and_holds_for_a_role() {
         ],
     );
     assert_eq!(refused.status.code(), Some(FAILED));
-    assert!(err(&refused).contains("127.0.0.1:9"), "{}", err(&refused));
+    let said = err(&refused);
+    // What to do, and one cause: that nobody is there.
+    for told in [
+        "the chain at http://127.0.0.1:9 does not answer",
+        "start `lethe up` or `lethe chain`",
+        "--rpc-url URL: ",
+    ] {
+        assert!(said.contains(told), "{said}");
+    }
+    assert!(
+        !said.contains("tcp connect") && !said.contains("eth_chainId"),
+        "{said}"
+    );
     std::fs::write(&path, "[consume]\nrcp-url = \"x\"\n").unwrap();
     let refused = config(&path, &["consume"]);
     assert_eq!(refused.status.code(), Some(USAGE));
@@ -233,6 +245,52 @@ async fn the_doctor_finds_what_is_well_and_what_is_not() {
         std::fs::read(folder.join("other.sqlite")).unwrap(),
         b"no such thing"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_servers_the_one_that_is_away_is_named_before_anything_is_sent() {
+    let town = Town::start_embedded().await;
+    let rpc = town.rpc_url();
+    let data = town.folder().join("fresh");
+    let both = ["consume", "--http", "127.0.0.1:0", "--rpc-url", &rpc];
+    let both = [&both[..], &["--rpc-url", "http://127.0.0.1:9"]].concat();
+    let refused = ended(&data, &both);
+    assert_eq!(refused.status.code(), Some(FAILED));
+    let said = err(&refused);
+    for told in [
+        "both must agree, and http://127.0.0.1:9 does not answer",
+        "name a third with --rpc-url, or leave that one out",
+    ] {
+        assert!(said.contains(told), "{said}");
+    }
+    assert!(!data.join("consumer.sqlite").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_that_went_away_is_named_by_who_runs() {
+    let mut town = Town::start_embedded().await;
+    let _consumer = town.consumer();
+    let folder = town.folder().join("consumer");
+    let rpc = town.chain_dies();
+    let told = ended(&folder, &["where"]);
+    let said = err(&told);
+    assert_eq!(told.status.code(), Some(FAILED), "{said}");
+    assert!(said.contains(&rpc), "{said}");
+    assert!(
+        said.contains("is its server running (`lethe chain`"),
+        "{said}"
+    );
+    // The doctor looks where the folder's node does.
+    let told = ended(&folder, &["doctor", "--json"]);
+    assert_eq!(told.status.code(), Some(UNWELL));
+    let checks = checks(&told);
+    let chain = checks.iter().find(|check| check["name"] == "chain");
+    let chain = chain.unwrap().to_string();
+    assert!(
+        chain.contains("nobody listens at") && chain.contains("fail"),
+        "{chain}"
+    );
+    assert!(chain.contains("`lethe chain`"), "{chain}");
 }
 
 /// A command that can make no file longer than a few kilobytes, as on a full disk.
