@@ -57,10 +57,13 @@ async fn told(folder: &Folder) -> Vec<Check> {
     };
     let sellers = state["sellers"].as_array().into_iter().flatten();
     let behind = sellers.filter_map(|seller| seller["behind"].as_array());
-    behind.flatten().map(standing).collect()
+    let data = folder.flag();
+    let behind = behind.flatten();
+    behind.map(|relay| standing(relay, &data)).collect()
 }
 
-fn standing(behind: &Value) -> Check {
+/// `data`: the flag of the folder, which knows its chain.
+fn standing(behind: &Value, data: &str) -> Check {
     let relay = behind["relay"].as_str().unwrap_or_default();
     match behind["reached"].as_bool() {
         Some(true) => Check::ok(NAME, format!("{relay} takes this folder's provider")),
@@ -68,7 +71,7 @@ fn standing(behind: &Value) -> Check {
             NAME,
             format!("{relay} does not take this folder's provider now"),
             format!(
-                "the provider's log says why, and it goes on trying; `lethe doctor --behind {relay}` tries it from here; \
+                "the provider's log says why, and it goes on trying; `lethe doctor{data} --behind {relay}` tries it from here; \
                  with a second --behind one relay may be away"
             ),
         ),
@@ -125,7 +128,9 @@ fn verdict(relay: &str, tried: Result<(), TryRelayError>) -> Check {
         TryRelayError::Open(_) => {
             "let UDP out in the firewall of this machine and its router: nodes speak QUIC; or name another one"
         }
-        TryRelayError::Ledger(_) | TryRelayError::Http(_) => "first see to the chain, above",
+        TryRelayError::Ledger(_) | TryRelayError::Http(_) => {
+            "first see to the chain, above; --rpc-url URL names another server of it"
+        }
     };
     Check::fail(
         NAME,
@@ -151,8 +156,33 @@ mod tests {
         );
         assert!(told.advice.unwrap().contains("--behind auto"));
         assert_eq!(verdict("a:1", Ok(())).verdict, Verdict::Ok);
-        let reached = |reached: bool| standing(&json!({ "relay": "a:1", "reached": reached }));
+        let reached = |reached: bool| {
+            let behind = json!({ "relay": "a:1", "reached": reached });
+            standing(&behind, " --data shop")
+        };
         assert_eq!(reached(true).verdict, Verdict::Ok);
-        assert!(reached(false).advice.unwrap().contains("--behind a:1"));
+        assert!(
+            reached(false)
+                .advice
+                .unwrap()
+                .contains("doctor --data shop --behind a:1")
+        );
+    }
+
+    #[tokio::test]
+    async fn without_the_chain_the_flag_that_names_it_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::look(Some(dir.path().to_owned())).unwrap();
+        let flags = crate::cli::Network {
+            network: "local".into(),
+            rpc_url: vec!["http://127.0.0.1:9".into()],
+            named_by: crate::cli::NamedBy::Flag,
+            unaudited: false,
+        };
+        let servers = Servers::of(&folder, &flags).unwrap();
+        let told = look(&folder, &servers, &["a:1".to_owned()]).await;
+        assert_eq!(told[0].verdict, Verdict::Fail, "{told:?}");
+        let advice = told[0].advice.as_deref().unwrap();
+        assert!(advice.contains("--rpc-url URL"), "{advice}");
     }
 }
