@@ -148,7 +148,10 @@ pub(crate) async fn buy(place: &Place, way: Way, means: Means) -> Result<Buying,
         clock: clock::wall(),
     };
     let consumer = Consumer::start(deps).await?;
-    consumer.refresh().await?;
+    if let Err(error) = consumer.refresh().await {
+        consumer.stop().await;
+        return Err(error.into());
+    }
     // The treasury gives each token once; channels are looked at only where nothing else is left.
     let is_empty = is_local && first_money::has_none(&ledger, &wanted).await?;
     if is_empty && consumer.channels().await?.is_empty() {

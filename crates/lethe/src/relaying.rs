@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chain::EvmLedger;
-use market::{Address, Amount, Ledger, LedgerError};
+use market::{Address, Amount, Ledger, LedgerError, NodeKey, WalletKey};
 use relay::{Config, Relay, StartError};
 use store::Store;
 use transport::Node;
@@ -64,10 +64,27 @@ pub(crate) async fn carry(
 ) -> Result<Relaying, RelayError> {
     let wallet = Arc::new(place.keys.wallet(name).map_err(PlaceError::from)?);
     let node_key = Arc::new(place.keys.node(name).map_err(PlaceError::from)?);
-    let address = wallet.address();
     // Ports first: who cannot be reached needs no money and no place in the registry.
     let listening = listen_at(endpoint, bind).await.map_err(SellError::from)?;
     let node = node_at(&node_key, bind, listening.as_ref()).await?;
+    let keys = (wallet, node_key);
+    let carries = registered(place, name, keys, listening, (node.clone(), per_second)).await;
+    if carries.is_err() {
+        // Nobody is to wait for it as for one that was lost.
+        node.close().await;
+    }
+    carries
+}
+
+/// Registers what listens, and carries.
+async fn registered(
+    place: &Place,
+    name: &str,
+    (wallet, node_key): (Arc<WalletKey>, Arc<NodeKey>),
+    listening: Option<Listening>,
+    (node, per_second): (Node, usize),
+) -> Result<Relaying, RelayError> {
+    let address = wallet.address();
     let store = place.store(name).await?;
     if let Some(treasury) = place.treasury().await? {
         treasury

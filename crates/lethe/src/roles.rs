@@ -103,6 +103,7 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
     let mut shop = shop(&args, source, &token)?;
     shop.hosts = sale.hosts.as_deref().map(hosts::read).transpose()?;
     let certificate = shop.hosts.clone();
+    let metrics = scrape::open(sale.scraped.metrics).await?;
     let selling = sell(&place, shop, Some(&sale.endpoint), sale.listen).await?;
     let pricing = Pricing {
         provider: Arc::clone(&selling.provider),
@@ -126,9 +127,8 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
         routes = routes.merge(Arc::clone(&backends).routes(&key));
         tasks.spawn(backends.keep(stop.clone()));
     }
-    let endpoint = Some(selling.provider.addr());
-    open_door(&place, endpoint, routes, &tasks, &stop).await?;
-    scrape::serve(sale.scraped.metrics, figures, &tasks, &stop).await?;
+    open_door(&place, Some(selling.provider.addr()), routes, &tasks, &stop).await?;
+    scrape::serve(metrics, figures, &tasks, &stop);
     let (told, _) = watch::channel(Vec::new());
     tasks.spawn(chain_watch::keep(
         selling.ledger.clone(),
@@ -366,6 +366,7 @@ pub(crate) async fn relay(args: cli::Relay) -> Result<(), RoleError> {
     place
         .begin(Arc::new(place.keys.wallet("relay")?), &[])
         .await?;
+    let metrics = scrape::open(args.scraped.metrics).await?;
     let endpoint = Some(&args.endpoint);
     let per_second = args.streams_per_second;
     let relaying = carry(&place, "relay", endpoint, args.listen, per_second).await?;
@@ -378,7 +379,7 @@ pub(crate) async fn relay(args: cli::Relay) -> Result<(), RoleError> {
     let figures = scrape::routes(scrape::of_relay(relaying.relay.watch()), &key);
     let routes = own.routes(&key).merge(figures.clone());
     open_door(&place, Some(relaying.at), routes, &tasks, &stop).await?;
-    scrape::serve(args.scraped.metrics, figures, &tasks, &stop).await?;
+    scrape::serve(metrics, figures, &tasks, &stop);
     let signals = Signals::listen();
     match args.json {
         true => output::json(&json!({ "relay": address, "endpoint": endpoint })),

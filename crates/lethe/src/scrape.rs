@@ -22,6 +22,7 @@ use tracing::info;
 
 use crate::doorkeeper::guarded;
 use crate::listen::{Exposed, ListenError, listen, warn_if_open};
+use crate::selling::Listening;
 
 /// Writes the page anew each time that it is read.
 pub(crate) type Figures = Arc<dyn Fn() -> String + Send + Sync>;
@@ -32,17 +33,25 @@ pub(crate) fn routes(figures: Figures, key: &str) -> Router {
     guarded([("/metrics", page)], key)
 }
 
-/// Serves the page at an address of its own, if one is given. Where that came to be.
-pub(crate) async fn serve(
-    address: Option<SocketAddr>,
+/// Listens at the address of its own that the page has, if one is given: before a node does,
+/// as what cannot be had is no reason to go out and come back.
+pub(crate) async fn open(address: Option<SocketAddr>) -> Result<Option<Listening>, ListenError> {
+    match address {
+        Some(address) => listen(address, "--metrics").await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Serves the page there.
+pub(crate) fn serve(
+    listening: Option<Listening>,
     routes: Router,
     tasks: &TaskTracker,
     stop: &CancellationToken,
-) -> Result<Option<SocketAddr>, ListenError> {
-    let Some(address) = address else {
-        return Ok(None);
+) {
+    let Some((listener, bound)) = listening else {
+        return;
     };
-    let (listener, bound) = listen(address, "--metrics").await?;
     warn_if_open(bound, Exposed::Metrics);
     let served = axum::serve(listener, routes).into_future();
     let stop = stop.clone();
@@ -53,7 +62,6 @@ pub(crate) async fn serve(
         }
     });
     info!(address = %bound, "Prometheus reads /metrics here");
-    Ok(Some(bound))
 }
 
 /// A provider's. `pool`: its servers, where it has some.
@@ -483,11 +491,11 @@ mod tests {
     async fn the_page_is_served_to_who_shows_the_key() {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let page = routes(Arc::new(|| pages().concat()), "a key");
-        let none = serve(None, page.clone(), &tasks, &stop).await.unwrap();
-        assert_eq!(none, None);
+        assert!(open(None).await.unwrap().is_none());
         let anywhere = "127.0.0.1:0".parse().unwrap();
-        let bound = serve(Some(anywhere), page, &tasks, &stop).await.unwrap();
-        let url = format!("http://{}/metrics", bound.unwrap());
+        let listening = open(Some(anywhere)).await.unwrap().unwrap();
+        let url = format!("http://{}/metrics", listening.1);
+        serve(Some(listening), page, &tasks, &stop);
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         for (key, status) in [("a key", 200), ("another", 401)] {

@@ -120,10 +120,9 @@ pub(crate) async fn sell(
     endpoint: Option<&Endpoint>,
     bind: SocketAddr,
 ) -> Result<Selling, SellError> {
-    let name = shop.name.clone();
-    let wallet = Arc::new(place.keys.wallet(&name).map_err(PlaceError::from)?);
-    let node_key = Arc::new(place.keys.node(&name).map_err(PlaceError::from)?);
-    let address = wallet.address();
+    let name = &shop.name;
+    let wallet = Arc::new(place.keys.wallet(name).map_err(PlaceError::from)?);
+    let node_key = Arc::new(place.keys.node(name).map_err(PlaceError::from)?);
     // Ports first: who cannot be reached needs no money and no place in the registry.
     let listening = listen_at(endpoint, bind).await?;
     if shop.behind == [AUTO] {
@@ -134,6 +133,23 @@ pub(crate) async fn sell(
         true => node_at(&node_key, bind, listening.as_ref()).await?,
         false => Node::quic(&node_key, dialling(bind, &shop.behind)).await?,
     };
+    let sold = on_market(place, shop, (wallet, node_key), listening, node.clone()).await;
+    if sold.is_err() {
+        // Nobody is to wait for it as for one that was lost.
+        node.close().await;
+    }
+    sold
+}
+
+/// Puts what listens on the market.
+async fn on_market(
+    place: &Place,
+    shop: Shop,
+    (wallet, node_key): (Arc<WalletKey>, Arc<NodeKey>),
+    listening: Option<Listening>,
+    node: Node,
+) -> Result<Selling, SellError> {
+    let (name, address) = (shop.name.clone(), wallet.address());
     let store = place.store(&name).await?;
     let ledger = funded(place, &shop, &wallet, &store).await?;
     let Listening {

@@ -116,7 +116,8 @@ pub(crate) async fn tower(args: cli::Tower) -> Result<(), TowerError> {
     let figures = scrape::routes(figures, &key);
     let routes = own.routes(&key).merge(figures.clone());
     open_door(&place, None, routes, &tasks, &stop).await?;
-    scrape::serve(args.scraped.metrics, figures, &tasks, &stop).await?;
+    let metrics = scrape::open(args.scraped.metrics).await?;
+    scrape::serve(metrics, figures, &tasks, &stop);
     let signals = Signals::listen();
     match args.json {
         true => output::json(&json!({ "tower": account, "claims": held })),

@@ -194,6 +194,7 @@ impl Market {
         // What another role left here is not this market's: its books are not looked at.
         place.begin(payer, &place.folder.strangers()).await?;
 
+        // What the flags say wrong is said before anything listens.
         let usd_rates = demo_rates(&place.network);
         rates::keep(&place.folder, &usd_rates)?;
         let means = means(&place, paying, &usd_rates).await?;

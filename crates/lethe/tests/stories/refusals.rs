@@ -86,6 +86,34 @@ async fn who_has_no_port_is_given_no_money() {
     assert_eq!(town.rpc("eth_blockNumber", json!([])).await, before);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_start_ends_with_its_reason() {
+    let town = Town::start().await;
+    let (rpc, backend) = (town.rpc_url(), &town.backend.url);
+    let ends_with = |data: &str, args: &[&str], reason: &str| {
+        let said = complaint(&town.folder().join(data), args);
+        let last = said.lines().last().unwrap_or_default();
+        assert!(
+            last.starts_with("lethe: ") && last.contains(reason),
+            "{said}"
+        );
+        assert!(!said.contains("iroh"), "{said}");
+    };
+    let provide = ["provide", "--rpc-url", &rpc, "--endpoint", "127.0.0.1:0"];
+    let sells = ["--model", MODEL, "--backend", backend];
+    let behind = ["--behind", "127.0.0.1:9"];
+    let args = [&provide[..], &sells[..], &behind[..]].concat();
+    ends_with("behind", &args, "no relay is registered with endpoint");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let args = [&provide[..], &sells[..], &["--metrics", &address]].concat();
+    ends_with("metrics", &args, "is in use by another program");
+    // Of `lethe up`, whose providers and relays would listen by then.
+    let token = "0x0000000000000000000000000000000000000001";
+    let args = [&UP[..], &["--pay-with", token]].concat();
+    ends_with("up", &args, "--pay-with");
+}
+
 #[test]
 fn a_folder_that_cannot_be_written_is_named() {
     let said = complaint("/dev/null/lethe".as_ref(), &UP);
