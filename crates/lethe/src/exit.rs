@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::cli;
 use crate::clock;
 use crate::estate::{Account, Estate, EstateError, Role};
-use crate::folder::FolderError;
+use crate::folder::{Folder, FolderError};
 use crate::output;
 use crate::place::cast_at;
 use crate::policies::MOR_DECIMALS;
@@ -105,9 +105,11 @@ struct Returned {
 
 /// Brings everything back that can be had now; with `--wait` all of it. Whether it was all.
 pub(crate) async fn exit(args: cli::Exit) -> Result<bool, ExitCommandError> {
-    let path = args.data.folder.clone().unwrap_or_default();
+    let look = Folder::look(args.data.folder.clone())?;
     let Some(estate) = Box::pin(Estate::open(args.data, &args.network)).await? else {
-        return Err(ExitCommandError::Nothing { path });
+        return Err(ExitCommandError::Nothing {
+            path: look.path().to_owned(),
+        });
     };
     let mut command = format!("lethe exit{}", estate.place.flags());
     if let Some(to) = args.to {

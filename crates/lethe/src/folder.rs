@@ -4,12 +4,14 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use market::Address;
 use serde::{Deserialize, Serialize};
 
 use crate::keystore::write_private;
 use crate::listen::opens_at;
+use crate::output;
 
 /// Why the data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -181,6 +183,26 @@ impl Running {
     }
 }
 
+/// The file that says of a node that it is about to leave its folder.
+const STOPPING: &str = "stopping";
+/// Between two looks whether it has.
+const STOPPING_LOOK: Duration = Duration::from_millis(50);
+/// The most of them, 10 s together: longer than a node takes that answers nobody.
+const STOPPING_WAITS: u32 = 200;
+
+/// Takes the lock, after so many pauses at most.
+fn locked(lock: &File, mut waits: u32, mut pause: impl FnMut()) -> Result<(), TryLockError> {
+    loop {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) if waits > 0 => {
+                waits -= 1;
+                pause();
+            }
+            done => return done,
+        }
+    }
+}
+
 /// A data folder; with the lock, nobody else writes into it.
 #[derive(Debug)]
 pub(crate) struct Folder {
@@ -219,11 +241,25 @@ impl Folder {
             .append(true)
             .open(path.join("lock"))
             .map_err(at)?;
-        match lock.try_lock() {
+        let leaves = path.join(STOPPING);
+        let waits = if leaves.exists() { STOPPING_WAITS } else { 0 };
+        let mut is_told = false;
+        let pause = || {
+            if !std::mem::replace(&mut is_told, true) {
+                output::aside(format!(
+                    "The lethe that has data folder {path:?} is stopping; waiting for its end, up to {} s.",
+                    (STOPPING_LOOK * STOPPING_WAITS).as_secs()
+                ));
+            }
+            std::thread::sleep(STOPPING_LOOK);
+        };
+        match locked(&lock, waits, pause) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(FolderError::InUse { path }),
             Err(TryLockError::Error(source)) => return Err(at(source)),
         }
+        // One that was killed while it stopped left it.
+        let _ = fs::remove_file(leaves);
         Ok(Self {
             path,
             lock: Some(lock),
@@ -369,6 +405,12 @@ impl Folder {
         })
     }
 
+    /// Tells who wants the folder that it is free soon.
+    pub(crate) fn leaves(&self) {
+        // Without it nobody waits.
+        let _ = fs::write(self.join(STOPPING), "");
+    }
+
     /// What runs here.
     pub(crate) fn running(&self) -> Result<Running, FolderError> {
         let path = || self.path.clone();
@@ -386,6 +428,7 @@ impl Drop for Folder {
         if self.lock.is_some() {
             // If it stays, the next command finds nobody answering there.
             let _ = fs::remove_file(self.join("running.json"));
+            let _ = fs::remove_file(self.join(STOPPING));
         }
     }
 }
@@ -419,6 +462,35 @@ mod tests {
         ));
         drop(first);
         assert!(Folder::take(said).is_ok());
+    }
+
+    #[test]
+    fn who_is_stopping_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let said = Some(folder.path().to_owned());
+        let mut first = Some(Folder::take(said.clone()).unwrap());
+        first.as_ref().unwrap().leaves();
+        let stopping = folder.path().join(STOPPING);
+        assert!(stopping.exists());
+        let lock = File::open(folder.path().join("lock")).unwrap();
+        let mut pauses = 0;
+        // It goes while it is waited for.
+        let taken = locked(&lock, 3, || {
+            pauses += 1;
+            drop(first.take());
+        });
+        assert!(taken.is_ok() && pauses == 1, "{taken:?} after {pauses}");
+        assert!(!stopping.exists());
+        let refused = locked(&File::open(folder.path().join("lock")).unwrap(), 2, || {
+            pauses += 1
+        });
+        assert!(matches!(refused, Err(TryLockError::WouldBlock)) && pauses == 3);
+        drop(lock);
+        // Killed while it stopped.
+        fs::write(&stopping, "").unwrap();
+        let second = Folder::take(said).unwrap();
+        assert!(!stopping.exists());
+        drop(second);
     }
 
     #[test]

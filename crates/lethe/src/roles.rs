@@ -66,7 +66,7 @@ pub(crate) async fn chain(args: cli::Chain) -> Result<(), RoleError> {
         true => output::json(&summary::chain_json(&rpc_url)),
         false => output::line(summary::chain(&rpc_url)),
     }
-    stopped(signals, args.json, || 0).await;
+    stopped(signals, &folder, args.json, || 0).await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;
@@ -144,7 +144,7 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
     )?;
     let signals = Signals::listen();
     say_selling(&args, &selling, (&tasks, &stop)).await;
-    stopped(signals, sale.json, || selling.running()).await;
+    stopped(signals, &place.folder, sale.json, || selling.running()).await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;
@@ -388,7 +388,7 @@ pub(crate) async fn relay(args: cli::Relay) -> Result<(), RoleError> {
             transport::door::DESCRIPTOR_PATH
         )),
     }
-    stopped(signals, args.json, || relaying.running()).await;
+    stopped(signals, &place.folder, args.json, || relaying.running()).await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;
@@ -455,7 +455,7 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         true => output::json(&ready(&running, &buying, &key)),
         false => output::line(summary::consumer(&running, &key, &key_path)),
     }
-    stopped(signals, args.json, || buying.running()).await;
+    stopped(signals, &place.folder, args.json, || buying.running()).await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;

@@ -3,6 +3,7 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::codes;
+use crate::folder::Folder;
 use crate::output;
 
 /// What ends a node: Ctrl-C, or what `kill` and service managers send. Heard
@@ -41,8 +42,15 @@ async fn next(signal: &mut Option<Signal>) {
 /// Resolves on Ctrl-C or SIGTERM and says what is waited for: so many answers,
 /// as `running` counts them. A second one ends the process at once, which
 /// costs the answers that run and nothing else: what is signed is in the journals.
-pub(crate) async fn stopped(mut signals: Signals, silent: bool, running: impl FnOnce() -> usize) {
+/// Who wants `folder` meanwhile waits for the end.
+pub(crate) async fn stopped(
+    mut signals: Signals,
+    folder: &Folder,
+    silent: bool,
+    running: impl FnOnce() -> usize,
+) {
     signals.next().await;
+    folder.leaves();
     if !silent {
         output::aside(words(running()));
     }

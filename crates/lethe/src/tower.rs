@@ -127,7 +127,7 @@ pub(crate) async fn tower(args: cli::Tower) -> Result<(), TowerError> {
     }
     let watching = watch.run(Duration::from_secs(args.look_every));
     tokio::select! {
-        () = stopped(signals, args.json, || 0) => {}
+        () = stopped(signals, &place.folder, args.json, || 0) => {}
         () = watching => {}
     }
     stop.cancel();

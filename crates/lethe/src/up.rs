@@ -169,7 +169,10 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), RoleError> {
         json: args.json,
     });
 
-    stopped(signals, args.json, || market.running()).await;
+    stopped(signals, &market.place.folder, args.json, || {
+        market.running()
+    })
+    .await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;

@@ -293,6 +293,21 @@ async fn a_chain_that_went_away_is_named_by_who_runs() {
     assert!(chain.contains("`lethe chain`"), "{chain}");
 }
 
+#[test]
+fn the_usual_folder_is_named_in_full() {
+    let home = tempfile::tempdir().unwrap();
+    let left = Command::new(env!("CARGO_BIN_EXE_lethe"))
+        .arg("exit")
+        .env("HOME", home.path())
+        .env_remove("XDG_DATA_HOME")
+        .output()
+        .unwrap();
+    assert_eq!(left.status.code(), Some(FAILED));
+    let folder = home.path().join(".local/share/lethe");
+    let named = format!("in data folder {folder:?}");
+    assert!(err(&left).contains(&named), "{}", err(&left));
+}
+
 /// A command that can make no file longer than a few kilobytes, as on a full disk.
 fn without_room(data: &Path, args: &[&str]) -> Output {
     let command = lethe(data, args);
