@@ -16,13 +16,13 @@ use axum::routing::get;
 use market::Outcome;
 use metrics::{Page, Unit, label};
 use provider::{Pool, Provider, Standing, Status, Times};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::doorkeeper::guarded;
 use crate::listen::{Exposed, ListenError, listen, warn_if_open};
-use crate::selling::Listening;
 
 /// Writes the page anew each time that it is read.
 pub(crate) type Figures = Arc<dyn Fn() -> String + Send + Sync>;
@@ -33,9 +33,12 @@ pub(crate) fn routes(figures: Figures, key: &str) -> Router {
     guarded([("/metrics", page)], key)
 }
 
+/// Where the page is served at an address of its own, and which that came to be.
+type Served = (TcpListener, SocketAddr);
+
 /// Listens at the address of its own that the page has, if one is given: before a node does,
 /// as what cannot be had is no reason to go out and come back.
-pub(crate) async fn open(address: Option<SocketAddr>) -> Result<Option<Listening>, ListenError> {
+pub(crate) async fn open(address: Option<SocketAddr>) -> Result<Option<Served>, ListenError> {
     match address {
         Some(address) => listen(address, "--metrics").await.map(Some),
         None => Ok(None),
@@ -44,7 +47,7 @@ pub(crate) async fn open(address: Option<SocketAddr>) -> Result<Option<Listening
 
 /// Serves the page there.
 pub(crate) fn serve(
-    listening: Option<Listening>,
+    listening: Option<Served>,
     routes: Router,
     tasks: &TaskTracker,
     stop: &CancellationToken,
