@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use market::{Address, Amount, ChannelConfig, Ledger, Purse, PurseEvent, Till, TillEvent};
 use serde_json::{Value, json};
@@ -31,14 +32,25 @@ struct Host {
     behind: Vec<String>,
 }
 
+/// A port that is free, and that nobody is given who asks for any: those begin at 32768.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 impl Host {
     fn new(town: &Town, folder: &str) -> Self {
         let data = town.folder().join(folder);
         let said = ended(&data, &["host", "account", "--json"]);
         let said: Value = serde_json::from_slice(&said.stdout).unwrap();
         // It is named before it listens.
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let free = free.local_addr().unwrap().to_string();
+        let free = format!("127.0.0.1:{}", free_port());
         Self {
             data,
             account: said["account"].as_str().unwrap().to_owned(),
