@@ -34,7 +34,7 @@ const SHARED: [&str; 4] = ["data", "network", RPC_URL, "unaudited"];
 const NEVER: [&str; 4] = ["help", "version", "config", "reset"];
 /// The command that starts the role `provide` with a model that it finds out about: what
 /// is said for that role holds for it, too.
-const SELL: &str = "sell";
+pub(crate) const SELL: &str = "sell";
 /// But for what is of the model that is sold, not of the provider. A key above all is
 /// sent to no other server than the one that it was given for.
 const OF_THE_MODEL: [&str; 5] = ["backend-key-file", "input-price", "name", "ollama", "price"];

@@ -21,29 +21,33 @@ pub(crate) enum ServiceError {
     Config(#[from] ConfigError),
     #[error("it is not known where this program is")]
     Program(#[source] std::io::Error),
+    #[error("it is not known in which folder this is; change to one that is there")]
+    Here(#[source] std::io::Error),
 }
 
-/// Tries the command line out, and prints the unit that runs it. Where `config`
-/// names a file, the unit names it, too.
+/// Tries the form of the command line out, and prints the unit that runs it,
+/// in the folder that this is: a file that it names is the one that was meant.
+/// Where `config` names a file, the unit names it, too.
 pub(crate) fn service(args: Service, config: Option<PathBuf>) -> Result<(), ServiceError> {
     let program = std::env::current_exe().map_err(ServiceError::Program)?;
     let folder = Folder::look(args.data.folder)?;
-    let role = args.role.name();
+    let here = std::env::current_dir().map_err(ServiceError::Here)?;
     let mut words = vec![program.display().to_string()];
     if let Some(config) = config {
         let config = std::path::absolute(&config).unwrap_or(config);
         words.extend(["--config".to_owned(), config.display().to_string()]);
     }
     let data = folder.path().display().to_string();
-    words.extend([role.to_owned(), "--data".to_owned(), data]);
+    words.extend([args.role.clone(), "--data".to_owned(), data]);
     words.extend(args.flags);
     config::tried(&words)?;
-    output::text(unit(role, folder.path(), &words));
+    output::text(unit(&args.role, folder.path(), &here, &words));
     Ok(())
 }
 
-fn unit(role: &str, data: &Path, words: &[String]) -> String {
+fn unit(role: &str, data: &Path, here: &Path, words: &[String]) -> String {
     let line: Vec<String> = words.iter().map(|word| escaped(word)).collect();
+    let literal = |path: &Path| path.display().to_string().replace('%', "%%");
     format!(
         "\
 # systemctl --user daemon-reload && systemctl --user enable --now lethe-{role}
@@ -52,6 +56,7 @@ fn unit(role: &str, data: &Path, words: &[String]) -> String {
 Description=lethe {role} on {data}
 
 [Service]
+WorkingDirectory={here}
 ExecStart={line}
 Restart=on-failure
 RestartSec=5
@@ -65,7 +70,8 @@ NoNewPrivileges=true
 [Install]
 WantedBy=default.target
 ",
-        data = data.display().to_string().replace('%', "%%"),
+        data = literal(data),
+        here = literal(here),
         line = line.join(" "),
     )
 }
@@ -98,8 +104,14 @@ mod tests {
     #[test]
     fn a_unit_runs_the_command_and_does_not_repeat_what_is_wrong() {
         let words = ["/bin/lethe", "consume", "--data", "/d"].map(str::to_owned);
-        let unit = unit("consume", Path::new("/d"), &words);
+        let unit = unit(
+            "consume",
+            Path::new("/d"),
+            Path::new("/my models/50%"),
+            &words,
+        );
         for line in [
+            "WorkingDirectory=/my models/50%%",
             "ExecStart=/bin/lethe consume --data /d",
             "RestartPreventExitStatus=2",
             "WantedBy=default.target",

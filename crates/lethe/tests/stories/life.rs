@@ -417,6 +417,13 @@ fn a_unit_for_the_background_is_printed_if_the_command_is_right() {
     let unit = out(&printed);
     let line = format!("consume --data {} --direct", data.display());
     assert!(unit.contains(&line) && unit.contains("[Install]"), "{unit}");
+    // A file that the flags name is the one of the folder where they were said.
+    assert!(unit.contains("WorkingDirectory=/"), "{unit}");
+    let sell = ["service", "sell", "--", "ollama:some", "--price", "1"];
+    let printed = ended(data, &sell);
+    let unit = out(&printed);
+    let line = format!("sell --data {} ollama:some --price 1", data.display());
+    assert!(unit.contains(&line), "{unit}");
     for wrong in [
         &["service", "consume", "--", "--nothing"][..],
         &["service", "provide"],
