@@ -20,11 +20,13 @@ use crate::clock;
 use crate::estate::{Account, Estate, EstateError, Role};
 use crate::folder::{Folder, FolderError};
 use crate::output;
-use crate::place::cast_at;
+use crate::place::{PlaceError, cast_at};
 use crate::policies::MOR_DECIMALS;
 
 /// Between two looks at the time while a withdrawal's delay runs.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Between two lines of how long a wait still takes.
+const TELL_EVERY_S: u64 = 300;
 
 /// Why not everything could be tried.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +123,8 @@ pub(crate) async fn exit(args: cli::Exit) -> Result<bool, ExitCommandError> {
         command,
         tokens: tokens(&estate).await?,
         names: names(&estate),
+        told_left_s: 0,
+        is_chain_away: false,
         report: Report::default(),
     };
     let outcome = leave(&estate, args.to, args.wait, &mut teller).await;
@@ -155,13 +159,19 @@ async fn leave(
     wait: bool,
     teller: &mut Teller,
 ) -> Result<bool, ExitCommandError> {
-    loop {
-        let next_at = round(estate, to, teller).await?;
-        let Some(next_at) = next_at.filter(|_| wait) else {
-            break;
+    let mut next_at = round(estate, to, teller).await?;
+    // What was asked for stays asked: a chain that is away for a while costs time only.
+    while let Some(at) = next_at.filter(|_| wait) {
+        teller.waits_until(at);
+        while let Err(error) = until(estate, at, teller).await {
+            teller.rides_out(error).await?;
+        }
+        next_at = loop {
+            match round(estate, to, teller).await {
+                Ok(next_at) => break next_at,
+                Err(error) => teller.rides_out(error).await?,
+            }
         };
-        teller.waits_until(next_at);
-        until(estate, next_at).await?;
     }
     returned(estate, to, teller).await?;
     let report = &teller.report;
@@ -320,14 +330,43 @@ async fn returned(
 }
 
 /// Until the chain, or the clock where no blocks are made, is so far.
-async fn until(estate: &Estate, at: Timestamp) -> Result<(), ExitCommandError> {
+async fn until(
+    estate: &Estate,
+    at: Timestamp,
+    teller: &mut Teller,
+) -> Result<(), ExitCommandError> {
     let Some(ledger) = estate.reader().await? else {
         return Ok(());
     };
-    while ledger.now().await?.max(clock::now()) < at {
+    loop {
+        let now = ledger.now().await?.max(clock::now());
+        teller.is_back();
+        if now >= at {
+            return Ok(());
+        }
+        teller.still_waits(at.since_s(now));
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    Ok(())
+}
+
+impl ExitCommandError {
+    /// Whether it is only that nobody answers for the chain: its state is as it was.
+    fn is_away(&self) -> bool {
+        let unreachable = |error: &LedgerError| matches!(error, LedgerError::Unreachable(_));
+        match self {
+            Self::Ledger(error) | Self::Estate(EstateError::Ledger(error)) => unreachable(error),
+            Self::Interrupted {
+                source: ExitError::Ledger(error),
+                ..
+            } => unreachable(error),
+            Self::Estate(EstateError::Place(error)) => match &**error {
+                PlaceError::Silent { .. } => true,
+                PlaceError::Chain { source, .. } => unreachable(source),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
 }
 
 /// A step for people.
@@ -376,6 +415,10 @@ struct Teller {
     tokens: Tokens,
     /// What the folder's own accounts are called.
     names: BTreeMap<Address, String>,
+    /// What was last told of the wait.
+    told_left_s: u64,
+    /// Whether it was told that the chain does not answer.
+    is_chain_away: bool,
     report: Report,
 }
 
@@ -411,11 +454,45 @@ impl Teller {
         }
     }
 
-    fn waits_until(&self, at: Timestamp) {
+    fn waits_until(&mut self, at: Timestamp) {
         if !self.json {
             self.waits();
             let left = at.since_s(clock::now());
-            output::line(format!("waiting {left} s for the first of them"));
+            output::line(format!(
+                "waiting {left} s for the first of them; Ctrl-C is safe: `{}` goes on where this stops",
+                self.command
+            ));
+            self.told_left_s = left;
+        }
+    }
+
+    /// Now and then, how long it still takes.
+    fn still_waits(&mut self, left_s: u64) {
+        if !self.json && left_s.saturating_add(TELL_EVERY_S) <= self.told_left_s {
+            output::line(format!("{} min more", left_s.div_ceil(60)));
+            self.told_left_s = left_s;
+        }
+    }
+
+    /// Goes on with the waiting where only the chain does not answer.
+    async fn rides_out(&mut self, error: ExitCommandError) -> Result<(), ExitCommandError> {
+        if !error.is_away() {
+            return Err(error);
+        }
+        if !std::mem::replace(&mut self.is_chain_away, true) {
+            output::aside(format!(
+                "The chain does not answer; what was asked for stays asked, and this goes on when it answers again. \
+                 ({})",
+                output::with_causes(&error)
+            ));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+        Ok(())
+    }
+
+    fn is_back(&mut self) {
+        if std::mem::take(&mut self.is_chain_away) {
+            output::aside("The chain answers again.");
         }
     }
 
@@ -542,6 +619,8 @@ mod tests {
             command: String::new(),
             tokens: Tokens::default(),
             names: names.map(|(at, name)| (at, name.to_owned())).into(),
+            told_left_s: 0,
+            is_chain_away: false,
             report: Report {
                 returned: [1, 2, 3].map(|n| (address(n), mor(u128::from(n)))).into(),
                 bids_deleted: 3,

@@ -272,6 +272,47 @@ async fn an_exit_that_is_killed_anywhere_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_exit_that_waits_rides_out_a_chain_that_is_away() {
+    let mut town = Town::start_movable().await;
+    let selling = provider(&town, &[]);
+    let buying = town.consumer();
+    Client::of(&buying).answered(MODEL, "40").await;
+    buying.stop();
+    let (ledger, id) = (town.ledger().await, town.channel().await);
+    let said = town.folder().join("said");
+    let rpc = town.rpc_url();
+    let mut exit = lethe(
+        &folder(&town, "consumer"),
+        &["exit", "--rpc-url", &rpc, "--wait"],
+    )
+    .stdout(
+        std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&said)
+            .unwrap(),
+    )
+    .stderr(std::fs::File::options().append(true).open(&said).unwrap())
+    .spawn()
+    .unwrap();
+    let says = async |text: &str| std::fs::read_to_string(&said).unwrap().contains(text);
+    until("it waits", async || says(" s for the first of them").await).await;
+    town.chain_dies();
+    until("told that the chain is away", async || {
+        says("The chain does not answer; what was asked for stays asked").await
+    })
+    .await;
+    assert!(exit.try_wait().unwrap().is_none(), "it ended");
+    town.chain_returns();
+    town.pass(OVER_S).await;
+    let wait = tokio::task::spawn_blocking(move || exit.wait().unwrap());
+    assert!(wait.await.unwrap().success());
+    assert!(says("The chain answers again.").await);
+    assert!(ledger.channel(id).await.unwrap().balance.is_zero());
+    selling.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_was_off_finds_the_withdrawal_and_claims() {
     let town = Town::start_movable().await;
     let selling = provider(&town, &[]);

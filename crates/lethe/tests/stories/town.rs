@@ -36,6 +36,8 @@ pub(crate) struct Town {
     folder: tempfile::TempDir,
     pub(crate) backend: Counting,
     chain: Chain,
+    /// Whether the chain's time can be moved.
+    is_movable: bool,
 }
 
 impl Town {
@@ -55,6 +57,7 @@ impl Town {
             folder,
             backend,
             chain,
+            is_movable: false,
         }
     }
 
@@ -72,9 +75,8 @@ impl Town {
     /// With an embedded chain whose time can be moved.
     pub(crate) async fn start_movable() -> Self {
         let mut town = Self::start().await;
-        let data = town.folder.path().join("movable");
-        let chain = Running::start(&data, &["chain", "--cheats", "--rpc", "127.0.0.1:0"]);
-        town.chain = Chain::Embedded(chain);
+        town.is_movable = true;
+        town.chain_starts("127.0.0.1:0");
         town
     }
 
@@ -98,9 +100,15 @@ impl Town {
     /// It is back where it was, with what it had.
     pub(crate) fn chain_returns(&mut self) {
         let rpc_url = self.rpc_url();
-        let address = rpc_url.trim_start_matches("http://");
-        let data = self.folder.path().join("chain");
-        let running = Running::start(&data, &["chain", "--rpc", address]);
+        self.chain_starts(rpc_url.trim_start_matches("http://"));
+    }
+
+    fn chain_starts(&mut self, address: &str) {
+        let (folder, flags): (_, &[_]) = match self.is_movable {
+            true => ("movable", &["chain", "--cheats", "--rpc", address]),
+            false => ("chain", &["chain", "--rpc", address]),
+        };
+        let running = Running::start(&self.folder.path().join(folder), flags);
         self.chain = Chain::Embedded(running);
     }
 
