@@ -1,12 +1,12 @@
 //! A relay with all that belongs to it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chain::EvmLedger;
 use market::{Address, Amount, Ledger, LedgerError, NodeKey, WalletKey};
-use relay::{Config, Relay, StartError};
+use relay::{Config, PassedOn, Relay, StartError};
 use store::Store;
 use transport::Node;
 
@@ -99,7 +99,7 @@ async fn registered(
         listener,
         at,
         endpoint,
-        ..
+        public,
     } = match listening {
         Some(listening) => listening,
         None => listen_as_before(&ledger).await?,
@@ -116,6 +116,7 @@ async fn registered(
         node_key,
         config: Config {
             streams_per_second: per_second,
+            passed_on: public.and_then(passed_on),
             ..Config::at(endpoint.clone(), refresh)
         },
         listener,
@@ -137,6 +138,19 @@ async fn registered(
         node,
         store,
     })
+}
+
+/// Which of this machine's addresses a public one is passed on to; none: it is this machine's own.
+fn passed_on(public: IpAddr) -> Option<PassedOn> {
+    let anywhere: IpAddr = match public {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    // The way there says it; nothing is sent.
+    let socket = UdpSocket::bind((anywhere, 0)).ok()?;
+    socket.connect((public, 9)).ok()?;
+    let here = socket.local_addr().ok()?.ip();
+    (here != public).then_some(PassedOn { public, here })
 }
 
 /// What a relay needs to be in the registry; nothing if it is.

@@ -25,6 +25,7 @@ use transport::NodeAddr;
 use transport::describe::{DescribeError, Described, fetch};
 use transport::message::Description;
 
+use crate::passed_on::PassedOn;
 use crate::waiting::Waiting;
 
 /// Descriptions fetched at a time.
@@ -327,6 +328,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) http: &'a reqwest::Client,
     /// Of those who wait here, as they brought them.
     pub(crate) waiting: &'a Waiting,
+    /// Of those who may be on this machine, there first.
+    pub(crate) passed_on: Option<PassedOn>,
 }
 
 /// Reads registry and descriptions anew, and tells twice what came of it:
@@ -392,27 +395,44 @@ async fn one(
     domain: Domain,
     now: Timestamp,
 ) -> Fetched {
-    let Host { account, provider } = door.host;
+    let account = door.host.account;
     if let Some(told) = sources.waiting.told(account, now) {
         return (door, Ok(told));
     }
-    let told = match fetch(sources.http, &door.endpoint).await {
-        Ok(text) => {
-            let last = before.known.get(&door);
-            let last = last.and_then(|known| known.told.as_ref());
-            match last.filter(|last| last.text == text && last.is_good(now)) {
-                // Its signatures were checked before.
-                Some(last) => Ok(last.clone()),
-                None => checked(text.into(), provider, &domain, now),
-            }
-        }
-        Err(error) => Err(error),
-    };
+    let here = sources.passed_on.and_then(|it| it.door(&door.endpoint));
+    if let Some(here) = here
+        && let Ok(told) = ask(sources, before, (&door, &here), domain, now).await
+    {
+        return (door, Ok(told));
+    }
+    let told = ask(sources, before, (&door, &door.endpoint), domain, now).await;
     let told = told.map_err(|error| {
         debug!(%account, %error, "no description");
         Failed
     });
     (door, told)
+}
+
+/// What is told at `endpoint` of whose door it is.
+async fn ask(
+    sources: Sources<'_>,
+    before: &Directory,
+    (door, endpoint): (&Door, &str),
+    domain: Domain,
+    now: Timestamp,
+) -> Result<Told, DescribeError> {
+    let text = fetch(sources.http, endpoint).await?;
+    let last = before.known.get(door);
+    let last = last.and_then(|known| known.told.as_ref());
+    // Its signatures were checked before.
+    if let Some(last) = last.filter(|last| last.text == text && last.is_good(now)) {
+        return Ok(last.clone());
+    }
+    let mut told = checked(text.into(), door.host.provider, &domain, now)?;
+    if let Some(passed_on) = sources.passed_on {
+        told.addr = passed_on.widened(told.addr);
+    }
+    Ok(told)
 }
 
 /// What an account, or a host of it, says of its node, if it is believed.

@@ -11,10 +11,12 @@ mod counters;
 mod directory;
 mod gossip;
 mod mesh;
+mod passed_on;
 mod shares;
 mod shell;
 mod stream;
 mod waiting;
 
 pub use counters::{Counts, Tables};
+pub use passed_on::PassedOn;
 pub use shell::{CAPABILITY, Clock, Config, Deps, Relay, STREAMS_PER_SECOND, StartError, Watch};

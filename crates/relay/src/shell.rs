@@ -17,6 +17,7 @@ use transport::{Node, door};
 use crate::counters::{Counters, Counts, Tables};
 use crate::directory::{self, Directory, Sources};
 use crate::gossip::{self, Gossip};
+use crate::passed_on::PassedOn;
 use crate::shares::Shares;
 use crate::stream::{Peers, serve, turn_away};
 use crate::waiting::Waiting;
@@ -47,6 +48,8 @@ pub struct Config {
     pub endpoint: String,
     /// `host:port` (UDP) where others reach the node; empty: where it is bound.
     pub addresses: Vec<String>,
+    /// The public address, where this machine has none of its own.
+    pub passed_on: Option<PassedOn>,
     /// Streams carried at a time.
     pub streams: usize,
     /// Of those, by one peer.
@@ -69,6 +72,7 @@ impl Config {
         Self {
             endpoint,
             addresses: vec![],
+            passed_on: None,
             streams: 4096,
             streams_per_peer: 256,
             streams_per_second: STREAMS_PER_SECOND,
@@ -334,6 +338,7 @@ impl Inner {
         let sources = Sources {
             http: &self.http,
             waiting: &self.waiting,
+            passed_on: self.config.passed_on,
         };
         directory::look(&*self.ledger, sources, &self.directory, now).await
     }
