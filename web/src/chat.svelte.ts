@@ -5,7 +5,7 @@ import { begin } from "./begin.svelte";
 import { PerFrame } from "./frames";
 import { node } from "./node.svelte";
 import type { components } from "./openapi";
-import { pace } from "./seen";
+import { pace, speed } from "./seen";
 import { WrongKey, type Amount, type Labels } from "./state";
 
 /** What precedes the receipt in a stream. */
@@ -35,7 +35,8 @@ export class Turn {
   first_token_ms = $state<number | null>(null);
   /** Pieces that came so far; tokens, once the receipt is there. */
   tokens = $state(0);
-  speaking_ms = $state(0);
+  /** As they come in here; as the node saw it, once the receipt is there. */
+  tokens_per_s = $state<number | null>(null);
   cost = $state<Amount | null>(null);
   /** In what it was paid. */
   token = $state<string | null>(null);
@@ -48,10 +49,6 @@ export class Turn {
 
   get isRunning(): boolean {
     return this.status === "waiting" || this.status === "streaming";
-  }
-
-  get tokens_per_s(): number | null {
-    return pace(this.tokens, this.speaking_ms);
   }
 }
 
@@ -159,7 +156,7 @@ class Conversation {
       if (pieces === 0) return;
       turn.answer += text;
       turn.tokens += pieces;
-      turn.speaking_ms = last - first;
+      turn.tokens_per_s = pace(turn.tokens, last - first);
       [text, pieces] = ["", 0];
     });
     try {
@@ -203,7 +200,7 @@ function settle(turn: Turn, receipt: Receipt): void {
   turn.tokens = receipt.output_tokens;
   // What the node measured, as everywhere else on this page: to here it may have come in a burst.
   turn.first_token_ms = receipt.ttft_ms;
-  turn.speaking_ms = receipt.duration_ms - receipt.ttft_ms;
+  turn.tokens_per_s = speed(receipt);
   [turn.cost, turn.token] = [receipt.cost, receipt.token];
   turn.labels = receipt.labels;
 }

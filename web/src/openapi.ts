@@ -1,4 +1,4 @@
-// Made by types.mjs from crates/lethe/openapi.json, SHA-256 cef32ad9342f84677c250a47afd0317f7b0f988016816964ccb19e86a1f82937. Not to be edited.
+// Made by types.mjs from crates/lethe/openapi.json, SHA-256 a79385da2ca77b52708ad5c41d2dcc8cf974e6dfcce1133186d1b278e6c3e9f2. Not to be edited.
 
 export interface components {
     schemas: {
@@ -102,6 +102,8 @@ export interface components {
             /** @description From the request to the first piece. */
             ttft_ms: number;
             duration_ms: number;
+            /** @description Microseconds for a token, as they came in from the provider. Null: of so little that it says nothing, of several parts, or the wire was paced. */
+            token_us: number | null;
             labels: components["schemas"]["Labels"];
             /** @description Where several providers had a part in it: all of them, in their order. */
             parts?: {
@@ -621,6 +623,8 @@ export interface components {
             ttft_ms: number;
             /** @description From the request to the end, in milliseconds. */
             duration_ms: number;
+            /** @description Microseconds for a token, as they came in from the provider. Null: of so little that it says nothing, the wire was paced, or of versions that did not measure it. */
+            token_us: number | null;
             /** @description Null for answers of versions that had none. */
             labels: components["schemas"]["Labels"] | null;
             /** @description Under which id `/api/routes/{id}` says why it came from there; null for answers of versions that had none. */

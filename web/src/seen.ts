@@ -20,9 +20,9 @@ export function pace(tokens: number, ms: number): number | null {
   return ms < MS_FEW || tokens < TOKENS_FEW ? null : ((tokens - 1) * 1000) / ms;
 }
 
-/** That of an answer, as the node saw it. */
-export function speed(answer: Answer): number | null {
-  return pace(answer.output_tokens, answer.duration_ms - answer.ttft_ms);
+/** Tokens a second, as the node saw them come in; null where there is nothing to tell: of a burst, and where the wire was paced. */
+export function speed(answer: { token_us: number | null }): number | null {
+  return answer.token_us === null ? null : 1_000_000 / answer.token_us;
 }
 
 export function recordOf(answers: Answer[]): Record {

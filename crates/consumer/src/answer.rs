@@ -58,6 +58,9 @@ pub struct Summary {
     pub ttft_ms: u64,
     /// From the request to the end.
     pub duration_ms: u64,
+    /// Microseconds for a token, as they came in from the provider; none of so little that it says
+    /// nothing, of several parts, and where the wire was paced.
+    pub token_us: Option<u64>,
     /// What is proved about its privacy: the least of its parts.
     pub labels: Labels,
     /// Where it was put together of several providers' parts: all of them, in

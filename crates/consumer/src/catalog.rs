@@ -15,6 +15,7 @@ use market::{
     LedgerError, Model, ModelId, NAME_BYTES_MAX, NameFault, NodeId, Offer, Provider, Record,
     Timestamp, Upstream,
 };
+use routing::{Choice, Misfit};
 use seal::EpochKey;
 use serde::Serialize;
 use tracing::{debug, info};
@@ -271,6 +272,17 @@ impl Snapshot {
             notes.push(format!("{other:?} is registered and not offered: {fault}"));
         }
         notes
+    }
+
+    /// Why providers that would be asked are not reached.
+    pub(crate) fn unreached(&self, choice: &Choice) -> Vec<String> {
+        let unfit = choice.unfit.iter();
+        let unreached = unfit.filter(|unfit| unfit.misfit == Misfit::Unreachable);
+        let told = unreached.filter_map(|unfit| {
+            let problem = self.sellers.get(&unfit.provider)?.problem.as_ref()?;
+            Some(format!("{} is not reached: {problem}", unfit.provider))
+        });
+        told.collect()
     }
 
     fn offers(&self, asked: Asked<'_>) -> Vec<(Arc<Seller>, Offer)> {

@@ -26,11 +26,18 @@ pub(crate) struct Known {
     pub(crate) doubt: Option<String>,
 }
 
+/// What was checked once.
+struct Checked {
+    words: Vec<Bytes>,
+    /// Who of those asked has no words.
+    silent: Vec<Address>,
+    known: Known,
+}
+
 /// What was told and checked before.
 #[derive(Default)]
 pub(crate) struct Descriptions {
-    /// With the words that were checked.
-    memo: HashMap<Address, (Vec<Bytes>, Known)>,
+    memo: HashMap<Address, Checked>,
     hosts: HostBook,
 }
 
@@ -70,7 +77,7 @@ impl Descriptions {
         let all = told.iter().enumerate();
         let all = all.flat_map(|(by, told)| told.iter().map(move |told| (by, told)));
         for (by, (account, text)) in all {
-            let is_known = |(words, _): &(Vec<Bytes>, Known)| words.contains(text);
+            let is_known = |checked: &Checked| checked.words.contains(text);
             if self.memo.get(account).is_some_and(is_known) {
                 continue;
             }
@@ -98,10 +105,10 @@ impl Descriptions {
     }
 
     /// What registered nodes and their hosts said, by account. `needed`: how many have
-    /// to tell the same of an epoch key.
+    /// to tell the same of an epoch key. `relays`: who told each.
     pub(crate) fn open(
         &mut self,
-        told: &[Told],
+        (told, relays): (&[Told], &[Address]),
         (registered, needed): (&BTreeSet<Address>, usize),
         domain: &Domain,
         now: Timestamp,
@@ -115,6 +122,7 @@ impl Descriptions {
         let is_registered = |account| registered.contains(&account);
         let mut opened = BTreeMap::new();
         for account in asked {
+            let told = (told, relays);
             let known = self.known(account, told, (registered, needed), (domain, now));
             let known = known.and_then(|known| {
                 let host = known.opened.host;
@@ -129,7 +137,7 @@ impl Descriptions {
     fn known(
         &mut self,
         account: Address,
-        told: &[Told],
+        (told, relays): (&[Told], &[Address]),
         (registered, needed): (&BTreeSet<Address>, usize),
         (domain, now): (&Domain, Timestamp),
     ) -> Result<Known, String> {
@@ -137,11 +145,14 @@ impl Descriptions {
             .iter()
             .filter_map(|told| told.get(&account).cloned())
             .collect();
-        if let Some((before, known)) = self.memo.get(&account)
-            && *before == words
-            && now < known.opened.record.expires_at
+        let silent = relays.iter().zip(told);
+        let silent = silent.filter(|(_, told)| !told.contains_key(&account));
+        let silent: Vec<_> = silent.map(|(relay, _)| *relay).collect();
+        if let Some(before) = self.memo.get(&account)
+            && (&before.words, &before.silent) == (&words, &silent)
+            && now < before.known.opened.record.expires_at
         {
-            return Ok(known.clone());
+            return Ok(before.known.clone());
         }
         let mut problem = "no description of it is to be had".to_owned();
         let mut opened = Vec::new();
@@ -151,7 +162,7 @@ impl Descriptions {
                 Err(error) => problem = error,
             }
         }
-        let doubt = doubt(&opened, needed);
+        let doubt = doubt(&opened, needed, &silent);
         let newest = opened
             .into_iter()
             .max_by_key(|opened| opened.record.issued_at);
@@ -159,7 +170,12 @@ impl Descriptions {
             opened: Arc::new(newest.ok_or(problem)?),
             doubt,
         };
-        self.memo.insert(account, (words, known.clone()));
+        let checked = Checked {
+            words,
+            silent,
+            known: known.clone(),
+        };
+        self.memo.insert(account, checked);
         Ok(known)
     }
 }
@@ -192,8 +208,8 @@ fn open(
     }
 }
 
-/// Why the epoch key is not certain, if so.
-fn doubt(told: &[Opened], needed: usize) -> Option<String> {
+/// Why the epoch key is not certain, if so. `silent`: relays that tell nothing of it.
+fn doubt(told: &[Opened], needed: usize, silent: &[Address]) -> Option<String> {
     let keys: Vec<&Arc<EpochKey>> = told
         .iter()
         .filter_map(|opened| opened.epoch.as_ref()?.as_ref().ok())
@@ -206,9 +222,13 @@ fn doubt(told: &[Opened], needed: usize) -> Option<String> {
         return Some(refused.map_or_else(none, |error| with_causes(error)));
     };
     if keys.len() < needed {
+        let silent = silent
+            .iter()
+            .map(|relay| format!("; relay {relay} tells nothing of it, and may not reach it"));
         return Some(format!(
-            "its epoch key was told by {} of {needed} relays",
-            keys.len()
+            "its epoch key was told by {} of {needed} relays{}",
+            keys.len(),
+            silent.collect::<String>()
         ));
     }
     let same = keys.iter().all(|key| key.hash() == first.hash());
@@ -221,6 +241,7 @@ mod tests {
         Certificate, CertifiedHost, NodeKey, Record, SignedCertificate, WITHDRAW_DELAY_MIN_S,
         WalletKey,
     };
+    use seal::{EpochKeys, Identity};
 
     use super::*;
 
@@ -283,7 +304,7 @@ mod tests {
             let told = told.iter().map(|(n, text)| (account(*n), text.clone()));
             let told = [told.collect()];
             descriptions.hear(&told, &registered, &DOMAIN, NOW);
-            opened = descriptions.open(&told, (&registered, 1), &DOMAIN, NOW);
+            opened = descriptions.open((&told, &[]), (&registered, 1), &DOMAIN, NOW);
         }
         let good = opened.into_iter().filter(|(_, known)| known.is_ok());
         good.map(|(account, _)| account).collect()
@@ -292,6 +313,37 @@ mod tests {
     fn sorted(accounts: &[u8]) -> Vec<Address> {
         let accounts: BTreeSet<_> = accounts.iter().map(|n| account(*n)).collect();
         accounts.into_iter().collect()
+    }
+
+    #[test]
+    fn a_relay_that_tells_nothing_of_it_is_named() {
+        let described = |n: u8| {
+            let text = text(n, n, &certificate(n, &[n], 0));
+            let (node, provider) = (NodeKey::from_bytes(&[n; 32]), account(n));
+            let domain = DOMAIN;
+            let keys = EpochKeys::new(Identity { domain, provider }, &node, NOW);
+            let described = Described {
+                epoch: Some(keys.record().clone()),
+                ..Described::parse(&text).unwrap()
+            };
+            (provider, described.to_text().into())
+        };
+        let told: [Told; 2] = [[described(1), described(2)].into(), [described(2)].into()];
+        let (relays, registered) = ([account(8), account(9)], [account(1)].into());
+        let mut descriptions = Descriptions::default();
+        let mut doubt = |relays: &[Address]| {
+            let told = (&told[..], relays);
+            let opened = descriptions.open(told, (&registered, 2), &DOMAIN, NOW);
+            opened[&account(1)].as_ref().unwrap().doubt.clone().unwrap()
+        };
+        let first = doubt(&relays);
+        assert!(
+            first.contains(&format!("relay {} tells nothing of it", account(9))),
+            "{first}"
+        );
+        assert!(!first.contains(&account(8).to_string()), "{first}");
+        let other = doubt(&[account(8), account(7)]);
+        assert!(other.contains(&account(7).to_string()), "{other}");
     }
 
     #[test]

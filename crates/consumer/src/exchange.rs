@@ -7,7 +7,7 @@
 //! receipt is still awaited for a moment, so that the books close.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::paths::{Carrier, Way};
@@ -39,6 +39,7 @@ use crate::router::{Asking, Candidate};
 use crate::routes::RouteId;
 use crate::session::SessionError;
 use crate::shell::Inner;
+use crate::speaking::Speaking;
 
 /// Time for the padding behind the last word.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
@@ -59,23 +60,26 @@ pub(crate) struct Errand<'a> {
     pub(crate) budget: Option<&'a Budget>,
     /// When it was begun; others may have been asked since.
     pub(crate) started: Instant,
+    /// Whether the provider has it: until then what takes long is this node's own doing.
+    pub(crate) is_out: &'a AtomicBool,
 }
 
 /// Asks one provider. Returns once the first piece is there. One that waits at
-/// several relays is asked again if the first of them does not reach it.
+/// several relays is asked again if the first of them does not reach it, and anyone
+/// if what is lost is the guard that carried.
 pub(crate) async fn begin(
     inner: &Arc<Inner>,
     candidate: &Candidate,
     errand: Errand<'_>,
 ) -> Result<Part, Attempt> {
+    let guard = inner.paths.carrying();
     let begun = Box::pin(begin_once(inner, candidate, errand)).await;
+    let has_way = || inner.paths.has_detour(&candidate.seller) || inner.paths.carrying() != guard;
     match &begun {
         Err(Attempt::Elsewhere {
             error: InferError::Path { .. },
             ..
-        }) if inner.paths.has_detour(&candidate.seller) => {
-            Box::pin(begin_once(inner, candidate, errand)).await
-        }
+        }) if has_way() => Box::pin(begin_once(inner, candidate, errand)).await,
         _ => begun,
     }
 }
@@ -130,6 +134,7 @@ async fn begin_once(
     let asked = send.send(&Ask::Infer(Box::new(infer))).await;
     asked.map_err(|error| Attempt::lost(provider, &error))?;
     failpoint::hit("consumer.request.sent");
+    errand.is_out.store(true, Ordering::Relaxed);
 
     let exchange = Exchange {
         inner: Arc::clone(inner),
@@ -146,6 +151,7 @@ async fn begin_once(
         asked_at,
         _asking: asking,
         ttft: None,
+        speaking: Speaking::new(errand.pacing),
         receive,
         dues: Arc::default(),
     };
@@ -320,6 +326,7 @@ struct Exchange {
     asked_at: Instant,
     _asking: Asking,
     ttft: Option<Duration>,
+    speaking: Speaking,
     receive: ReceiveHalf,
     dues: Arc<Dues>,
 }
@@ -514,11 +521,13 @@ impl Exchange {
                 }
                 Err(broken) => return Some(Err(broken)),
             };
+            let full_at = Instant::now();
             let room = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return self.leave().await,
                 room = out.reserve() => room,
             };
+            self.speaking.waited(full_at.elapsed());
             match room {
                 Ok(room) => room.send(Ok(self.chunk(json, rows))),
                 Err(_) => return self.leave().await,
@@ -583,6 +592,8 @@ impl Exchange {
                 failpoint::hit("consumer.chunk.received");
                 let rows = self.metered(tokens, &json)?;
                 failpoint::hit("consumer.chunk.metered");
+                self.speaking
+                    .heard(self.buying.tokens(), self.started.elapsed());
                 Ok(Step::Chunk(json, rows))
             }
             FromProvider::End { receipt, failure } => {
@@ -684,6 +695,7 @@ impl Exchange {
             outcome: receipt.outcome,
             ttft_ms: millis(self.ttft.unwrap_or_else(|| self.started.elapsed())),
             duration_ms: millis(self.started.elapsed()),
+            token_us: self.speaking.token_us(),
             labels: Labels {
                 // The receipt is the provider's last word on it.
                 upstream: self.labels.upstream.max(receipt.upstream),
@@ -691,8 +703,9 @@ impl Exchange {
             },
             parts: vec![],
         };
+        let spoke = self.speaking.measured();
         self.inner
-            .remember(&summary, &self.candidate, self.route)
+            .remember(&summary, &self.candidate, (self.route, spoke))
             .await;
         failpoint::hit("consumer.answer.kept");
         Ok(summary)

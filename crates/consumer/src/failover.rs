@@ -260,6 +260,7 @@ impl Story {
             outcome: Outcome::Complete,
             ttft_ms: self.ttft_ms,
             duration_ms: since_ms(self.started),
+            token_us: None,
             labels: part.labels,
             parts: self.parts.clone(),
         }
@@ -286,6 +287,7 @@ impl Story {
             output_tokens: self.tokens_before.saturating_add(last.output_tokens),
             ttft_ms: self.ttft_ms,
             duration_ms: since_ms(self.started),
+            token_us: None,
             parts,
             ..last
         }

@@ -30,6 +30,7 @@ mod router;
 mod routes;
 mod session;
 mod shell;
+mod speaking;
 mod standby;
 mod telling;
 mod tries;

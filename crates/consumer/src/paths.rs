@@ -233,6 +233,11 @@ impl Paths {
             .collect()
     }
 
+    /// The guard that the next stream goes through.
+    pub(crate) fn carrying(&self) -> Option<Address> {
+        self.usable().first().map(|guard| guard.account)
+    }
+
     /// Whether there are too few relays for requests to go out.
     pub(crate) fn shortage(&self) -> Option<Shortage> {
         if self.network == Network::Direct {
@@ -460,8 +465,13 @@ impl Paths {
             Network::Direct => 1,
             Network::Oblivious => GUARDS,
         };
+        let relays = match self.network {
+            Network::Direct => vec![],
+            Network::Oblivious => self.guards(),
+        };
         let descriptions = &mut self.state().descriptions;
-        let opened = descriptions.open(&told, (&accounts, needed), domain, now);
+        let told = (&told[..], &relays[..]);
+        let opened = descriptions.open(told, (&accounts, needed), domain, now);
         (opened, descriptions.hosts().clone())
     }
 

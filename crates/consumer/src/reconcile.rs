@@ -184,7 +184,7 @@ impl ReconcileError {
 /// The provider did not say what it holds. Every step of the way to it is in
 /// the log; who asked reads only what is the matter.
 #[derive(Debug, thiserror::Error)]
-#[error("it owes a receipt for an earlier answer and does not send it ({0})")]
+#[error("it does not say what an earlier request came to, for which it is asked first ({0})")]
 pub(crate) struct Silent(ReconcileError);
 
 /// Whether these were all, and none is to come.

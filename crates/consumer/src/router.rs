@@ -320,7 +320,7 @@ impl Router {
         wall: Timestamp,
     ) -> RouteView {
         let mut state = self.state();
-        let (mut choices, mut hosts) = (Vec::new(), Vec::new());
+        let (mut choices, mut hosts, mut notes) = (vec![], vec![], snapshot.notes(model));
         for model in self.entries_of(&mut state, snapshot, model) {
             let stand = self.stand(&mut state, snapshot, (&model, None));
             hosts.extend_from_slice(&stand.hosts);
@@ -339,6 +339,7 @@ impl Router {
             let (seed, now) = (rand::random(), self.now());
             let knowledge = &state.knowledge;
             let choice = choose(&stand.shelf, knowledge, &wanted, Rule::Cost, seed, now);
+            notes.extend(snapshot.unreached(&choice));
             choices.push(view(&model, choice));
         }
         RouteView {
@@ -348,7 +349,7 @@ impl Router {
             choices,
             hosts,
             asked: Vec::new(),
-            notes: snapshot.notes(model),
+            notes,
         }
     }
 
@@ -457,11 +458,13 @@ impl Router {
         self.state().knowledge.first(model, provider, after, now);
     }
 
-    /// Its answer is complete; so many tokens came after the first, within this time.
-    pub(crate) fn answered(&self, provider: Address, tokens: u32, within: Duration) {
-        let now = self.now();
-        let mut state = self.state();
-        state.knowledge.spoke(provider, tokens, within, now);
+    /// Its answer is complete; so many tokens came after the first piece, within this time,
+    /// if that was measured.
+    pub(crate) fn answered(&self, provider: Address, spoke: Option<(u32, Duration)>) {
+        let (now, mut state) = (self.now(), self.state());
+        if let Some((tokens, within)) = spoke {
+            state.knowledge.spoke(provider, tokens, within, now);
+        }
         state.knowledge.answered(provider);
     }
 
@@ -1261,6 +1264,38 @@ mod tests {
                 .all(|choice| choice.choice.ranked[0].card.is_some())
         );
         assert!(told.notes[0].contains("2 cards"), "{:?}", told.notes);
+    }
+
+    #[test]
+    fn only_who_has_the_request_is_slow_to_begin() {
+        let waits = |is_slow: bool| {
+            let router = router();
+            let route = routed(&router, "", "", NOW);
+            let mut tries = Tries::of(&router, &route, tokio::time::Instant::now());
+            let first = tries.another().unwrap();
+            assert!(tries.beside(first, is_slow).is_some());
+            let told = router.explain(&snapshot(), "m", &Demand::default(), NOW);
+            let mut ranked = told.choices[0].choice.ranked.iter();
+            let ranked = ranked.find(|one| one.provider == first.seller.address);
+            ranked.unwrap().terms.told_us
+        };
+        assert!(waits(true) > 0);
+        assert_eq!(waits(false), 0);
+    }
+
+    #[test]
+    fn an_explanation_says_why_a_provider_is_not_reached() {
+        let mut snapshot = Snapshot::clone(&carded(&[(1, "m", None)]));
+        for seller in snapshot.sellers.values_mut() {
+            let seller = Arc::make_mut(seller);
+            (seller.key, seller.problem) = (None, Some("told by 1 of 2 relays".into()));
+        }
+        let told = router().explain(&Arc::new(snapshot), "m", &Demand::default(), NOW);
+        assert!(
+            told.notes[0].ends_with(" is not reached: told by 1 of 2 relays"),
+            "{:?}",
+            told.notes
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! through them.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -495,12 +495,14 @@ impl Inner {
     ) -> BoxFuture<'a, Result<Part, InferError>> {
         Box::pin(async move {
             let mut tries = Tries::of(&self.router, route, started);
+            let is_out = AtomicBool::new(false);
             let errand = Errand {
                 request,
                 route: route.id,
                 pacing: self.pacing(conditions),
                 budget: conditions.budget.as_deref(),
                 started,
+                is_out: &is_out,
             };
             let ask = |candidate| tried(self, candidate, errand);
             let mut asking = FuturesUnordered::new();
@@ -514,6 +516,7 @@ impl Inner {
                     let patience = self.router.patience(provider).hedge_after;
                     let until = Instant::now() + patience.max(HEDGE_AFTER_MIN);
                     slow = Some((candidate, until));
+                    is_out.store(false, Ordering::Relaxed);
                     asking.push(ask(candidate));
                 }
                 let slow_at = slow.map_or(started, |(_, until)| until);
@@ -522,7 +525,8 @@ impl Inner {
                     Some(ended) = asking.next() => ended,
                     () = tokio::time::sleep_until(slow_at), if slow.is_some() => {
                         let Some((candidate, _)) = slow.take() else { continue };
-                        asking.extend(tries.beside(candidate).map(ask));
+                        let is_slow = is_out.load(Ordering::Relaxed);
+                        asking.extend(tries.beside(candidate, is_slow).map(ask));
                         continue;
                     }
                 };
@@ -611,13 +615,16 @@ impl Inner {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps the figures of an answer.
-    pub(crate) async fn remember(&self, summary: &Summary, candidate: &Candidate, route: RouteId) {
+    /// Keeps the figures of an answer. `spoke`: how many tokens came after the first piece,
+    /// in what time.
+    pub(crate) async fn remember(
+        &self,
+        summary: &Summary,
+        candidate: &Candidate,
+        (route, spoke): (RouteId, Option<(u32, Duration)>),
+    ) {
         if summary.outcome != Outcome::Failed {
-            let speaking = summary.duration_ms.saturating_sub(summary.ttft_ms);
-            let (tokens, within) = (summary.output_tokens, Duration::from_millis(speaking));
-            let tokens = tokens.saturating_sub(1);
-            self.router.answered(summary.provider, tokens, within);
+            self.router.answered(summary.provider, spoke);
         }
         let view = AnswerView {
             request: summary.request,
@@ -631,6 +638,7 @@ impl Inner {
             outcome: Some(summary.outcome),
             ttft_ms: summary.ttft_ms,
             duration_ms: summary.duration_ms,
+            token_us: summary.token_us,
             labels: Some(summary.labels),
             route: Some(route),
         };

@@ -61,7 +61,8 @@ impl<'a> Tries<'a> {
 
     /// The next one, to be asked beside one that is slow to begin. Only with the
     /// same card: who has none waits until those who have one cannot answer.
-    pub(crate) fn beside(&mut self, slow: &Candidate) -> Option<&'a Candidate> {
+    /// `is_slow`: whether it has the request; else its channel takes long, or the way.
+    pub(crate) fn beside(&mut self, slow: &Candidate, is_slow: bool) -> Option<&'a Candidate> {
         let card = slow.offer.card_id();
         let is_same = |next: &&&Candidate| next.offer.card_id() == card;
         self.next.front().filter(is_same)?;
@@ -69,8 +70,10 @@ impl<'a> Tries<'a> {
             return None;
         }
         let provider = slow.seller.address;
-        debug!(%provider, "slow to begin; another one is asked beside it");
-        self.router.slow(provider, HEDGE_AFTER_MIN);
+        debug!(%provider, is_slow, "slow to begin; another one is asked beside it");
+        if is_slow {
+            self.router.slow(provider, HEDGE_AFTER_MIN);
+        }
         self.begins(Turn::Beside)
     }
 

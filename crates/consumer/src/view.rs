@@ -111,6 +111,10 @@ pub struct AnswerView {
     pub ttft_ms: u64,
     /// To the end.
     pub duration_ms: u64,
+    /// Microseconds for a token, as they came in from the provider; none of so little that it says
+    /// nothing, where the wire was paced, and in records of before it was measured.
+    #[serde(default)]
+    pub token_us: Option<u64>,
     /// What is proved about its privacy; none in records of before there were labels.
     #[serde(default)]
     pub labels: Option<Labels>,

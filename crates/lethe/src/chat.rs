@@ -25,7 +25,7 @@ struct Tail {
     input_tokens: u32,
     output_tokens: u32,
     ttft_ms: u64,
-    duration_ms: u64,
+    token_us: Option<u64>,
     labels: Labels,
 }
 
@@ -33,18 +33,10 @@ struct Tail {
 const TAIL: &str = ": lethe ";
 
 impl Tail {
-    /// Of fewer tokens, or in less time, there is no speed to tell: the page has the same.
-    const TOKENS_FEW: u32 = 5;
-    const MS_FEW: u64 = 20;
-
-    /// Tokens a second between the first and the last.
+    /// Tokens a second, as the node saw them come in.
     fn speed(&self) -> Option<f64> {
-        let ms = self.duration_ms.saturating_sub(self.ttft_ms);
-        if ms < Self::MS_FEW || self.output_tokens < Self::TOKENS_FEW {
-            return None;
-        }
-        let seconds = Duration::from_millis(ms).as_secs_f64();
-        Some(f64::from(self.output_tokens - 1) / seconds)
+        let each = Duration::from_micros(self.token_us.filter(|us| *us > 0)?);
+        Some(each.as_secs_f64().recip())
     }
 
     /// In words: how soon, how fast, how much.
@@ -470,21 +462,20 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_has_no_speed() {
-        let figures = |output_tokens: u32, duration_ms: u64| {
+    fn the_speed_is_what_the_node_measured_if_it_did() {
+        let figures = |token_us: Option<u64>| {
             let tail = json!({
-                "provider": "0xaa", "token": Address::ZERO, "cost": "1", "input_tokens": 43, "output_tokens": output_tokens,
-                "ttft_ms": 50, "duration_ms": duration_ms,
+                "provider": "0xaa", "token": Address::ZERO, "cost": "1", "input_tokens": 43, "output_tokens": 12,
+                "ttft_ms": 50, "token_us": token_us,
                 "labels": { "network": "direct", "payer": "wallet", "upstream": "own-engine" },
             });
             serde_json::from_value::<Tail>(tail).unwrap().figures()
         };
         assert_eq!(
-            figures(12, 90),
+            figures(Some(3636)),
             "first token 50 ms · 275 tokens/s · 43 in, 12 out"
         );
-        assert_eq!(figures(12, 52), "first token 50 ms · 43 in, 12 out");
-        assert_eq!(figures(2, 900), "first token 50 ms · 43 in, 2 out");
+        assert_eq!(figures(None), "first token 50 ms · 43 in, 12 out");
     }
 
     #[test]

@@ -209,6 +209,7 @@ pub(crate) fn summary() -> Summary {
         outcome: Outcome::Complete,
         ttft_ms: 1,
         duration_ms: 2,
+        token_us: None,
         labels: LABELS,
         parts: vec![],
     }
