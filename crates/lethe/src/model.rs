@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use engine::{Embedder, EmbedderError, Engine, LoadError, Options};
+use engine::{Embedder, EmbedderError, Engine, LoadError, Options, TemplateError};
 use tokio::time::Instant;
 use tracing::info;
 
@@ -18,6 +18,12 @@ pub(crate) enum ModelError {
         #[source]
         source: LoadError,
     },
+    #[error(
+        "model file {path:?} has no chat template, which one that is made for chat has \
+         (tokenizer.chat_template): take its -it or -instruct version, or give it a template: \
+         docs/operate/models.md, \"Without a chat template\""
+    )]
+    NoTemplate { path: PathBuf },
     #[error("model folder {path:?} cannot be used")]
     Folder {
         path: PathBuf,
@@ -28,6 +34,16 @@ pub(crate) enum ModelError {
     Demo(#[source] LoadError),
     #[error("opening the model was interrupted")]
     Interrupted,
+}
+
+/// What is said of a file that does not open.
+fn unusable(path: PathBuf, source: LoadError) -> ModelError {
+    match source {
+        LoadError::Template {
+            source: TemplateError::Missing,
+        } => ModelError::NoTemplate { path },
+        source => ModelError::File { path, source },
+    }
 }
 
 /// Opens it; off the runtime, since a large file takes its time.
@@ -48,10 +64,7 @@ pub(crate) async fn open(
         info!(?path, "the model is being loaded and its digest computed");
     }
     let opened = tokio::task::spawn_blocking(move || match path {
-        Some(path) => Engine::open(&path, options).map_err(|source| ModelError::File {
-            path: path.clone(),
-            source,
-        }),
+        Some(path) => Engine::open(&path, options).map_err(|source| unusable(path, source)),
         None => Engine::from_static(engine::demo_model(), options).map_err(ModelError::Demo),
     });
     let engine = opened.await.map_err(|_| ModelError::Interrupted)??;

@@ -218,7 +218,7 @@ async fn say_selling(
             "descriptor at http://{endpoint}{}",
             transport::door::DESCRIPTOR_PATH
         ),
-        relays => format!("reached through {}", relays.join(" and ")),
+        relays => format!("to be reached through {}", relays.join(" and ")),
     };
     let host = match status.provider == address {
         true => String::new(),

@@ -117,6 +117,27 @@ pub(crate) async fn unregistered<'a>(
     Ok(relays.iter().find(|relay| !is_known(relay)))
 }
 
+/// The first of these that answers and does not say that it is a relay. Who is silent now may
+/// answer later.
+pub(crate) async fn no_relay<'a>(
+    ledger: &dyn Ledger,
+    relays: &'a [String],
+    now: Timestamp,
+) -> Result<Option<&'a String>, LedgerError> {
+    let (registered, domain) = (ledger.providers().await?, ledger.domain());
+    let Ok(http) = http_client() else {
+        return Ok(None);
+    };
+    let (http, domain) = (&http, &domain);
+    let asked = relays.iter().filter_map(|relay| {
+        let one = registered.iter().find(|one| one.endpoint == *relay)?;
+        Some(async move { (relay, meet(http, one, domain, now).await) })
+    });
+    let met = join_all(asked).await;
+    let others = met.into_iter().filter(|(_, met)| matches!(met, Ok(None)));
+    Ok(others.map(|(relay, _)| relay).next())
+}
+
 /// Why no relays were found.
 #[derive(Debug, thiserror::Error)]
 pub enum FindRelaysError {

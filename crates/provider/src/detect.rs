@@ -1,5 +1,6 @@
 //! Finds inference servers on this machine: who listens on a usual port and
-//! answers `GET /v1/models`. Loopback only, one short question each.
+//! answers `GET /v1/models`. Loopback only, a short question or two each. What it is,
+//! the server says: a port is anybody's.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -7,15 +8,24 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use reqwest::Client;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
-/// Servers and their usual ports.
-const USUAL: [(&str, u16); 5] = [
-    ("Ollama", 11434),
-    ("vLLM", 8000),
-    ("SGLang", 30000),
-    ("llama.cpp", 8080),
-    ("LM Studio", 1234),
+/// The usual ports of Ollama, vLLM, SGLang, llama.cpp and LM Studio.
+const USUAL: [u16; 5] = [11434, 8000, 30000, 8080, 1234];
+
+/// Servers, and what stands as `owned_by` in their lists of models.
+const OWNERS: [(&str, &str); 4] = [
+    ("vllm", "vLLM"),
+    ("sglang", "SGLang"),
+    ("llamacpp", "llama.cpp"),
+    ("organization_owner", "LM Studio"),
 ];
+
+/// The one that has a page of its version instead.
+const OLLAMA: &str = "Ollama";
+
+/// One that does not say what it is.
+const SOME: &str = "a server";
 
 /// Time to be there: it is the same machine.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
@@ -23,13 +33,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 /// Time for the whole answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The longest list of models that is read.
+/// The longest page that is read.
 const LIST_BYTES_MAX: usize = 1024 * 1024;
 
 /// A server that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// What usually listens there; the server itself does not say.
+    /// What it says it is.
     pub name: String,
     /// For [`crate::OpenAiConfig`].
     pub url: String,
@@ -46,16 +56,29 @@ struct Models {
 #[derive(Deserialize)]
 struct Named {
     id: String,
+    #[serde(default)]
+    owned_by: Option<String>,
+}
+
+/// The page of a version.
+#[derive(Deserialize)]
+struct Version {
+    #[serde(rename = "version")]
+    _version: String,
 }
 
 /// The servers that are there, in the order of the usual ports.
 pub async fn detect() -> Vec<Found> {
-    let at = |(name, port): (&str, u16)| (name.to_owned(), (Ipv4Addr::LOCALHOST, port).into());
-    detect_at(USUAL.map(at).to_vec()).await
+    detect_at(
+        USUAL
+            .map(|port| (Ipv4Addr::LOCALHOST, port).into())
+            .to_vec(),
+    )
+    .await
 }
 
 /// The same at other ports of this machine. Addresses of other machines are passed over.
-pub async fn detect_at(places: Vec<(String, SocketAddr)>) -> Vec<Found> {
+pub async fn detect_at(places: Vec<SocketAddr>) -> Vec<Found> {
     let client = Client::builder()
         .no_proxy()
         .tcp_nodelay(true)
@@ -68,14 +91,36 @@ pub async fn detect_at(places: Vec<(String, SocketAddr)>) -> Vec<Found> {
     };
     let local = places
         .into_iter()
-        .filter(|(_, address)| address.ip().is_loopback());
-    let asked = local.map(|(name, address)| ask(&client, name, address));
+        .filter(|address| address.ip().is_loopback());
+    let asked = local.map(|address| ask(&client, address));
     join_all(asked).await.into_iter().flatten().collect()
 }
 
-async fn ask(client: &Client, name: String, address: SocketAddr) -> Option<Found> {
+async fn ask(client: &Client, address: SocketAddr) -> Option<Found> {
     let url = format!("http://{address}/v1");
-    let mut response = client.get(format!("{url}/models")).send().await.ok()?;
+    let list: Models = read(client, &format!("{url}/models")).await?;
+    let mut owners = list
+        .data
+        .iter()
+        .filter_map(|model| model.owned_by.as_deref());
+    let known = owners.find_map(|owner| OWNERS.iter().find(|(own, _)| *own == owner));
+    let name = match known {
+        Some((_, name)) => name,
+        None => match read::<Version>(client, &format!("http://{address}/api/version")).await {
+            Some(_) => OLLAMA,
+            None => SOME,
+        },
+    };
+    Some(Found {
+        name: name.to_owned(),
+        url,
+        models: list.data.into_iter().map(|model| model.id).collect(),
+    })
+}
+
+/// A short page of JSON.
+async fn read<T: DeserializeOwned>(client: &Client, url: &str) -> Option<T> {
+    let mut response = client.get(url).send().await.ok()?;
     if !response.status().is_success() {
         return None;
     }
@@ -86,7 +131,5 @@ async fn ask(client: &Client, name: String, address: SocketAddr) -> Option<Found
         }
         body.extend_from_slice(&piece);
     }
-    let list: Models = serde_json::from_slice(&body).ok()?;
-    let models = list.data.into_iter().map(|model| model.id).collect();
-    Some(Found { name, url, models })
+    serde_json::from_slice(&body).ok()
 }

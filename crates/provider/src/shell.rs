@@ -117,6 +117,14 @@ pub enum StartError {
         /// Which.
         relay: String,
     },
+    /// Where it is to wait somebody else is.
+    #[error(
+        "what is registered with endpoint {relay:?} does not say that it is a relay; `--behind` takes the host:port that a relay has in the registry"
+    )]
+    NotARelay {
+        /// Which.
+        relay: String,
+    },
     /// The descriptor cannot be served.
     #[error("the descriptor's listener has no address")]
     Listener(#[source] io::Error),
@@ -212,7 +220,7 @@ impl Provider {
         let address = listener.local_addr().map_err(StartError::Listener)?;
         let stakes = ledger.stakes().await?;
         config.check(&stakes)?;
-        let config = placed(&*ledger, config).await?;
+        let config = placed(&*ledger, config, clock()).await?;
         let tasks = Tasks::default();
         let sessions = Sessions::load(Arc::clone(&ledger), store, tasks.clone(), clock()).await?;
         let host = host(wallet.address(), &config, (ledger.domain(), clock()))?;
@@ -436,10 +444,18 @@ fn open(
 }
 
 /// Sees that relays are registered where it is to wait; they are its endpoint then.
-async fn placed(ledger: &dyn Ledger, mut config: Config) -> Result<Config, StartError> {
+async fn placed(
+    ledger: &dyn Ledger,
+    mut config: Config,
+    now: Timestamp,
+) -> Result<Config, StartError> {
     if let Some(relay) = behind::unregistered(ledger, &config.behind).await? {
         let relay = relay.clone();
         return Err(StartError::NoRelay { relay });
+    }
+    if let Some(relay) = behind::no_relay(ledger, &config.behind, now).await? {
+        let relay = relay.clone();
+        return Err(StartError::NotARelay { relay });
     }
     config.endpoint = config.registered_endpoint(ledger.account());
     Ok(config)

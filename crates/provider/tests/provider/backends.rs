@@ -322,17 +322,24 @@ async fn servers_on_this_machine_are_found() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let list = r#"{"object":"list","data":[{"id":"llama"},{"id":"qwen","owned_by":"me"}]}"#;
     let server = Server::says(refusal("200 OK", "", list), false).await;
+    let named = r#"{"data":[{"id":"llama","owned_by":"vllm"}]}"#;
+    let named = Server::says(refusal("200 OK", "", named), false).await;
+    let ollama = r#"{"data":[],"version":"0.13.0"}"#;
+    let ollama = Server::says(refusal("200 OK", "", ollama), false).await;
     let other = Server::says(refusal("200 OK", "", "<html>"), false).await;
-    let places = vec![
-        ("Ollama".to_owned(), server.address),
-        ("vLLM".to_owned(), other.address),
-        ("elsewhere".to_owned(), "192.0.2.1:80".parse().unwrap()),
-    ];
-    let found = detect_at(places).await;
-    let expected = Found {
-        name: "Ollama".into(),
+    let elsewhere = "192.0.2.1:80".parse().unwrap();
+    let here = [&server, &other, &named, &ollama].map(|server| server.address);
+    let found = detect_at(here.into_iter().chain([elsewhere]).collect()).await;
+    let expected = |name: &str, server: &Server, models: &[&str]| Found {
+        name: name.into(),
         url: format!("http://{}/v1", server.address),
-        models: vec!["llama".into(), "qwen".into()],
+        models: models.iter().map(|model| (*model).to_owned()).collect(),
     };
-    assert_eq!(found, [expected]);
+    // The port says nothing: one that does not say what it is is just a server.
+    let expected = [
+        expected("a server", &server, &["llama", "qwen"]),
+        expected("vLLM", &named, &["llama"]),
+        expected("Ollama", &ollama, &[]),
+    ];
+    assert_eq!(found, expected);
 }

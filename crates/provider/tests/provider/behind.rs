@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use market::{Amount, Ledger, NodeId, NodeKey, Record, WITHDRAW_DELAY_MIN_S, WalletKey};
-use provider::{FindRelaysError, Script, ScriptedBackend, find_relays};
+use provider::{
+    BackendHandle, Deps, FindRelaysError, Provider, Script, ScriptedBackend, StartError,
+    find_relays,
+};
 use seal::{Pacing, Suite};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -16,7 +19,7 @@ use transport::describe::{Described, Endpoint};
 use transport::message::{Ask, Description, FromRelay, Hello, RelayRefusal};
 use transport::{Incoming, Node, Stream, WayBack, door};
 
-use crate::world::{MOR, NOW, PATIENCE, STEP, Talk, World, input, until};
+use crate::world::{MOR, NOW, PATIENCE, STEP, Talk, World, config, input, until};
 
 /// A registered node that says that it is a relay, and does what the test does.
 struct Relay {
@@ -212,6 +215,38 @@ async fn relays_are_found_in_the_registry_and_those_of_before_are_kept() {
     drop(relays);
     let none = find_relays(&ledger, NOW, 2).await.unwrap_err();
     assert!(matches!(none, FindRelaysError::None { asked: 6 }), "{none}");
+}
+
+#[tokio::test]
+async fn one_that_is_no_relay_is_not_waited_at() {
+    let world = World::new();
+    let (shop, backend) = world.sells_script(Script::default()).await;
+    let endpoint = shop.provider.addr().to_string();
+    let ledger = world.ledger.of(world.seller());
+    let stakes = ledger.stakes().await.unwrap();
+    let registered = market::register_endpoint(&ledger, &endpoint, &stakes);
+    registered.await.unwrap();
+
+    let wallet = Arc::new(WalletKey::from_bytes(&[70; 32]).unwrap());
+    let node_key = Arc::new(NodeKey::from_bytes(&[70; 32]));
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(BackendHandle::shared(backend));
+    config.behind = vec![endpoint.clone()];
+    let started = Provider::start(Deps {
+        ledger: Arc::new(world.ledger.of(wallet.address())),
+        node: world.node(&node_key),
+        store: store::Store::open(&folder.path().join("other.sqlite")).unwrap(),
+        wallet,
+        node_key,
+        config,
+        listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        clock: Arc::new(|| NOW),
+    });
+    let error = started.await.err().unwrap();
+    assert!(
+        matches!(&error, StartError::NotARelay { relay } if *relay == endpoint),
+        "{error}"
+    );
 }
 
 #[tokio::test]
