@@ -124,7 +124,11 @@ pub(crate) async fn sell(
     let wallet = Arc::new(place.keys.wallet(name).map_err(PlaceError::from)?);
     let node_key = Arc::new(place.keys.node(name).map_err(PlaceError::from)?);
     // Ports first: who cannot be reached needs no money and no place in the registry.
-    let listening = listen_at(endpoint, bind).await?;
+    let listening = match shop.behind.is_empty() {
+        true => listen_at(endpoint, bind).await,
+        false => listen_here(endpoint, bind).await,
+    };
+    let listening = listening?;
     if shop.behind == [AUTO] {
         let reader = place.reader(Arc::clone(&wallet)).await?;
         shop.behind = find_relays(&reader, clock::now(), RELAYS).await?;
@@ -235,21 +239,58 @@ pub(crate) async fn node_at(
     }
 }
 
-/// Tells who registers an address of this machine alone for buyers elsewhere.
+/// Tells who registers an address for buyers elsewhere that they do not reach.
 pub(crate) fn warn_if_alone(place: &Place, at: SocketAddr, endpoint: &str) {
-    let is_here = |url: &String| {
+    let chain = place.endpoints.urls();
+    if let Some(few) = too_few(at, endpoint, chain.iter().map(String::as_str)) {
+        output::aside(format!(
+            "WARNING: registered as {endpoint}, which {few}, and the chain is elsewhere: say with --endpoint ADDR where others \
+             reach this one (with --listen 0.0.0.0:PORT, where a router passes the ports on); a provider without an open port \
+             waits at relays (--behind RELAY)."
+        ));
+    }
+}
+
+/// Who alone reaches an endpoint, if the chain's servers are elsewhere.
+fn too_few<'a>(
+    at: SocketAddr,
+    endpoint: &str,
+    mut chain: impl Iterator<Item = &'a str>,
+) -> Option<&'static str> {
+    let public: Option<SocketAddr> = endpoint.parse().ok();
+    let is_private = public.is_some_and(|endpoint| is_private(endpoint.ip()));
+    let (is_near, few): (fn(&str) -> bool, _) = match (at.ip().is_loopback(), is_private) {
+        (true, _) => (is_here, "nobody on another machine reaches"),
+        (false, true) => (is_close, "nobody outside of this network reaches"),
+        (false, false) => return None,
+    };
+    let is_near = |url: &str| {
         let url = reqwest::Url::parse(url).ok();
         let host = url.as_ref().and_then(|url| url.host_str());
-        host.is_none_or(|host| {
-            let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
-            host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
-        })
+        host.is_none_or(|host| is_near(host.trim_matches(['[', ']'])))
     };
-    if at.ip().is_loopback() && !place.endpoints.urls().iter().any(is_here) {
-        output::aside(format!(
-            "WARNING: registered as {endpoint}, which nobody on another machine reaches, and the chain is elsewhere: \
-             say with --endpoint ADDR where others reach this one; a provider without an open port waits at relays (--behind RELAY)."
-        ));
+    (!chain.any(is_near)).then_some(few)
+}
+
+/// Whether a host is this machine.
+fn is_here(host: &str) -> bool {
+    let ip = host.parse::<IpAddr>();
+    host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Whether a host is this machine or in a private network, as one without a domain is.
+fn is_close(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(ip) => ip.is_loopback() || is_private(ip),
+        Err(_) => !host.contains('.'),
+    }
+}
+
+/// Whether an address is of a network that nobody outside reaches.
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
     }
 }
 
@@ -285,6 +326,21 @@ pub(crate) async fn listen_at(
     match endpoint {
         Some(endpoint) => endpoint.listen(bind).await.map(Some),
         None => Ok(None),
+    }
+}
+
+/// The same of one that waits at relays: nobody elsewhere is told of an address of this
+/// machine alone, so that any other port will do.
+async fn listen_here(
+    endpoint: Option<&Endpoint>,
+    bind: SocketAddr,
+) -> Result<Option<Listening>, ListenError> {
+    match listen_at(endpoint, bind).await {
+        Err(ListenError::InUse { address, .. }) if address.ip().is_loopback() => {
+            let any = SocketAddr::new(address.ip(), 0);
+            Listening::at(any).await.map(Some)
+        }
+        listening => listening,
     }
 }
 
