@@ -128,6 +128,12 @@ impl File {
     }
 }
 
+/// The servers of the last start on a folder; none, if it had none.
+pub(crate) fn urls(folder: &Folder) -> Result<Vec<String>, BackendsError> {
+    let file = File::read(&folder.join(FILE))?.unwrap_or_default();
+    Ok(file.backends.into_iter().map(|entry| entry.url).collect())
+}
+
 /// The servers of a running provider.
 pub(crate) struct Backends {
     path: PathBuf,

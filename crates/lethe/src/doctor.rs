@@ -6,6 +6,7 @@ mod node;
 mod reach;
 mod relays;
 mod shelf;
+mod shop;
 
 use serde::Serialize;
 
@@ -94,8 +95,9 @@ pub(crate) async fn doctor(args: cli::Doctor) -> Result<bool, DoctorError> {
     let key = args.backend_key_file.as_deref();
     let key = key.map(secret::backend_key).transpose()?;
     let key = key.as_ref().map(|key| key.as_str());
-    checks.extend(reach::backends(&args.backend, key).await);
-    checks.extend(relays::look(&folder, &servers, &args.behind).await);
+    checks.extend(shop::servers(&folder, &args.backend, key).await);
+    checks.extend(shop::look(&folder).await);
+    checks.extend(relays::look(&servers, &args.behind).await);
     let is_well = checks.iter().all(|check| check.verdict != Verdict::Fail);
     match args.json {
         true => output::json(&serde_json::json!({ "ok": is_well, "checks": checks })),

@@ -181,6 +181,11 @@ impl Running {
             pays_with,
         }
     }
+
+    /// Whether clients ask there: who buys pays. Others have a door for commands alone.
+    pub(crate) fn is_gateway(&self) -> bool {
+        !self.pays_with.is_empty()
+    }
 }
 
 /// The file that says of a node that it is about to leave its folder.

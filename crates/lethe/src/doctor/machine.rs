@@ -44,7 +44,8 @@ pub(super) async fn look(folder: &Folder) -> Vec<Check> {
         (Ok(true), Err(_)) => {}
         _ => checks.extend(usual(&folder.roles())),
     }
-    checks.extend(folder.running().ok().map(|running| names(&running.hosts)));
+    let gateway = folder.running().ok().filter(Running::is_gateway);
+    checks.extend(gateway.map(|running| names(&running.hosts)));
     checks.push(datagrams());
     checks.push(open_files());
     checks
@@ -130,8 +131,7 @@ fn listens(what: &str, address: SocketAddr, flag: &str) -> Check {
 fn addresses(roles: &[&str], running: &Running) -> Vec<(&'static str, String)> {
     let mut all = Vec::new();
     let mut add = |what, url: &str| all.extend(authority(url).map(|it| (what, it.to_owned())));
-    // Only who buys pays; others have a door there for commands alone.
-    if !running.pays_with.is_empty() {
+    if running.is_gateway() {
         add("gateway and dashboard", &running.base_url);
     }
     if roles.contains(&"up") {

@@ -191,25 +191,27 @@ async fn purse(ledger: &EvmLedger, payer: Address) -> Result<Option<Check>, Trou
     })
 }
 
-/// The servers that are named, or those that are found on this machine.
-pub(super) async fn backends(urls: &[String], key: Option<&str>) -> Vec<Check> {
-    if urls.is_empty() {
-        let found = provider::detect().await;
-        if found.is_empty() {
-            return vec![Check::ok(
-                BACKEND,
-                "none at the usual ports of this machine; --backend URL looks at one",
-            )];
-        }
-        let found = found.into_iter().map(|found| {
-            let listed = listed(&found.models);
-            Check::ok(
-                BACKEND,
-                format!("{} at {}: {listed}", found.name, found.url),
-            )
-        });
-        return found.collect();
+/// Servers that are found on this machine.
+pub(super) async fn found() -> Vec<Check> {
+    let found = provider::detect().await;
+    if found.is_empty() {
+        return vec![Check::ok(
+            BACKEND,
+            "none at the usual ports of this machine; --backend URL looks at one",
+        )];
     }
+    let found = found.into_iter().map(|found| {
+        let listed = listed(&found.models);
+        Check::ok(
+            BACKEND,
+            format!("{} at {}: {listed}", found.name, found.url),
+        )
+    });
+    found.collect()
+}
+
+/// The servers at these URLs.
+pub(super) async fn backends(urls: &[String], key: Option<&str>) -> Vec<Check> {
     let mut checks = Vec::new();
     for url in urls {
         checks.push(backend(url, key).await);

@@ -14,9 +14,7 @@ use transport::Node;
 
 use super::Check;
 use super::reach::Servers;
-use crate::client::{Client, json};
 use crate::clock;
-use crate::folder::Folder;
 use crate::output;
 use crate::selling::{AUTO, RELAYS};
 
@@ -26,10 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
-/// Those that are named are tried; where none is, the running provider says how it does.
-pub(super) async fn look(folder: &Folder, servers: &Servers, behind: &[String]) -> Vec<Check> {
+/// Those that are named are tried.
+pub(super) async fn look(servers: &Servers, behind: &[String]) -> Vec<Check> {
     if behind.is_empty() {
-        return told(folder).await;
+        return Vec::new();
     }
     match timeout(PATIENCE, tried(&servers.network, &servers.urls, behind)).await {
         Ok(Ok(checks)) => checks,
@@ -46,24 +44,9 @@ pub(super) async fn look(folder: &Folder, servers: &Servers, behind: &[String]) 
     }
 }
 
-/// What the provider that runs on the folder says of its relays; nothing of others.
-async fn told(folder: &Folder) -> Vec<Check> {
-    let asked = async {
-        let client = Client::of(Some(folder.path().to_owned()))?;
-        json::<Value>(client.get("/api/state").await?).await
-    };
-    let Ok(Ok(state)) = timeout(PATIENCE, asked).await else {
-        return Vec::new();
-    };
-    let sellers = state["sellers"].as_array().into_iter().flatten();
-    let behind = sellers.filter_map(|seller| seller["behind"].as_array());
-    let data = folder.flag();
-    let behind = behind.flatten();
-    behind.map(|relay| standing(relay, &data)).collect()
-}
-
-/// `data`: the flag of the folder, which knows its chain.
-fn standing(behind: &Value, data: &str) -> Check {
+/// How a provider that runs does at one of its relays, by its own word.
+/// `data`: the flag of its folder, which knows its chain.
+pub(super) fn standing(behind: &Value, data: &str) -> Check {
     let relay = behind["relay"].as_str().unwrap_or_default();
     match behind["reached"].as_bool() {
         Some(true) => Check::ok(NAME, format!("{relay} takes this folder's provider")),
@@ -145,6 +128,7 @@ mod tests {
 
     use super::super::Verdict;
     use super::*;
+    use crate::folder::Folder;
 
     #[test]
     fn what_is_wrong_with_a_relay_comes_with_what_to_do() {
@@ -180,7 +164,7 @@ mod tests {
             unaudited: false,
         };
         let servers = Servers::of(&folder, &flags).unwrap();
-        let told = look(&folder, &servers, &["a:1".to_owned()]).await;
+        let told = look(&servers, &["a:1".to_owned()]).await;
         assert_eq!(told[0].verdict, Verdict::Fail, "{told:?}");
         let advice = told[0].advice.as_deref().unwrap();
         assert!(advice.contains("--rpc-url URL"), "{advice}");

@@ -183,9 +183,10 @@ fn mode(path: &Path) -> io::Result<u32> {
 fn lock(folder: &Folder) -> Check {
     const NAME: &str = "lock";
     match (folder.is_taken(), folder.running()) {
-        (Ok(true), Ok(running)) => {
+        (Ok(true), Ok(running)) if running.is_gateway() => {
             Check::ok(NAME, format!("a node runs on it, at {}", running.base_url))
         }
+        (Ok(true), Ok(_)) => Check::ok(NAME, "a node runs on it"),
         (Ok(true), Err(_)) => Check::ok(NAME, "a lethe has it"),
         (Ok(false), Ok(_)) => Check::ok(NAME, "free; the node before did not end by itself"),
         (Ok(false), Err(_)) => Check::ok(NAME, "free"),
