@@ -1,8 +1,12 @@
-"""A home router, where the kernel has none: what goes out gets the router's address and a port, and only what answers it
-comes in. Each peer gets a port of its own, as with the strictest of them.
+"""Routers that translate addresses, where the kernel has none.
 
-As a program, `python3 nat.py FILE FILE INSIDE OUTSIDE LOG` translates between two open tunnels; the first one is inside.
-The log has a line for each flow that began inside, `out PEER:PORT`, and for each packet that nobody asked for, `no PEER:PORT`.
+A home's: what goes out gets the router's address and a port, and only what answers it comes in. Each peer gets a port of its
+own, as with the strictest of them. A cloud's: all of a public address is passed on to one machine, under the same ports; who
+goes from there to that address comes back only while the file HAIRPIN is there.
+
+As a program, `python3 nat.py FILE FILE home INSIDE OUTSIDE LOG` or `cloud INSIDE OUTSIDE HAIRPIN` translates between two open
+tunnels; the first one is inside. The log has a line for each flow that began inside, `out PEER:PORT`, and for each packet
+that nobody asked for, `no PEER:PORT`.
 """
 
 import os
@@ -21,11 +25,23 @@ TCP, UDP = 6, 17
 # Where the checksum is, behind the IP header.
 CHECKSUM_AT = {TCP: 16, UDP: 6}
 FRAGMENT = 0x1FFF
+# Which way a packet goes on.
+IN, OUT = "in", "out"
 
 
 def home(host, inside, log):
-    """Puts a host behind a home router in place of its cable: it has the address `inside`, the router the host's. Returns
-    the process that translates."""
+    """Puts a host behind a home router."""
+    return _behind(host, inside, "home", log)
+
+
+def cloud(host, inside, hairpin):
+    """Puts a host behind a cloud's router."""
+    return _behind(host, inside, "cloud", hairpin)
+
+
+def _behind(host, inside, kind, file):
+    """Puts a router in place of a host's cable: the host has the address `inside`, the router the host's. Returns the
+    process that translates."""
     name, outside = hosts.port(host), hosts.ADDRESSES[host]
     hosts.ip("link", "del", name, at=hosts.ROUTER)
     ends = tunnel(host, "eth0"), tunnel(hosts.ROUTER, name)
@@ -34,7 +50,7 @@ def home(host, inside, log):
     hosts.ip("address", "add", f"{inside}/32", "dev", "eth0", at=host)
     hosts.ip("link", "set", "eth0", "multicast", "off", "up", at=host)
     hosts.ip("route", "add", hosts.NETWORK, "dev", "eth0", at=host)
-    command = [sys.executable, __file__, *map(str, ends), inside, outside, str(log)]
+    command = [sys.executable, __file__, *map(str, ends), kind, inside, outside, str(file)]
     process = subprocess.Popen(command, pass_fds=ends)
     for end in ends:
         os.close(end)
@@ -88,7 +104,25 @@ class Packet:
         self.rewrite(16, self.head + 2, place)
 
 
-class Router:
+class Cloud:
+    """An address that is one machine's."""
+
+    def __init__(self, inside, outside, hairpin):
+        self.inside, self.outside, self.hairpin = inside, outside, hairpin
+
+    def out(self, packet):
+        is_own = packet.target[0] == self.outside
+        if is_own and not os.path.exists(self.hairpin):
+            return None
+        packet.leaves_from((self.outside, packet.source[1]))
+        return self.back(packet) if is_own else (OUT, packet.raw)
+
+    def back(self, packet):
+        packet.goes_to((self.inside, packet.target[1]))
+        return IN, packet.raw
+
+
+class Home:
     """Who speaks to whom, and through which port."""
 
     def __init__(self, outside, log):
@@ -103,7 +137,7 @@ class Router:
             self.flows[packet.protocol, port, packet.target] = packet.source
             self._note("out", packet.target)
         packet.leaves_from((self.outside, self.ports[key]))
-        return packet.raw
+        return OUT, packet.raw
 
     def back(self, packet):
         inside = self.flows.get((packet.protocol, packet.target[1], packet.source))
@@ -113,26 +147,29 @@ class Router:
                 self._note("no", packet.source)
             return None
         packet.goes_to(inside)
-        return packet.raw
+        return IN, packet.raw
 
     def _note(self, what, peer):
         print(f"{what} {socket.inet_ntoa(peer[0])}:{peer[1]}", file=self.log, flush=True)
 
 
 def translate(inside, outside, router):
+    ends = {IN: inside, OUT: outside}
     while True:
         for end in select.select([inside, outside], [], [])[0]:
             try:
                 packet = Packet(os.read(end, PACKET_BYTES_MAX))
-                if packet.is_known:
-                    raw = router.out(packet) if end == inside else router.back(packet)
-                    if raw:
-                        os.write(outside if end == inside else inside, raw)
+                passed = packet.is_known and (router.out(packet) if end == inside else router.back(packet))
+                if passed:
+                    os.write(ends[passed[0]], passed[1])
             except BlockingIOError:
                 pass  # as a full queue does
 
 
 if __name__ == "__main__":
-    inside, outside = int(sys.argv[1]), int(sys.argv[2])
-    with open(sys.argv[5], "w") as log:
-        translate(inside, outside, Router(socket.inet_aton(sys.argv[4]), log))
+    ends, kind, file = map(int, sys.argv[1:3]), sys.argv[3], sys.argv[6]
+    inside, outside = map(socket.inet_aton, sys.argv[4:6])
+    if kind == "cloud":
+        translate(*ends, Cloud(inside, outside, file))
+    with open(file, "w") as log:
+        translate(*ends, Home(outside, log))

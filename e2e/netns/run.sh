@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Who learns what: a built lethe on hosts of its own (network namespaces), recorded and searched; and two homes behind routers
-# that let nothing in. Needs root.
+# Who learns what: a built lethe on hosts of its own (network namespaces), recorded and searched; two homes behind routers
+# that let nothing in; and a machine to which a public address is passed on. Needs root.
 # usage: run.sh LETHE
 set -euo pipefail
 
@@ -24,7 +24,7 @@ complaints=$(mktemp)
 readonly complaints
 trap 'rm -f "$complaints"' EXIT
 status=0
-for suite in suite homes; do
+for suite in suite homes cloud; do
   ended=0
   timeout --kill-after=20 "$WITHIN_S" python3 "$here/$suite.py" "$lethe" 2>"$complaints" || ended=$?
   if ((ended != 0)); then
