@@ -241,7 +241,7 @@ await check("page: providers without names fit, relays are listed, and no explor
     assert.equal(await visitor.locator("main .page .notice.bad").count(), 0, name);
   }
   await visitor.evaluate(() => (location.hash = "#/explorer"));
-  await heading(visitor, "This chain has explorers of its own").waitFor();
+  await heading(visitor, "This chain is shown where it is made").waitFor();
   await visitor.evaluate(() => (location.hash = "#/market"));
   const [relay] = (await told("/api/state")).relays;
   assert.match(relay.endpoint, /^[^:/]+:\d+$/);
@@ -377,7 +377,7 @@ await check("page: an answer opens to its route, by keyboard", async () => {
   const ranked = route.locator(".ranked > li");
   assert.ok((await ranked.count()) >= 2, "fewer than two candidates");
   for (const candidate of await ranked.all()) {
-    assert.match(await candidate.textContent(), /wait [\d.]+ ms .* way\s+[\d.]+ ms .*price \d[\d.]* MOR .*quality of \d/s);
+    assert.match(await candidate.textContent(), /cost \d[\d.]* MOR .*time \d[\d.]* MOR: wait [\d.]+ ms, .* way\s+[\d.]+ ms, .*price \d[\d.]* MOR .*quality of\s+\d.*(compared|last resort): /s);
     const drawn = await candidate.locator(".bar > span").evaluateAll((parts) => parts.map((part) => part.getBoundingClientRect().width));
     assert.equal(drawn.length, 6);
     assert.ok(drawn.reduce((sum, width) => sum + width) > 5, "nothing is drawn");
@@ -422,6 +422,50 @@ await check("page: what cannot be had says what to do, and is asked again", asyn
   await page.getByRole("button", { name: "Send" }).waitFor();
 });
 
+await check("page: a question goes with what was said before, unless it is to be asked alone", async () => {
+  const sent = async () => {
+    const asked = page.waitForRequest("**/v1/chat/completions");
+    const turn = await say(QUESTION);
+    return [(await asked).postDataJSON().messages.length, await turn.getByText("asked without the messages before it").count()];
+  };
+  const before = await turns.count();
+  assert.deepEqual(await sent(), [2 * before + 1, 0]);
+  await page.getByLabel("Send earlier messages").uncheck();
+  await page.getByText("Each question is asked alone").waitFor();
+  assert.deepEqual(await sent(), [1, 1]);
+  await page.getByLabel("Send earlier messages").check();
+});
+
+await check("page: where the model has no room for all that was said, the oldest goes first", async () => {
+  const visitor = await browser.newPage();
+  const sent = [];
+  visitor.on("request", (request) => request.url().endsWith("/chat/completions") && sent.push(request.postDataJSON().messages.length));
+  await visitor.goto(dashboardUrl);
+  for (let n = 0; n < 12 && !sent.some((count, at) => count <= sent[at - 1]); n++) {
+    await visitor.getByLabel("Your message").fill(QUESTION);
+    await visitor.keyboard.press("Enter");
+    await visitor.locator(".turn").nth(n).getByText(ANSWER).waitFor();
+    await visitor.getByRole("button", { name: "Send" }).waitFor();
+  }
+  await visitor.locator(".turn").last().getByText("asked without the oldest messages").waitFor();
+  assert.ok(sent.at(-1) > 1 && sent.at(-1) <= sent.at(-2), sent.join());
+  await visitor.close();
+});
+
+await check("page: what is refused is said once, and comes back into the box", async () => {
+  const turn = await say("word ".repeat(600));
+  const problem = turn.getByRole("alert");
+  await problem.getByText("The provider refused the request", { exact: true }).waitFor();
+  assert.doesNotMatch(await problem.locator("p").textContent(), /refused the request/i);
+  assert.equal(await turn.getByRole("button", { name: "Ask again" }).count(), 0);
+  const count = await turns.count();
+  await turn.getByRole("button", { name: "Change the question" }).click();
+  assert.equal(await turns.count(), count - 1);
+  assert.match(await box.inputValue(), /^word word /);
+  await box.fill("");
+  found.splice(0, found.length, ...found.filter((text) => !text.includes("400")));
+});
+
 await check("page: a prompt is text, whatever is in it", async () => {
   const turn = await say(HOSTILE);
   assert.equal((await turn.locator(".question").textContent()).replace(/^You: ?/, ""), HOSTILE);
@@ -455,7 +499,7 @@ await check("page: offers have price, card and state, and sort", async () => {
   await go("Market");
   const model = section("lethe-demo");
   await model.getByText("3 of 3 providers there").waitFor();
-  assert.match(await model.locator(".facts").textContent(), /Repository ?\S+ ?Quantisation ?Q8_0/);
+  assert.match(await model.locator(".facts").textContent(), /Name in its file ?\S+ ?Quantisation ?Q8_0/);
   const names = () => model.locator("tbody td:first-child").allTextContents();
   assert.deepEqual(await names(), ["amber", "birch", "cedar"]);
   const out = model.getByRole("columnheader", { name: "Out" });
@@ -467,6 +511,9 @@ await check("page: offers have price, card and state, and sort", async () => {
   await model.getByRole("button", { name: "Who would be asked now" }).click();
   await model.locator(".ranked > li").first().waitFor();
   await model.getByText("first because").waitFor();
+  await model.getByText("What these words mean").click();
+  const explained = await model.locator(".words dt").allTextContents();
+  for (const word of await model.locator(".route .legend li").allTextContents()) assert.ok(explained.includes(word.trim()), word);
 });
 
 await check("page: a new answer appears by itself, in table and charts", async () => {
@@ -499,6 +546,39 @@ await check("page: the picture of the money has every flow, and a table with the
   const text = (await rows.allTextContents()).join("\n");
   for (const part of ["Your wallet", "Account for", "Channel to", "Free", "yours 15 min after you ask for it"]) {
     assert.ok(text.includes(part), `no ${part}: ${text}`);
+  }
+});
+
+await check("page: the picture's letters are in reading order", async () => {
+  await page.setViewportSize({ width: WIDTHS[0], height: 780 });
+  const flows = section("How it flows");
+  await flows.locator(".lettered li").first().waitFor();
+  const letters = await flows.locator("svg text").evaluateAll((words) =>
+    words
+      .map((word) => ({ word: word.textContent, x: Number(word.getAttribute("x")), y: Number(word.getAttribute("y")) }))
+      .sort((a, b) => a.y - b.y || a.x - b.x)
+      .map(({ word }) => word)
+      .join(""),
+  );
+  assert.equal(letters, "ABCDEFGHIJKLMNOPQRSTUVWXYZ".slice(0, letters.length));
+  await page.setViewportSize({ width: 1280, height: 900 });
+});
+
+await check("page: no word of the picture lies on another", async () => {
+  for (const width of [768, 1280]) {
+    await page.setViewportSize({ width, height: 900 });
+    await page.waitForTimeout(150);
+    const over = await section("How it flows").locator("svg").evaluate((picture) => {
+      const words = [...picture.querySelectorAll("text")].map((word) => ({ word: word.textContent, at: word.getBoundingClientRect() }));
+      const bars = [...picture.querySelectorAll("rect")].map((bar) => ({ word: "a bar", at: bar.getBoundingClientRect() }));
+      const frame = picture.getBoundingClientRect();
+      const meet = (a, b) => a.left < b.right && b.left < a.right && a.top + 3 < b.bottom && b.top + 3 < a.bottom;
+      return words.flatMap(({ word, at }, n) => [
+        ...[...words.slice(n + 1), ...bars].filter((other) => meet(at, other.at)).map((other) => `${word} on ${other.word}`),
+        ...(at.right > frame.right ? [`${word} is cut`] : []),
+      ]);
+    });
+    assert.deepEqual(over, [], `at ${width}`);
   }
 });
 
@@ -578,7 +658,34 @@ await check("page: the faucet gives demo money, and says when it does not", asyn
   found.splice(0, found.length, ...found.filter((text) => !text.includes("429")));
   await faucet.getByRole("link").first().waitFor({ state: "detached" });
   const { account } = await told(`/api/chain/find?for=${address}`);
-  assert.equal(BigInt(account.mor), 100n * 10n ** 18n);
+  assert.deepEqual(account.tokens.map(({ token, amount }) => `${amount} ${token.symbol}`), [`${100n * 10n ** 18n} MOR`, "100000000 USDdev"]);
+});
+
+await check("page: an account's page shows every token, and its transfers", async () => {
+  const address = `0x${"0b".repeat(20)}`;
+  await page.getByLabel("Block, hash, address, channel or name").fill(address);
+  await page.keyboard.press("Enter");
+  const words = async (of) => (await of.textContent()).replace(/\s+/g, " ");
+  const account = section("An account");
+  await account.waitFor();
+  assert.match(await words(account), /MOR ?100 MOR ?USDdev ?100 USDdev ?Coins ?1 ETH/);
+  const rows = section("Transfers of tokens").locator("tbody tr");
+  assert.equal(await rows.count(), 2);
+  assert.match(await words(rows.nth(0)), /\+100 USDdev ?from ?the treasury/);
+  assert.match(await words(rows.nth(1)), /\+100 MOR ?from ?the treasury/);
+  await rows.nth(1).getByRole("link").first().click();
+  await heading(page, "MorToken.transfer").waitFor();
+  assert.match(await words(section("MorToken.transfer")), /Transfer ?100 MOR to ?0x0b0b…0b0b/);
+  await page.getByRole("link", { name: "All blocks" }).click();
+  await section("Latest blocks").getByText(/MorToken\s*\.transfer: 100 MOR\s+to\s+0x0b0b…0b0b/).waitFor();
+});
+
+await check("page: a model's name leads to all who registered it", async () => {
+  await page.getByLabel("Block, hash, address, channel or name").fill("lethe-demo");
+  await page.keyboard.press("Enter");
+  await section("lethe-demo").getByText("that 3 accounts registered").waitFor();
+  const owners = await section("lethe-demo").getByRole("listitem").allTextContents();
+  assert.deepEqual(owners.map((name) => name.trim()).sort(), ["amber", "birch", "cedar"]);
 });
 
 await check("page: light or dark is chosen, and remembered", async () => {

@@ -12,6 +12,10 @@ import { WrongKey, type Amount, type Labels } from "./state";
 const RECEIPT = ": lethe ";
 /** An answer may be so long, in UTF-16 units, and a line of its stream. */
 const ANSWER_MAX = 1_000_000;
+/** The part of a model's context that what was said before may take: the rest is for question and answer. */
+const EARLIER_SHARE = 1 / 2;
+/** UTF-16 units of a token, where nobody counted them. */
+const TOKEN_UNITS = 3;
 
 export type Status = "waiting" | "streaming" | "complete" | "stopped" | "failed";
 
@@ -41,6 +45,11 @@ export class Turn {
   /** In what it was paid. */
   token = $state<string | null>(null);
   problem = $state<Problem | null>(null);
+  /** Which of the answers before it did not go with it. */
+  without = $state<"none" | "oldest" | "all">("none");
+  /** Tokens of what went with it, and of question and answer together; null: no receipt told. */
+  earlier_tokens = 0;
+  own_tokens: number | null = null;
 
   constructor(model: string, question: string) {
     this.model = model;
@@ -49,6 +58,10 @@ export class Turn {
 
   get isRunning(): boolean {
     return this.status === "waiting" || this.status === "streaming";
+  }
+
+  get size(): number {
+    return this.own_tokens ?? Math.ceil((this.question.length + this.answer.length) / TOKEN_UNITS);
   }
 }
 
@@ -67,7 +80,7 @@ const TITLES: Record<string, string> = {
   chain_unreachable: "The chain cannot be reached",
   provider_failed: "The provider failed",
   path_failed: "The provider was not reached",
-  demand_not_met: "Nobody meets what this node demands",
+  demand_not_met: "Nobody meets what is demanded",
   preferences_not_met: "Nobody meets the preferences",
   overloaded: "The node is full",
   stopping: "The node is stopping",
@@ -78,14 +91,11 @@ class Conversation {
   draft = $state("");
   /** Which model is asked; empty: the first that is live. */
   model = $state("");
-  /** Whether a question goes with what was said before; null: as it is best here. */
-  remembers = $state<boolean | null>(null);
+  /** Whether a question goes with what was said before. */
+  remembers = $state(true);
   #running: AbortController | null = null;
-
-  /** The model of the demonstration knows single questions only. */
-  get isRemembered(): boolean {
-    return this.remembers ?? !(node.state?.demonstration ?? false);
-  }
+  /** Answers at the beginning that the model has no room for any more. */
+  #leftOut = 0;
 
   get running(): Turn | null {
     const last = this.turns.at(-1);
@@ -95,6 +105,7 @@ class Conversation {
   clear(): void {
     this.stop();
     this.turns = [];
+    this.#leftOut = 0;
   }
 
   stop(): void {
@@ -108,16 +119,22 @@ class Conversation {
     void this.send(turn.model, turn.question);
   }
 
+  /** Takes a question back into the box, to be asked otherwise. */
+  reword(turn: Turn): void {
+    if (this.running) return;
+    this.turns = this.turns.filter((other) => other !== turn);
+    this.draft = turn.question;
+  }
+
   async send(model: string, question: string): Promise<void> {
     if (this.running) return;
-    const earlier = this.isRemembered ? this.turns.filter((turn) => turn.answer !== "") : [];
-    const before = earlier.flatMap((turn) => [said("user", turn.question), said("assistant", turn.answer)]);
+    const answered = this.turns.filter((turn) => turn.answer !== "");
     this.turns.push(new Turn(model, question));
     const turn = this.turns.at(-1) as Turn;
     const running = new AbortController();
     this.#running = running;
     try {
-      await this.#stream(turn, [...before, said("user", question)], running.signal);
+      await this.#fit(turn, answered, running.signal);
     } catch (error) {
       if (running.signal.aborted) {
         turn.status = "stopped";
@@ -129,6 +146,35 @@ class Conversation {
     } finally {
       // Whatever ended it, nothing goes on behind it.
       running.abort();
+    }
+  }
+
+  /** What goes with a question: the latest that the model has room for. */
+  #earlier(model: string, answered: Turn[]): Turn[] {
+    if (!this.remembers) return [];
+    const context = node.state?.models.find((one) => one.name === model)?.card?.context_length ?? Infinity;
+    const kept = answered.slice(this.#leftOut);
+    while (kept.length > 0 && sizes(kept) > context * EARLIER_SHARE) {
+      kept.shift();
+      this.#leftOut += 1;
+    }
+    return kept;
+  }
+
+  /** Asks with what was said before. Where that is too much all the same, its older half is left out until the rest fits. */
+  async #fit(turn: Turn, answered: Turn[], signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const earlier = this.#earlier(turn.model, answered);
+      turn.earlier_tokens = sizes(earlier);
+      turn.without = earlier.length === answered.length ? "none" : earlier.length === 0 ? "all" : "oldest";
+      const before = earlier.flatMap((one) => [said("user", one.question), said("assistant", one.answer)]);
+      try {
+        return await this.#stream(turn, [...before, said("user", turn.question)], signal);
+      } catch (error) {
+        if (!isTooLong(turn.problem) || earlier.length === 0) throw error;
+        turn.problem = null;
+        this.#leftOut += Math.ceil(earlier.length / 2);
+      }
     }
   }
 
@@ -195,9 +241,17 @@ function said(role: "user" | "assistant", content: string): object {
   return { role, content };
 }
 
+const sizes = (turns: Turn[]) => turns.reduce((sum, turn) => sum + turn.size, 0);
+
+/** Whether a request did not fit into the model's context. */
+function isTooLong(problem: Problem | null): boolean {
+  return problem?.code === "model_refused" && problem.text.includes("context");
+}
+
 function settle(turn: Turn, receipt: Receipt): void {
   turn.provider = receipt.provider.toLowerCase();
   turn.tokens = receipt.output_tokens;
+  turn.own_tokens = Math.max(0, receipt.input_tokens - turn.earlier_tokens) + receipt.output_tokens;
   // What the node measured, as everywhere else on this page: to here it may have come in a burst.
   turn.first_token_ms = receipt.ttft_ms;
   turn.tokens_per_s = speed(receipt);
@@ -232,8 +286,12 @@ async function refusal(response: Response): Promise<Problem> {
 }
 
 function worded(code: string, text: string): Problem {
-  const sentence = text ? `${text.charAt(0).toUpperCase()}${text.slice(1)}` : "Try again.";
-  return { code, title: TITLES[code] ?? "The answer could not be had", text: /[.!?]$/.test(sentence) ? sentence : `${sentence}.` };
+  const title = TITLES[code] ?? "The answer could not be had";
+  // What the title says is not said again.
+  const isTold = text.toLowerCase().startsWith(`${title.toLowerCase()}: `);
+  const rest = isTold ? text.slice(title.length + 2) : text;
+  const sentence = rest ? `${rest.charAt(0).toUpperCase()}${rest.slice(1)}` : "Try again.";
+  return { code, title, text: /[.!?]$/.test(sentence) ? sentence : `${sentence}.` };
 }
 
 function wording(error: unknown): Problem {

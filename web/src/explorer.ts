@@ -2,7 +2,7 @@
 
 import { node } from "./node.svelte";
 import type { components } from "./openapi";
-import { decimal, short, type Amount, type State } from "./state";
+import { decimal, short, type Amount, type State, type Token } from "./state";
 
 type Told = components["schemas"];
 /** A number of the chain: in hexadecimals, as it may be longer than any other. */
@@ -20,6 +20,8 @@ export type Line = Told["TransactionLine"];
 export type Registrations = Told["Registrations"];
 export type Shown = Told["Shown"];
 export type Transaction = Told["Transaction"];
+export type Transfer = Told["Transfer"];
+export type TransferLine = Told["TransferLine"];
 
 /** Asks the node; throws what it says where it does not answer. */
 export async function ask<T>(path: string, more: RequestInit = {}): Promise<T> {
@@ -74,15 +76,24 @@ export const isFields = (value: Shown[] | Argument[]): value is Argument[] => {
   return typeof first === "object" && !Array.isArray(first) && "kind" in first;
 };
 
-/** Whether a call speaks of this token: then its amounts are of it. */
-export function speaksOf(called: Decoded | null, token: string): boolean {
-  const within = (value: Shown): boolean => {
-    if (typeof value === "string") return false;
-    if (!isFields(value)) return value.some(within);
-    return value.some((one) => (one.name === "token" && typeof one.value === "string" && one.value.toLowerCase() === token.toLowerCase()) || within(one.value));
-  };
-  return called !== null && within(called.arguments);
+/** The tokens that a call or an event names. */
+function named(value: Shown): string[] {
+  if (typeof value === "string") return [];
+  if (!isFields(value)) return value.flatMap(named);
+  return value.flatMap((one) => (one.name === "token" && typeof one.value === "string" ? [one.value.toLowerCase()] : named(one.value)));
 }
+
+/** The token that the amounts of a call or an event at a contract are of: the contract itself, or the one that it names. Null: it is not said. */
+export function tokenIn(called: Decoded | null, contract: string | null, now: State): Token | null {
+  const known = (address: string) => now.tokens.find((token) => token.address.toLowerCase() === address.toLowerCase());
+  if (called?.contract === "Registry") return known(now.token.address) ?? null;
+  const [first, ...others] = named(called?.arguments ?? []);
+  if (first !== undefined) return others.every((other) => other === first) ? (known(first) ?? null) : null;
+  return (contract === null ? undefined : known(contract)) ?? null;
+}
+
+/** So much of a token, to the last digit. */
+export const wholly = (token: Token, units: Amount) => `${decimal(units, token.decimals, 18)} ${token.symbol}`;
 
 /** Names of arguments that are amounts of money. */
 const MONEY = new Set([

@@ -8,6 +8,8 @@ export type Side = "yours" | "theirs";
 export interface FlowNode {
   id: string;
   name: string;
+  /** The same below the head of its column. */
+  called: string;
   /** In base units. */
   amount: bigint;
   side: Side;
@@ -39,8 +41,8 @@ class Graph {
   readonly links: FlowLink[] = [];
 
   /** What flows into a node of this id is added up. */
-  node(id: string, name: string, column: number, side: Side, note = ""): void {
-    if (!this.nodes.has(id)) this.nodes.set(id, { id, name, amount: 0n, side, column, note });
+  node(id: string, name: string, column: number, side: Side, note = "", called = name): void {
+    if (!this.nodes.has(id)) this.nodes.set(id, { id, name, called, amount: 0n, side, column, note });
   }
 
   link(from: string, to: string, amount: bigint, side: Side, when: string): void {
@@ -68,7 +70,8 @@ export function flow(state: State, of: TokenFlows, now: number): Flow {
   graph.node("wallet", "Your wallet", 0, "yours", YOURS);
   for (const account of accounts) {
     const id = account.account.toLowerCase();
-    graph.node(id, `Account for ${called(state.names, account.provider)}`, 1, "yours", YOURS);
+    const provider = called(state.names, account.provider);
+    graph.node(id, `Account for ${provider}`, 1, "yours", YOURS, provider);
     graph.node("kept", "Kept in accounts", 3, "yours", YOURS);
     graph.link("wallet", id, BigInt(account.held), "yours", YOURS);
     graph.link(id, "kept", BigInt(account.held), "yours", YOURS);
@@ -90,7 +93,7 @@ function draw(graph: Graph, channel: Channel, state: State, wallet: string, now:
   const escrow = BigInt(channel.escrow);
   const delay = span(config.withdraw_delay_s);
   const asked = `yours ${delay} after you ask for it`;
-  graph.node(id, `Channel to ${name}`, 2, "yours", short(channel.id));
+  graph.node(id, `Channel to ${name}`, 2, "yours", short(channel.id), name);
   graph.node(provider, name, 3, "theirs", "billed by receipts");
   graph.node("free", "Free", 3, "yours", asked);
   graph.node("signed", "Signed ahead", 3, "yours", `for the next answers, or ${asked}`);

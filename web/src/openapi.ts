@@ -1,4 +1,4 @@
-// Made by types.mjs from crates/lethe/openapi.json, SHA-256 a79385da2ca77b52708ad5c41d2dcc8cf974e6dfcce1133186d1b278e6c3e9f2. Not to be edited.
+// Made by types.mjs from crates/lethe/openapi.json, SHA-256 fff3be775d139417aadae12a98606322574e831eb58c611b409526381daa3633. Not to be edited.
 
 export interface components {
     schemas: {
@@ -536,7 +536,7 @@ export interface components {
         /** @description A part of the node. */
         Part: {
             name: string;
-            /** @description `chain` or `embedded chain`, `OpenAI dialect`, `provider` or `relay`. */
+            /** @description `chain` or `embedded chain`, `APIs of OpenAI, Anthropic and Ollama`, `provider` or `relay`. */
             kind: string;
             running: boolean;
             /** @description What it does just now, or what is wrong with it. */
@@ -1113,6 +1113,22 @@ export interface components {
             value: components["schemas"]["Wei"];
             /** @description What was called, as `contract.function`. */
             call: string | null;
+            /** @description That a token of the network's profile was asked for. */
+            transfer: components["schemas"]["Transfer"] | null;
+        };
+        /** @description So much of a token from one account to another. */
+        Transfer: {
+            token: components["schemas"]["Token"];
+            from: components["schemas"]["Address"];
+            to: components["schemas"]["Address"];
+            amount: components["schemas"]["Amount"];
+        };
+        /** @description A transfer that was done. */
+        TransferLine: components["schemas"]["Transfer"] & {
+            /** @description That it came of. */
+            transaction: components["schemas"]["Hash"] | null;
+            /** @description Of that transaction. */
+            block: number | null;
         };
         Block: {
             number: number;
@@ -1193,7 +1209,11 @@ export interface components {
         Account: {
             address: components["schemas"]["Address"];
             coins: components["schemas"]["Wei"];
-            mor: components["schemas"]["Amount"];
+            /** @description Each token of the network's profile, MOR first, and those of the transfers. */
+            tokens: {
+                token: components["schemas"]["Token"];
+                amount: components["schemas"]["Amount"];
+            }[];
             /** @description Transactions that it sent. */
             sent: number;
             /** @description The length of its code; more than none is a contract. */
@@ -1202,11 +1222,19 @@ export interface components {
             latest: components["schemas"]["TransactionLine"][];
             /** @description How many blocks those are. */
             looked_through: number;
+            /** @description The newest from and to it, newest first. */
+            transfers: components["schemas"]["TransferLine"][];
+            /** @description Older ones of the blocks that were looked through for them. */
+            more_transfers: number;
+            /** @description How many blocks those are. */
+            transfers_through: number;
         };
         /** @description A channel as the chain knows it. */
         ChannelLine: {
             id: components["schemas"]["Hash"];
             config: components["schemas"]["ChannelConfig"];
+            /** @description What is paid with on it. */
+            token: components["schemas"]["Token"];
             /** @description That it was created in. */
             block: number;
             state: {

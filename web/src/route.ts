@@ -47,14 +47,28 @@ export function parts(terms: Terms): Record<Part, number> {
   };
 }
 
+/** Why its cost is compared with the others'. */
 export const DRAWN: Record<Ranked["drawn"], string> = {
   named: "the request names it",
   conversation: "it answered before in this conversation",
   good: "it answered lately",
-  chance: "chance drew it",
-  explored: "it is new",
-  listed: "all were weighed",
+  chance: "drawn by chance",
+  explored: "it is new, and tried now and then",
+  listed: "all offers are compared",
 };
+
+/** The words of a cost, in the order in which they are told. */
+export const WORDS: [string, string][] = [
+  ["cost", "What is compared; the lowest goes first. It is time, price and failure together, all as money. Nobody pays it."],
+  ["time", "What the answer is expected to take, at what a second is worth to this node: wait, told, way and tokens together."],
+  ["wait", "To the first token, without the way, as this node saw it lately; once more for each of its requests that the provider is answering."],
+  ["told", "The queue that the provider tells of itself; it counts up to the wait at most."],
+  ["way", "There and back, through the relay if there is one."],
+  ["tokens", "Those that the answer is reckoned at, and how long each takes as this node saw it lately."],
+  ["price", "Of the estimated tokens, as quoted. What is paid in the end is for the tokens that came."],
+  ["failure", "What a request that comes to nothing is worth, times how often that is to be expected. Quality is the share of good answers, at least."],
+  ["compared", "Why it is among those whose cost is compared, not why it is asked: some that answered lately, a few by chance, so that not all ask the same one."],
+];
 
 /** What came of asking one, in words. */
 export function ending(asked: Asked, before: string | null): string {

@@ -112,6 +112,7 @@ sol! {
         function allowance(address owner, address spender) returns (uint256);
         function approve(address spender, uint256 value) returns (bool);
         function transfer(address to, uint256 value) returns (bool);
+        function transferFrom(address from, address to, uint256 value) returns (bool);
     }
 
     /// The registry's constructor argument.

@@ -1,8 +1,10 @@
-//! The chain to look at: blocks, transactions, accounts, channels and
-//! registrations, with calls and events by their names.
+//! The chain to look at: blocks, transactions, accounts, transfers, channels
+//! and registrations, with calls and events by their names.
 //!
 //! For people, of a chain of this machine: one server's word, nothing here
 //! decides anything. Every answer is bounded.
+
+mod transfers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,12 +13,11 @@ use alloy::consensus::Transaction as _;
 use alloy::primitives::{Address, B256, U64, U256};
 use alloy::rpc::types::{Block, Log, Transaction, TransactionReceipt};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use market::{
-    Amount, ChannelConfig, ChannelId, ChannelState, Ledger, LedgerError, Model, Provider,
-};
+use market::{ChannelConfig, ChannelId, ChannelState, Ledger, LedgerError, Model, Provider};
 use serde::Serialize;
 use serde_json::json;
 
+pub use self::transfers::{Holding, TokenName, Transfer, TransferLine};
 use crate::decode::{Contracts, Decoded, bytes_shown};
 use crate::ledger::EvmLedger;
 use crate::rpc::{Rpc, RpcError};
@@ -29,7 +30,7 @@ const TRANSACTIONS_MAX: usize = 50;
 const EVENTS_MAX: usize = 100;
 /// Blocks that are looked through for what an account did.
 const LOOKED_THROUGH: u64 = 200;
-/// Transactions of an account that are shown.
+/// Transactions of an account that are shown, and transfers.
 const OF_ACCOUNT_MAX: usize = 50;
 /// Channels, providers or models that are shown.
 const LISTED_MAX: usize = 100;
@@ -51,6 +52,8 @@ pub struct TransactionLine {
     pub value: U256,
     /// What was called, as `contract.function`.
     pub call: Option<String>,
+    /// The transfer that a token of the network's profile was asked for.
+    pub transfer: Option<Transfer>,
 }
 
 /// A block.
@@ -130,8 +133,8 @@ pub struct AccountView {
     pub address: Address,
     /// Coins, in wei.
     pub coins: U256,
-    /// MOR, in base units.
-    pub mor: Amount,
+    /// Each token of the network's profile, MOR first, and those of the transfers.
+    pub tokens: Vec<Holding>,
     /// Transactions that it sent.
     pub sent: u64,
     /// The length of its code in bytes; more than none is a contract.
@@ -140,6 +143,12 @@ pub struct AccountView {
     pub latest: Vec<TransactionLine>,
     /// How many blocks those are.
     pub looked_through: u64,
+    /// The newest transfers of tokens from and to it, newest first.
+    pub transfers: Vec<TransferLine>,
+    /// Older ones of the blocks that were looked through for them.
+    pub more_transfers: usize,
+    /// How many blocks those are.
+    pub transfers_through: u64,
 }
 
 /// A channel.
@@ -149,6 +158,8 @@ pub struct ChannelLine {
     pub id: ChannelId,
     /// What it was created with.
     pub config: ChannelConfig,
+    /// What is paid with on it.
+    pub token: TokenName,
     /// The block that it was created in.
     pub block: u64,
     /// What is in it now.
@@ -315,6 +326,7 @@ impl Explorer {
             to: tx.to(),
             value: tx.value(),
             call: call.map(|call| format!("{}.{}", call.contract, call.name)),
+            transfer: Transfer::asked(self.ledger.network(), tx),
         }
     }
 
@@ -383,20 +395,23 @@ impl Explorer {
             rpc.transactions_of(address),
             rpc.code(address),
         )?;
-        let mor = self.ledger.balance(self.ledger.mor(), address).await?;
         let end = self.ledger.block_number().await? + 1;
         let from = end.saturating_sub(LOOKED_THROUGH);
         let blocks = self.range(from, end).await?;
         let all = blocks.into_iter().flat_map(|block| block.transactions);
         let own = all.filter(|tx| tx.from == address || tx.to == Some(address));
+        let transfers = self.transfers(address, end).await?;
         Ok(AccountView {
             address,
             coins,
-            mor,
+            tokens: self.holdings(address, &transfers).await?,
             sent,
             code_bytes: code.len(),
             latest: own.take(OF_ACCOUNT_MAX).collect(),
             looked_through: end - from,
+            transfers: transfers.newest,
+            more_transfers: transfers.more,
+            transfers_through: transfers.looked_through,
         })
     }
 
@@ -416,9 +431,11 @@ impl Explorer {
     ) -> Result<ChannelLine, LedgerError> {
         let id = config.id(&self.ledger.domain());
         let state = self.ledger.channel(id).await?;
+        let token = self.token(config.token).await.into();
         Ok(ChannelLine {
             id,
             config,
+            token,
             block,
             state,
         })

@@ -34,8 +34,9 @@ pub use decode::{Argument, Decoded, Shown};
 pub use deploy::{DeployError, Deployment, Grant, LocalMarket, deploy, genesis_code, place_code};
 pub use development::{DEPLOYER, DEVELOPMENT_ACCOUNTS, DevelopmentAccount, is_development_account};
 pub use explorer::{
-    AccountView, BlockView, ChannelLine, ChannelWhole, EventView, Explorer, Found, PAGE_BLOCKS,
-    Registrations, TransactionLine, TransactionView,
+    AccountView, BlockView, ChannelLine, ChannelWhole, EventView, Explorer, Found, Holding,
+    PAGE_BLOCKS, Registrations, TokenName, TransactionLine, TransactionView, Transfer,
+    TransferLine,
 };
 pub use journal::{Ended, JournalError, MemoryJournal, OpenTx, OpenTxs, SignedTx, TxJournal};
 pub use ledger::{CAST, CLAIMS_MAX, EvmLedger};

@@ -83,7 +83,7 @@ async fn ask(rpc: &Rpc, query: Query<'_>, (from, to): (u64, u64)) -> Result<Vec<
 
 /// Whether a smaller range may be answered. Servers have no common code or
 /// words for it, so only what surely has another cause is told apart.
-fn may_be_too_much(error: &RpcError) -> bool {
+pub(crate) fn may_be_too_much(error: &RpcError) -> bool {
     match error {
         RpcError::TooLong { .. } | RpcError::Timeout { .. } => true,
         RpcError::Status { status, .. } => matches!(status, 400 | 413 | 500 | 502..=504),

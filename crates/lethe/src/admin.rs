@@ -422,7 +422,7 @@ impl Dashboard {
         };
         let gateway = Part {
             name: "gateway".into(),
-            kind: "OpenAI dialect",
+            kind: "APIs of OpenAI, Anthropic and Ollama",
             running: true,
             detail: self.base_url.clone(),
         };

@@ -111,8 +111,40 @@ async fn the_faucet_gives_once_and_every_unit_stays_accounted_for() {
         account["account"]["coins"], "0xde0b6b3a7640000",
         "{account}"
     );
-    assert_eq!(account["account"]["mor"], "100000000000000000000");
+    let held = account["account"]["tokens"].as_array().unwrap().iter();
+    let held: Vec<_> = held
+        .map(|one| (&one["token"]["symbol"], &one["amount"]))
+        .collect();
+    let (mor, dollars) = (json!("100000000000000000000"), json!("100000000"));
+    assert_eq!(
+        held,
+        [(&json!("MOR"), &mor), (&json!("USDdev"), &dollars)],
+        "{account}"
+    );
     assert_eq!(account["account"]["latest"].as_array().unwrap().len(), 1);
+    // Both gifts came by a call of their token, which the account is no side of.
+    let gifts = account["account"]["transfers"].as_array().unwrap();
+    let told: Vec<_> = gifts
+        .iter()
+        .map(|gift| (&gift["token"]["symbol"], &gift["amount"], &gift["to"]))
+        .collect();
+    let to = &account["account"]["address"];
+    assert_eq!(
+        told,
+        [(&json!("USDdev"), &dollars, to), (&json!("MOR"), &mor, to)],
+        "{account}"
+    );
+    let tx = find(&client, gifts[1]["transaction"].as_str().unwrap()).await;
+    let asked = &tx["transaction"];
+    assert_eq!(
+        (
+            &asked["call"],
+            &asked["transfer"]["amount"],
+            &asked["transfer"]["to"]
+        ),
+        (&json!("MorToken.transfer"), &mor, to),
+        "{tx}"
+    );
     let money = client.api("GET", "/api/money").await;
     assert_eq!(money["complete"], true, "{money}");
 
