@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use market::{Address, Amount, CardId, Labels, Outcome, RequestId};
 use openai::Seam;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
@@ -42,8 +42,10 @@ pub struct Summary {
     /// The request.
     pub request: RequestId,
     /// Who answered; of several the last.
+    #[serde(serialize_with = "checksummed")]
     pub provider: Address,
     /// In what it is paid.
+    #[serde(serialize_with = "checksummed")]
     pub token: Address,
     /// Tokens of the request, as billed.
     pub input_tokens: u32,
@@ -75,11 +77,17 @@ pub struct PartSummary {
     /// The request for it.
     pub request: RequestId,
     /// Who.
+    #[serde(serialize_with = "checksummed")]
     pub provider: Address,
     /// Tokens that it delivered.
     pub output_tokens: u32,
     /// What it cost; none while its receipt is missing, which is then asked for.
     pub cost: Option<Amount>,
+}
+
+/// As the headers of the answer have it.
+fn checksummed<S: Serializer>(account: &Address, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(account)
 }
 
 /// What one provider says.

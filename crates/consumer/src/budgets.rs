@@ -149,8 +149,41 @@ pub struct Short {
     pub held: Amount,
     /// What this one may come to.
     pub needed: Amount,
+    /// What it would come to if its answer had one token: no shorter answer costs less.
+    pub least: Amount,
     /// When the next day begins.
     pub resets_in_s: u64,
+}
+
+/// What helps where a budget does not reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Nothing: the budget is 0.
+    Shut,
+    /// A shorter request: on no day does the budget reach for this one, whatever the answer's length.
+    ShorterRequest,
+    /// A shorter answer: on no day does the budget reach for so long a one.
+    ShorterAnswer,
+    /// The next day: today no shorter answer fits either.
+    Wait,
+    /// A shorter answer, or the next day.
+    ShorterOrWait,
+}
+
+impl Short {
+    /// What helps.
+    pub fn remedy(&self) -> Remedy {
+        let left = self.budget.less(self.spent);
+        if self.budget.is_zero() {
+            return Remedy::Shut;
+        }
+        match (self.least > self.budget, self.needed > self.budget) {
+            (true, _) => Remedy::ShorterRequest,
+            (false, true) => Remedy::ShorterAnswer,
+            (false, false) if self.least > left => Remedy::Wait,
+            (false, false) => Remedy::ShorterOrWait,
+        }
+    }
 }
 
 impl BudgetError {
@@ -287,6 +320,8 @@ pub(crate) struct Price {
     pub(crate) token: Address,
     /// At most, in base units.
     pub(crate) most: Amount,
+    /// The same with an answer of one token.
+    pub(crate) least: Amount,
     /// What the token is worth, if somebody says so now.
     pub(crate) rate: Option<UsdRate>,
 }
@@ -298,15 +333,20 @@ impl Price {
         rate.map_or(Amount::ZERO, |rate| rate.usd_of(amount))
     }
 
-    /// What it takes of an allowance in this; none: nothing, it is another token.
-    fn of(&self, coin: &Coin, buys: &Purchase<'_>) -> Result<Option<Amount>, BudgetError> {
+    /// What it takes of an allowance in this, at most and at least; none: nothing, it is another token.
+    fn of(
+        &self,
+        coin: &Coin,
+        buys: &Purchase<'_>,
+    ) -> Result<Option<(Amount, Amount)>, BudgetError> {
+        let (most, least) = (self.most, self.least);
         match coin {
-            Coin::Token { address, .. } => Ok((*address == self.token).then_some(self.most)),
+            Coin::Token { address, .. } => Ok((*address == self.token).then_some((most, least))),
             Coin::Usd if self.rate.is_none() => Err(BudgetError::NoRate {
                 provider: buys.provider,
                 token: buys.symbol.to_owned(),
             }),
-            Coin::Usd => Ok(Some(self.usd(self.most))),
+            Coin::Usd => Ok(Some((self.usd(most), self.usd(least)))),
         }
     }
 }
@@ -372,7 +412,7 @@ impl Today {
         for (model, allowances, tallies) in limits {
             let mut is_named = allowances.is_empty();
             for Allowance { coin, amount } in allowances {
-                let Some(needed) = price.of(coin, &buys)? else {
+                let Some((needed, least)) = price.of(coin, &buys)? else {
                     continue;
                 };
                 is_named = true;
@@ -386,6 +426,7 @@ impl Today {
                         spent,
                         held,
                         needed,
+                        least,
                         resets_in_s,
                     })));
                 }
@@ -473,11 +514,16 @@ impl Today {
                 rate,
                 channel,
             } => {
-                let token = token.unwrap_or(mor);
+                let price = Price {
+                    token: token.unwrap_or(mor),
+                    most,
+                    least: most,
+                    rate,
+                };
                 let hold = Hold {
                     key,
                     model,
-                    price: Price { token, most, rate },
+                    price,
                     channel: Some(channel),
                     asked: true,
                 };
@@ -702,7 +748,12 @@ mod tests {
             at: None,
         });
         let most = Amount::new(most);
-        Price { token, most, rate }
+        Price {
+            token,
+            most,
+            least: most,
+            rate,
+        }
     }
 
     fn request(n: u8) -> RequestId {
@@ -745,6 +796,29 @@ mod tests {
         assert_eq!(figures(&today), (20, 0));
         assert!(hold(&mut today, 2, "large", 80, NOON));
         assert_eq!(figures(&today), (20, 80));
+    }
+
+    #[test]
+    fn what_helps_depends_on_what_falls_short() {
+        let helps = |budget: u128, spent: u128, needed: u128, least: u128| {
+            let [budget, spent, needed, least] = [budget, spent, needed, least].map(Amount::new);
+            let short = Short {
+                model: None,
+                coin: Coin::Usd,
+                budget,
+                spent,
+                held: Amount::ZERO,
+                needed,
+                least,
+                resets_in_s: 60,
+            };
+            short.remedy()
+        };
+        assert_eq!(helps(0, 0, 10, 5), Remedy::Shut);
+        assert_eq!(helps(4, 0, 10, 5), Remedy::ShorterRequest);
+        assert_eq!(helps(9, 0, 10, 5), Remedy::ShorterAnswer);
+        assert_eq!(helps(10, 6, 10, 5), Remedy::Wait);
+        assert_eq!(helps(10, 1, 10, 5), Remedy::ShorterOrWait);
     }
 
     #[test]

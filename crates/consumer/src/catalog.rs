@@ -13,7 +13,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use market::{
     Address, Amount, Asked, Card, CardId, Certificate, ChannelTerms, Domain, Host, Kind, Ledger,
     LedgerError, Model, ModelId, NAME_BYTES_MAX, NameFault, NodeId, Offer, Provider, Record,
-    Timestamp, Upstream,
+    Timestamp, Upstream, Which,
 };
 use routing::{Choice, Misfit};
 use seal::EpochKey;
@@ -196,16 +196,40 @@ impl Several {
 }
 
 impl Snapshot {
-    /// Every name that somebody offers now.
-    pub(crate) fn names_on_offer(&self) -> Vec<String> {
-        let names = on_offer(&self.sellers, &self.names).into_iter();
-        names.map(str::to_owned).collect()
+    /// Every name that somebody offers now; instead of it those with a card, where these models
+    /// name a card of it that nobody has.
+    pub(crate) fn names_on_offer(&self, asked: &[String]) -> Vec<String> {
+        let asked = asked.iter().map(|model| Asked::read(model));
+        let carded: BTreeSet<&str> = asked
+            .filter(|asked| asked.which != Which::Any)
+            .map(|asked| asked.name)
+            .collect();
+        let mut names = Vec::new();
+        for name in on_offer(&self.sellers, &self.names) {
+            match carded.contains(name) {
+                true => names.extend(self.cards_of(name)),
+                false => names.push(name.to_owned()),
+            }
+        }
+        names
     }
 
-    /// Whether a model of this name is registered, with whatever card.
-    pub(crate) fn is_registered(&self, model: &str) -> bool {
-        let name = Asked::read(model).name;
-        self.names.values().any(|known| known == name)
+    /// A name with each of the cards that it is offered with.
+    fn cards_of(&self, name: &str) -> BTreeSet<String> {
+        let offers = self.offers(Asked::read(name)).into_iter();
+        let cards = offers.map(|(_, offer)| match offer.card_id() {
+            Some(card) => format!("{name}@{}", card.first(CardId::SHOWN)),
+            None => Asked::qualified(name, None),
+        });
+        cards.collect()
+    }
+
+    /// Whether it may be on offer soon: a model of this name is registered, and if a card is named, nobody
+    /// has told yet that he sells it with another one.
+    pub(crate) fn may_come(&self, model: &str) -> bool {
+        let Asked { name, which } = Asked::read(model);
+        let is_registered = self.names.values().any(|known| known == name);
+        is_registered && (which == Which::Any || self.offers(Asked::read(name)).is_empty())
     }
 
     /// What is offered under a name, or a model's id in hex. `kind`: only

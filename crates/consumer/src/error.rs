@@ -175,11 +175,19 @@ impl From<InferError> for Unserved {
 
 impl InferError {
     /// Of two reasons the one that helps a caller more: that somebody is busy
-    /// beats that somebody failed.
+    /// beats that somebody failed, and of two prices that a budget does not
+    /// reach for the lower one counts.
     pub(crate) fn nearer(before: Option<Self>, now: Self) -> Self {
-        match before {
-            Some(busy @ Self::Busy { .. }) => busy,
-            _ => now,
+        match (before, now) {
+            (Some(busy @ Self::Busy { .. }), _) => busy,
+            (
+                Some(Self::Budget(BudgetError::Short(before))),
+                Self::Budget(BudgetError::Short(now)),
+            ) => {
+                let is_nearer = before.coin == now.coin && before.needed < now.needed;
+                BudgetError::Short(if is_nearer { before } else { now }).into()
+            }
+            (_, now) => now,
         }
     }
 

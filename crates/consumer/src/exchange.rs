@@ -215,11 +215,20 @@ fn hold(
         return Err(short(BudgetError::Unlimited { provider }));
     };
     // What no amount can hold no budget can.
-    let most = offer.quote.rates.cost(bound.ceiling, longest);
-    let most = most.unwrap_or(Amount::new(u128::MAX));
+    let rates = offer.quote.rates;
+    let cost = |output| {
+        let cost = rates.cost(bound.ceiling, output);
+        cost.unwrap_or(Amount::new(u128::MAX))
+    };
+    let (most, least) = (cost(longest), cost(longest.min(1)));
     let token = offer.quote.token;
     let rate = inner.usd_rates.borrow().rate(token).cloned();
-    let price = Price { token, most, rate };
+    let price = Price {
+        token,
+        most,
+        least,
+        rate,
+    };
     let symbol = inner.policy.symbol(token);
     let buys = Purchase {
         provider,

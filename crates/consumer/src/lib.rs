@@ -19,6 +19,7 @@ mod failover;
 mod guards;
 mod loads;
 mod look_alikes;
+mod misfits;
 mod paths;
 mod payer;
 mod payment;
@@ -40,7 +41,7 @@ mod view;
 pub use answer::{Answer, PartSummary, Piece, Summary};
 pub use books::{PurseView, read_books};
 pub use budgets::{
-    Allowance, Budget, BudgetError, Coin, Short, SpentView, Tallies, TallyView, read_spent,
+    Allowance, Budget, BudgetError, Coin, Remedy, Short, SpentView, Tallies, TallyView, read_spent,
 };
 pub use catalog::CardChoice;
 pub use error::{BrokenError, InferError, Shortage, StartError, Unserved};

@@ -17,14 +17,15 @@ use market::{
 };
 use openai::{BadRequest, Request};
 use routing::{
-    Choice, Defaults, Knowledge, Listing, Misfit, Names, Operator, Patience, Preferences,
-    Quantization, Rule, Shelf, Wanted, Wishes, Worth, choose,
+    Choice, Defaults, Knowledge, Listing, Names, Operator, Patience, Preferences, Quantization,
+    Rule, Shelf, Wanted, Wishes, Worth, choose,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::catalog::{self, CardChoice, Resolved, Seller, Several, Snapshot};
 use crate::error::InferError;
+use crate::misfits::{Unfit, too_long, unfit, unmet};
 use crate::routes::{AskedView, ChoiceView, Ending, HostView, RouteId, RouteView, Routes};
 
 /// Models whose offers are kept arranged.
@@ -141,12 +142,12 @@ impl Route {
         if let Some(is) = self.models.iter().find_map(other) {
             return Some(InferError::OtherKind { model, is, asked });
         }
-        let known = |model: &String| snapshot.is_registered(model);
+        let known = |model: &String| snapshot.may_come(model);
         Some(match self.models.iter().any(known) {
             true => nobody(&model),
             false => InferError::UnknownModel {
                 model,
-                known: snapshot.names_on_offer(),
+                known: snapshot.names_on_offer(&self.models),
             },
         })
     }
@@ -292,7 +293,7 @@ impl Router {
             if ranked.is_empty() {
                 route.unmet = route.unmet.or_else(|| unmet(&choice));
                 route.too_long = route.too_long.max(too_long(&choice));
-                let told = || unfit(&choice, &state.tender);
+                let told = || unfit(&choice, &stand.offers, &state.tender);
                 route.unfit = route.unfit.take().or_else(told);
             } else {
                 route.candidates.push(ranked);
@@ -688,88 +689,6 @@ fn view(model: &str, choice: Choice) -> ChoiceView {
     }
 }
 
-/// The label that falls short, if one does.
-fn unmet(choice: &Choice) -> Option<(&'static str, &'static str)> {
-    choice.unfit.iter().find_map(|unfit| match unfit.misfit {
-        Misfit::Label { demanded, offered } => Some((demanded, offered)),
-        _ => None,
-    })
-}
-
-/// The longest answer asked for and the longest that is sold: by those who
-/// would be asked if it were for a shorter one.
-fn too_long(choice: &Choice) -> Option<(u32, u32)> {
-    let limits = choice.unfit.iter().filter_map(|unfit| match unfit.misfit {
-        Misfit::AnswerTooLong { asked, limit } => Some((asked, limit)),
-        _ => None,
-    });
-    limits.max()
-}
-
-/// Why offers that could be asked are not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Unfit {
-    /// What is the same for several is said once.
-    pub(crate) reasons: String,
-    /// Somebody would be asked if less were wished.
-    pub(crate) is_wished: bool,
-}
-
-/// Wishes that nobody meets, in words.
-fn unfit(choice: &Choice, tender: &Tender) -> Option<Unfit> {
-    let words = |misfit: &Misfit| match misfit {
-        Misfit::Price { price, cap } => {
-            let (price, cap) = (tender.shown(*price), tender.shown(*cap));
-            format!("its price of {price} is above the cap of {cap}")
-        }
-        other => other.to_string(),
-    };
-    let unwished = |misfit: &Misfit| !matches!(misfit, Misfit::Unreachable | Misfit::QuoteExpired);
-    let mut reasons: Vec<(String, Vec<Address>)> = Vec::new();
-    let mut is_wished = false;
-    for unfit in choice.unfit.iter().filter(|it| unwished(&it.misfit)) {
-        is_wished |= is_wish(&unfit.misfit);
-        let reason = words(&unfit.misfit);
-        match reasons.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, providers)) => providers.push(unfit.provider),
-            None => reasons.push((reason, vec![unfit.provider])),
-        }
-    }
-    if reasons.is_empty() {
-        return None;
-    }
-    const TOLD: usize = 5;
-    let untold = reasons.iter().skip(TOLD);
-    let more = untold.map(|(_, providers)| providers.len()).sum::<usize>() + choice.more_unfit;
-    let told = reasons.iter().take(TOLD);
-    let mut told: Vec<_> = told
-        .map(|(reason, providers)| match providers.as_slice() {
-            [provider] => format!("{provider}: {reason}"),
-            several => format!("{} providers: {reason}", several.len()),
-        })
-        .collect();
-    if more > 0 {
-        told.push(format!("{more} more"));
-    }
-    Some(Unfit {
-        reasons: told.join("; "),
-        is_wished,
-    })
-}
-
-/// Whether a request's or its key's preferences are why, and not what this node
-/// pays with or what the request is.
-fn is_wish(misfit: &Misfit) -> bool {
-    matches!(
-        misfit,
-        Misfit::Ignored
-            | Misfit::NotAmongOnly
-            | Misfit::Price { .. }
-            | Misfit::Quantization { .. }
-            | Misfit::Parameter { .. }
-    )
-}
-
 /// What a provider probably fails together with: the network that it is in.
 /// Addresses of one machine or a local network tell nothing; there each one
 /// stands for itself. Hosts of one provider are one, wherever they are: that
@@ -803,7 +722,7 @@ mod tests {
     use bytes::Bytes;
     use market::{B256, Domain, LedgerError, ModelId, NodeKey, UsdRate};
     use openai::{ChatRequest, EmbeddingsRequest};
-    use routing::Seen;
+    use routing::{Misfit, Seen};
     use seal::{EpochKey, EpochKeys, Identity};
     use std::collections::BTreeMap;
     use store::AppendError;
@@ -1392,7 +1311,10 @@ mod tests {
         let other = vec![accepted(Address::repeat_byte(0xdd), 18)];
         let other = Router::new(Network::Oblivious, Payer::Pseudonym, other, none);
         let expected = Unfit {
-            reasons: format!("3 providers: {}", Misfit::OtherToken),
+            reasons: format!(
+                "3 providers: it is paid in token {}, which this node does not pay with (--pay-with)",
+                Address::ZERO
+            ),
             is_wished: false,
         };
         assert_eq!(told(&other, ""), expected);

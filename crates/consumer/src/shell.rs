@@ -30,6 +30,7 @@ use crate::error::{InferError, Shortage, StartError, Unserved};
 use crate::exchange::{Errand, begin};
 use crate::failover::{Conditions, Story};
 use crate::loads::{self, Used};
+use crate::misfits::other_token;
 use crate::paths::Paths;
 use crate::payer::{Payers, Pseudonyms};
 use crate::payment::{Channel, entry};
@@ -675,7 +676,7 @@ impl Inner {
         let snapshot = self.snapshot();
         let now = self.now();
         let mut views = Vec::new();
-        for name in snapshot.names_on_offer() {
+        for name in snapshot.names_on_offer(&[]) {
             let named = snapshot.names.iter().filter(|(_, other)| **other == name);
             let ids: Vec<_> = named.map(|(id, _)| *id).collect();
             let seen_at = ids
@@ -708,16 +709,14 @@ impl Inner {
             payable,
             ..
         } = listed;
-        let other_token = || {
+        let paid_in_another = || {
             let token = offer.quote.token;
-            let accepted = &self.policy.accepted;
-            let why = match accepted.iter().any(|one| one.token == token) {
-                true => "whose worth nobody says now (--usd-rate)",
-                false => "which this node does not pay with (--pay-with)",
-            };
-            (!payable).then(|| format!("it is paid in token {token}, {why}"))
+            let mut accepted = self.policy.accepted.iter();
+            let known = accepted.find(|one| one.token == token);
+            let symbol = known.map(|_| self.policy.symbol(token));
+            (!payable).then(|| other_token(token, symbol.as_deref()))
         };
-        let problem = seller.problem.clone().or_else(other_token);
+        let problem = seller.problem.clone().or_else(paid_in_another);
         OfferView {
             provider: seller.address,
             registered: seller.registered,

@@ -422,7 +422,7 @@ impl Front {
             return Err(ChatError::BadRequest {
                 field: "tools".to_owned(),
                 problem:
-                    "cannot be passed on: this model's chat template knows no tools; leave it out"
+                    "cannot be passed on: this model's chat template knows no tools; leave the field out, or choose a model that knows them"
                         .to_owned(),
             });
         }

@@ -173,7 +173,7 @@ impl<'a> Fields<'a> {
         {
             return problem(
                 "response_format",
-                "is not heeded: this engine does not constrain its output; leave it out or use {\"type\": \"text\"}",
+                "is not heeded: this engine does not constrain its output; leave the field out, or choose a model of a provider that heeds it",
             );
         }
         if self.integer("n", 1, u64::MAX)?.is_some_and(|n| n > 1) {

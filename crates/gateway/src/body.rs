@@ -106,7 +106,7 @@ pub(crate) async fn read(
 
 fn too_long(limits: &Limits) -> Fault {
     let message = format!(
-        "body: longer than {} bytes, which is the limit here; send a shorter conversation, or links to images in their place",
+        "body: longer than {} bytes, which is the limit here; send a shorter conversation",
         limits.body_bytes
     );
     Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)

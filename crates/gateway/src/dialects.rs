@@ -17,6 +17,7 @@ use openai::BadRequest;
 use openai::dialect::{Translated, anthropic, completions, ollama, responses};
 use serde_json::{Value, json};
 
+use crate::astray::without_version;
 use crate::behind::Market;
 use crate::chat::{self, Asked, parse, receive};
 use crate::fault::Fault;
@@ -62,9 +63,10 @@ enum Errors {
 
 impl Errors {
     fn of(uri: &Uri, headers: &HeaderMap) -> Self {
-        let path = uri.path();
-        let models = path.starts_with("/v1/models") && is_anthropic(headers);
-        if models || path == "/v1/messages" || path.starts_with("/v1/messages/") {
+        // A base URL that is wrong by its `/v1` is a client's all the same.
+        let path = without_version(uri.path());
+        let models = path.starts_with("/models") && is_anthropic(headers);
+        if models || path == "/messages" || path.starts_with("/messages/") {
             return Self::Anthropic;
         }
         if OLLAMA.contains(&path) {

@@ -1,10 +1,11 @@
 //! What a client is told when there is no answer: one status, one code, one
 //! error body that says what to do next.
 
+use std::error::Error;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use consumer::{BrokenError, BudgetError, InferError, RouteId, SessionError, Unserved};
+use consumer::{BrokenError, BudgetError, InferError, Remedy, RouteId, SessionError, Unserved};
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use market::{Demand, Kind, with_causes};
@@ -29,6 +30,20 @@ pub(crate) struct Fault {
     pub(crate) retry_after: Option<Duration>,
     /// Under which id the node says whom the request was to go to.
     pub(crate) route: Option<Box<RouteId>>,
+}
+
+/// The first cause of an error, and the last: between them layers of a connection say the same.
+fn ends(error: &dyn Error) -> String {
+    let (mut causes, mut next) = (Vec::new(), error.source());
+    while let Some(cause) = next {
+        causes.push(cause.to_string());
+        next = cause.source();
+    }
+    match causes.as_slice() {
+        [] => error.to_string(),
+        [only] => only.clone(),
+        [first, .., last] => format!("{first}: {last}"),
+    }
 }
 
 /// The status and the code of every failure.
@@ -88,8 +103,8 @@ fn advice(error: &InferError) -> &'static str {
             "see to the disk of this node's data folder; nothing was signed, so nothing is lost"
         }
         InferError::ChainGone { .. } => {
-            "see that the chain's server answers, it is the node's --rpc-url; \
-             channels that are funded already are served meanwhile"
+            "start that server, or this node with another one (--rpc-url); channels that are funded already are served \
+             meanwhile"
         }
         InferError::Provider { .. } | InferError::Path { .. } => "try again; nothing was delivered",
         InferError::Demand { .. } => {
@@ -102,9 +117,7 @@ fn advice(error: &InferError) -> &'static str {
             }
             false => "choose another model; `lethe route explain MODEL` shows who sells it",
         },
-        InferError::Budget(BudgetError::Short(_)) => {
-            "ask for a shorter answer (max_tokens), wait, or have the node's owner raise the budget"
-        }
+        InferError::Budget(BudgetError::Short(short)) => advice_on_budget(short.remedy()),
         InferError::Budget(BudgetError::Token { .. }) => {
             "choose another model, or have the node's owner name an amount of that token, or of USD, in the budget"
         }
@@ -113,6 +126,27 @@ fn advice(error: &InferError) -> &'static str {
         }
         InferError::Budget(BudgetError::Unlimited { .. }) => "say max_tokens",
         InferError::Stopping => "try again when the node is back",
+    }
+}
+
+/// What helps where a budget does not reach.
+fn advice_on_budget(remedy: Remedy) -> &'static str {
+    match remedy {
+        Remedy::Shut => {
+            "a budget of 0 pays for nothing: use another key or model, or have the node's owner raise the budget"
+        }
+        Remedy::ShorterRequest => {
+            "the request alone may cost more than a whole day's budget: send a shorter one, choose a cheaper \
+             model, or have the node's owner raise the budget"
+        }
+        Remedy::ShorterAnswer => {
+            "this is more than a whole day's budget: ask for a shorter answer (max_tokens), choose a cheaper \
+             model, or have the node's owner raise the budget"
+        }
+        Remedy::Wait => "wait for the next day, or have the node's owner raise the budget",
+        Remedy::ShorterOrWait => {
+            "ask for a shorter answer (max_tokens), wait, or have the node's owner raise the budget"
+        }
     }
 }
 
@@ -137,9 +171,10 @@ fn retry_after(error: &InferError) -> Option<Duration> {
     match error {
         InferError::Busy { retry_after, .. } => Some(*retry_after),
         InferError::Budget(error) if error.may_pass_soon() => Some(RETRY_SOON),
-        InferError::Budget(BudgetError::Short(short)) => {
-            Some(Duration::from_secs(short.resets_in_s))
-        }
+        InferError::Budget(BudgetError::Short(short)) => match short.remedy() {
+            Remedy::Wait | Remedy::ShorterOrWait => Some(Duration::from_secs(short.resets_in_s)),
+            Remedy::Shut | Remedy::ShorterRequest | Remedy::ShorterAnswer => None,
+        },
         InferError::NobodyThere { .. }
         | InferError::ChainGone { .. }
         | InferError::Journal { .. }
@@ -218,7 +253,14 @@ impl From<&InferError> for Fault {
 impl Fault {
     fn told(error: &InferError, advice: &str) -> Self {
         let (status, code) = answer(error);
-        let message = format!("{}; {advice}", with_causes(error));
+        let message = match error {
+            // Its own words say what to do already.
+            InferError::Refused { message } if message.contains("; ") => error.to_string(),
+            InferError::ChainGone { source, .. } => {
+                format!("{error}: {}; {advice}", ends(&**source))
+            }
+            error => format!("{}; {advice}", with_causes(error)),
+        };
         let retry_after = retry_after(error);
         let fault = Self {
             retry_after,
@@ -374,6 +416,45 @@ mod tests {
         };
         assert!(told(true).contains("allow more in the field provider"));
         assert!(!told(false).contains("preferences") && !told(false).contains("field provider"));
+    }
+
+    #[test]
+    fn a_chain_that_is_gone_is_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{0}")]
+        struct Layer(&'static str, #[source] Option<Box<Layer>>);
+        let layers = [
+            "no answer from http://h:1",
+            "error sending request",
+            "refused",
+        ];
+        let layers = layers.into_iter().rev();
+        let source = layers.fold(None, |inner, text| Some(Box::new(Layer(text, inner))));
+        let source = market::LedgerError::Unreachable(source.unwrap());
+        let fault = Fault::from(&InferError::ChainGone {
+            provider: market::Address::ZERO,
+            source: Box::new(source.into()),
+        });
+        let told = fault.body.error.message;
+        assert!(
+            told.contains("answer: no answer from http://h:1: refused; start"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn a_refusal_that_says_what_to_do_is_not_told_to_do_something_else() {
+        let told = |message: &str| {
+            let message = message.to_owned();
+            let fault = Fault::from(&InferError::Refused { message });
+            fault.body.error.message
+        };
+        let own = "tools cannot be passed on; leave them out";
+        assert_eq!(
+            told(own),
+            format!("the provider refused the request: {own}")
+        );
+        assert!(told("bad").ends_with(": bad; correct the request and send it again"));
     }
 
     #[test]

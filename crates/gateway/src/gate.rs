@@ -6,17 +6,16 @@ use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, get, post};
 use consumer::Conditions;
-use http::{Method, StatusCode, Uri};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::astray::Known;
 use crate::behind::Market;
 use crate::body::Room;
-use crate::fault::Fault;
 use crate::metrics::Metrics;
 use crate::settings::{ApiKey, Settings};
-use crate::{chat, dialects, embeddings, guard, models, server};
+use crate::{astray, chat, dialects, embeddings, guard, models, server};
 
 /// What all requests share, whoever answers them.
 pub(crate) struct Front {
@@ -74,8 +73,8 @@ impl<M> Clone for Shop<M> {
 pub struct Gateway {
     front: Arc<Front>,
     routes: Router,
-    /// The paths of its own routes, for who asks for another one.
-    paths: Vec<&'static str>,
+    /// What is told to who asks for another route.
+    known: Known,
 }
 
 /// Routes, and what they are called.
@@ -142,11 +141,22 @@ impl Gateway {
         let guarded = from_fn_with_state(Arc::clone(&front), guard::key);
         let behind_key = behind_key.router.route_layer(guarded);
         let routes = behind_key.merge(open.router).with_state(shop);
+        let known = Known {
+            paths,
+            described_at: None,
+        };
         Self {
             front,
             routes,
-            paths,
+            known,
         }
+    }
+
+    /// Names this path to who asks for a route that is not there: it shows those that are.
+    #[must_use]
+    pub fn described_at(mut self, path: &'static str) -> Self {
+        self.known.described_at = Some(path);
+        self
     }
 
     /// Serves further routes at the same address. Host and origin are checked
@@ -186,30 +196,20 @@ impl Gateway {
         let Self {
             front,
             routes,
-            paths,
+            known,
         } = self;
-        let known = paths.join(", ").replace("{*", "{");
+        let known = Arc::new(known);
         let routes = routes
-            .fallback(move |method, uri| async move { unknown_route(&method, &uri, &known) })
-            .method_not_allowed_fallback(wrong_method)
+            .fallback(move |method, uri| async move { known.lost(&method, &uri) })
+            .method_not_allowed_fallback(astray::wrong_method)
             .layer(from_fn_with_state(Arc::clone(&front), guard::page))
             .layer(from_fn_with_state(Arc::clone(&front), guard::count))
-            .layer(from_fn(guard::name))
+            .layer(from_fn(guard::name));
+        // Around all of it: which methods a route takes is added to an answer behind the router's own layers.
+        let routes = Router::new()
+            .fallback_service(routes)
+            .layer(from_fn(astray::allowed))
             .layer(from_fn(dialects::errors));
         server::serve(listener, routes, front, stop).await;
     }
-}
-
-fn unknown_route(method: &Method, uri: &Uri, known: &str) -> Fault {
-    let path: String = uri.path().chars().take(100).collect();
-    let message = format!("no route {method} {path}; there are {known}");
-    Fault::new(StatusCode::NOT_FOUND, "unknown_route", message)
-}
-
-async fn wrong_method(method: Method, uri: Uri) -> Fault {
-    let message = format!(
-        "{method} is not allowed for {}; the header Allow says what is",
-        uri.path()
-    );
-    Fault::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", message)
 }

@@ -30,6 +30,10 @@ const ALLOW_PRIVATE: HeaderName = HeaderName::from_static("access-control-allow-
 /// The longest request id that is taken over from a client.
 const MAX_REQUEST_ID: usize = 128;
 
+/// Said to whoever asks: of this machine it tells nothing but what the docs tell of every one.
+const WHERE_KEYS_ARE: &str = "the node's own is in the file api-key of its data folder (--data DIR, \
+                              else ~/.local/share/lethe), `lethe key add NAME` makes others";
+
 /// Gives every answer a name, the client's own if it brings one.
 pub(crate) async fn name(request: Request, next: Next) -> Response {
     let fits = |id: &&HeaderValue| {
@@ -150,7 +154,7 @@ fn unknown_origin(origin: &HeaderValue) -> Fault {
         .take(100)
         .collect();
     let message = format!(
-        "header Origin: pages of {origin:?} may not call this node; add it to its origins if they should"
+        "header Origin: pages of {origin:?} may not call this node, only those of this machine (localhost, any port); call it from that page's server"
     );
     Fault::new(StatusCode::FORBIDDEN, "unknown_origin", message)
 }
@@ -195,7 +199,9 @@ pub(crate) async fn key(
             }
         },
     };
-    let message = format!("{problem}; send one as Authorization: Bearer KEY, or as x-api-key: KEY");
+    let message = format!(
+        "{problem}; send one as Authorization: Bearer KEY, or as x-api-key: KEY; {WHERE_KEYS_ARE}"
+    );
     let fault = Fault::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message);
     let mut response = fault.into_response();
     response

@@ -6,6 +6,7 @@
 //! parsed; when the client leaves, the answer is dropped and with it all work
 //! behind it. Nothing of a prompt or an answer is logged or measured.
 
+mod astray;
 mod behind;
 mod body;
 mod chat;

@@ -106,7 +106,7 @@ fn card(model: &ModelView, usd: &UsdRates) -> ModelCard {
         return card;
     };
     let mut pricing = json!({
-        "token": best.token,
+        "token": best.token.to_string(),
         "input_per_million": best.rates.input_per_million,
         "output_per_million": best.rates.output_per_million,
     });
@@ -133,11 +133,16 @@ fn card(model: &ModelView, usd: &UsdRates) -> ModelCard {
         )
 }
 
-/// The longest answer that can be asked for: the longest that is sold, of those
-/// who are there if somebody is; none where somebody sets no limit.
+/// The longest answer that there can be: the longest that is sold and that a
+/// context holds, of those who are there if somebody is; none where somebody
+/// sets no limit.
 fn longest_answer(offers: &[OfferView], live: bool) -> Option<u32> {
-    let limits = offers.iter().filter(|offer| offer.live == live);
-    let limits: Option<Vec<u32>> = limits.map(|offer| offer.output_tokens_max).collect();
+    let limit = |offer: &OfferView| {
+        let limits = [offer.output_tokens_max, offer.context_length];
+        limits.into_iter().flatten().min()
+    };
+    let offers = offers.iter().filter(|offer| offer.live == live);
+    let limits: Option<Vec<u32>> = offers.map(limit).collect();
     limits?.into_iter().max()
 }
 

@@ -198,6 +198,13 @@ impl Tender {
         self.ratio(token).is_some()
     }
 
+    /// What a token is called that is paid with, whether prices in it compare now or not.
+    pub fn symbol(&self, token: Address) -> Option<&str> {
+        let mut accepted = self.accepted.iter();
+        let known = accepted.find(|one| one.token == token)?;
+        known.names.first().map(String::as_str)
+    }
+
     /// An amount as it is compared, rounded up; none: the token is not paid
     /// with. What is beyond the range is the end of it.
     pub fn comparable(&self, token: Address, amount: Amount) -> Option<Amount> {

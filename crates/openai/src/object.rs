@@ -121,7 +121,10 @@ impl<'a> Object<'a> {
         name: &str,
         range: RangeInclusive<u64>,
     ) -> Result<Option<u64>, BadRequest> {
-        let allowed = format!("a whole number {}", from_to(&range));
+        let allowed = match range.start() == range.end() {
+            true => range.start().to_string(),
+            false => format!("a whole number {}", from_to(&range)),
+        };
         match self.read::<u64>(name, &allowed)? {
             Some(number) if !range.contains(&number) => {
                 Err(self.fault(name, format!("{number}; allowed: {allowed}")))

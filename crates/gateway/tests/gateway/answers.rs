@@ -241,6 +241,8 @@ async fn what_fails_before_the_first_chunk_has_a_status() {
         ),
         (short(95, 0), 402, "budget_spent", "7200"),
         (short(0, 95), 429, "budget_held", "1"),
+        // On no day would it fit.
+        (shut(), 402, "budget_spent", ""),
         (
             BudgetError::Unlimited {
                 provider: Address::ZERO,
@@ -306,9 +308,19 @@ fn short(spent: u128, held: u128) -> InferError {
         spent,
         held,
         needed,
+        least: needed,
         resets_in_s: 7200,
     };
     BudgetError::Short(Box::new(short)).into()
+}
+
+/// A budget of nothing.
+fn shut() -> InferError {
+    let InferError::Budget(BudgetError::Short(short)) = short(0, 0) else {
+        unreachable!("that is what it is");
+    };
+    let budget = Amount::ZERO;
+    BudgetError::Short(Box::new(Short { budget, ..*short })).into()
 }
 
 fn unpaid() -> InferError {

@@ -48,6 +48,10 @@ async fn only_a_right_key_opens() {
             assert_eq!(status == 200, open, "{header:?} at {path}: {status} {body}");
             if !open {
                 assert_eq!((status, code(&body).as_str()), (401, "invalid_api_key"));
+                assert!(
+                    body.contains("the file api-key of its data folder"),
+                    "{body}"
+                );
             }
         }
     }
@@ -265,21 +269,30 @@ async fn wrong_doors_are_named() {
     let town = Town::open().await;
     let (status, body) = town.get("/v1/nonsense").await;
     assert_eq!((status, code(&body).as_str()), (404, "unknown_route"));
-    for path in [
-        "/v1/messages/count_tokens",
-        "/v1/models/{name}",
-        "/api/show",
-        "/api/version",
-        "/readyz",
-    ] {
-        assert!(body.contains(&format!(" {path}")), "{path}: {body}");
+    for path in ["/v1/chat/completions", "/v1/messages", "GET /v1/models"] {
+        assert!(body.contains(path), "{path}: {body}");
     }
+    // In the words of the client that has the wrong base URL.
+    let (status, body) = town.get("/v1/v1/messages").await;
+    assert_eq!(status, 404);
+    assert!(
+        body.starts_with(r#"{"type":"error","error":{"type":"not_found_error","#),
+        "{body}"
+    );
+    assert!(body.contains("ends without /v1"), "{body}");
+    let (_, body) = town.get("/v1/api/chat").await;
+    assert!(
+        body.starts_with(r#"{"error":"no route"#) && body.contains("ends without /v1"),
+        "{body}"
+    );
     let mut wire = town.connect().await;
     wire.send("GET /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .await;
     let head = wire.head().await;
     assert_eq!((head.status, head.header("allow")), (405, "POST"));
-    assert_eq!(code(&wire.body(&head).await), "wrong_method");
+    let body = wire.body(&head).await;
+    assert_eq!(code(&body), "wrong_method");
+    assert!(body.contains("; allowed: POST\""), "{body}");
 }
 
 #[tokio::test]
