@@ -64,7 +64,7 @@ def _():
     ) as answer:
         lines = list(answer.iter_lines())
     receipt = next(json.loads(line.removeprefix(": lethe ")) for line in lines if line.startswith(": lethe "))
-    assert receipt["outcome"] == "complete" and receipt["provider"] == provide["provider"].lower(), receipt
+    assert receipt["outcome"] == "complete" and receipt["provider"] == provide["provider"], receipt
     # The prices that `lethe provide` asks if nothing is said: 0.5 and 1 MOR per million tokens.
     assert int(receipt["cost"]) == receipt["input_tokens"] * 5 * 10**11 + receipt["output_tokens"] * 10**12, receipt
     assert lines[-1] == "data: [DONE]" or "data: [DONE]" in lines, lines[-3:]

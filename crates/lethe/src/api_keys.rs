@@ -5,6 +5,8 @@
 //! nothing with it. The node's own key is not among them; that one alone
 //! opens the dashboard.
 
+mod on_offer;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,6 +40,7 @@ use crate::output;
 use crate::place::{self, PlaceError};
 use crate::tokens;
 use crate::watched::watched;
+use on_offer::OnOffer;
 
 /// The file in the data folder.
 const FILE: &str = "api-keys.json";
@@ -74,6 +77,9 @@ pub(crate) enum ApiKeysError {
         name: String,
         problem: String,
     },
+    /// What was asked for, not what the file says.
+    #[error("key {name:?}: {problem}")]
+    Asked { name: String, problem: String },
     #[error("what was spent today cannot be told")]
     Ask(#[from] ClientError),
     #[error("what was spent today cannot be told")]
@@ -249,8 +255,8 @@ impl Entry {
         self.budget_per_day.is_some() || !self.budgets.is_empty()
     }
 
-    /// What holds for its requests, for people.
-    fn told(&self, day: &Day) -> String {
+    /// What holds for its requests, for people. `on_offer`: what is sold, where that is known.
+    fn told(&self, day: &Day, on_offer: Option<&OnOffer>) -> String {
         let mut words = vec![self.name.clone()];
         let texts = [
             ("demand", &self.demand),
@@ -261,7 +267,7 @@ impl Entry {
             words.extend(value.as_ref().map(|value| format!("{field}: {value}")));
         }
         words.extend(self.provider.as_ref().map(|it| format!("provider: {it}")));
-        words.extend(day.today.iter().map(TodayView::told));
+        words.extend(day.today.iter().map(|today| today.told(on_offer)));
         let problem = day.problem.as_ref();
         words.extend(problem.map(|problem| format!("NOT IN FORCE: {problem}")));
         words.join("  ")
@@ -390,11 +396,15 @@ impl TodayView {
         })
     }
 
-    fn told(&self) -> String {
+    fn told(&self, on_offer: Option<&OnOffer>) -> String {
         let figure = |amount: Amount| amount.to_decimal(self.decimals);
         let mut today = format!("{} spent today", figure(self.spent));
         if !self.held.is_zero() {
             today += &format!(", {} held", figure(self.held));
+        }
+        let is_sold = |model: &&String| on_offer.is_none_or(|known| known.has(model));
+        if self.model.as_ref().filter(is_sold) != self.model.as_ref() {
+            today += "; NOBODY SELLS IT NOW";
         }
         let of = self.model.as_deref().unwrap_or("budget");
         format!(
@@ -513,7 +523,7 @@ impl Keys {
         }
         let key = keystore::fresh_bearer();
         let provider = add.prefer.as_deref().map(serde_json::from_str);
-        self.entries.push(Entry {
+        let entry = Entry {
             name: add.name.clone(),
             sha256: hex::encode(Sha256::digest(&key)),
             provider: provider.transpose().map_err(ApiKeysError::Prefer)?,
@@ -522,13 +532,15 @@ impl Keys {
             pacing: add.pacing.clone(),
             budget_per_day: add.budget_per_day.clone(),
             budgets: together(&add.budgets),
-        });
-        self.keys(None)?;
-        let entry = self.entries.last().expect("it was pushed");
-        match entry.unknown_token() {
-            Some(problem) => Err(self.wrong(&add.name, problem)),
-            None => Ok(key),
+        };
+        let problem = entry.key(None).err().or_else(|| entry.unknown_token());
+        if let Some(problem) = problem {
+            let name = add.name.chars().take(NAME_MAX).collect();
+            return Err(ApiKeysError::Asked { name, problem });
         }
+        self.entries.push(entry);
+        self.keys(None)?;
+        Ok(key)
     }
 
     fn remove(&mut self, name: &str) -> Result<(), ApiKeysError> {
@@ -733,6 +745,11 @@ pub(crate) async fn key(args: Key) -> Result<(), ApiKeysError> {
                 return Err(ApiKeysError::NoGateway { folder });
             }
             keys.write()?;
+            if let Some(on_offer) = OnOffer::ask(&folder).await {
+                let budgets = together(&add.budgets);
+                let warnings = on_offer.warnings(add.budget_per_day.as_deref(), &budgets);
+                warnings.iter().for_each(output::aside);
+            }
             match args.json {
                 true => output::json(&json!({ "name": add.name, "api_key": key })),
                 false => {
@@ -756,8 +773,10 @@ pub(crate) async fn key(args: Key) -> Result<(), ApiKeysError> {
                     "None but the node's own; `lethe key add NAME{flag}` makes one."
                 ));
             }
+            let on_offer = OnOffer::ask(&folder).await;
             for entry in &keys.entries {
-                output::line(output::plain(&entry.told(&of(&today, entry))));
+                let told = entry.told(&of(&today, entry), on_offer.as_ref());
+                output::line(output::plain(&told));
             }
         }
         Act::Remove { name } => {
@@ -837,7 +856,7 @@ mod tests {
         assert_eq!((of_model.len(), of_model[1].coin.name()), (2, "USDdev"));
         assert_eq!(of_model[1].amount, Amount::new(1_500_000));
         let today = keys.entries[0].day(&coins(), None);
-        let told = keys.entries[0].told(&today);
+        let told = keys.entries[0].told(&today, None);
         assert!(
             told.contains("budget: 0.5 MOR a day (0 spent today)"),
             "{told}"
@@ -943,9 +962,9 @@ mod tests {
         let keys = read(&folder);
         let (in_force, others) = keys.in_force(&coins()).unwrap();
         assert_eq!((in_force.len(), others.len()), (1, 1));
-        let told = keys.entries[0].told(&keys.entries[0].day(&coins(), None));
+        let told = keys.entries[0].told(&keys.entries[0].day(&coins(), None), None);
         assert!(told.contains("NOT IN FORCE: "), "{told}");
-        let told = keys.entries[1].told(&keys.entries[1].day(&coins(), None));
+        let told = keys.entries[1].told(&keys.entries[1].day(&coins(), None), None);
         assert!(
             told.contains("0 spent today") && !told.contains("NOT"),
             "{told}"

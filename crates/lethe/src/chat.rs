@@ -2,17 +2,19 @@
 //! for how much. Nothing of it is kept, unless `--keep` says so; see `history`.
 
 use std::collections::BTreeMap;
-use std::io::BufRead;
+use std::io::{BufRead, IsTerminal};
 use std::time::Duration;
 
 use market::{Address, Amount, Labels};
 use openai::sse::Decoder;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
 
 use crate::client::{Client, ClientError, json as parsed};
 use crate::history::{self, Chats, Conversation, HistoryError, Id, Kept, Key, Message, Role};
+use crate::signals::Signals;
 use crate::tokens::TokenViews;
 use crate::{cli, clock, output};
 
@@ -31,6 +33,12 @@ struct Tail {
 
 /// What marks it.
 const TAIL: &str = ": lethe ";
+/// Which header of an answer says which request it is of.
+const REQUEST: &str = "x-lethe-request";
+/// Between two looks whether the receipt of an answer that was stopped is there.
+const RECEIPT_LOOK: Duration = Duration::from_millis(100);
+/// The most of them.
+const RECEIPT_LOOKS: usize = 30;
 
 impl Tail {
     /// Tokens a second, as the node saw them come in.
@@ -42,13 +50,10 @@ impl Tail {
     /// In words: how soon, how fast, how much.
     fn figures(&self) -> String {
         let speed = self.speed();
-        let speed = speed.map(|speed| format!("{speed:.0} tokens/s · "));
+        let speed = speed.map_or("–".to_owned(), |speed| format!("{speed:.0}"));
         format!(
-            "first token {} ms · {}{} in, {} out",
-            self.ttft_ms,
-            speed.unwrap_or_default(),
-            self.input_tokens,
-            self.output_tokens,
+            "first token {} ms · {speed} tokens/s · {} in, {} out",
+            self.ttft_ms, self.input_tokens, self.output_tokens,
         )
     }
 }
@@ -110,10 +115,12 @@ enum Shown {
     Json,
 }
 
-/// How much of a conversation goes with a question: as much as the model takes.
+/// How much of a conversation goes with a question: as much as the model takes; and how the answer is to be.
 #[derive(Debug, Default)]
 struct Window {
     shown: Shown,
+    /// The longest answer, in tokens, if somebody says so.
+    answer_max: Option<u32>,
     /// Messages at the beginning that are sent no more.
     left_out: usize,
 }
@@ -158,11 +165,14 @@ struct Keeping {
     key: Key,
 }
 
-/// Chats until the input ends, or answers the one question.
-pub(crate) async fn chat(args: cli::Chat) -> Result<(), ChatError> {
+/// Chats until the input ends, or answers the one question. Whether that came to its end.
+pub(crate) async fn chat(args: cli::Chat) -> Result<bool, ChatError> {
     let client = Client::of(args.data.folder.clone())?;
     let (mut conversation, mut keeping) = conversation(&client, &args).await?;
-    let mut window = Window::default();
+    let mut window = Window {
+        answer_max: args.max_tokens,
+        ..Window::default()
+    };
     if let Some(question) = args.question {
         window.shown = match args.json {
             true => Shown::Json,
@@ -177,14 +187,17 @@ pub(crate) async fn chat(args: cli::Chat) -> Result<(), ChatError> {
         )
         .await;
     }
-    output::line(format!(
-        "{}. An empty line or Ctrl-D ends.",
-        conversation.model
-    ));
-    for message in &conversation.messages {
-        output::line(said(message));
+    let prompts = std::io::stdin().is_terminal() && output::is_terminal();
+    if prompts {
+        output::line(format!(
+            "{}. An empty line or Ctrl-D ends.",
+            conversation.model
+        ));
+        for message in &conversation.messages {
+            output::line(said(message));
+        }
     }
-    while let Some(question) = ask().await {
+    while let Some(question) = ask(prompts).await {
         let asked = turn(
             &client,
             &mut conversation,
@@ -198,10 +211,13 @@ pub(crate) async fn chat(args: cli::Chat) -> Result<(), ChatError> {
             Err(ChatError::Client(error)) => {
                 output::line(format!("  [{}]", output::with_causes(&error)));
             }
-            ended => ended?,
+            // Ctrl-C within an answer stops that one; at the next question it ends the chat.
+            Ok(true) => {}
+            Ok(false) if prompts => {}
+            ended => return ended,
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The one to go on with, or a new one; and where it is kept, if it is.
@@ -239,14 +255,15 @@ async fn conversation(
     Ok((Conversation::begin(model, clock::now()), keeping))
 }
 
-/// One question, its answer, and both kept if that is wanted.
+/// One question, its answer, and both kept if that is wanted. Whether the
+/// answer came to its end: one that was stopped is not kept, nor its question.
 async fn turn(
     client: &Client,
     conversation: &mut Conversation,
     keeping: &mut Option<Keeping>,
     question: String,
     window: &mut Window,
-) -> Result<(), ChatError> {
+) -> Result<bool, ChatError> {
     conversation.messages.push(Message {
         role: Role::User,
         content: question,
@@ -254,8 +271,12 @@ async fn turn(
     let shown = window.shown;
     let content = loop {
         let sent = window.of(&conversation.messages);
-        match answer(client, &conversation.model, sent, shown).await {
-            Ok(content) => break content,
+        match answer(client, &conversation.model, sent, window).await {
+            Ok(Some(content)) => break content,
+            Ok(None) => {
+                conversation.messages.pop();
+                return Ok(false);
+            }
             Err(error) if is_too_long(&error) && window.narrows(&conversation.messages) => {}
             Err(error) => {
                 conversation.messages.pop();
@@ -279,7 +300,7 @@ async fn turn(
             ));
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// A message as the terminal shows it.
@@ -315,12 +336,19 @@ async fn usual_model(client: &Client) -> Result<String, ClientError> {
     })
 }
 
-/// The next line that the user types.
-async fn ask() -> Option<String> {
+/// The next line that is typed, or comes through a pipe: there nobody is prompted.
+async fn ask(prompts: bool) -> Option<String> {
     loop {
-        output::text("> ");
-        let line = tokio::task::spawn_blocking(|| std::io::stdin().lock().lines().next()).await;
-        let line = line.ok()??.ok()?;
+        if prompts {
+            output::text("> ");
+        }
+        let Some(line) = line().await else {
+            // Ctrl-D leaves the cursor behind the prompt, and so does Ctrl-C.
+            if prompts {
+                output::line("");
+            }
+            return None;
+        };
         match Line::of(&line) {
             Line::Question(question) => return Some(question.to_owned()),
             Line::End => return None,
@@ -329,63 +357,153 @@ async fn ask() -> Option<String> {
     }
 }
 
-/// Prints one answer as it comes, and what it was.
+/// A line of standard input; none at its end, and where somebody wants to leave.
+async fn line() -> Option<String> {
+    let (told, read) = oneshot::channel();
+    // It cannot be stopped at reading: it ends with a line, or with the program.
+    std::thread::spawn(move || {
+        let line = std::io::stdin().lock().lines().next();
+        // Who left does not listen.
+        let _ = told.send(line.and_then(Result::ok));
+    });
+    let mut signals = Signals::listen();
+    tokio::select! {
+        line = read => line.ok()?,
+        () = signals.next() => None,
+    }
+}
+
+/// Prints one answer as it comes, and what it was. None: somebody stopped it.
 async fn answer(
     client: &Client,
     model: &str,
     messages: &[Message],
-    shown: Shown,
-) -> Result<String, ClientError> {
-    let body = json!({ "model": model, "stream": true, "messages": messages });
-    let started = Instant::now();
-    let mut response = client.chat(&body).await?;
-    let (mut decoder, mut raw, mut text, mut ttft) =
-        (Decoder::new(), String::new(), String::new(), None);
-    while let Some(piece) = response.chunk().await.map_err(|_| ClientError::Cut)? {
-        raw.push_str(&String::from_utf8_lossy(&piece));
-        let keep = raw.rfind(TAIL).or_else(|| raw.rfind('\n')).unwrap_or(0);
-        raw.drain(..keep);
-        let broken = |message: String| ClientError::Failed { message };
-        decoder.push(&piece);
-        while let Some(event) = decoder.next().map_err(|error| broken(error.to_string()))? {
-            let Ok(chunk) = serde_json::from_slice::<Value>(&event.data) else {
-                continue;
-            };
-            if let Some(message) = chunk["error"]["message"].as_str() {
-                if shown == Shown::Text {
-                    output::line("");
-                }
-                return Err(broken(message.to_owned()));
-            }
-            if let Some(delta) = chunk["choices"][0]["delta"]["content"].as_str() {
-                ttft.get_or_insert_with(|| started.elapsed());
-                if shown == Shown::Text {
-                    output::text(output::plain(delta));
-                }
-                text.push_str(delta);
-            }
-        }
+    window: &Window,
+) -> Result<Option<String>, ClientError> {
+    let mut body = json!({ "model": model, "stream": true, "messages": messages });
+    if let Some(most) = window.answer_max {
+        body["max_tokens"] = most.into();
     }
+    let shown = window.shown;
+    let mut reading = Reading::begin(shown);
+    let mut signals = Signals::listen();
+    let read = tokio::select! {
+        read = reading.all(client, &body) => read,
+        // The connection ends with it, and the work behind the answer.
+        () = signals.next() => {
+            reading.stopped(client).await;
+            return Ok(None);
+        }
+    };
+    read?;
     match shown {
         Shown::Text => {
             output::line("");
-            report(client, &raw).await;
+            report(client, &reading.raw).await;
         }
-        Shown::Json => output::json(&figures(&text, &raw, started, ttft)),
+        Shown::Json => output::json(&reading.figures()),
     }
-    Ok(text)
+    Ok(Some(reading.text))
 }
 
-/// The answer and its figures, for programs. Without a receipt its fields are null.
-fn figures(text: &str, raw: &str, started: Instant, ttft: Option<std::time::Duration>) -> Value {
-    let tail = raw.lines().find_map(|line| line.strip_prefix(TAIL));
-    let tail = tail.and_then(|tail| serde_json::from_str::<Value>(tail).ok());
-    json!({
-        "answer": text,
-        "first_token_ms": ttft.map(|ttft| u64::try_from(ttft.as_millis()).unwrap_or(u64::MAX)),
-        "duration_ms": u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        "receipt": tail,
-    })
+/// An answer as far as it came.
+struct Reading {
+    shown: Shown,
+    started: Instant,
+    /// The name of its request.
+    request: Option<String>,
+    /// What may be the node's word on it.
+    raw: String,
+    text: String,
+    ttft: Option<Duration>,
+}
+
+impl Reading {
+    fn begin(shown: Shown) -> Self {
+        Self {
+            shown,
+            started: Instant::now(),
+            request: None,
+            raw: String::new(),
+            text: String::new(),
+            ttft: None,
+        }
+    }
+
+    async fn all(&mut self, client: &Client, body: &Value) -> Result<(), ClientError> {
+        let mut response = client.chat(body).await?;
+        let request = response.headers().get(REQUEST);
+        self.request = request.and_then(|it| Some(it.to_str().ok()?.to_owned()));
+        let mut decoder = Decoder::new();
+        while let Some(piece) = response.chunk().await.map_err(|_| ClientError::Cut)? {
+            self.raw.push_str(&String::from_utf8_lossy(&piece));
+            let keep = self.raw.rfind(TAIL).or_else(|| self.raw.rfind('\n'));
+            self.raw.drain(..keep.unwrap_or(0));
+            let broken = |message: String| ClientError::Failed { message };
+            decoder.push(&piece);
+            while let Some(event) = decoder.next().map_err(|error| broken(error.to_string()))? {
+                if let Ok(chunk) = serde_json::from_slice::<Value>(&event.data) {
+                    self.take(&chunk)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, chunk: &Value) -> Result<(), ClientError> {
+        if let Some(message) = chunk["error"]["message"].as_str() {
+            if self.shown == Shown::Text {
+                output::line("");
+            }
+            let message = message.to_owned();
+            return Err(ClientError::Failed { message });
+        }
+        if let Some(delta) = chunk["choices"][0]["delta"]["content"].as_str() {
+            self.ttft.get_or_insert_with(|| self.started.elapsed());
+            if self.shown == Shown::Text {
+                output::text(output::plain(delta));
+            }
+            self.text.push_str(delta);
+        }
+        Ok(())
+    }
+
+    /// Somebody stopped it: what is paid for it, once that is known.
+    async fn stopped(&self, client: &Client) {
+        if self.shown == Shown::Json {
+            return;
+        }
+        output::line("");
+        let Some(request) = &self.request else {
+            output::line("  [stopped before it was taken]");
+            return;
+        };
+        for _ in 0..RECEIPT_LOOKS {
+            let told = told(client).await.unwrap_or_default();
+            let found = told.answers.iter().find(|it| it.request == *request);
+            if let Some(answered) = found {
+                output::line(format!("  [stopped · {}]", told.paid(answered)));
+                return;
+            }
+            sleep(RECEIPT_LOOK).await;
+        }
+        output::line(format!(
+            "  [stopped; the provider's receipt is not here yet, `lethe top{}` shows whether it is paid]",
+            client.data
+        ));
+    }
+
+    /// The answer and its figures, for programs. Without a receipt its fields are null.
+    fn figures(&self) -> Value {
+        let tail = self.raw.lines().find_map(|line| line.strip_prefix(TAIL));
+        let tail = tail.and_then(|tail| serde_json::from_str::<Value>(tail).ok());
+        json!({
+            "answer": self.text,
+            "first_token_ms": self.ttft.map(|ttft| u64::try_from(ttft.as_millis()).unwrap_or(u64::MAX)),
+            "duration_ms": u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "receipt": tail,
+        })
+    }
 }
 
 /// What the node says of itself, as far as an answer's line needs it.
@@ -401,10 +519,16 @@ struct Told {
     answers: Vec<Answered>,
 }
 
-/// Of which model an answer was.
+/// What an answer was, and what it cost.
 #[derive(Deserialize)]
 struct Answered {
+    request: String,
     model: String,
+    provider: String,
+    token: Address,
+    cost: Amount,
+    input_tokens: u32,
+    output_tokens: u32,
 }
 
 async fn told(client: &Client) -> Option<Told> {
@@ -418,6 +542,28 @@ impl Told {
         let (_, name) = all.find(|(address, _)| address.eq_ignore_ascii_case(provider))?;
         Some(output::plain(name))
     }
+
+    /// A provider, with its name if it has one.
+    fn provider(&self, provider: &str) -> String {
+        let account = output::account(provider);
+        match self.name_of(provider) {
+            Some(name) => format!("{name} {account}"),
+            None => account,
+        }
+    }
+
+    /// In words: to whom, for what, how much.
+    fn paid(&self, answered: &Answered) -> String {
+        let token = self.tokens.get(answered.token);
+        format!(
+            "{} · {} in, {} out · {}{}",
+            self.provider(&answered.provider),
+            answered.input_tokens,
+            answered.output_tokens,
+            token.shown(answered.cost),
+            token.worth(answered.cost),
+        )
+    }
 }
 
 async fn report(client: &Client, raw: &str) {
@@ -427,10 +573,7 @@ async fn report(client: &Client, raw: &str) {
     };
     let told = told(client).await.unwrap_or_default();
     let token = told.tokens.get(tail.token);
-    let provider = match told.name_of(&tail.provider) {
-        Some(name) => format!("{name} {}", tail.provider),
-        None => tail.provider.clone(),
-    };
+    let provider = told.provider(&tail.provider);
     output::line(format!(
         "  [{provider} · {} · {}{} · {}]",
         tail.figures(),
@@ -475,7 +618,10 @@ mod tests {
             figures(Some(3636)),
             "first token 50 ms · 275 tokens/s · 43 in, 12 out"
         );
-        assert_eq!(figures(None), "first token 50 ms · 43 in, 12 out");
+        assert_eq!(
+            figures(None),
+            "first token 50 ms · – tokens/s · 43 in, 12 out"
+        );
     }
 
     #[test]

@@ -133,7 +133,7 @@ pub(crate) enum Command {
     Top(top::Top),
     /// Claim for a provider that is away, before a payer's withdrawal ends; needs no key of its own but one for gas.
     Tower(Tower),
-    /// Chat on the terminal, showing provider, time to first token, speed and cost.
+    /// Chat on the terminal, showing provider, time to first token, speed ("–" where the answer is too short for one) and cost.
     Chat(Chat),
     /// List the kept conversations, show one, or forget one.
     Chats(Chats),
@@ -188,14 +188,14 @@ pub(crate) enum Command {
 /// `lethe faucet`.
 #[derive(Debug, Args)]
 pub(crate) struct Faucet {
+    #[command(flatten)]
+    pub(crate) data: Data,
     /// The account, such as the one that your wallet shows.
     #[arg(value_name = "ADDRESS", value_parser = account)]
     pub(crate) address: Address,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) data: Data,
 }
 
 /// An amount of a token, as it is written.
@@ -394,6 +394,9 @@ pub(crate) struct Chat {
     pub(crate) resume: Option<String>,
     #[command(flatten)]
     pub(crate) unlock: Unlock,
+    /// The longest answer, in tokens; without it the model ends by itself, or where the provider does.
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_tokens: Option<u32>,
     /// Print one line of JSON: the answer, who gave it, and its figures.
     #[arg(long, requires = "question")]
     pub(crate) json: bool,

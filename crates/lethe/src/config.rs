@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, ValueEnum};
 
@@ -58,6 +59,10 @@ const OTHER_VARIABLES: [&str; 8] = [
     "LETHE_FAULT_FSYNC",
     "LETHE_LOG",
 ];
+/// What clap says below an error.
+const MORE: &str = "\n\nFor more";
+/// How the value of a flag is called that is an amount, or holds some.
+const AMOUNT: &str = "AMOUNT";
 /// How alike two names must be to be suggested (Jaro-Winkler).
 const ALIKE_MIN: f64 = 0.7;
 
@@ -118,7 +123,7 @@ pub(crate) enum ConfigError {
 pub(crate) enum Origin {
     #[error("environment variable {0}")]
     Environment(String),
-    #[error("config file {}, line {line}", path.display())]
+    #[error("config file {path:?}, line {line}")]
     File { path: PathBuf, line: usize },
 }
 
@@ -192,6 +197,13 @@ fn is_start(command: &crate::cli::Command) -> bool {
 /// something else to say, such as help.
 fn usage(error: clap::Error) -> ConfigError {
     let text = error.render().to_string();
+    // Of a wrong value it is said what is allowed: help says no more.
+    let text = match error.kind() {
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
+            text.split(MORE).next().unwrap_or(&text)
+        }
+        _ => &text,
+    };
     match text.strip_prefix("error: ") {
         Some(text) => ConfigError::Value {
             text: text.trim_end().to_owned(),
@@ -274,9 +286,23 @@ pub(crate) fn declared() -> Command {
 
 /// The same; each command has also the flags of those above it.
 fn command() -> Command {
-    let mut command = declared();
+    let mut command = amounts_may_be_negative(declared());
     command.build();
     command
+}
+
+/// Lets `-3` be read as an amount, which is then refused as one, and not be
+/// taken for a flag that does not exist.
+fn amounts_may_be_negative(command: Command) -> Command {
+    let is_amount = |arg: &Arg| {
+        let mut names = arg.get_value_names().unwrap_or_default().iter();
+        names.any(|name| name.contains(AMOUNT))
+    };
+    let command = command.mut_args(|arg| match is_amount(&arg) {
+        true => arg.allow_negative_numbers(true),
+        false => arg,
+    });
+    command.mut_subcommands(amounts_may_be_negative)
 }
 
 /// What environment and file add to a command line that was read so far as it can be.
@@ -492,7 +518,9 @@ fn strange_variables(command: &Command, environment: &Environment) -> Vec<String
 
 /// `; did you mean …?`, if something is alike.
 fn hint<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let rated = known.map(|name| (strsim::jaro_winkler(word, name), name));
+    // What all variables begin with makes none of them alike.
+    let own = |name: &'_ str| name.strip_prefix("LETHE_").unwrap_or(name).to_owned();
+    let rated = known.map(|name| (strsim::jaro_winkler(&own(word), &own(name)), name));
     let best = rated.max_by(|(a, _), (b, _)| a.total_cmp(b));
     match best {
         Some((alike, name)) if alike >= ALIKE_MIN => format!("; did you mean `{name}`?"),
@@ -515,7 +543,7 @@ fn told(error: &clap::Error, settings: &[Setting]) -> Option<String> {
     let text = text.trim_start_matches("error: ");
     // How the command is called says nothing to who set a variable or a file.
     let text = text.split("\n\nUsage:").next().unwrap_or(text);
-    let text = text.split("\n\nFor more").next().unwrap_or(text).trim_end();
+    let text = text.split(MORE).next().unwrap_or(text).trim_end();
     let has = |flag: &str| {
         let flag = format!("--{flag}");
         text.match_indices(&flag).any(|(at, _)| {

@@ -12,6 +12,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, routing::MethodRouter};
+use openai::{ErrorBody, ErrorKind};
 use serde::de::DeserializeOwned;
 use subtle::ConstantTimeEq;
 use tokio_util::sync::CancellationToken;
@@ -87,7 +88,7 @@ async fn shown(State(key): State<Arc<str>>, request: Request, next: Next) -> Res
     } else {
         refuse(
             StatusCode::UNAUTHORIZED,
-            "this needs the node's key: Authorization: Bearer KEY",
+            "this needs the node's own key, the first line of the file api-key in its data folder: Authorization: Bearer KEY",
         )
     }
 }
@@ -108,7 +109,13 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
 
 /// An error as the gateway words it.
 pub(crate) fn refuse(status: StatusCode, message: &str) -> Response {
-    let body =
-        serde_json::json!({ "error": { "message": message, "type": "invalid_request_error" } });
+    let (kind, code) = match status {
+        StatusCode::UNAUTHORIZED => (ErrorKind::Authentication, "invalid_api_key"),
+        StatusCode::NOT_FOUND => (ErrorKind::InvalidRequest, "not_found"),
+        StatusCode::TOO_MANY_REQUESTS => (ErrorKind::RateLimit, "too_many_requests"),
+        status if status.is_client_error() => (ErrorKind::InvalidRequest, "invalid_request"),
+        _ => (ErrorKind::Server, "unavailable"),
+    };
+    let body = ErrorBody::new(kind, code, message);
     (status, Json(body)).into_response()
 }

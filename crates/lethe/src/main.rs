@@ -79,7 +79,7 @@ mod whereabouts;
 use std::process::ExitCode;
 
 use cli::{Cli, Command};
-use codes::{FAILED, INCOMPLETE, NOT_ALL, UNWELL, USAGE};
+use codes::{ENDED_AT_ONCE, FAILED, INCOMPLETE, NOT_ALL, UNWELL, USAGE};
 
 fn main() -> ExitCode {
     let cli = match config::read() {
@@ -108,14 +108,37 @@ fn main() -> ExitCode {
     };
     match runtime.block_on(run(cli)) {
         Ok(code) => code,
-        Err(error) => fail(&error),
+        Err(error) => {
+            fail(&error);
+            ExitCode::from(code_of(&error))
+        }
+    }
+}
+
+/// What an error ends the process with: a command line that is wrong does not become right by itself.
+fn code_of(error: &anyhow::Error) -> u8 {
+    let role = error.downcast_ref::<role_error::RoleError>();
+    let of_sale = error.downcast_ref::<offering::OfferingError>();
+    let is_usage = role.is_some_and(role_error::RoleError::is_usage)
+        || of_sale.is_some_and(offering::OfferingError::is_usage)
+        || matches!(
+            error.downcast_ref::<api_keys::ApiKeysError>(),
+            Some(api_keys::ApiKeysError::Asked { .. })
+        );
+    match is_usage {
+        true => USAGE,
+        false => FAILED,
     }
 }
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Up(args) => Box::pin(up::up(args)).await?,
-        Command::Chat(args) => chat::chat(args).await?,
+        Command::Chat(args) => {
+            if !chat::chat(args).await? {
+                return Ok(ExitCode::from(ENDED_AT_ONCE));
+            }
+        }
         Command::Chats(args) => chats::chats(args)?,
         Command::Chain(args) => Box::pin(roles::chain(args)).await?,
         Command::Faucet(args) => faucet::faucet(args).await?,

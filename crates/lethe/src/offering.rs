@@ -71,6 +71,17 @@ pub(crate) enum OfferingError {
     },
 }
 
+impl OfferingError {
+    /// Whether a flag is why.
+    pub(crate) fn is_usage(&self) -> bool {
+        match self {
+            Self::Price(_) => true,
+            Self::Role(error) => error.is_usage(),
+            _ => false,
+        }
+    }
+}
+
 /// `lethe sell`.
 pub(crate) async fn sell(args: Sell) -> Result<(), OfferingError> {
     let what = What::of(&args).await?;

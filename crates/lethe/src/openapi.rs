@@ -13,6 +13,9 @@ use axum::routing::get;
 
 use crate::admin::asset;
 
+/// Where the page is that shows all routes.
+pub(crate) const PAGE_AT: &str = "/docs";
+
 const DOCUMENT: &str = include_str!("../openapi.json");
 const PAGE: &str = include_str!("../../../web/dist/docs/index.html");
 const START: &str = include_str!("../../../web/dist/docs/start.js");
@@ -83,7 +86,7 @@ mod tests {
         "/",
         "/page.js",
         "/page.css",
-        "/docs",
+        PAGE_AT,
         "/docs/start.js",
         "/docs/licences.txt",
         "/docs/swagger-ui-bundle.js",

@@ -86,6 +86,20 @@ pub(crate) enum RoleError {
     },
 }
 
+impl RoleError {
+    /// Whether a flag is why, and the same command will be refused for ever.
+    pub(crate) fn is_usage(&self) -> bool {
+        match self {
+            Self::Policy(_) => true,
+            Self::Token(error) => error.is_usage(),
+            Self::Rates(RatesError::Token(error)) => error.is_usage(),
+            Self::Rates(error) => !matches!(error, RatesError::Source { .. }),
+            Self::Backend(error) => !matches!(error, BackendFlagError::Key(_)),
+            _ => false,
+        }
+    }
+}
+
 /// Why there is no backend.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BackendFlagError {

@@ -444,6 +444,7 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         .with_owner_routes(dashboard.routes())
         .with_owner_routes(keys.routes(buying.consumer.clone(), &key))
         .with_routes(openapi::routes())
+        .described_at(openapi::PAGE_AT)
         .with_notices(notices);
     tasks.spawn(keys.keep(stop.clone()));
     tasks.spawn(sources.keep(stop.clone()));

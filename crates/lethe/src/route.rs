@@ -23,15 +23,21 @@ use crate::tokens::TokenView;
 /// Digits after the point of what costs are compared in, whatever the token has.
 const COST_DECIMALS: u8 = 18;
 
-/// Characters of an account.
-const ACCOUNT: usize = 42;
+/// Of an account, where a line has no room for all of it.
+const ACCOUNT_FIRST: usize = 10;
+/// Characters of a line of the table that has accounts in full.
+const LINE: usize = 160;
 
 /// What stands in the columns, for who has not read `docs/protocol/routing.md`.
 const COLUMNS: &str = "  \
     cost: price, time and what a failure is worth, together; the lowest goes first. \
     price: of the estimated tokens. time: what it takes, as money\n  \
     wait: to the first token, without the way. running: our own requests there. way: there and back. \
-    quality: share of good answers, at least\n";
+    quality: share of good answers, at least\n  \
+    how it came among those that compete: good: it answered lately. chance: by lot. listed: there are few, or it is first by \
+    what is sorted by. named: the request names it.\n  \
+    explored: it is new. conversation: it answered before in this one; of its cost three tenths count (x 0.3). \
+    last resort: only where nobody better is left\n";
 
 /// The routes of a node that buys, behind its key.
 /// `unit`: the token that prices are compared in.
@@ -120,14 +126,47 @@ pub(crate) async fn route(args: cli::Route) -> Result<(), ClientError> {
         cli::RouteAct::Show { id } => format!("/api/routes/{id}"),
     };
     let told: Value = json(client.get(&path).await?).await?;
-    match args.json {
-        true => output::json(&told),
-        false => {
-            let state: Value = json(client.get("/api/state").await?).await?;
-            output::text(table(&told, &Names::read(&state["names"])));
-        }
+    let state: Value = json(client.get("/api/state").await?).await?;
+    if args.json {
+        output::json(&told);
+    }
+    if let cli::RouteAct::Explain { model, .. } = &args.act
+        && is_sold_by_nobody(&told)
+    {
+        let offered = on_offer(&state);
+        let message = format!("no provider offers model {model:?}; on offer: {offered}");
+        return Err(ClientError::Failed { message });
+    }
+    if !args.json {
+        let names = Names::read(&state);
+        let names = match output::is_terminal() {
+            true => names.within(console::Term::stdout().size().1.into()),
+            false => names,
+        };
+        output::text(table(&told, &names));
     }
     Ok(())
+}
+
+/// Whether there is no offer of any of the names.
+fn is_sold_by_nobody(told: &Value) -> bool {
+    let mut choices = list(&told["choices"]).iter();
+    choices.all(|choice| choice["offers"] == 0)
+}
+
+/// The names that somebody sells.
+fn on_offer(state: &Value) -> String {
+    const SHOWN: usize = 20;
+    let models = list(&state["models"]);
+    let names = models.iter().take(SHOWN).map(|model| said(&model["name"]));
+    let mut names: Vec<_> = names.collect();
+    if models.len() > SHOWN {
+        names.push("…".to_owned());
+    }
+    match names.is_empty() {
+        true => "nothing at the moment".to_owned(),
+        false => names.join(", "),
+    }
 }
 
 /// A route's id, checked before it becomes a part of a path.
@@ -137,26 +176,78 @@ pub(crate) fn id(text: &str) -> Result<String, String> {
         .map_err(|error| error.to_string())
 }
 
-/// What accounts are called on the node.
+/// What the node says of accounts beside a route.
 #[derive(Debug, Default)]
-struct Names(BTreeMap<String, String>);
+struct Names {
+    /// What they are called.
+    names: BTreeMap<String, String>,
+    /// Why offers of theirs cannot be paid, in words.
+    unpaid: BTreeMap<String, String>,
+    /// Accounts are written by their first digits, since a whole line has no room.
+    is_narrow: bool,
+}
 
 impl Names {
-    fn read(names: &Value) -> Self {
-        let names = names.as_object().into_iter().flatten();
-        Self(
-            names
-                .map(|(account, name)| (account.to_ascii_lowercase(), said(name)))
-                .collect(),
-        )
+    /// From a node's state.
+    fn read(state: &Value) -> Self {
+        let names = state["names"].as_object().into_iter().flatten();
+        let names = names.map(|(account, name)| (account.to_ascii_lowercase(), said(name)));
+        let tokens = list(&state["tokens"]).iter();
+        let symbols: Vec<_> = tokens
+            .map(|token| {
+                (
+                    output::account(&said(&token["address"])),
+                    said(&token["symbol"]),
+                )
+            })
+            .collect();
+        let offers = list(&state["models"]).iter();
+        let offers = offers.flat_map(|model| list(&model["offers"]));
+        let unpaid = offers.filter_map(|offer| {
+            let problem = said(&offer["problem"]);
+            let token = output::account(&said(&offer["token"]));
+            let known = symbols.iter().find(|(address, _)| *address == token);
+            let problem = known.map_or(problem.clone(), |(address, symbol)| {
+                problem.replace(&format!("token {address}"), symbol)
+            });
+            let account = said(&offer["provider"]).to_ascii_lowercase();
+            problem.contains("is paid in").then_some((account, problem))
+        });
+        Self {
+            names: names.collect(),
+            unpaid: unpaid.collect(),
+            is_narrow: false,
+        }
+    }
+
+    /// For a terminal of this width.
+    fn within(self, columns: usize) -> Self {
+        let is_narrow = columns < LINE;
+        Self { is_narrow, ..self }
+    }
+
+    /// Why an offer of this account is not asked.
+    fn why(&self, unfit: &Value, unit: Option<&TokenView>) -> String {
+        let account = said(&unfit["provider"]).to_ascii_lowercase();
+        match self.unpaid.get(&account) {
+            Some(words) if unfit["reason"] == "other-token" => words.clone(),
+            _ => reason_of(unfit, unit),
+        }
     }
 
     /// An account, with its name if it has one.
     fn of(&self, account: &Value) -> String {
         let account = said(account);
-        match self.0.get(&account.to_ascii_lowercase()) {
-            Some(name) => format!("{account} ({name})"),
-            None => account,
+        let shown = match output::account(&account) {
+            whole if self.is_narrow => {
+                let first: String = whole.chars().take(ACCOUNT_FIRST).collect();
+                format!("{first}…")
+            }
+            whole => whole,
+        };
+        match self.names.get(&account.to_ascii_lowercase()) {
+            Some(name) => format!("{shown} ({name})"),
+            None => shown,
         }
     }
 }
@@ -221,7 +312,7 @@ fn chosen(choice: &Value, unit: Option<&TokenView>, names: &Names) -> String {
     };
     let all = list(&choice["ranked"]).iter().chain(list(&choice["unfit"]));
     let lengths = all.map(|one| names.of(&one["provider"]).chars().count());
-    let width = lengths.max().unwrap_or(0).max(ACCOUNT);
+    let width = lengths.max().unwrap_or(0).max("provider".len());
     if any {
         text.push_str(&format!(
             "  {:<width$}  {:<12}  {:>12}  {:>9}  {:>9}  {:>8}  {:>7}  {:>8}  {:>7}  {}\n",
@@ -233,7 +324,7 @@ fn chosen(choice: &Value, unit: Option<&TokenView>, names: &Names) -> String {
         text.push_str(&row(&format!("{who:<width$}"), ranked, unit));
     }
     for unfit in list(&choice["unfit"]) {
-        let why = reason_of(unfit, unit);
+        let why = names.why(unfit, unit);
         text.push_str(&format!(
             "  {:<width$}  not asked: {why}\n",
             names.of(&unfit["provider"])
@@ -320,6 +411,16 @@ fn reason_of(misfit: &Value, unit: Option<&TokenView>) -> String {
             format!("it failed {times}; tried again in {} ms", of("wait_ms"))
         }
         "busy" => format!("it is busy for {} ms more", of("wait_ms")),
+        "unreachable" => "its address or key is not known".to_owned(),
+        "other-token" => "it is paid in a token that this node does not pay with".to_owned(),
+        "quote-expired" => "its quote has expired".to_owned(),
+        "not-sold" => "it does not sell this model".to_owned(),
+        "ignored" => "provider.ignore names it".to_owned(),
+        "not-among-only" => "it is not among those that are allowed by name".to_owned(),
+        "quantization" => format!("its precision is {}, which is not allowed", of("offered")),
+        "parameter" => format!("it does not declare that it heeds {:?}", of("parameter")),
+        "full" => "it says that it takes no request now".to_owned(),
+        "cardless" => "it declares no card, others do".to_owned(),
         _ => {
             let fields = misfit.as_object().into_iter().flatten();
             let others = fields.filter(|(name, _)| *name != "reason" && *name != "provider");
@@ -376,7 +477,10 @@ mod tests {
                     { "provider": "0xbb", "drawn": "listed", "terms": terms,
                       "standing": { "last-resort": { "reason": "busy", "wait_ms": 12 } } },
                 ],
-                "unfit": [{ "provider": "0xcc", "reason": "price", "price": "3000000000000000000", "cap": "2000000000000000000" }],
+                "unfit": [
+                    { "provider": "0xcc", "reason": "price", "price": "3000000000000000000", "cap": "2000000000000000000" },
+                    { "provider": "0xdd", "reason": "other-token" },
+                ],
             }],
             "asked": [
                 { "provider": "0xaa", "turn": "first", "after_ms": 0, "ending": "failed", "problem": "no way" },
@@ -386,20 +490,30 @@ mod tests {
             "resumes": "0f",
             "notes": ["it looks like \"n\""],
         });
-        let names = Names::read(&json!({ "0xAA": "amber" }));
+        let dollar = "0x00000000000000000000000000000000000000dd";
+        let names = Names::read(&json!({
+            "names": { "0xAA": "amber" },
+            "tokens": [{ "address": dollar, "symbol": "USDdev", "decimals": 6 }],
+            "models": [{ "name": "m", "offers": [{
+                "provider": "0xdd", "token": dollar,
+                "problem": format!("it is paid in token {}, which this node does not pay with", output::account(dollar)),
+            }] }],
+        }));
         let text = table(&told, &names);
         for part in [
             "m: 3 offers; first because it is new",
             "note: it looks like \"n\"",
-            "0xaa (amber)                                0123456789ab  ",
-            "0xbb                                        cardless      ",
+            "0xaa (amber)  0123456789ab  ",
+            "0xbb          cardless      ",
             "1.23456  ",
             "250 ms",
             "95.1 %",
             "chance (x 0.3)",
             "last resort: it is busy for 12 ms more",
             "not asked: its price of 3 is above the cap of 2",
+            "not asked: it is paid in USDdev, which this node does not pay with\n",
             "and 2 more",
+            "good: it answered lately",
             "asked 0xaa (amber) (first, after 0 ms): failed: no way\n",
             "quality: share of good answers",
             "asked 0xbb (next, after 12 ms): answered\n",
@@ -408,6 +522,7 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
+        assert_eq!(names.within(120).of(&json!(dollar)), "0x00000000…");
         assert_eq!(
             table(&json!({}), &Names::default()),
             "nothing is known of it\n"

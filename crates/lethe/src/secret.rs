@@ -11,6 +11,9 @@ use crate::keystore::{KeystoreError, private_text};
 /// The longest secret, in bytes.
 const BYTES_MAX: u64 = 4096;
 
+/// What the words of a phrase are called.
+const WORDS: &str = "words";
+
 /// Why there is no secret.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SecretError {
@@ -27,7 +30,8 @@ pub(crate) enum SecretError {
     },
     #[error(
         "the file {path:?} of the {what} can be read by others (mode {mode:o}); run `chmod 600` on it, \
-         and take another {what} if somebody may have read it"
+         and if somebody may have read it, {}",
+        instead(what)
     )]
     Open {
         what: &'static str,
@@ -49,6 +53,14 @@ pub(crate) enum SecretError {
     EmptyFile { what: &'static str, path: PathBuf },
     #[error("the two passphrases are not the same; nothing was written")]
     Differ,
+}
+
+/// What to do with a secret that others may know.
+fn instead(what: &str) -> String {
+    match what {
+        WORDS => "send the money to a wallet of other words".to_owned(),
+        what => format!("take another {what}"),
+    }
 }
 
 /// A passphrase: the first line of `file`, or typed; `fresh`: typed twice.
@@ -98,16 +110,18 @@ fn text(what: &'static str, path: &Path) -> Result<Zeroizing<String>, SecretErro
 
 /// The words of a phrase: from `file`, from standard input if that is `-`, or typed.
 pub(crate) fn words(file: Option<&Path>) -> Result<Zeroizing<String>, SecretError> {
-    const WHAT: &str = "words";
     match file {
-        None => typed(WHAT, "--phrase-file", "The words, in their order: "),
+        None => typed(WORDS, "--phrase-file", "The words, in their order: "),
         Some(path) if path == Path::new("-") => {
             let mut text = Zeroizing::new(String::new());
             let read = io::stdin().lock().take(BYTES_MAX).read_to_string(&mut text);
-            read.map_err(|source| SecretError::Read { what: WHAT, source })?;
+            read.map_err(|source| SecretError::Read {
+                what: WORDS,
+                source,
+            })?;
             Ok(text)
         }
-        Some(path) => text(WHAT, path),
+        Some(path) => text(WORDS, path),
     }
 }
 
@@ -151,6 +165,11 @@ mod tests {
             assert!(refused.contains(words), "{refused}");
         }
         assert!(!refused.contains("money"), "{refused}");
+        let of_words = words(Some(&open)).unwrap_err().to_string();
+        assert!(
+            of_words.ends_with("to a wallet of other words"),
+            "{of_words}"
+        );
         let refused = backend_key(&open).unwrap_err().to_string();
         assert!(refused.contains("of the API key can be read"), "{refused}");
         write_private(&path, b"sk-1 \n").unwrap();

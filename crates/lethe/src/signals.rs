@@ -22,7 +22,8 @@ impl Signals {
         }
     }
 
-    async fn next(&mut self) {
+    /// Resolves with the next one.
+    pub(crate) async fn next(&mut self) {
         tokio::select! {
             () = next(&mut self.interrupt) => {}
             () = next(&mut self.terminate) => {}

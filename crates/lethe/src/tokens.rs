@@ -42,6 +42,16 @@ pub(crate) enum TokenError {
     },
 }
 
+impl TokenError {
+    /// Whether the flag is why, whatever the chain says at another time.
+    pub(crate) fn is_usage(&self) -> bool {
+        match self {
+            Self::Unknown { .. } | Self::NoDecimals { .. } | Self::NoRate { .. } => true,
+            Self::Ledger { .. } => false,
+        }
+    }
+}
+
 /// A token as it is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TokenView {

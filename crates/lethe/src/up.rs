@@ -151,6 +151,7 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), RoleError> {
         .with_keys(keys.receiver())
         .with_owner_routes(dashboard.routes())
         .with_routes(openapi::routes())
+        .described_at(openapi::PAGE_AT)
         .with_owner_routes(keys.routes(market.buying.consumer.clone(), &key))
         .with_notices(notices);
     tasks.spawn(keys.keep(stop.clone()));

@@ -88,16 +88,16 @@ pub(crate) enum WalletError {
 /// Runs one of them.
 pub(crate) async fn wallet(args: Wallet) -> Result<(), WalletError> {
     match args.act {
-        Act::Show(show) => list(&Folder::look(args.folder)?, &show),
-        Act::Phrase(phrase) => print_words(&Folder::look(args.folder)?, &phrase),
-        Act::New(new) => begin(&Folder::take(args.folder)?, &new),
-        Act::Import(import) => take(&Folder::take(args.folder)?, &import),
-        Act::Export(export) => give(&Folder::look(args.folder)?, &export),
-        Act::Adopt(adopt) => adopted(&Folder::take(args.folder)?, &adopt).await,
+        Act::Show(show) => list(&Folder::look(args.data.folder)?, &show),
+        Act::Phrase(phrase) => print_words(&Folder::look(args.data.folder)?, &phrase),
+        Act::New(new) => begin(&Folder::take(args.data.folder)?, &new),
+        Act::Import(import) => take(&Folder::take(args.data.folder)?, &import),
+        Act::Export(export) => give(&Folder::look(args.data.folder)?, &export),
+        Act::Adopt(adopt) => adopted(&Folder::take(args.data.folder)?, &adopt).await,
         Act::Restore(args_of) => {
             // Wrong words leave no folder behind.
-            let phrase = restore::given(&Folder::look(args.folder.clone())?, &args_of)?;
-            let folder = Folder::take(args.folder)?;
+            let phrase = restore::given(&Folder::look(args.data.folder.clone())?, &args_of)?;
+            let folder = Folder::take(args.data.folder)?;
             Ok(Box::pin(restore::restore(folder, args_of, phrase)).await?)
         }
     }

@@ -5,13 +5,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Network, values};
+use super::{Data, Network, values};
 
 #[derive(Debug, Args)]
 pub(crate) struct Wallet {
-    /// The data folder.
-    #[arg(long = "data", value_name = "DIR", global = true)]
-    pub(crate) folder: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) data: Data,
     #[command(subcommand)]
     pub(crate) act: Act,
 }

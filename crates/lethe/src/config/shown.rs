@@ -88,7 +88,8 @@ pub(super) fn template(command: &Command) -> String {
     let mut text = "\
 # What lethe runs with where neither a flag nor the environment says it.
 # Flags go before the environment (LETHE_UP_HTTP for `http` below [up]), that before this file, and this
-# file before the defaults, which stand here commented out. `lethe config show ROLE` says what holds.
+# file before the defaults. `lethe config show ROLE` says what holds.
+# A line that begins with `#` and no space is a key, commented out, with its default or an example.
 # A role that runs beside another one needs a data folder of its own: set `data` below its name.
 
 # For all commands (LETHE_DATA, LETHE_NETWORK, LETHE_RPC_URL, LETHE_UNAUDITED); a role's own table goes before.
@@ -123,7 +124,7 @@ fn describe(text: &mut String, arg: &Arg) {
         None => {
             let names = arg.get_value_names().unwrap_or_default();
             let name = names.first().map_or("VALUE", |name| name.as_str());
-            writeln!(text, "# {flag} = {} # no default", literal(arg, name))
+            writeln!(text, "#{flag} = {} # no default", literal(arg, name))
         }
     };
 }

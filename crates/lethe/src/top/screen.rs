@@ -668,7 +668,7 @@ fn errors_table(look: &Look<'_>) -> Table {
             ),
             (
                 counted.refused_other,
-                "requests were refused for other reasons",
+                "requests were refused: they ask for what the model cannot do, or the backend, chain or journal was away; the client was told which",
             ),
         ];
         for (count, what) in failures.iter().filter(|(count, _)| *count > 0) {
@@ -710,7 +710,7 @@ fn plain(text: &str) -> String {
 
 /// An account by its first digits.
 fn short(account: &str) -> String {
-    account.chars().take(10).collect()
+    crate::output::account(account).chars().take(10).collect()
 }
 
 fn price(rates: &Rates, token: &TokenView) -> String {

@@ -89,6 +89,14 @@ async fn a_name_with_two_cards_must_be_told_apart_and_no_answer_goes_from_one_to
         assert!(text.contains(part), "{part}: {text}");
     }
 
+    // A card that nobody has does not come by waiting.
+    let refused = client.ask(&format!("{MODEL}@0123456789ab"), "3").await;
+    assert_eq!(refused.status(), 404);
+    let text = refused.text().await.unwrap();
+    for part in ["model_not_found", &fine_name, &coarse_name] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+
     let response = client.ask(&coarse_name, "3").await;
     assert!(is_from(&response, &other));
     let mut body = question(&format!("{MODEL}@{}", fine.id()), TO);

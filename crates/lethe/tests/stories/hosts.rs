@@ -265,7 +265,7 @@ async fn two_hosts_sell_for_one_wallet_and_one_goes_on_for_the_other() {
 
     let first = one.sells(&town, &file).await;
     let second = two.sells(&town, &file).await;
-    assert_eq!(first.ready["provider"], json!(provider));
+    assert_eq!(first.said("provider"), provider.to_string());
     assert_eq!(first.said("account"), one.account);
     let _relays = ["relay-one", "relay-two"].map(|folder| town.relay(folder, &[]));
     let consumer = town.oblivious_consumer();

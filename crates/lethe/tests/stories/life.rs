@@ -575,6 +575,23 @@ fn every_exit_code_is_documented_and_is_what_comes() {
             &["key", "add", "k", "--data", empty, "--failover", "x"],
             USAGE,
         ),
+        (&["key", "add", "a b", "--data", empty], USAGE),
+        (
+            &[
+                "key",
+                "add",
+                "k",
+                "--data",
+                empty,
+                "--budget-per-day",
+                "5eur",
+            ],
+            USAGE,
+        ),
+        (
+            &["key", "add", "k", "--data", empty, "--budget-per-day", "-3"],
+            USAGE,
+        ),
         (&["route", "explain", "m", "--demand", "x"], USAGE),
         (&["provide", "--model", "m", "--backend", "ftp://h"], USAGE),
         (&["provide", "--model", "", "--gguf", "f"], USAGE),

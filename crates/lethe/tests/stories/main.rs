@@ -7,6 +7,7 @@ mod accounts;
 mod anvil;
 mod backend;
 mod cards;
+mod chatting;
 mod copies;
 mod crash;
 mod document;

@@ -207,7 +207,7 @@ async fn why_an_answer_came_from_where_it_came_can_be_looked_up() {
     let shown = ended(folder.path(), &["route", "show", &id]);
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(
-        shown.contains(&provider) && shown.contains("answered"),
+        shown.to_lowercase().contains(&provider) && shown.contains("answered"),
         "{shown}"
     );
     let told = ended(folder.path(), &["route", "explain", "lethe-demo", "--json"]);
