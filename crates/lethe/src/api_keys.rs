@@ -402,8 +402,8 @@ impl TodayView {
         if !self.held.is_zero() {
             today += &format!(", {} held", figure(self.held));
         }
-        let is_sold = |model: &&String| on_offer.is_none_or(|known| known.has(model));
-        if self.model.as_ref().filter(is_sold) != self.model.as_ref() {
+        let is_unsold = |model: &String| on_offer.is_some_and(|known| !known.has(model));
+        if self.model.as_ref().is_some_and(is_unsold) {
             today += "; NOBODY SELLS IT NOW";
         }
         let of = self.model.as_deref().unwrap_or("budget");

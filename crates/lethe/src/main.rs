@@ -135,7 +135,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Up(args) => Box::pin(up::up(args)).await?,
         Command::Chat(args) => {
-            if !chat::chat(args).await? {
+            if !Box::pin(chat::chat(args)).await? {
                 return Ok(ExitCode::from(ENDED_AT_ONCE));
             }
         }
@@ -155,7 +155,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Route(args) => route::route(args).await?,
         Command::Top(args) => Box::pin(top::top(args)).await?,
-        Command::Key(args) => api_keys::key(args).await?,
+        Command::Key(args) => Box::pin(api_keys::key(args)).await?,
         Command::Host(args) => hosts::host(args)?,
         Command::Backend(args) => backends::backend(args).await?,
         Command::Price(args) => pricing::price(args).await?,
