@@ -26,7 +26,8 @@ const POOL_MAX: usize = 4_096;
 const POOL_MAX_FOR_GAPS: usize = POOL_MAX / 2;
 /// Transactions of one sender that may wait when one before them is missing.
 const POOL_MAX_PER_SENDER: usize = 256;
-/// A replacement pays this much more, in percent.
+/// A replacement pays this much more, in percent, rounded down as geth does:
+/// wallets offer exactly that.
 const REPLACEMENT_BUMP_PERCENT: u128 = 10;
 
 #[derive(Debug, Clone)]
@@ -162,7 +163,7 @@ impl Pool {
 
 fn pays_for_replacement(old: &TxEnvelope, new: &TxEnvelope) -> bool {
     let enough = |old: u128, new: u128| {
-        let least = old.saturating_add(old.saturating_mul(REPLACEMENT_BUMP_PERCENT).div_ceil(100));
+        let least = old.saturating_add(old.saturating_mul(REPLACEMENT_BUMP_PERCENT) / 100);
         new >= least && new > old
     };
     let tip = |tx: &TxEnvelope| {

@@ -507,6 +507,26 @@ async fn a_replacement_must_pay_a_tenth_more() {
 }
 
 #[tokio::test]
+async fn a_tenth_more_rounded_down_replaces_as_wallets_offer_it() {
+    let served = served().await;
+    let rpc = &served.rpc;
+    let offer = |price| Draft {
+        nonce: 1,
+        max_fee: price,
+        tip: price,
+        ..Draft::default()
+    };
+    let (old, tenth_more) = (1_124_359_167, 1_236_795_083);
+    rpc.send(&offer(old).signed(&key(0)).0).await.unwrap();
+    let cheap = offer(tenth_more - 1).signed(&key(0)).0;
+    let error = rpc.send(&cheap).await.unwrap_err();
+    assert_eq!(error["message"], "replacement transaction underpriced");
+    rpc.send(&offer(tenth_more).signed(&key(0)).0)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn a_block_on_the_beat_takes_the_best_tips_first() {
     let hour = Duration::from_secs(3_600);
     let options = Options {
