@@ -18,9 +18,11 @@ use crate::secret::{self, SecretError};
 
 /// What is in front of the name of one of Ollama's models.
 const OLLAMA: &str = "ollama:";
-/// Fields of a request that Ollama's OpenAI dialect heeds with every model.
-const OLLAMA_HEEDS: [&str; 8] = [
+/// Fields of a request that Ollama's OpenAI dialect heeds with every model;
+/// `max_completion_tokens` as the provider says it under the older name, too.
+const OLLAMA_HEEDS: [&str; 9] = [
     "frequency_penalty",
+    "max_completion_tokens",
     "max_tokens",
     "presence_penalty",
     "response_format",

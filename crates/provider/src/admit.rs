@@ -149,6 +149,10 @@ fn upstream_body(infer: &Infer, sale: &Sale) -> Result<(Bytes, Option<u32>), Ref
         ChatRequest::parse(infer.body.clone()).map_err(|error| not_of_kind(&error, Kind::Chat))?;
     let body = request.upstream_body(&sale.config.upstream_model);
     let asked = request.max_output_tokens();
+    let body = match asked {
+        Some(asked) => with_limit_for_all(&request, body, asked),
+        None => body,
+    };
     let Some(allowed) = sale.config.output_tokens_max else {
         return Ok((body, asked));
     };
@@ -158,6 +162,15 @@ fn upstream_body(infer: &Infer, sale: &Sale) -> Result<(Bytes, Option<u32>), Ref
         ))),
         Some(asked) => Ok((body, Some(asked))),
         None => Ok((with_max_tokens(&body, allowed), Some(allowed))),
+    }
+}
+
+/// The limit also under the older name, if only the newer one was given: every
+/// server knows that, and Ollama no other.
+fn with_limit_for_all(request: &ChatRequest, body: Bytes, tokens: u32) -> Bytes {
+    match request.field("max_tokens") {
+        Some(_) => body,
+        None => with_max_tokens(&body, tokens),
     }
 }
 
@@ -245,5 +258,25 @@ mod tests {
     fn the_longest_answer_sold_is_asked_for_where_none_is_named() {
         let body = with_max_tokens(br#"{"model":"a"}"#, 7);
         assert_eq!(&body[..], br#"{"model":"a","max_tokens":7}"#);
+    }
+
+    #[test]
+    fn a_limit_under_the_newer_name_alone_is_said_under_the_older_one_too() {
+        let asked = |limit: &str| {
+            let text =
+                format!(r#"{{"model":"a","messages":[{{"role":"user","content":"b"}}],{limit}}}"#);
+            let request = ChatRequest::parse(text.into()).unwrap();
+            let (body, tokens) = (
+                request.upstream_body("a"),
+                request.max_output_tokens().unwrap(),
+            );
+            let body = with_limit_for_all(&request, body, tokens);
+            serde_json::from_slice::<serde_json::Value>(&body).unwrap()
+        };
+        assert_eq!(asked(r#""max_completion_tokens":7"#)["max_tokens"], 7);
+        let null = r#""max_tokens":null,"max_completion_tokens":7"#;
+        assert_eq!(asked(null)["max_tokens"], 7);
+        let both = r#""max_tokens":5,"max_completion_tokens":7"#;
+        assert_eq!(asked(both)["max_tokens"], 5);
     }
 }
