@@ -556,7 +556,8 @@ impl Till {
     }
 
     /// After a replay: closes what was running when the process ended, as far
-    /// as the journal knows it was delivered.
+    /// as the journal knows it was delivered. Nobody counted its input, and it
+    /// was not the payer who broke off: that is not billed.
     pub fn interrupted(&mut self, now: Timestamp) -> Result<Vec<Receipt>, TillError> {
         let running: Vec<_> = self
             .running
@@ -565,15 +566,7 @@ impl Till {
             .collect();
         running
             .into_iter()
-            .map(|(request, r)| {
-                self.close(
-                    request,
-                    r.input_tokens,
-                    r.output_tokens,
-                    Outcome::Failed,
-                    now,
-                )
-            })
+            .map(|(request, r)| self.close(request, 0, r.output_tokens, Outcome::Failed, now))
             .collect()
     }
 

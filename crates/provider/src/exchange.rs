@@ -184,6 +184,7 @@ async fn infer_on(inner: &Arc<Inner>, infer: Infer, mut send: SendHalf, receive:
         inner: Arc::clone(inner),
         id: format!("chatcmpl-{}", infer.request),
         request: infer.request,
+        body_bytes: infer.body.len(),
         channel,
         sale: begun.sale,
         meter: begun.meter,
@@ -255,7 +256,7 @@ async fn begin(
         slot = sale.slot(place) => slot.ok_or_else(|| Some(admit::busy(&sale)))?,
     };
     failpoint::hit("provider.slot.taken");
-    let meter = Meter::new(bound);
+    let meter = Meter::new(bound, sale.counts.of(infer.body.len()));
     let sold = Sold {
         model: infer.model,
         rates: infer.rates,
@@ -480,6 +481,8 @@ struct Exchange {
     channel: Arc<Channel>,
     sale: Arc<Sale>,
     request: RequestId,
+    /// How long the request is.
+    body_bytes: usize,
     /// The answer's id in its chunks.
     id: String,
     meter: Meter,
@@ -740,9 +743,13 @@ impl Exchange {
             let cause = std::error::Error::source(failure).map(ToString::to_string);
             warn!(request = %self.request, %failure, cause, "answer broke off");
         }
+        let outcome = ended.outcome();
+        if let (Outcome::Complete, Some(counted)) = (outcome, self.meter.input_counted()) {
+            self.sale.counts.learn(self.body_bytes, counted);
+        }
         let closing = self.selling.closing(
-            ended.outcome(),
-            self.meter.input_billed(),
+            outcome,
+            self.meter.input_billed(outcome),
             self.meter.output_billed(),
             (self.inner.clock)(),
         );

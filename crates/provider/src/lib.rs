@@ -31,6 +31,7 @@ mod shell;
 mod status;
 mod tasks;
 mod times;
+mod uncounted;
 
 pub use backend::{
     BACKENDS_MAX, Backend, BackendChunk, BackendError, BackendFailure, BackendHandle, ChunkStream,

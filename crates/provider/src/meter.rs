@@ -2,15 +2,19 @@
 //!
 //! A chunk that brings text is a token, until the backend says how many there
 //! were by then. At the end the backend's own count is billed, and never more
-//! tokens than bytes were delivered. Pure.
+//! tokens than bytes were delivered. Of a request that the backend did not
+//! count, nothing is billed where the provider broke off, and otherwise what
+//! requests like it had. Pure.
 
-use market::InputBound;
+use market::{InputBound, Outcome};
 use openai::{ChunkFacts, Usage};
 
 /// The meter of one answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Meter {
     bound: InputBound,
+    /// What the request is taken for if nobody counts it.
+    uncounted: u32,
     /// Chunks that brought text.
     chunks: u32,
     /// Bytes of text in them.
@@ -22,9 +26,10 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    pub(crate) fn new(bound: InputBound) -> Self {
+    pub(crate) fn new(bound: InputBound, uncounted: u32) -> Self {
         Self {
             bound,
+            uncounted: uncounted.min(bound.estimate),
             chunks: 0,
             bytes: 0,
             usage: None,
@@ -63,12 +68,19 @@ impl Meter {
         self.plausible(self.counted().max(self.chunks))
     }
 
-    /// Tokens of the request to bill.
-    pub(crate) fn input_billed(&self) -> u32 {
-        let input = self
-            .usage
-            .map_or(self.bound.estimate, |usage| usage.prompt_tokens);
-        input.min(self.bound.ceiling)
+    /// Tokens of the request, as the backend counted them.
+    pub(crate) fn input_counted(&self) -> Option<u32> {
+        let usage = self.usage?;
+        Some(usage.prompt_tokens.min(self.bound.ceiling))
+    }
+
+    /// Tokens of the request to bill for an answer that ended so.
+    pub(crate) fn input_billed(&self, outcome: Outcome) -> u32 {
+        match (self.input_counted(), outcome) {
+            (Some(counted), _) => counted,
+            (None, Outcome::Failed) => 0,
+            (None, Outcome::Complete | Outcome::Cancelled) => self.uncounted,
+        }
     }
 
     /// Tokens of the answer to bill.
@@ -110,23 +122,41 @@ mod tests {
         }
     }
 
-    /// Input and output billed.
-    fn billed(chunks: &[ChunkFacts]) -> (u32, u32) {
-        let mut meter = Meter::new(InputBound {
+    fn meter(uncounted: u32, chunks: &[ChunkFacts]) -> Meter {
+        let bound = InputBound {
             estimate: 40,
             ceiling: 50,
-        });
+        };
+        let mut meter = Meter::new(bound, uncounted);
         for facts in chunks {
             meter.add(facts);
         }
-        (meter.input_billed(), meter.output_billed())
+        meter
+    }
+
+    /// Input and output billed.
+    fn billed(chunks: &[ChunkFacts]) -> (u32, u32) {
+        let meter = meter(30, chunks);
+        (meter.input_billed(Outcome::Complete), meter.output_billed())
+    }
+
+    #[test]
+    fn a_request_that_nobody_counted_is_no_guess_of_who_broke_off() {
+        let billed = |uncounted, chunks: &[ChunkFacts]| {
+            let meter = meter(uncounted, chunks);
+            [Outcome::Failed, Outcome::Cancelled].map(|outcome| meter.input_billed(outcome))
+        };
+        assert_eq!(billed(30, &[text(3)]), [0, 30]);
+        // Never more than was signed for.
+        assert_eq!(billed(60, &[text(3)]), [0, 40]);
+        assert_eq!(billed(30, &[usage(7, 0), text(3)]), [7, 7]);
     }
 
     #[test]
     fn chunks_with_text_count_until_the_backend_says_better() {
         for (chunks, expected) in [
-            (vec![], (40, 0)),
-            (vec![text(0), text(3), text(3)], (40, 2)),
+            (vec![], (30, 0)),
+            (vec![text(0), text(3), text(3)], (30, 2)),
             (vec![text(3), text(3), usage(7, 4)], (7, 4)),
             (vec![text(3), usage(7, 1), text(3), usage(7, 2)], (7, 2)),
             (vec![usage(7, 0), text(3), text(3)], (7, 2)),
@@ -142,7 +172,7 @@ mod tests {
 
     #[test]
     fn what_runs_never_says_more_tokens_than_bytes() {
-        let mut meter = Meter::new(InputBound::of_body(10));
+        let mut meter = Meter::new(InputBound::of_body(10), 0);
         meter.add(&usage(1, 9));
         assert_eq!(meter.tokens(), 0);
         meter.add(&text(5));

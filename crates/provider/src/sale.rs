@@ -12,6 +12,7 @@ use tracing::warn;
 use crate::backend::BackendError;
 use crate::config::OfferConfig;
 use crate::times::Times;
+use crate::uncounted::Counts;
 
 /// The longest that a request stands in the queue. Its consumer gives up later.
 const QUEUE_WAIT_MAX: Duration = Duration::from_secs(45);
@@ -35,6 +36,8 @@ pub(crate) struct Sale {
     places: Arc<Semaphore>,
     mean_ms: AtomicU64,
     pub(crate) times: Arc<Times>,
+    /// What its backend counted.
+    pub(crate) counts: Counts,
     /// Why the backend is not well, if so.
     problem: Mutex<Option<String>>,
 }
@@ -61,6 +64,7 @@ impl Sale {
             config,
             mean_ms: AtomicU64::new(MEAN_MS_AT_FIRST),
             times: Arc::default(),
+            counts: Counts::default(),
             problem: Mutex::default(),
         }
     }

@@ -8,7 +8,7 @@ use provider::{Continues, Line, Script, ScriptedBackend};
 use tokio::time::Instant;
 use transport::message::{Ask, FailureKind, FromConsumer, FromProvider, Hello, Reason};
 
-use crate::world::{PATIENCE, RATES, STEP, World, input, input_ceiling, until};
+use crate::world::{BODY, PATIENCE, RATES, STEP, World, input, input_ceiling, until};
 
 /// Time for a backend to be dropped once its consumer left.
 const DROPPED_WITHIN: Duration = Duration::from_millis(20);
@@ -363,6 +363,35 @@ async fn who_says_that_it_leaves_gets_its_receipt() {
     );
 }
 
+/// Who leaves before anybody counted pays for what requests like its own had,
+/// and no more than it signed for.
+#[tokio::test]
+async fn who_leaves_uncounted_pays_what_requests_like_it_had() {
+    let leaves_after = async |answers: u32| {
+        let world = World::new();
+        let script = Script::tokens(3, Duration::from_millis(150));
+        let (selling, _) = world.sells_script(script).await;
+        let buyer = world.buyer(10_000).await;
+        let mut charged = 0;
+        for _ in 0..answers {
+            let talk = buyer.asks(&selling, charged + input() + STEP).await;
+            let whole = talk.reads_on(Some(charged)).await.receipt.receipt;
+            assert_eq!(whole.input_tokens, 7);
+            charged = whole.charged_total.base_units();
+        }
+        let mut talk = buyer.asks(&selling, charged + input() + STEP).await;
+        talk.begins().await;
+        talk.chunk().await;
+        talk.stream.send.send(&FromConsumer::Leave).await.unwrap();
+        let left = talk.reads_on(None).await.receipt.receipt;
+        assert_eq!(left.outcome, Outcome::Cancelled);
+        left.input_tokens
+    };
+    let bytes = u32::try_from(BODY.len()).unwrap();
+    assert_eq!(leaves_after(0).await, bytes / 16);
+    assert_eq!(leaves_after(1).await, 7);
+}
+
 #[tokio::test]
 async fn who_leaves_the_queue_owes_nothing() {
     let world = World::new();
@@ -423,10 +452,10 @@ async fn receipts_are_for_those_who_used_the_channel() {
 async fn an_answer_that_breaks_off_is_billed_as_far_as_it_came() {
     for (lines, billed, failure) in [
         (vec![Line::Break], (0, 0), true),
-        (vec![Line::Say("a".into()), Line::Break], (input(), 1), true),
+        (vec![Line::Say("a".into()), Line::Break], (0, 1), true),
         (
             vec![Line::Say("a".into()), Line::Raw("{]".into())],
-            (input(), 1),
+            (0, 1),
             true,
         ),
         (
@@ -434,7 +463,12 @@ async fn an_answer_that_breaks_off_is_billed_as_far_as_it_came() {
                 Line::Say("a".into()),
                 Line::Raw(r#"{"error":{"message":"out of memory"}}"#.into()),
             ],
-            (input(), 1),
+            (0, 1),
+            true,
+        ),
+        (
+            vec![Line::Say("a".into()), usage(7, 1), Line::Break],
+            (7, 1),
             true,
         ),
         (vec![Line::Say("abc".into()), usage(3, 900)], (3, 3), false),
