@@ -1,4 +1,4 @@
-// Made by types.mjs from crates/lethe/openapi.json, SHA-256 fff3be775d139417aadae12a98606322574e831eb58c611b409526381daa3633. Not to be edited.
+// Made by types.mjs from crates/lethe/openapi.json, SHA-256 c45b46042031be12636e8484b67b43027c19c29d1ca029388ee7512cd9a0696e. Not to be edited.
 
 export interface components {
     schemas: {
@@ -87,7 +87,7 @@ export interface components {
             completion_tokens: number;
             total_tokens?: number;
         };
-        /** @description What an answer was and cost. */
+        /** @description What an answer was and cost. Where several providers had a part in it: all parts together, but for what costs whose receipt is missing. */
         Cost: {
             request: string;
             /** @description Its account. */
@@ -102,13 +102,13 @@ export interface components {
             /** @description From the request to the first piece. */
             ttft_ms: number;
             duration_ms: number;
-            /** @description Microseconds for a token, as they came in from the provider. Null: of so little that it says nothing, of several parts, or the wire was paced. */
-            token_us: number | null;
             labels: components["schemas"]["Labels"];
             /** @description Where several providers had a part in it: all of them, in their order. */
             parts?: {
                 request: string;
                 provider: components["schemas"]["Address"];
+                /** @description Tokens of its request, as billed; one that goes on reads what was said before. Null while its receipt is missing. */
+                input_tokens: number | null;
                 /** @description Tokens that it delivered. */
                 output_tokens: number;
                 /** @description Null while its receipt is missing. */
@@ -536,7 +536,7 @@ export interface components {
         /** @description A part of the node. */
         Part: {
             name: string;
-            /** @description `chain` or `embedded chain`, `APIs of OpenAI, Anthropic and Ollama`, `provider` or `relay`. */
+            /** @description `chain` or `embedded chain`, `OpenAI dialect`, `provider` or `relay`. */
             kind: string;
             running: boolean;
             /** @description What it does just now, or what is wrong with it. */
@@ -623,8 +623,6 @@ export interface components {
             ttft_ms: number;
             /** @description From the request to the end, in milliseconds. */
             duration_ms: number;
-            /** @description Microseconds for a token, as they came in from the provider. Null: of so little that it says nothing, the wire was paced, or of versions that did not measure it. */
-            token_us: number | null;
             /** @description Null for answers of versions that had none. */
             labels: components["schemas"]["Labels"] | null;
             /** @description Under which id `/api/routes/{id}` says why it came from there; null for answers of versions that had none. */
@@ -1113,22 +1111,6 @@ export interface components {
             value: components["schemas"]["Wei"];
             /** @description What was called, as `contract.function`. */
             call: string | null;
-            /** @description That a token of the network's profile was asked for. */
-            transfer: components["schemas"]["Transfer"] | null;
-        };
-        /** @description So much of a token from one account to another. */
-        Transfer: {
-            token: components["schemas"]["Token"];
-            from: components["schemas"]["Address"];
-            to: components["schemas"]["Address"];
-            amount: components["schemas"]["Amount"];
-        };
-        /** @description A transfer that was done. */
-        TransferLine: components["schemas"]["Transfer"] & {
-            /** @description That it came of. */
-            transaction: components["schemas"]["Hash"] | null;
-            /** @description Of that transaction. */
-            block: number | null;
         };
         Block: {
             number: number;
@@ -1209,11 +1191,7 @@ export interface components {
         Account: {
             address: components["schemas"]["Address"];
             coins: components["schemas"]["Wei"];
-            /** @description Each token of the network's profile, MOR first, and those of the transfers. */
-            tokens: {
-                token: components["schemas"]["Token"];
-                amount: components["schemas"]["Amount"];
-            }[];
+            mor: components["schemas"]["Amount"];
             /** @description Transactions that it sent. */
             sent: number;
             /** @description The length of its code; more than none is a contract. */
@@ -1222,19 +1200,11 @@ export interface components {
             latest: components["schemas"]["TransactionLine"][];
             /** @description How many blocks those are. */
             looked_through: number;
-            /** @description The newest from and to it, newest first. */
-            transfers: components["schemas"]["TransferLine"][];
-            /** @description Older ones of the blocks that were looked through for them. */
-            more_transfers: number;
-            /** @description How many blocks those are. */
-            transfers_through: number;
         };
         /** @description A channel as the chain knows it. */
         ChannelLine: {
             id: components["schemas"]["Hash"];
             config: components["schemas"]["ChannelConfig"];
-            /** @description What is paid with on it. */
-            token: components["schemas"]["Token"];
             /** @description That it was created in. */
             block: number;
             state: {

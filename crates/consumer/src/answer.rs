@@ -47,12 +47,13 @@ pub struct Summary {
     /// In what it is paid.
     #[serde(serialize_with = "checksummed")]
     pub token: Address,
-    /// Tokens of the request, as billed.
+    /// Tokens of the request, as billed; of several parts together, as far as
+    /// their receipts are there.
     pub input_tokens: u32,
     /// Tokens of the answer, as billed.
     pub output_tokens: u32,
-    /// What it cost, in base units of the token. Of several parts: those whose
-    /// receipt is there.
+    /// What it cost, in base units of the token; of several parts together, as
+    /// far as their receipts are there.
     pub cost: Amount,
     /// How it ended, as the provider signed it.
     pub outcome: Outcome,
@@ -79,6 +80,9 @@ pub struct PartSummary {
     /// Who.
     #[serde(serialize_with = "checksummed")]
     pub provider: Address,
+    /// Tokens of the request, as billed: a part that goes on reads what was said
+    /// before. None while its receipt is missing.
+    pub input_tokens: Option<u32>,
     /// Tokens that it delivered.
     pub output_tokens: u32,
     /// What it cost; none while its receipt is missing, which is then asked for.
@@ -101,6 +105,8 @@ pub(crate) enum Word {
     },
     /// Complete, receipted, paid.
     End(Summary),
+    /// It broke off, and the receipt says what that costs.
+    Billed(Summary, BrokenError),
 }
 
 /// The answer of one provider. Dropping it stops it and its backend.
@@ -209,7 +215,8 @@ impl Answer {
                 let summary = self.story.whole(summary);
                 self.end_with(Ok(Piece::End(summary)));
             }
-            Err(broken) => self.broke(broken),
+            Ok(Word::Billed(summary, broken)) => self.broke(broken, Some(&summary)),
+            Err(broken) => self.broke(broken, None),
         }
     }
 
@@ -220,7 +227,7 @@ impl Answer {
                 Ok(joined) => joined,
                 Err(error) => {
                     let problem = format!("not an answer: {error}");
-                    return self.broke(BrokenError { tokens, problem });
+                    return self.broke(BrokenError { tokens, problem }, None);
                 }
             },
         };
@@ -245,7 +252,8 @@ impl Answer {
         self.held_bytes = 0;
     }
 
-    fn broke(&mut self, broken: BrokenError) {
+    /// `billed`: what the part cost, if its receipt came.
+    fn broke(&mut self, broken: BrokenError, billed: Option<&Summary>) {
         let Now::Reading(part) = std::mem::replace(&mut self.now, Now::Over) else {
             return;
         };
@@ -260,7 +268,7 @@ impl Answer {
         }
         self.held.clear();
         self.held_bytes = 0;
-        match self.story.goes_on(&part, broken) {
+        match self.story.goes_on(&part, broken, billed) {
             Next::Resume(resuming, seam) => {
                 self.seam = seam.map(|seam| *seam);
                 self.now = Now::Resuming(resuming);

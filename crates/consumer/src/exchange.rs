@@ -488,11 +488,11 @@ impl Exchange {
                 Some(Err(self.broken(format!("it could not be paid on: {error}"))))
             }
         };
-        let failed = matches!(last, Some(Err(_)));
+        let failed = matches!(last, Some(Err(_) | Ok(Word::Billed(..))));
         if failed {
             inner.router.lost(self.route, provider, is_ours);
         }
-        let complete = matches!(last, Some(Ok(_)));
+        let complete = matches!(last, Some(Ok(Word::End(_))));
         if let Some(last) = last {
             // The caller may have left meanwhile.
             let _ = out.send(last).await;
@@ -566,10 +566,14 @@ impl Exchange {
         failure: Option<Failure>,
     ) -> Result<Word, BrokenError> {
         let summary = self.finish(receipt).await?;
-        match failure {
-            None => self.whole().map(|()| Word::End(summary)),
+        let whole = match failure {
+            None => self.whole(),
             Some(failure) => Err(self.broken(failure.message)),
-        }
+        };
+        Ok(match whole {
+            Ok(()) => Word::End(summary),
+            Err(broken) => Word::Billed(summary, broken),
+        })
     }
 
     /// The next message, metered.

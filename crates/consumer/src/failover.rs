@@ -172,9 +172,14 @@ impl Story {
         self.rows = self.rows.saturating_add(rows);
     }
 
-    /// The running part is lost.
-    pub(crate) fn goes_on(&mut self, part: &Part, broken: BrokenError) -> Next {
-        self.part_over(part, broken.tokens, None);
+    /// The running part is lost. `billed`: what it cost, if its receipt came.
+    pub(crate) fn goes_on(
+        &mut self,
+        part: &Part,
+        broken: BrokenError,
+        billed: Option<&Summary>,
+    ) -> Next {
+        self.part_over(part, broken.tokens, billed);
         if self.conditions.failover == Failover::Strict {
             return Next::Broken(broken);
         }
@@ -235,12 +240,13 @@ impl Story {
         }
     }
 
-    fn part_over(&mut self, part: &Part, delivered: u32, cost: Option<Amount>) {
+    fn part_over(&mut self, part: &Part, delivered: u32, billed: Option<&Summary>) {
         self.parts.push(PartSummary {
             request: part.request,
             provider: part.provider,
+            input_tokens: billed.map(|billed| billed.input_tokens),
             output_tokens: delivered,
-            cost,
+            cost: billed.map(|billed| billed.cost),
         });
         let labels = self.labels.get_or_insert(part.labels);
         labels.upstream = labels.upstream.max(part.labels.upstream);
@@ -254,9 +260,9 @@ impl Story {
             request: part.request,
             provider: part.provider,
             token: part.token,
-            input_tokens: 0,
+            input_tokens: inputs(&self.parts),
             output_tokens: self.tokens_before,
-            cost: Amount::ZERO,
+            cost: costs(&self.parts),
             outcome: Outcome::Complete,
             ttft_ms: self.ttft_ms,
             duration_ms: since_ms(self.started),
@@ -275,6 +281,7 @@ impl Story {
         parts.push(PartSummary {
             request: last.request,
             provider: last.provider,
+            input_tokens: Some(last.input_tokens),
             output_tokens: last.output_tokens,
             cost: Some(last.cost),
         });
@@ -284,6 +291,8 @@ impl Story {
         }
         Summary {
             labels,
+            input_tokens: inputs(&parts),
+            cost: costs(&parts),
             output_tokens: self.tokens_before.saturating_add(last.output_tokens),
             ttft_ms: self.ttft_ms,
             duration_ms: since_ms(self.started),
@@ -292,6 +301,18 @@ impl Story {
             ..last
         }
     }
+}
+
+/// Tokens of the requests of these parts, as far as they are billed.
+fn inputs(parts: &[PartSummary]) -> u32 {
+    let billed = parts.iter().filter_map(|part| part.input_tokens);
+    billed.fold(0, u32::saturating_add)
+}
+
+/// What these parts cost, as far as they are billed.
+fn costs(parts: &[PartSummary]) -> Amount {
+    let billed = parts.iter().filter_map(|part| part.cost);
+    Amount::sum(billed).unwrap_or(Amount::new(u128::MAX))
 }
 
 /// Why nobody goes on.

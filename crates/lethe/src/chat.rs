@@ -29,6 +29,17 @@ struct Tail {
     ttft_ms: u64,
     token_us: Option<u64>,
     labels: Labels,
+    /// Who had a part in it, where several had.
+    #[serde(default)]
+    parts: Vec<Part>,
+}
+
+/// What one of several providers had in an answer.
+#[derive(Debug, Deserialize)]
+struct Part {
+    provider: String,
+    /// None while its receipt is missing.
+    cost: Option<Amount>,
 }
 
 /// What marks it.
@@ -45,6 +56,21 @@ impl Tail {
     fn speed(&self) -> Option<f64> {
         let each = Duration::from_micros(self.token_us.filter(|us| *us > 0)?);
         Some(each.as_secs_f64().recip())
+    }
+
+    /// Who answered, one after the other.
+    fn providers(&self) -> impl Iterator<Item = &str> {
+        let one = self.parts.is_empty().then_some(self.provider.as_str());
+        let parts = self.parts.iter().map(|part| part.provider.as_str());
+        one.into_iter().chain(parts)
+    }
+
+    /// Behind what it cost: that more may come.
+    fn missing(&self) -> &'static str {
+        match self.parts.iter().any(|part| part.cost.is_none()) {
+            true => " and what the part costs whose receipt is still missing",
+            false => "",
+        }
     }
 
     /// In words: how soon, how fast, how much.
@@ -573,12 +599,17 @@ async fn report(client: &Client, raw: &str) {
     };
     let told = told(client).await.unwrap_or_default();
     let token = told.tokens.get(tail.token);
-    let provider = told.provider(&tail.provider);
+    let providers: Vec<_> = tail
+        .providers()
+        .map(|provider| told.provider(provider))
+        .collect();
     output::line(format!(
-        "  [{provider} · {} · {}{} · {}]",
+        "  [{} · {} · {}{}{} · {}]",
+        providers.join(", then "),
         tail.figures(),
         token.shown(tail.cost),
         token.worth(tail.cost),
+        tail.missing(),
         tail.labels,
     ));
 }
@@ -622,6 +653,32 @@ mod tests {
             figures(None),
             "first token 50 ms · – tokens/s · 43 in, 12 out"
         );
+    }
+
+    #[test]
+    fn an_answer_of_several_names_them_all_and_says_what_is_missing() {
+        let tail = |parts: Value| {
+            let tail = json!({
+                "provider": "0xbb", "token": Address::ZERO, "cost": "103", "input_tokens": 56, "output_tokens": 300,
+                "ttft_ms": 50, "parts": parts,
+                "labels": { "network": "direct", "payer": "wallet", "upstream": "own-engine" },
+            });
+            serde_json::from_value::<Tail>(tail).unwrap()
+        };
+        let part = |provider: &str, cost: Value| json!({ "provider": provider, "cost": cost });
+        let one = tail(json!([]));
+        assert_eq!(one.providers().collect::<Vec<_>>(), ["0xbb"]);
+        let known = tail(json!([
+            part("0xaa", "17".into()),
+            part("0xbb", "86".into())
+        ]));
+        assert_eq!(known.providers().collect::<Vec<_>>(), ["0xaa", "0xbb"]);
+        assert_eq!((one.missing(), known.missing()), ("", ""));
+        let lost = tail(json!([
+            part("0xaa", Value::Null),
+            part("0xbb", "86".into())
+        ]));
+        assert!(lost.missing().contains("missing"));
     }
 
     #[test]

@@ -254,3 +254,42 @@ async fn a_tool_call_that_broke_off_is_made_anew_and_once() {
     let pieces = usize::try_from(CALL_PIECES - 2).unwrap();
     assert_eq!(arguments, format!("[{}9]", "1,".repeat(pieces)));
 }
+
+/// The part that a provider's own server broke off costs no input, since nobody
+/// counted it; and what is told in the end is told of all parts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_whose_server_fails_costs_what_came_and_is_in_the_sum() {
+    const CAME: u32 = 50;
+    let town = Town::start().await;
+    let failing = Counting::silent_after(CAME).await;
+    let cheaper = provider(&town, "cheaper", &failing, CHEAPER).await;
+    let _other = provider(&town, "other", &town.backend, PRICE).await;
+    let consumer = town.consumer();
+    let client = Client::of(&consumer);
+    client.answered(MODEL, "3").await;
+
+    let response = client.ask_with(&[], &question(100)).await;
+    let answer = read(response, usize::MAX, || {}).await;
+    assert!(answer.done, "{}", answer.raw);
+    assert_eq!(answer.text, counted(100));
+    let tail = &answer.tail;
+    let parts = tail["parts"].as_array().unwrap();
+    assert_eq!(parts.len(), 2, "{tail}");
+    assert_eq!(parts[0]["provider"], cheaper.said("provider"), "{tail}");
+    let told: Vec<_> = parts
+        .iter()
+        .map(|part| (&part["input_tokens"], &part["output_tokens"]))
+        .collect();
+    let input = json!(INPUT_TOKENS + CAME);
+    let (came, rest) = (json!(CAME), json!(100 - CAME));
+    assert_eq!(told, [(&json!(0), &came), (&input, &rest)], "{tail}");
+    // Fifty tokens at a tenth of a unit, then all of them at one.
+    let costs: Vec<_> = parts.iter().map(|part| part["cost"].as_str()).collect();
+    assert_eq!(costs, [Some("5"), Some("109")], "{tail}");
+    assert_eq!(tail["cost"], "114", "{tail}");
+    assert_eq!(
+        (&tail["input_tokens"], &tail["output_tokens"]),
+        (&input, &json!(100)),
+        "{tail}"
+    );
+}
