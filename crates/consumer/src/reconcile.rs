@@ -184,8 +184,18 @@ impl ReconcileError {
 /// The provider did not say what it holds. Every step of the way to it is in
 /// the log; who asked reads only what is the matter.
 #[derive(Debug, thiserror::Error)]
-#[error("it does not say what an earlier request came to, for which it is asked first ({0})")]
+#[error("{}", silence(.0))]
 pub(crate) struct Silent(ReconcileError);
+
+/// Who cannot be reached may owe nothing at all; so may who was lost on the way.
+fn silence(error: &ReconcileError) -> String {
+    match error {
+        ReconcileError::Open(_) => "it cannot be reached".to_owned(),
+        error => {
+            format!("it may hold a receipt that is missing here, and does not say so ({error})")
+        }
+    }
+}
 
 /// Whether these were all, and none is to come.
 async fn fetch(
@@ -231,5 +241,20 @@ async fn book(channel: &Channel, receipt: &SignedReceipt) -> Result<(), PaymentE
             channel.reconciled(receipt).await
         }
         booked => booked,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_cannot_be_reached_is_not_said_to_owe_anything() {
+        let silent = Silent(ReconcileError::Open(PathError::NoGuard));
+        assert_eq!(silent.to_string(), "it cannot be reached");
+        for error in [ReconcileError::Timeout, ReconcileError::Tried] {
+            let told = Silent(error).to_string();
+            assert!(told.contains("may hold a receipt"), "{told}");
+        }
     }
 }
