@@ -17,6 +17,7 @@ use crate::clock;
 use crate::first_money::{self, Wanted};
 use crate::place::{Place, PlaceError};
 use crate::pseudonyms::KeptPseudonyms;
+use crate::signals::waits_for;
 use crate::tokens::{self, TokenView};
 
 /// Whole tokens that a demonstration's payer starts with, of each that it pays with.
@@ -183,6 +184,11 @@ impl Buying {
             .flat_map(|model| &model.offers)
             .map(|offer| offer.running);
         usize::try_from(running.sum::<u32>()).unwrap_or(usize::MAX)
+    }
+
+    /// What becomes of it when it is told to stop, in words.
+    pub(crate) fn ends(&self) -> String {
+        waits_for(self.running())
     }
 
     /// Ends what runs.

@@ -15,6 +15,7 @@ use crate::endpoint::{Endpoint, Listening};
 use crate::first_money::{self, Wanted};
 use crate::place::{Place, PlaceError};
 use crate::selling::{SellError, listen_as_before, listen_at, node_at, warn_if_alone};
+use crate::signals::cuts;
 
 /// MOR that a demonstration's relay starts with: for its stake.
 const FIRST_MOR: Amount = Amount::new(1_000_000_000_000_000_000);
@@ -169,8 +170,13 @@ async fn first_mor(ledger: &EvmLedger) -> Result<Wanted, LedgerError> {
 
 impl Relaying {
     /// Streams that run.
-    pub(crate) fn running(&self) -> usize {
+    fn running(&self) -> usize {
         usize::try_from(self.relay.counts().running).unwrap_or(usize::MAX)
+    }
+
+    /// What becomes of it when it is told to stop, in words.
+    pub(crate) fn ends(&self) -> String {
+        cuts(self.running())
     }
 
     /// Ends what runs.

@@ -43,7 +43,7 @@ use crate::scrape;
 use crate::secret;
 use crate::selling::{Selling, Shop, engine_backend, sell};
 use crate::served;
-use crate::signals::{Signals, stopped};
+use crate::signals::{Signals, stopped, waits_for};
 use crate::signed_claims;
 use crate::summary;
 use crate::tokens::{self, TokenView};
@@ -66,7 +66,7 @@ pub(crate) async fn chain(args: cli::Chain) -> Result<(), RoleError> {
         true => output::json(&summary::chain_json(&rpc_url)),
         false => output::line(summary::chain(&rpc_url)),
     }
-    stopped(signals, &folder, args.json, || 0).await;
+    stopped(signals, &folder, args.json, || waits_for(0)).await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;
@@ -144,7 +144,7 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
     )?;
     let signals = Signals::listen();
     say_selling(&args, &selling, (&tasks, &stop)).await;
-    stopped(signals, &place.folder, sale.json, || selling.running()).await;
+    stopped(signals, &place.folder, sale.json, || selling.ends()).await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;
@@ -388,7 +388,7 @@ pub(crate) async fn relay(args: cli::Relay) -> Result<(), RoleError> {
             transport::door::DESCRIPTOR_PATH
         )),
     }
-    stopped(signals, &place.folder, args.json, || relaying.running()).await;
+    stopped(signals, &place.folder, args.json, || relaying.ends()).await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;
@@ -456,7 +456,7 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         true => output::json(&ready(&running, &buying, &key)),
         false => output::line(summary::consumer(&running, &key, &key_path)),
     }
-    stopped(signals, &place.folder, args.json, || buying.running()).await;
+    stopped(signals, &place.folder, args.json, || buying.ends()).await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use chain::EvmLedger;
 use engine::Engine;
@@ -24,6 +23,7 @@ use crate::first_money::{self, Wanted};
 use crate::listen::ListenError;
 use crate::output;
 use crate::place::{Place, PlaceError};
+use crate::signals::{STOP_WITHIN, waits_for};
 
 /// MOR that a demonstration's provider starts with: for stakes and fees.
 const FIRST_MOR: Amount = Amount::new(2_000_000_000_000_000_000);
@@ -403,7 +403,7 @@ async fn config(shop: Shop, endpoint: String, ledger: &EvmLedger) -> Result<Conf
         withdraw_delay_min_s: market::WITHDRAW_DELAY_MIN_S,
         quote_validity_s: 600,
         pay_within: Config::PAY_WITHIN,
-        stop_within: Duration::from_secs(5),
+        stop_within: STOP_WITHIN,
         claims: shop.claims,
     })
 }
@@ -421,6 +421,11 @@ impl Selling {
     pub(crate) fn running(&self) -> usize {
         let offers = self.provider.status().offers;
         offers.iter().map(|offer| offer.running).sum()
+    }
+
+    /// What becomes of it when it is told to stop, in words.
+    pub(crate) fn ends(&self) -> String {
+        waits_for(self.running())
     }
 
     /// Lets running answers end, then ends.

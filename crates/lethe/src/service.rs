@@ -2,15 +2,17 @@
 //! for systemd's user manager; installs nothing and starts nothing.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::cli::service::Service;
 use crate::codes::USAGE;
 use crate::config::{self, ConfigError};
 use crate::folder::{Folder, FolderError};
 use crate::output;
+use crate::signals::STOP_WITHIN;
 
-/// Until a node that is told to stop is killed: its answers may end meanwhile.
-const STOP_WITHIN_S: u32 = 120;
+/// What a node may take to stop beyond the time that its answers have: to claim, and to say goodbye.
+const LEAVING: Duration = Duration::from_secs(30);
 
 /// Why there is no unit.
 #[derive(Debug, thiserror::Error)]
@@ -62,14 +64,16 @@ Restart=on-failure
 RestartSec=5
 # A wrong command line or config file does not mend itself.
 RestartPreventExitStatus={USAGE}
-# Running answers may end.
-TimeoutStopSec={STOP_WITHIN_S}
+# Running answers may end, for {answers} s at most.
+TimeoutStopSec={stop}
 LimitNOFILE=65536
 NoNewPrivileges=true
 
 [Install]
 WantedBy=default.target
 ",
+        stop = (STOP_WITHIN + LEAVING).as_secs(),
+        answers = STOP_WITHIN.as_secs(),
         data = literal(data),
         here = literal(here),
         line = line.join(" "),
@@ -115,6 +119,7 @@ mod tests {
             "ExecStart=/bin/lethe consume --data /d",
             "RestartPreventExitStatus=2",
             "WantedBy=default.target",
+            "TimeoutStopSec=150",
         ] {
             assert!(unit.lines().any(|has| has == line), "{line}: {unit}");
         }

@@ -42,7 +42,7 @@ use crate::own::Own;
 use crate::place::{Place, PlaceError};
 use crate::policies::{PolicyError, watching};
 use crate::scrape::{self, Figures};
-use crate::signals::{Signals, stopped};
+use crate::signals::{Signals, stopped, waits_for};
 use crate::signed_claims::{self, ClaimsFileError};
 use crate::tokens::{self, TokenError};
 
@@ -127,7 +127,7 @@ pub(crate) async fn tower(args: cli::Tower) -> Result<(), TowerError> {
     }
     let watching = watch.run(Duration::from_secs(args.look_every));
     tokio::select! {
-        () = stopped(signals, &place.folder, args.json, || 0) => {}
+        () = stopped(signals, &place.folder, args.json, || waits_for(0)) => {}
         () = watching => {}
     }
     stop.cancel();

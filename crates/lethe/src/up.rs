@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chain::{DEPLOYER, DEVELOPMENT_ACCOUNTS, Explorer, Network};
 use engine::Engine;
+use futures_util::future::{join, join_all};
 use gateway::{ApiKey, Gateway, Settings};
 use market::{Accepted, Address, Amount, Card, ClaimPolicy, Kind, Rates, UsdRate, UsdRates};
 use tokio::sync::watch;
@@ -36,7 +37,7 @@ use crate::relaying::{Relaying, carry};
 use crate::reset;
 use crate::role_error::RoleError;
 use crate::selling::{Selling, Shop, engine_backend, sell};
-use crate::signals::{Signals, stopped};
+use crate::signals::{Signals, stopped, waits_for};
 use crate::summary;
 use crate::tokens::{self, TokenView, TokenViews};
 
@@ -171,7 +172,7 @@ pub(crate) async fn up(args: cli::Up) -> Result<(), RoleError> {
     });
 
     stopped(signals, &market.place.folder, args.json, || {
-        market.running()
+        waits_for(market.running())
     })
     .await;
     stop.cancel();
@@ -305,15 +306,13 @@ impl Market {
         self.selling.iter().map(Selling::running).sum()
     }
 
-    /// Buyers first, so that what runs ends well; the chain last.
+    /// Buyers first, so that what runs ends well; the chain last. The others
+    /// together: each waits for its peers to hear of it, and some are gone by then.
     async fn stop(self) {
         self.buying.stop().await;
-        for relaying in self.relaying {
-            relaying.stop().await;
-        }
-        for selling in self.selling {
-            selling.stop().await;
-        }
+        let relays = self.relaying.into_iter().map(Relaying::stop);
+        let sellers = self.selling.into_iter().map(Selling::stop);
+        join(join_all(relays), join_all(sellers)).await;
         self.chain_stop.cancel();
         self.chain_tasks.close();
         self.chain_tasks.wait().await;

@@ -1,9 +1,10 @@
 //! By which names a gateway may be called.
 
 use clap::Args;
-use gateway::Settings;
+use gateway::{Limits, Settings};
 
 use super::values;
+use crate::signals::STOP_WITHIN;
 
 /// By which names, beside localhost and plain addresses.
 #[derive(Debug, Default, Args)]
@@ -23,11 +24,15 @@ impl Hosts {
         [self.allow_host.as_slice(), &self.allow_admin_host].concat()
     }
 
-    /// A gateway's settings with these names.
+    /// A gateway's settings with these names, and a node's time to stop.
     pub(crate) fn settings(&self) -> Settings {
         Settings {
             hosts: self.allow_host.clone(),
             owner_hosts: self.allow_admin_host.clone(),
+            limits: Limits {
+                drain: STOP_WITHIN,
+                ..Limits::default()
+            },
             ..Settings::default()
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::accounts::until;
+use crate::failover::{counted, read};
 use crate::process::{Client, PATIENCE, Running, ended, lethe};
 use crate::town::{LONG, MODEL, Town, read_tokens};
 
@@ -523,6 +524,29 @@ fn documented() -> Vec<i32> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let text = std::fs::read_to_string(root.join("docs/operate/exit-codes.md")).unwrap();
     let rows = text
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_is_told_to_stop_lets_its_answer_end() {
+    /// It takes some eight seconds to count to there.
+    const FAR: u32 = 2_000;
+    let town = Town::start().await;
+    let provider = town.provider();
+    let consumer = town.consumer();
+    let client = crate::process::Client::of(&consumer);
+    client.answered(MODEL, "1").await;
+    let response = client.ask(MODEL, &FAR.to_string()).await;
+    let answer = read(response, 10, || provider.terminate()).await;
+    assert!(answer.done, "{}", answer.raw);
+    assert_eq!(answer.text, counted(FAR));
+    // The folder is free once it has ended.
+    let mut provider = provider;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while provider.runs() {
+        assert!(tokio::time::Instant::now() < deadline, "it goes on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(provider.ended().unwrap().success());
+}
+
         .lines()
         .filter_map(|line| line.strip_prefix("| ")?.split(" |").next()?.parse().ok());
     rows.collect()
