@@ -59,6 +59,11 @@ impl Client {
     pub(crate) fn of(said: Option<PathBuf>) -> Result<Self, ClientError> {
         let folder = Folder::look(said)?;
         let running = folder.running()?;
+        Self::at(&folder, running)
+    }
+
+    /// What said this of itself in its folder.
+    pub(crate) fn at(folder: &Folder, running: Running) -> Result<Self, ClientError> {
         let key = bearer(&folder.join("api-key"))?;
         let http = reqwest::Client::builder()
             .no_proxy()

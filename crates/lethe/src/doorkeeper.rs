@@ -41,6 +41,19 @@ pub(crate) async fn open_door(
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<(), DoorError> {
+    let mut running = serve_door(place, routes, tasks, stop).await?;
+    running.endpoint = endpoint.map(|endpoint| endpoint.to_string());
+    place.folder.announce(&running)?;
+    Ok(())
+}
+
+/// The same, of which nobody hears yet: what is to be announced.
+pub(crate) async fn serve_door(
+    place: &Place,
+    routes: Router,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Running, ListenError> {
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
     let (listener, http) = listen(anywhere, "--data").await?;
     let served = axum::serve(listener, routes).into_future();
@@ -51,15 +64,14 @@ pub(crate) async fn open_door(
             served = served => drop(served),
         }
     });
-    place.folder.announce(&Running {
+    Ok(Running {
         base_url: format!("http://{http}/v1"),
         rpc_url: place.rpc_url.clone(),
         dashboard_url: format!("http://{http}/"),
-        endpoint: endpoint.map(|endpoint| endpoint.to_string()),
+        endpoint: None,
         hosts: vec![],
         pays_with: vec![],
-    })?;
-    Ok(())
+    })
 }
 
 /// Lets only those to `routes` who show `key`.

@@ -6,6 +6,7 @@
 //! wallet. Every step is told with the line of `cast` that does the same.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chain::{Call, EvmLedger, Network, Tokens};
@@ -14,12 +15,18 @@ use market::{
     LedgerError, Timestamp,
 };
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::cli;
 use crate::clock;
+use crate::doorkeeper::serve_door;
 use crate::estate::{Account, Estate, EstateError, Role};
 use crate::folder::{Folder, FolderError};
+use crate::keystore::bearer;
+use crate::listen::ListenError;
 use crate::output;
+use crate::own;
 use crate::place::{PlaceError, cast_at};
 use crate::policies::MOR_DECIMALS;
 
@@ -48,6 +55,8 @@ pub(crate) enum ExitCommandError {
     },
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    #[error("where the money is cannot be told while it waits")]
+    Door(#[from] ListenError),
 }
 
 /// One step, as it is told.
@@ -127,11 +136,38 @@ pub(crate) async fn exit(args: cli::Exit) -> Result<bool, ExitCommandError> {
         is_chain_away: false,
         report: Report::default(),
     };
-    let outcome = leave(&estate, args.to, args.wait, &mut teller).await;
-    estate.close().await;
+    let estate = Arc::new(estate);
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let outcome = match args.wait.then(|| told_at(&estate, &tasks, &stop)) {
+        Some(door) => match door.await {
+            Ok(()) => leave(&estate, args.to, args.wait, &mut teller).await,
+            Err(error) => Err(error),
+        },
+        None => leave(&estate, args.to, args.wait, &mut teller).await,
+    };
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+    // Nobody else holds it by now.
+    if let Some(estate) = Arc::into_inner(estate) {
+        estate.close().await;
+    }
     let all = outcome?;
     teller.end();
     Ok(all)
+}
+
+/// While it waits it has the folder: where the money is can be asked of it.
+async fn told_at(
+    estate: &Arc<Estate>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<(), ExitCommandError> {
+    let place = &estate.place;
+    let key = bearer(&place.folder.join("api-key")).map_err(PlaceError::from);
+    let routes = own::left(Arc::clone(estate), &key.map_err(EstateError::from)?);
+    let exit = serve_door(place, routes, tasks, stop).await?;
+    Ok(place.folder.announce_exit(&exit)?)
 }
 
 /// What the folder's accounts are called here.

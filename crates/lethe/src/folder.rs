@@ -31,8 +31,8 @@ pub(crate) enum FolderError {
     #[error("nothing runs on data folder {path:?}; start it with {}", starts(path))]
     NothingRuns { path: PathBuf },
     #[error(
-        "the lethe that has data folder {path:?} is of a kind that tells nothing, as `lethe chain`, or has not \
-         started yet; ask again, or stop it first"
+        "the lethe that has data folder {path:?} is of a kind that tells nothing, as `lethe chain` or `lethe exit` \
+         (while that waits, `lethe where` shows the money), or has not started yet; ask again, or stop it first"
     )]
     TellsNothing { path: PathBuf },
     #[error(
@@ -190,6 +190,10 @@ impl Running {
 
 /// The file that says of a node that it is about to leave its folder.
 const STOPPING: &str = "stopping";
+/// The file that says what runs here.
+const RUNNING: &str = "running.json";
+/// The file that says where an exit that waits can be asked.
+const EXIT: &str = "exit.json";
 /// Between two looks whether it has.
 const STOPPING_LOOK: Duration = Duration::from_millis(50);
 /// The most of them, 10 s together: longer than a node takes that answers nobody.
@@ -246,8 +250,11 @@ impl Folder {
             .append(true)
             .open(path.join("lock"))
             .map_err(at)?;
-        let leaves = path.join(STOPPING);
-        let waits = if leaves.exists() { STOPPING_WAITS } else { 0 };
+        let waits = if path.join(STOPPING).exists() {
+            STOPPING_WAITS
+        } else {
+            0
+        };
         let mut is_told = false;
         let pause = || {
             if !std::mem::replace(&mut is_told, true) {
@@ -263,12 +270,13 @@ impl Folder {
             Err(TryLockError::WouldBlock) => return Err(FolderError::InUse { path }),
             Err(TryLockError::Error(source)) => return Err(at(source)),
         }
-        // One that was killed while it stopped left it.
-        let _ = fs::remove_file(leaves);
-        Ok(Self {
+        let folder = Self {
             path,
             lock: Some(lock),
-        })
+        };
+        // One that was killed left what it said of itself.
+        folder.unsay();
+        Ok(folder)
     }
 
     /// The same for this command: refused, with nothing written into it, is a
@@ -403,11 +411,35 @@ impl Folder {
 
     /// Tells other commands what runs here.
     pub(crate) fn announce(&self, running: &Running) -> Result<(), FolderError> {
+        self.say(RUNNING, running)
+    }
+
+    /// Tells `lethe where` that an exit waits here, and where to ask it.
+    pub(crate) fn announce_exit(&self, running: &Running) -> Result<(), FolderError> {
+        self.say(EXIT, running)
+    }
+
+    fn say(&self, name: &str, running: &Running) -> Result<(), FolderError> {
         let json = serde_json::to_vec(running).expect("it has only string keys");
-        write_private(&self.join("running.json"), &json).map_err(|source| FolderError::Unusable {
+        write_private(&self.join(name), &json).map_err(|source| FolderError::Unusable {
             path: self.path.clone(),
             source,
         })
+    }
+
+    /// Takes back what was said of what runs here. If it stays, the next command
+    /// finds nobody answering there.
+    fn unsay(&self) {
+        for name in [RUNNING, STOPPING, EXIT] {
+            let _ = fs::remove_file(self.join(name));
+        }
+    }
+
+    /// The exit that waits here, if one does.
+    pub(crate) fn exit_that_waits(&self) -> Option<Running> {
+        let text = fs::read(self.join(EXIT)).ok()?;
+        let is_taken = self.is_taken().unwrap_or(false);
+        serde_json::from_slice(&text).ok().filter(|_| is_taken)
     }
 
     /// Tells who wants the folder that it is free soon.
@@ -423,7 +455,7 @@ impl Folder {
             Ok(true) => FolderError::TellsNothing { path: path() },
             _ => FolderError::NothingRuns { path: path() },
         };
-        let text = fs::read(self.join("running.json")).map_err(|_| nothing())?;
+        let text = fs::read(self.join(RUNNING)).map_err(|_| nothing())?;
         serde_json::from_slice(&text).map_err(|_| nothing())
     }
 }
@@ -431,9 +463,7 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if self.lock.is_some() {
-            // If it stays, the next command finds nobody answering there.
-            let _ = fs::remove_file(self.join("running.json"));
-            let _ = fs::remove_file(self.join(STOPPING));
+            self.unsay();
         }
     }
 }

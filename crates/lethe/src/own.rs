@@ -28,7 +28,7 @@ use crate::folder::Folder;
 use crate::money::{Audited, Holding, Money, MoneyError};
 use crate::output;
 use crate::place::Place as Ground;
-use crate::places::{Paid, Place, Seller, host_words, name};
+use crate::places::{Paid, Place, Seller, apart, host_words, name};
 use crate::policies::{claim_words, funding_words};
 use crate::pseudonyms::payer_name;
 use crate::rates;
@@ -193,8 +193,11 @@ impl Own {
         for view in channels {
             if view.config.token == token.address {
                 let paid = Paid::from(view);
+                let id = view.config.id(&ledger.domain());
+                let all = channels.iter().map(|view| &view.config);
                 let to = paid.to(&view.config.receiver.to_string());
-                statement.channel(view.config.id(&ledger.domain()), &paid.state);
+                let to = apart(to, (&view.config, id), all);
+                statement.channel(id, &paid.state);
                 let key = keys.get(&view.config.payer);
                 let key = key.map_or(WALLET, String::as_str);
                 places.extend(paid.places(ledger.network(), (&to, key)));
@@ -319,6 +322,26 @@ pub(crate) async fn of_folder(estate: &Estate) -> Result<Option<Money>, OwnError
     ))
 }
 
+/// Routes at which a command that has the folder tells its money, behind this key.
+pub(crate) fn left(estate: Arc<Estate>, key: &str) -> Router {
+    guarded([("/api/money", get(left_money))], key).with_state(estate)
+}
+
+async fn left_money(State(estate): State<Arc<Estate>>) -> Response {
+    let told = match of_folder(&estate).await {
+        Ok(Some(mut money)) => {
+            let exits = "`lethe exit --wait` runs on this folder, and takes what can be had when its time has come";
+            if let Some(first) = money.policies.first_mut() {
+                *first = exits.to_owned();
+            }
+            return Json(money).into_response();
+        }
+        Ok(None) => "nothing of a node is in this folder".to_owned(),
+        Err(error) => output::with_causes(&error),
+    };
+    refuse(StatusCode::SERVICE_UNAVAILABLE, &told)
+}
+
 /// The wallet of a folder in which no node was started yet, and the flag with
 /// which cast finds the chain; none if it has no key, or the chain cannot be asked.
 pub(crate) async fn of_keys(
@@ -392,8 +415,11 @@ async fn places_of(
     for purse in &account.purses {
         if purse.config.token == statement.token().address {
             let paid = Paid::read(ledger, purse).await?;
+            let id = purse.config.id(&ledger.domain());
+            let all = account.purses.iter().map(|purse| &purse.config);
             let to = paid.to(&name(names, purse.config.receiver));
-            statement.channel(purse.config.id(&ledger.domain()), &paid.state);
+            let to = apart(to, (&purse.config, id), all);
+            statement.channel(id, &paid.state);
             places.extend(paid.places(ledger.network(), (&to, &account.name)));
         }
     }

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use chain::{Call, EvmLedger, Network};
 use consumer::{ChannelView, PurseView};
 use market::{
-    Address, Amount, ChannelConfig, ChannelState, Claim, Departure, Ledger, LedgerError, Timestamp,
+    Address, Amount, ChannelConfig, ChannelId, ChannelState, Claim, Departure, Ledger, LedgerError,
+    Timestamp,
 };
 use provider::TillView;
 use serde::{Deserialize, Serialize};
@@ -216,6 +217,20 @@ impl Paid {
         places.push(leaving.between(began_at, ends_at));
         places.push(rest);
         places
+    }
+}
+
+/// Whom a channel pays, with the channel's id where another one of the same
+/// token among `all` pays the same host.
+pub(crate) fn apart<'a>(
+    to: String,
+    (config, id): (&ChannelConfig, ChannelId),
+    all: impl Iterator<Item = &'a ChannelConfig>,
+) -> String {
+    let host = |config: &ChannelConfig| (config.receiver, config.receiver_authorizer, config.token);
+    match all.filter(|other| host(other) == host(config)).count() {
+        0 | 1 => to,
+        _ => format!("{to} on channel {}", &id.to_string()[..10]),
     }
 }
 
@@ -435,6 +450,19 @@ mod tests {
         assert_eq!(told(&paid(Some(90))), all);
         let some = [at("owed", 30), at("leaving", 25), at("free", 35)];
         assert_eq!(told(&paid(Some(25))), some);
+    }
+
+    #[test]
+    fn two_channels_to_one_host_are_told_by_their_ids() {
+        let one = paid(None).config;
+        let mut other = one;
+        other.salt = B256::repeat_byte(1);
+        let id = |n: u8| ChannelId(B256::repeat_byte(n));
+        let told = |all: &[ChannelConfig]| apart("p".into(), (&one, id(0xab)), all.iter());
+        assert_eq!(told(&[one]), "p");
+        assert_eq!(told(&[one, other]), "p on channel 0xabababab");
+        other.token = Address::repeat_byte(9);
+        assert_eq!(told(&[one, other]), "p");
     }
 
     #[test]

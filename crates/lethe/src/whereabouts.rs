@@ -1,6 +1,6 @@
 //! `lethe where`: where each unit of money is, token by token, since when, when it can be had,
 //! and by which command. Asks the node that runs on the folder; where none
-//! does, it reads the folder's journals and the chain.
+//! does, it reads the folder's journals and the chain; an exit that waits is asked for that.
 
 use crate::cli;
 use crate::client::{Client, ClientError, json};
@@ -29,17 +29,25 @@ pub(crate) enum WhereError {
 /// Asks the running node, or reads what it left, and prints. Whether the sum is right.
 pub(crate) async fn whereabouts(args: cli::Where) -> Result<bool, WhereError> {
     let look = Folder::look(args.data.folder.clone())?;
-    let running = match look.running() {
-        Ok(_) => asked(args.data.folder.clone()).await?,
-        Err(error @ FolderError::TellsNothing { .. }) => return Err(error.into()),
-        Err(_) => None,
+    let (running, runs) = match look.running() {
+        Ok(running) => (Some(running), true),
+        Err(error @ FolderError::TellsNothing { .. }) => match look.exit_that_waits() {
+            Some(exit) => (Some(exit), false),
+            None => return Err(error.into()),
+        },
+        Err(_) => (None, false),
     };
-    let runs = running.is_some();
-    let (mut money, rpc) = match running {
-        Some(money) => {
-            let told = look.running().map(|running| running.rpc_url);
-            (money, told.map(|url| cast_flag(&url)).unwrap_or_default())
+    let told = match running {
+        Some(running) => {
+            let rpc = cast_flag(&running.rpc_url);
+            let money = asked(Client::at(&look, running)?).await?;
+            money.map(|money| (money, rpc))
         }
+        None => None,
+    };
+    let runs = runs && told.is_some();
+    let (mut money, rpc) = match told {
+        Some(told) => told,
         None => read(args.data, &args.network, &look).await?,
     };
     // What is the usual folder for the node need not be it for who asks.
@@ -55,8 +63,7 @@ pub(crate) async fn whereabouts(args: cli::Where) -> Result<bool, WhereError> {
 }
 
 /// None: it said that it runs, and is gone.
-async fn asked(folder: Option<std::path::PathBuf>) -> Result<Option<Money>, WhereError> {
-    let client = Client::of(folder)?;
+async fn asked(client: Client) -> Result<Option<Money>, WhereError> {
     match client.get("/api/money").await {
         Err(ClientError::Unreachable { .. }) => Ok(None),
         response => Ok(Some(json(response?).await?)),

@@ -221,6 +221,40 @@ async fn everything_comes_back_with_the_folder_and_the_chain_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_the_money_is_can_be_asked_while_an_exit_waits() {
+    let town = Town::start_movable().await;
+    let _selling = provider(&town, &[]);
+    let buying = town.consumer();
+    let payer = account(&buying, "payer");
+    let before = units(&town, payer).await;
+    Client::of(&buying).answered(MODEL, "40").await;
+    buying.kill();
+    let rpc = town.rpc_url();
+    let args = ["exit", "--wait", "--rpc-url", &rpc];
+    let mut waiting = lethe(&folder(&town, "consumer"), &args);
+    waiting.stdout(std::process::Stdio::null());
+    let mut waiting = waiting.spawn().unwrap();
+    until("what leaves is told beside the exit", async || {
+        let told = run(&town, "consumer", &["where"]);
+        let Ok(told) = serde_json::from_slice::<Value>(&told.stdout) else {
+            return false;
+        };
+        let words = told["policies"][0].as_str().unwrap();
+        assert!(words.contains("`lethe exit"), "{told}");
+        let leaves = held(&told, ": leaving") > 0;
+        let sum = told["sum"].as_str().unwrap().parse::<u128>().unwrap();
+        assert!(!leaves || sum == before, "{told}");
+        leaves
+    })
+    .await;
+    assert!(waiting.try_wait().unwrap().is_none(), "it did not wait");
+    waiting.kill().unwrap();
+    waiting.wait().unwrap();
+    let after = told(&run(&town, "consumer", &["where"])).0;
+    assert!(held(&after, ": leaving") > 0, "{after}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_exit_that_is_killed_anywhere_goes_on() {
     let town = Town::start_movable().await;
     let selling = provider(&town, &[]);
