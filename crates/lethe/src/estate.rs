@@ -158,10 +158,7 @@ impl Estate {
         };
         let mut place = Place::new(folder, network, endpoints)?;
         if let Some(last) = &last {
-            output::aside(format!(
-                "The chain is asked at {}, which this folder was last used with; --rpc-url URL names another.",
-                last.shown()
-            ));
+            last.tell();
         }
         if is_own || last.is_some() {
             place = place.with_chain_found();

@@ -1,5 +1,5 @@
-//! Which chain a folder was last used with, so that `lethe where` and `lethe
-//! exit` find it when no node runs and nobody says it. The URL of a chain's
+//! Which chain a folder was last used with, so that `lethe where`, `lethe
+//! exit` and `lethe wallet restore` find it when no node runs and nobody says it. The URL of a chain's
 //! server may have a key in it: the file is its owner's alone, and what is
 //! shown of it goes without.
 
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::without_secrets;
 use crate::folder::{Folder, FolderError};
 use crate::keystore::{private_text, write_private};
+use crate::output;
 
 /// The file in the data folder.
 pub(crate) const FILE: &str = "last-chain.json";
@@ -58,6 +59,14 @@ impl LastChain {
     /// Its servers.
     pub(crate) fn rpc_urls(&self) -> &[String] {
         &self.rpc_urls
+    }
+
+    /// Says that it is asked, since nobody named another.
+    pub(crate) fn tell(&self) {
+        output::aside(format!(
+            "The chain is asked at {}, which this folder was last used with; --rpc-url URL names another.",
+            self.shown()
+        ));
     }
 
     /// For people.

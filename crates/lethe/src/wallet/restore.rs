@@ -16,7 +16,9 @@ use consumer::{Found, RestoredChannel};
 use market::{Address, Amount, ChannelConfig, ChannelState, Domain, Ledger, LedgerError};
 use serde_json::json;
 
+use crate::cli;
 use crate::cli::wallet::Restore;
+use crate::estate::last_chain;
 use crate::folder::{Folder, FolderError};
 use crate::identity::{Books, IdentityError};
 use crate::keystore::{Keystore, KeystoreError};
@@ -77,7 +79,7 @@ struct Search {
 
 /// The words that are given, if the folder has none or others are named. Nothing is written.
 pub(super) fn given(folder: &Folder, args: &Restore) -> Result<Option<Phrase>, RestoreError> {
-    Network::by_name(&args.network.network, args.network.unaudited)?;
+    network(folder, &args.network)?;
     let path = folder.join("keys");
     let has_words = path.is_dir()
         && Keystore::open(path, folder.has_books()?)?
@@ -90,18 +92,31 @@ pub(super) fn given(folder: &Folder, args: &Restore) -> Result<Option<Phrase>, R
     Phrase::parse(&words).map(Some).map_err(RestoreError::Words)
 }
 
+/// The one that is named, or that the folder was last used with.
+fn network(folder: &Folder, flags: &cli::Network) -> Result<Network, NetworkError> {
+    let last = last_chain(folder, flags);
+    let name = last.as_ref().map_or(&*flags.network, LastChain::network);
+    Network::by_name(name, flags.unaudited)
+}
+
 /// Does it, and says what was found.
 pub(super) async fn restore(
     folder: Folder,
     args: Restore,
     phrase: Option<Phrase>,
 ) -> Result<(), RestoreError> {
-    let network = Network::by_name(&args.network.network, args.network.unaudited)?;
+    let network = network(&folder, &args.network)?;
     let keys = Keystore::open(folder.join("keys"), folder.has_books()?)?;
     if let Some(phrase) = phrase {
         keys.take_phrase(&phrase, args.account)?;
     }
-    let endpoints = Endpoints::from(args.network.rpc_url.clone());
+    let endpoints = match last_chain(&folder, &args.network) {
+        Some(last) => {
+            last.tell();
+            Endpoints::from(last.rpc_urls().to_vec())
+        }
+        None => Endpoints::from(args.network.rpc_url.clone()),
+    };
     let wallet = Arc::new(keys.wallet("payer")?);
     let journal = Arc::new(MemoryJournal::default());
     let connected = EvmLedger::connect(&endpoints, network.clone(), wallet, journal).await;
@@ -358,14 +373,17 @@ impl Report {
             ));
         }
         output::line(format!(
-            "Wallet {}: {}. {} channels.",
+            "Wallet {}: {}. {}.",
             ledger.account(),
             wallet
                 .iter()
                 .map(|(token, amount)| token.shown(*amount))
                 .collect::<Vec<_>>()
                 .join(", "),
-            told.len()
+            match told.len() {
+                1 => "1 channel".to_owned(),
+                count => format!("{count} channels"),
+            }
         ));
         for (channel, state) in told {
             output::line(format!(
