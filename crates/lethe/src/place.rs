@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use chain::{Endpoints, EvmLedger, MemoryJournal, Movements, Network};
+use chain::{Endpoints, EvmLedger, MemoryJournal, Movements, Network, Token};
 use market::{Account, Address, Amount, Ledger, LedgerError, WalletKey};
 use store::Store;
 
@@ -16,6 +16,7 @@ use crate::folder::{Folder, FolderError, quoted};
 use crate::identity::{Books, IdentityError};
 use crate::keystore::{Keystore, KeystoreError};
 use crate::last_chain::LastChain;
+use crate::output;
 use crate::tx_journal::StoredTransactions;
 
 /// Why a role has no ground to stand on.
@@ -298,7 +299,10 @@ impl Place {
         if !self.network.is_local() {
             return Ok(None);
         }
-        Treasury::of(&self.endpoints, &self.network).await.map(Some)
+        let mut treasury = Treasury::of(&self.endpoints, &self.network).await?;
+        // The demonstration's own roles take it from themselves.
+        treasury.tells = !self.finds_chain;
+        Ok(Some(treasury))
     }
 }
 
@@ -313,6 +317,8 @@ pub(crate) fn open(path: &Path) -> Result<Store, PlaceError> {
 /// Money for those who take part in a demonstration.
 pub(crate) struct Treasury {
     pub(crate) ledger: EvmLedger,
+    /// Whether it says what it gave.
+    tells: bool,
 }
 
 impl Treasury {
@@ -326,7 +332,10 @@ impl Treasury {
         let ledger = EvmLedger::connect(endpoints, network.clone(), key, journal)
             .await
             .map_err(|source| PlaceError::chain(endpoints, network, source))?;
-        Ok(Self { ledger })
+        Ok(Self {
+            ledger,
+            tells: false,
+        })
     }
 
     /// Gives it, whatever the account has.
@@ -352,6 +361,7 @@ impl Treasury {
     ) -> Result<(), LedgerError> {
         // Tokens first: who has no coins was not given all of them, wherever a start was cut off.
         let coins = self.ledger.coins(account).await?;
+        let mut given = Vec::new();
         for (token, amount) in tokens {
             let held = self.ledger.balance(*token, account).await?;
             let is_due = match coins.is_zero() {
@@ -362,11 +372,21 @@ impl Treasury {
             if is_due {
                 self.ledger.transfer(*token, account, *amount).await?;
                 failpoint::hit("treasury.mor.given");
+                let known = self.ledger.network().token(*token).cloned();
+                let known = known.unwrap_or_else(|| Token::unknown(*token));
+                given.push(known.shown(*amount));
             }
         }
         if coins.base_units() < Self::COINS.base_units() / 10 {
             self.ledger.transfer_coins(account, Self::COINS).await?;
             failpoint::hit("treasury.coins.given");
+            given.push(format!("{} ETH", Self::COINS.to_decimal(18)));
+        }
+        if self.tells && !given.is_empty() {
+            output::aside(format!(
+                "{account} got {} of this chain's demo money, which is worth nothing.",
+                given.join(" and ")
+            ));
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use chain::{DEVELOPMENT_ACCOUNTS, LOCAL_CHAIN_ID, Network};
+use market::Address;
 use serde_json::{Value, json};
 
 use crate::folder::Running;
@@ -103,6 +104,7 @@ pub(crate) fn chain_json(rpc_url: &str) -> Value {
         "rpc_url": rpc_url,
         "chain_id": LOCAL_CHAIN_ID,
         "mor": network.mor,
+        "usddev": usd_dev(&network),
         "registry": network.registry,
         "settlement": network.settlement,
         "public_words": PUBLIC_WORDS,
@@ -110,14 +112,23 @@ pub(crate) fn chain_json(rpc_url: &str) -> Value {
     })
 }
 
+/// The local chain's dollar.
+fn usd_dev(network: &Network) -> Address {
+    let others = network.tokens.iter().map(|token| token.address);
+    let mut others = others.filter(|address| *address != network.mor);
+    others.next().unwrap_or(network.mor)
+}
+
 /// What `lethe chain` says for people: all that `cast` and wallets ask for.
 pub(crate) fn chain(rpc_url: &str) -> String {
+    let network = Network::local();
+    let usddev = usd_dev(&network);
     let Network {
         mor,
         registry,
         settlement,
         ..
-    } = Network::local();
+    } = network;
     let first = &DEVELOPMENT_ACCOUNTS[0];
     format!(
         "\
@@ -127,13 +138,14 @@ The embedded chain is at {rpc_url}, with the market's contracts on it. A demonst
   chain id    {LOCAL_CHAIN_ID}
   currency    ETH
   MOR         {mor}
+  USDdev      {usddev}
   registry    {registry}
   settlement  {settlement}
 
 Demo keys, which everybody has; never use them on another chain:
 
   words       {PUBLIC_WORDS}
-  accounts    the first ten of m/44'/60'/0'/0/N: 10,000 ETH each; the first has the treasury's MOR
+  accounts    the first ten of m/44'/60'/0'/0/N: 10,000 ETH each; the first has the treasury's MOR and USDdev
   first       {address}
   its key     {secret}
 

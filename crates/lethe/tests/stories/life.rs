@@ -504,7 +504,12 @@ async fn who_stops_says_what_it_waits_for_and_ends_at_once_when_told_again() {
         assert!(read > 0, "it ended without a word: {said}");
         said.push_str(&String::from_utf8_lossy(&piece[..read]));
     }
-    assert!(said.contains("waiting for 1 answer to end"), "{said}");
+    assert!(
+        said.contains("waiting for 1 answer to end, up to 120 s"),
+        "{said}"
+    );
+    let given = "got 100 MOR and 10 ETH of this chain's demo money";
+    assert!(said.contains(given), "{said}");
     let mut running = running;
     assert!(running.runs(), "it did not wait");
     running.terminate();
@@ -519,11 +524,6 @@ async fn who_stops_says_what_it_waits_for_and_ends_at_once_when_told_again() {
     assert_eq!(status.code(), Some(ENDED_AT_ONCE));
 }
 
-/// The rows of the table in docs/operate/exit-codes.md.
-fn documented() -> Vec<i32> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let text = std::fs::read_to_string(root.join("docs/operate/exit-codes.md")).unwrap();
-    let rows = text
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_is_told_to_stop_lets_its_answer_end() {
     /// It takes some eight seconds to count to there.
@@ -547,6 +547,11 @@ async fn a_provider_that_is_told_to_stop_lets_its_answer_end() {
     assert!(provider.ended().unwrap().success());
 }
 
+/// The rows of the table in docs/operate/exit-codes.md.
+fn documented() -> Vec<i32> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let text = std::fs::read_to_string(root.join("docs/operate/exit-codes.md")).unwrap();
+    let rows = text
         .lines()
         .filter_map(|line| line.strip_prefix("| ")?.split(" |").next()?.parse().ok());
     rows.collect()
