@@ -221,7 +221,7 @@ mod tests {
                 "name": "tiny", "token": "0x0808080808080808080808080808080808080808", "rates": {"input_per_million": "500000000000000000", "output_per_million": "1000000000000000000"},
                 "slots": 4, "running": 3, "queued": 2, "problem": "the backend cannot be reached"
             }],
-            "counted": {"output_tokens": 100, "failed": 1, "refused_busy": 7, "refused_payment": 0, "refused_other": 0}
+            "counted": {"input_tokens": 30, "output_tokens": 100, "failed": 1, "refused_busy": 7, "refused_payment": 0, "refused_other": 0}
         }],
         "answers": [{"model": "tiny", "provider": "0x0123456789abcdef", "outcome": "failed"},
                     {"model": "tiny", "provider": "0x0123456789abcdef", "outcome": "complete"}]
@@ -275,7 +275,7 @@ gen_ai_client_token_usage_sum{gen_ai_request_model=\"b\",gen_ai_token_type=\"out
     fn what_matters_is_on_the_page() {
         let page = text(&screen(None, &mut Speed::default(), 0), usize::MAX);
         for words in [
-            "lethe 1 at http://a/   3 requests running   - tokens/s billed   100 tokens in all",
+            "lethe 1 at http://a/   3 requests running   - output tokens/s   since the start: 30 input tokens   100 output tokens",
             "tiny   amber     failing  0.5 / 1 MOR          $1.25 / $2.50  3 of 4 running  2 waiting",
             "channel to amber: free  1.5 MOR  yours",
             "tiny of amber       the backend cannot be reached",
@@ -396,7 +396,7 @@ gen_ai_client_token_usage_sum{gen_ai_request_model=\"b\",gen_ai_token_type=\"out
         assert!(
             screen(Some(gateway), &mut speed, 0).lines(usize::MAX)[0]
                 .text
-                .contains("2 requests running   - tokens/s")
+                .contains("2 requests running   - output tokens/s")
         );
         let later = PAGE.replace("} 40", "} 100");
         let later = Gateway::read(&later).unwrap();
@@ -404,7 +404,9 @@ gen_ai_client_token_usage_sum{gen_ai_request_model=\"b\",gen_ai_token_type=\"out
             .text
             .clone();
         assert!(
-            title.contains("15.0 tokens/s billed   102 tokens in all"),
+            title.contains(
+                "15.0 output tokens/s   since the start: 9 input tokens   102 output tokens"
+            ),
             "{title}"
         );
         assert_eq!(Gateway::read("<html>"), None);

@@ -68,6 +68,8 @@ struct Offer {
 
 #[derive(Debug, Deserialize)]
 struct Counted {
+    #[serde(default)]
+    input_tokens: u64,
     output_tokens: u64,
     failed: u64,
     refused_busy: u64,
@@ -105,6 +107,7 @@ struct Answer {
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Gateway {
     running: u64,
+    input_tokens: u64,
     output_tokens: u64,
 }
 
@@ -115,13 +118,17 @@ impl Gateway {
         let running = page
             .lines()
             .find(|line| line.starts_with("lethe_gateway_running_answers "))?;
-        let tokens = page.lines().filter(|line| {
-            line.starts_with("gen_ai_client_token_usage_sum{")
-                && line.contains("gen_ai_token_type=\"output\"")
-        });
+        let tokens = |kind: &str| {
+            let kind = format!("gen_ai_token_type=\"{kind}\"");
+            let counted = page.lines().filter(|line| {
+                line.starts_with("gen_ai_client_token_usage_sum{") && line.contains(&kind)
+            });
+            counted.filter_map(figure).sum()
+        };
         Some(Self {
             running: figure(running)?,
-            output_tokens: tokens.filter_map(figure).sum(),
+            input_tokens: tokens("input"),
+            output_tokens: tokens("output"),
         })
     }
 }
@@ -414,19 +421,28 @@ fn trade(look: &Look<'_>, now: Duration, speed: &mut Speed) -> Vec<String> {
     let sellers = || look.state.sellers.iter();
     let offers = sellers().flat_map(|seller| &seller.offers);
     let sold = offers.map(|offer| offer.running).sum::<usize>();
-    let billed = sellers().map(|seller| seller.counted.output_tokens).sum();
-    let (running, tokens) = match look.gateway {
-        Some(gateway) => (gateway.running.to_string(), gateway.output_tokens),
-        None => (sold.to_string(), billed),
+    let counted = || sellers().map(|seller| &seller.counted);
+    let (running, read, written) = match look.gateway {
+        Some(gateway) => (
+            gateway.running.to_string(),
+            gateway.input_tokens,
+            gateway.output_tokens,
+        ),
+        None => (
+            sold.to_string(),
+            counted().map(|of| of.input_tokens).sum(),
+            counted().map(|of| of.output_tokens).sum(),
+        ),
     };
-    let speed = match speed.at(now, tokens) {
+    let speed = match speed.at(now, written) {
         Some(speed) => format!("{speed:.1}"),
         None => "-".to_owned(),
     };
     vec![
         format!("{running} requests running"),
-        format!("{speed} tokens/s billed"),
-        format!("{tokens} tokens in all"),
+        format!("{speed} output tokens/s"),
+        format!("since the start: {read} input tokens"),
+        format!("{written} output tokens"),
     ]
 }
 

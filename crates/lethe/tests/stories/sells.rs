@@ -55,13 +55,13 @@ async fn a_model_of_ollama_is_sold_in_one_command() {
     };
     let sold = glance("provider");
     assert!(
-        sold.contains("0 requests running") && sold.contains("3 tokens in all"),
+        sold.contains("0 requests running") && sold.contains("3 output tokens"),
         "{sold}"
     );
     assert!(sold.contains("0 of 2 running  0 waiting"), "{sold}");
     let bought = glance("consumer");
     assert!(
-        bought.contains("channel to") && bought.contains("3 tokens in all"),
+        bought.contains("channel to") && bought.contains("3 output tokens"),
         "{bought}"
     );
     assert!(
