@@ -49,7 +49,10 @@ export function worth(token: Token, units: Amount): bigint | null {
 /** Millionths of a dollar, as people write dollars. */
 export function dollarsOf(micro: bigint): string {
   const fraction = (micro % 1_000_000n).toString().padStart(6, "0").replace(/0{1,4}$/, "");
-  return `$${micro / 1_000_000n}.${fraction}`;
+  const whole = (micro / 1_000_000n).toString();
+  // As amounts of tokens: four digits are read at a glance.
+  const grouped = whole.length > 4 ? whole.replace(/\B(?=(\d{3})+$)/g, "\u202f") : whole;
+  return `$${grouped}.${fraction}`;
 }
 
 /** At which rates dollars are told, in words. */

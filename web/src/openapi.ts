@@ -1,4 +1,4 @@
-// Made by types.mjs from crates/lethe/openapi.json, SHA-256 c45b46042031be12636e8484b67b43027c19c29d1ca029388ee7512cd9a0696e. Not to be edited.
+// Made by types.mjs from crates/lethe/openapi.json, SHA-256 39021c93c4b588075ad60831c73539e9c12cc8b5ed39ffe3a77ecbeaa43ab10d. Not to be edited.
 
 export interface components {
     schemas: {
@@ -87,7 +87,7 @@ export interface components {
             completion_tokens: number;
             total_tokens?: number;
         };
-        /** @description What an answer was and cost. Where several providers had a part in it: all parts together, but for what costs whose receipt is missing. */
+        /** @description What an answer was and cost. */
         Cost: {
             request: string;
             /** @description Its account. */
@@ -102,13 +102,13 @@ export interface components {
             /** @description From the request to the first piece. */
             ttft_ms: number;
             duration_ms: number;
+            /** @description Microseconds for a token, as they came in from the provider. Null: of so little that it says nothing, of several parts, or the wire was paced. */
+            token_us: number | null;
             labels: components["schemas"]["Labels"];
             /** @description Where several providers had a part in it: all of them, in their order. */
             parts?: {
                 request: string;
                 provider: components["schemas"]["Address"];
-                /** @description Tokens of its request, as billed; one that goes on reads what was said before. Null while its receipt is missing. */
-                input_tokens: number | null;
                 /** @description Tokens that it delivered. */
                 output_tokens: number;
                 /** @description Null while its receipt is missing. */
@@ -623,6 +623,8 @@ export interface components {
             ttft_ms: number;
             /** @description From the request to the end, in milliseconds. */
             duration_ms: number;
+            /** @description Microseconds for a token, as they came in from the provider. Null: of so little that it says nothing, the wire was paced, or of versions that did not measure it. */
+            token_us: number | null;
             /** @description Null for answers of versions that had none. */
             labels: components["schemas"]["Labels"] | null;
             /** @description Under which id `/api/routes/{id}` says why it came from there; null for answers of versions that had none. */
@@ -916,6 +918,13 @@ export interface components {
             flags: string;
             /** @description What all is paid from. */
             wallet: components["schemas"]["Address"];
+            /** @description What brings the wallet's key back when the node's disk is lost. */
+            kept: {
+                /** @description Keys of the node's folder follow from words; without `file` the wallet's, too. */
+                words: boolean;
+                /** @description The wallet's key is in this file and follows from no words. */
+                file?: string;
+            };
         };
         /** @description A line `data: `, with a State as JSON behind it, and an empty line. */
         StateEvent: string;

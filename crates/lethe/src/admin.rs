@@ -26,6 +26,7 @@ use crate::doorkeeper::{guarded, refuse};
 use crate::explorer;
 use crate::faucet::{Faucet, Gift};
 use crate::flows::{Flows, Seller};
+use crate::keystore::Kept;
 use crate::money::{Holders, Money, MoneyError};
 use crate::own::Own;
 use crate::route;
@@ -83,6 +84,8 @@ pub(crate) struct Shown {
     flags: String,
     /// The wallet that all is paid from.
     wallet: Address,
+    /// What brings its key back.
+    kept: Kept,
 }
 
 /// What the node may put into channels, as it was started.
@@ -159,6 +162,8 @@ pub(crate) struct Dashboard {
     pub(crate) unit: Option<TokenView>,
     /// The flag that names the data folder; empty for the usual one.
     pub(crate) data: String,
+    /// What brings the wallet's key back.
+    pub(crate) kept: Kept,
     /// So long what the chain said is shown without asking anew: servers of others count questions.
     pub(crate) fresh_for: Duration,
     pub(crate) read: tokio::sync::Mutex<Option<(Instant, OnChain)>>,
@@ -331,6 +336,7 @@ impl Dashboard {
             data: self.data.clone(),
             flags: self.accounts.flags().to_owned(),
             wallet: self.consumer.payer(),
+            kept: self.kept.clone(),
         }
     }
 

@@ -287,6 +287,9 @@ pub(crate) struct Where {
     pub(crate) data: Data,
     #[command(flatten)]
     pub(crate) network: Network,
+    /// Tell also how to bring it back with cast, without this program.
+    #[arg(long)]
+    pub(crate) cast: bool,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use chain::{Endpoints, EvmLedger, Network};
 use consumer::PurseView;
-use market::{Belongings, LedgerError, WalletKey};
+use market::{Address, Belongings, LedgerError, WalletKey};
 use provider::TillView;
 use store::Store;
 use tokio::sync::Mutex;
@@ -18,14 +18,18 @@ use crate::chain_watch::{self, ChainIdentityError};
 use crate::cli::{self, NamedBy};
 use crate::clock;
 use crate::folder::{Folder, FolderError};
+use crate::keystore::{Keystore, is_former};
 use crate::last_chain::LastChain;
 use crate::local::{self, LocalError};
 use crate::output;
+use crate::phrase::Branch;
 use crate::place::{Place, PlaceError};
 use crate::pseudonyms::payer_name;
 
 /// The name of the consumer's journal.
-const CONSUMER: &str = "consumer";
+pub(crate) const CONSUMER: &str = "consumer";
+/// The name of the key that signs a buyer's vouchers.
+const SIGNER: &str = "hot";
 /// The name of the wallet's key.
 pub(crate) const WALLET: &str = "payer";
 
@@ -68,6 +72,8 @@ pub(crate) enum Role {
     Seller,
     /// Pays one provider; its money comes from the wallet.
     Pseudonym,
+    /// Of the folder's keys, and used by none of its roles, as a wallet that an imported key took the place of.
+    Spare,
     /// Where a consumer's money is.
     Wallet,
 }
@@ -79,7 +85,17 @@ pub(crate) struct Account {
     pub(crate) purses: Vec<PurseView>,
     pub(crate) tills: Vec<TillView>,
     key: Arc<WalletKey>,
-    store: Store,
+    /// Where its transactions are journalled. None: there are no books, and it sends nothing.
+    store: Option<Store>,
+}
+
+/// What is made of a folder that has keys and no books.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bookless {
+    /// Its accounts are looked at.
+    Look,
+    /// Its accounts may send what they have: books are begun.
+    Begin,
 }
 
 impl Account {
@@ -111,6 +127,8 @@ pub(crate) struct Estate {
     /// Sellers, then pseudonyms, then the wallet: the order in which money comes home.
     pub(crate) accounts: Vec<Account>,
     stores: Vec<Store>,
+    /// A buyer's keys were used here, and its books are not there.
+    has_lost_books: bool,
     /// One for each account at most: a ledger owns its account's nonce.
     ledgers: Mutex<BTreeMap<String, EvmLedger>>,
     chain_stop: CancellationToken,
@@ -118,19 +136,20 @@ pub(crate) struct Estate {
 }
 
 impl Estate {
-    /// Takes the folder. None: there is nothing of a node in it. Where the
+    /// Takes the folder. None: there are neither books nor keys in it. Where the
     /// folder has an embedded chain of its own, that one is started, if the
     /// command line names no other; elsewhere the chain is where the flags say.
     pub(crate) async fn open(
         data: cli::Data,
         flags: &cli::Network,
+        bookless: Bookless,
     ) -> Result<Option<Self>, EstateError> {
         let look = Folder::look(data.folder.clone())?;
         let last = last_chain(&look, flags);
         let name = last.as_ref().map_or(&*flags.network, LastChain::network);
         let network = Network::by_name(name, flags.unaudited)?;
         let names = journals(&look)?;
-        if names.is_empty() {
+        if names.is_empty() && !has_accounts(&look)? {
             return Ok(None);
         }
         let folder = Folder::take(data.folder)?;
@@ -167,18 +186,52 @@ impl Estate {
             place,
             accounts: Vec::new(),
             stores: Vec::new(),
+            has_lost_books: false,
             ledgers: Mutex::default(),
             chain_stop,
             chain_tasks,
         };
         let others = estate.of_other_chains(&names, has_chain).await?;
-        for name in names {
-            if !others.contains(&name) {
-                estate.read(name).await?;
+        if names.is_empty() && bookless == Bookless::Begin {
+            let store = estate.place.store(CONSUMER).await?;
+            estate.stores.push(store);
+        }
+        for name in &names {
+            if !others.contains(name) {
+                estate.read(name.clone()).await?;
             }
         }
+        let keys = &estate.place.keys;
+        let was_buyer = keys.in_use(SIGNER).map_err(PlaceError::from)?.is_some();
+        estate.has_lost_books = was_buyer && !names.iter().any(|name| name == CONSUMER);
+        estate.add_the_rest(&others)?;
         estate.accounts.sort_by_key(|account| account.role);
         Ok(Some(estate))
+    }
+
+    /// Adds the accounts of the keys that no books speak of. Those of the books that are
+    /// left out are left out, too.
+    fn add_the_rest(&mut self, left_out: &[String]) -> Result<(), EstateError> {
+        let keys = self.place.keys.clone();
+        let is_buyer = self.wallet().is_some() || self.has_lost_books;
+        let has_books = !self.accounts.is_empty();
+        for name in keys.accounts().map_err(PlaceError::from)? {
+            let role = match Branch::of(&name) {
+                Branch::Payer(_) if is_buyer => Role::Pseudonym,
+                Branch::Wallet if name == WALLET && (is_buyer || !has_books) => Role::Wallet,
+                _ => Role::Spare,
+            };
+            let of_consumer = matches!(Branch::of(&name), Branch::Payer(_) | Branch::Wallet);
+            let book = if of_consumer { CONSUMER } else { &name };
+            let is_left_out = left_out.iter().any(|other| other == book);
+            let address = keys.address(&name).map_err(PlaceError::from)?;
+            let is_known = self.accounts.iter().any(|one| one.address() == address);
+            if !is_known && !is_left_out {
+                let store = self.stores.first().cloned();
+                self.add(name, role, store, vec![], vec![])?;
+            }
+        }
+        Ok(())
     }
 
     /// The books that are of another chain than the one that is used now; they are
@@ -191,10 +244,12 @@ impl Estate {
         // It only reads: any key that the folder has will do.
         let is_buyer = names.iter().any(|name| name == CONSUMER);
         let seller = names.first().filter(|_| !is_buyer);
-        let key = self
-            .place
-            .keys
-            .wallet(seller.map_or(WALLET, String::as_str));
+        let of_keys = match names.is_empty() {
+            true => self.place.keys.accounts().map_err(PlaceError::from)?,
+            false => Vec::new(),
+        };
+        let name = seller.or(of_keys.first());
+        let key = self.place.keys.wallet(name.map_or(WALLET, String::as_str));
         let key = Arc::new(key.map_err(PlaceError::from)?);
         let ledger = self.place.reader(key).await?;
         let Some(first) = chain_watch::first_block(&ledger).await else {
@@ -242,16 +297,28 @@ impl Estate {
             let purses = consumer::read_books(&store, &domain).await?;
             let mut payers: Vec<u32> = purses.iter().map(|purse| purse.payer).collect();
             payers.extend([0]);
+            let former = self.former()?;
             payers.sort_unstable();
             payers.dedup();
             for number in payers {
-                let of = |purse: &&PurseView| purse.payer == number;
-                let purses = purses.iter().filter(of).copied().collect();
                 let (name, role) = match number {
                     0 => (WALLET.to_owned(), Role::Wallet),
                     number => (payer_name(number), Role::Pseudonym),
                 };
-                self.add(name, role, store.clone(), purses, vec![])?;
+                // Some were opened before another key took this one's place.
+                let mut own = Vec::new();
+                let mut of_former: BTreeMap<&str, Vec<PurseView>> = BTreeMap::new();
+                for purse in purses.iter().filter(|purse| purse.payer == number) {
+                    match former.get(&purse.config.payer) {
+                        Some(former) => of_former.entry(former).or_default().push(*purse),
+                        None => own.push(*purse),
+                    }
+                }
+                self.add(name, role, Some(store.clone()), own, vec![])?;
+                for (name, purses) in of_former {
+                    let store = Some(store.clone());
+                    self.add(name.to_owned(), Role::Spare, store, purses, vec![])?;
+                }
             }
             return Ok(());
         }
@@ -260,14 +327,43 @@ impl Estate {
             name: name.clone(),
             source: Box::new(source),
         })?;
-        self.add(name, Role::Seller, store, vec![], tills)
+        self.add(name, Role::Seller, Some(store), vec![], tills)
+    }
+
+    /// The accounts that other keys took the place of.
+    fn former(&self) -> Result<BTreeMap<Address, String>, EstateError> {
+        let keys = &self.place.keys;
+        let mut former = BTreeMap::new();
+        let names = keys.accounts().map_err(PlaceError::from)?;
+        for name in names.into_iter().filter(|name| is_former(name)) {
+            let address = keys.address(&name).map_err(PlaceError::from)?;
+            former.insert(address, name);
+        }
+        Ok(former)
+    }
+
+    /// What is not right with the folder, in words.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let lost = self.has_lost_books.then(|| {
+            format!(
+                "a buyer's keys were used here and its books are not there: what is in its channels is not counted; \
+                 `lethe wallet restore{}` finds them",
+                self.place.flags()
+            )
+        });
+        lost.into_iter().collect()
+    }
+
+    /// Whether there are books in the folder.
+    pub(crate) fn has_books(&self) -> bool {
+        !self.stores.is_empty()
     }
 
     fn add(
         &mut self,
         name: String,
         role: Role,
-        store: Store,
+        store: Option<Store>,
         purses: Vec<PurseView>,
         tills: Vec<TillView>,
     ) -> Result<(), EstateError> {
@@ -297,7 +393,10 @@ impl Estate {
             return Ok(ledger.clone());
         }
         let (key, name) = (Arc::clone(&account.key), &account.name);
-        let ledger = self.place.ledger(key, &account.store, name).await?;
+        let ledger = match &account.store {
+            Some(store) => self.place.ledger(key, store, name).await?,
+            None => self.place.reader(key).await?,
+        };
         ledgers.insert(name.clone(), ledger.clone());
         Ok(ledger)
     }
@@ -321,6 +420,18 @@ impl Estate {
         self.chain_tasks.wait().await;
         drop(self.place);
     }
+}
+
+/// Whether there are keys of accounts in a folder. Nothing is made.
+fn has_accounts(look: &Folder) -> Result<bool, EstateError> {
+    let path = look.join("keys");
+    if !path.is_dir() {
+        return Ok(false);
+    }
+    let keys = Keystore::look(path);
+    let has_words = keys.phrase().map_err(PlaceError::from)?.is_some();
+    let accounts = keys.accounts().map_err(PlaceError::from)?;
+    Ok(has_words || !accounts.is_empty())
 }
 
 /// The chain that this folder was last used with, where it has none of its own and

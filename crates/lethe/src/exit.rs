@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::cli;
 use crate::clock;
 use crate::doorkeeper::serve_door;
-use crate::estate::{Account, Estate, EstateError, Role};
+use crate::estate::{Account, Bookless, Estate, EstateError, Role};
 use crate::folder::{Folder, FolderError};
 use crate::keystore::bearer;
 use crate::listen::ListenError;
@@ -117,7 +117,11 @@ struct Returned {
 /// Brings everything back that can be had now; with `--wait` all of it. Whether it was all.
 pub(crate) async fn exit(args: cli::Exit) -> Result<bool, ExitCommandError> {
     let look = Folder::look(args.data.folder.clone())?;
-    let Some(estate) = Box::pin(Estate::open(args.data, &args.network)).await? else {
+    let bookless = match args.to {
+        Some(_) => Bookless::Begin,
+        None => Bookless::Look,
+    };
+    let Some(estate) = Box::pin(Estate::open(args.data, &args.network, bookless)).await? else {
         return Err(ExitCommandError::Nothing {
             path: look.path().to_owned(),
         });
@@ -226,10 +230,10 @@ async fn round(
     for account in &estate.accounts {
         let home = match account.role {
             Role::Pseudonym => estate.wallet().map(Account::address),
-            Role::Seller | Role::Wallet => to,
+            Role::Seller | Role::Spare | Role::Wallet => to,
         };
         let ledger = estate.ledger(account).await?;
-        if account.role == Role::Pseudonym {
+        if matches!(account.role, Role::Pseudonym | Role::Spare) {
             gas_for(estate, account, &ledger, home).await?;
         }
         let outcome = leave_as(account, &ledger, home, teller).await?;
@@ -237,7 +241,7 @@ async fn round(
         // Who still waits needs gas; the wallet gives it to the others.
         let over = match account.role {
             Role::Wallet => teller.report.waiting.is_empty(),
-            Role::Seller | Role::Pseudonym => outcome.waits.is_empty(),
+            Role::Seller | Role::Pseudonym | Role::Spare => outcome.waits.is_empty(),
         };
         if let (true, Some(home)) = (over && outcome.blocked.is_empty(), home) {
             sweep(account, &ledger, home, teller).await?;
@@ -246,7 +250,7 @@ async fn round(
     Ok(next_at)
 }
 
-/// A pseudonym's steps need gas that its wallet has.
+/// The steps of a pseudonym, or of an account that no role uses, need gas that the wallet has.
 async fn gas_for(
     estate: &Estate,
     account: &Account,

@@ -7,6 +7,7 @@
 //! the clear: a node signs at any hour, with nobody there to type a
 //! passphrase (`docs/decisions/007-the-words-lie-in-the-clear.md`).
 
+mod accounts;
 pub(crate) mod v3;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use market::{Address, KeyError, NodeKey, WalletKey};
 use zeroize::Zeroizing;
 
+pub(crate) use self::accounts::{Kept, branch_of, is_former};
 use crate::folder::flag_of;
 use crate::phrase::{self, Branch, Phrase, PhraseError, Seed};
 
@@ -153,7 +155,7 @@ impl Keystore {
     /// The wallet key of this name: from its file, or from the words.
     pub(crate) fn wallet(&self, name: &str) -> Result<WalletKey, KeystoreError> {
         let file = format!("{name}.key");
-        match self.source(Branch::of(name), &file)? {
+        match self.source(branch_of(name), &file)? {
             Source::File(path) => {
                 let secret = secret(&path)?;
                 WalletKey::from_bytes(&secret)
@@ -169,14 +171,19 @@ impl Keystore {
 
     /// The address of the wallet key of this name; it is not noted as one that is in use.
     pub(crate) fn address(&self, name: &str) -> Result<Address, KeystoreError> {
+        Ok(self.unnoted(name)?.address())
+    }
+
+    /// The wallet key of this name, which is not noted as one that is in use.
+    pub(crate) fn unnoted(&self, name: &str) -> Result<WalletKey, KeystoreError> {
         let file = format!("{name}.key");
-        let Source::Phrase(path) = self.source(Branch::of(name), &file)? else {
-            return Ok(self.wallet(name)?.address());
+        let Source::Phrase(path) = self.source(branch_of(name), &file)? else {
+            return self.wallet(name);
         };
         let held = self.held()?;
         let key = held.as_ref().map(|held| held.seed.wallet(path));
         match key {
-            Some(Ok(key)) => Ok(key.address()),
+            Some(Ok(key)) => Ok(key),
             Some(Err(source)) => Err(KeystoreError::Derive {
                 name: name.to_owned(),
                 source,
@@ -366,10 +373,14 @@ impl Keystore {
         if is_there(&path)? {
             return Err(KeystoreError::Exists { path });
         }
-        let text = Zeroizing::new(hex::encode(*key.to_bytes()));
-        write_private(&path, text.as_bytes()).map_err(at(&path))?;
+        write_key(&path, key)?;
         Ok(path)
     }
+}
+
+fn write_key(path: &Path, key: &WalletKey) -> Result<(), KeystoreError> {
+    let text = Zeroizing::new(hex::encode(*key.to_bytes()));
+    write_private(path, text.as_bytes()).map_err(at(path))
 }
 
 fn fresh(entropy_bytes: usize) -> Result<Phrase, KeystoreError> {
@@ -493,6 +504,9 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&partial, path)?;
     failpoint::hit("file.named");
     if let Some(folder) = path.parent() {
+        // A name alone is in the folder where one is.
+        let here = folder.as_os_str().is_empty();
+        let folder = if here { Path::new(".") } else { folder };
         fs::File::open(folder)?.sync_all()?;
     }
     Ok(())

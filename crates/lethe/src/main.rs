@@ -65,6 +65,7 @@ mod served;
 mod service;
 mod signals;
 mod signed_claims;
+mod started;
 mod summary;
 mod tokens;
 mod top;

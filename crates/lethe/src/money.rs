@@ -14,6 +14,7 @@ use crate::bookkeeping::{Bookkeeping, Findings, Statement, uneven};
 use crate::chain_watch;
 use crate::estate::WALLET;
 use crate::output;
+use crate::place::Spare;
 use crate::places::{Paid, Place, name};
 use crate::policies::{claim_words, funding_words};
 use crate::pseudonyms::payer_name;
@@ -166,6 +167,8 @@ pub(crate) struct Holders {
     pub(crate) ledger: EvmLedger,
     /// Providers by name.
     pub(crate) providers: BTreeMap<Address, String>,
+    /// Accounts of the folder that nothing of the market uses.
+    pub(crate) spares: Vec<Spare>,
     /// Of a demonstration: where all money came from.
     pub(crate) treasury: Vec<Address>,
     /// When the providers claim.
@@ -270,6 +273,9 @@ impl Holders {
             )
             .staying(consumer.funding().contains_key(&findings.token().address)),
         ];
+        for spare in &self.spares {
+            places.push(spare.holding(findings.wallet(ledger, spare.address).await?));
+        }
         let mut keys = BTreeMap::new();
         for pseudonym in &consumer.pseudonyms() {
             keys.insert(pseudonym.account, payer_name(pseudonym.number));
@@ -325,7 +331,7 @@ impl Holders {
         Ok([
             place(
                 format!("{name}: wallet"),
-                "earned",
+                "wallet",
                 wallet,
                 "its operator's at any time",
             ),

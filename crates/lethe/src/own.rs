@@ -3,7 +3,6 @@
 //! provider's local door.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Json;
@@ -12,7 +11,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use chain::{EvmLedger, Network};
+use chain::EvmLedger;
 use consumer::{AnswerView, ChannelView, Consumer, ModelView};
 use market::{Address, Ledger, LedgerError, UsdRates};
 use provider::{Provider, Status, TillView};
@@ -21,13 +20,11 @@ use tokio::sync::watch;
 
 use crate::bookkeeping::Statement;
 use crate::chain_watch;
-use crate::cli;
 use crate::doorkeeper::{guarded, refuse};
 use crate::estate::{Account, Estate, EstateError, Role, WALLET};
-use crate::folder::Folder;
 use crate::money::{Audited, Holding, Money, MoneyError};
 use crate::output;
-use crate::place::Place as Ground;
+use crate::place::Spare;
 use crate::places::{Paid, Place, Seller, apart, host_words, name};
 use crate::policies::{claim_words, funding_words};
 use crate::pseudonyms::payer_name;
@@ -41,6 +38,8 @@ pub(crate) struct Own {
     pub(crate) ledger: EvmLedger,
     /// What a command needs to work on the node's folder.
     pub(crate) flags: String,
+    /// Accounts of its folder that it does not use.
+    pub(crate) spares: Vec<Spare>,
     /// What tokens are worth.
     pub(crate) usd_rates: watch::Receiver<UsdRates>,
     /// The tokens that it deals in.
@@ -83,12 +82,14 @@ impl Own {
         name: &'static str,
         ledger: &EvmLedger,
         flags: String,
+        spares: Vec<Spare>,
     ) -> Result<Self, LedgerError> {
         Ok(Self {
             whose: Whose::Staker { name },
             tokens: TokenViews::read(ledger, vec![], &UsdRates::default()).await?,
             ledger: ledger.clone(),
             flags,
+            spares,
             usd_rates: watch::channel(UsdRates::default()).1,
         })
     }
@@ -184,6 +185,9 @@ impl Own {
         let wallet = wallet(ledger, consumer.payer(), &mut statement).await?;
         let is_paid_with = consumer.funding().contains_key(&token.address);
         let mut places = vec![wallet.staying(is_paid_with)];
+        for spare in &self.spares {
+            places.push(spare.place(ledger, &mut statement).await?);
+        }
         let mut keys = BTreeMap::new();
         for pseudonym in consumer.pseudonyms() {
             keys.insert(pseudonym.account, payer_name(pseudonym.number));
@@ -221,7 +225,10 @@ impl Own {
             tills,
         };
         let mut statement = Statement::new(token.clone(), []);
-        let places = seller.places(&mut statement).await?;
+        let mut places = seller.places(&mut statement).await?;
+        for spare in &self.spares {
+            places.push(spare.place(ledger, &mut statement).await?);
+        }
         let supply = ledger.supply(token.address).await?;
         Ok(Holding::own(supply, statement, places, &self.flags))
     }
@@ -236,6 +243,21 @@ async fn money(State(own): State<Arc<Own>>) -> Response {
 
 async fn state(State(own): State<Arc<Own>>) -> Json<Running> {
     Json(own.running())
+}
+
+impl Spare {
+    /// The place that it is, and its posting.
+    async fn place(
+        &self,
+        ledger: &EvmLedger,
+        statement: &mut Statement,
+    ) -> Result<Place, MoneyError> {
+        let held = ledger
+            .balance(statement.token().address, self.address)
+            .await?;
+        statement.wallet(self.address, held);
+        Ok(self.holding(held))
+    }
 }
 
 async fn wallet(
@@ -309,7 +331,10 @@ pub(crate) async fn of_folder(estate: &Estate) -> Result<Option<Money>, OwnError
         let supply = supply.map_err(MoneyError::from)?;
         all.push(Holding::own(supply, statement, places, &flags));
     }
-    let mut words = vec!["no node runs on this folder: nothing moves by itself".to_owned()];
+    let mut words = vec![match estate.has_books() {
+        true => "no node runs on this folder: nothing moves by itself".to_owned(),
+        false => "no node was started on this folder yet".to_owned(),
+    }];
     for account in &estate.accounts {
         let of = |token| host_words(account.address(), &account.tills, token);
         words.extend(tokens.iter().flat_map(of));
@@ -317,6 +342,7 @@ pub(crate) async fn of_folder(estate: &Estate) -> Result<Option<Money>, OwnError
     let mor = all.remove(0);
     let mut warnings = chain_watch::warnings(&ledger).await;
     warnings.extend(no_rates);
+    warnings.extend(estate.warnings());
     Ok(Some(
         Money::new("own", mor, all, words).with_warnings(warnings),
     ))
@@ -342,48 +368,6 @@ async fn left_money(State(estate): State<Arc<Estate>>) -> Response {
     refuse(StatusCode::SERVICE_UNAVAILABLE, &told)
 }
 
-/// The wallet of a folder in which no node was started yet, and the flag with
-/// which cast finds the chain; none if it has no key, or the chain cannot be asked.
-pub(crate) async fn of_keys(
-    folder: Option<PathBuf>,
-    flags: &cli::Network,
-) -> Result<Option<(Money, String)>, OwnError> {
-    let look = Folder::look(folder.clone()).map_err(EstateError::from)?;
-    if !look.join("keys").is_dir() {
-        return Ok(None);
-    }
-    let network = Network::by_name(&flags.network, flags.unaudited).map_err(EstateError::from)?;
-    let folder = Folder::take(folder).map_err(EstateError::from)?;
-    let place = Ground::new(folder, network, flags.rpc_url.clone()).map_err(EstateError::from)?;
-    let Some(key) = place.wallet_there().map_err(EstateError::from)? else {
-        return Ok(None);
-    };
-    let Ok(ledger) = place.reader(Arc::new(key)).await else {
-        return Ok(None);
-    };
-    let tokens = TokenViews::read(&ledger, vec![], &UsdRates::default()).await;
-    let mut all = Vec::new();
-    for token in tokens.map_err(MoneyError::from)?.iter() {
-        let mut statement = Statement::new(token.clone(), []);
-        let wallet = wallet(&ledger, ledger.account(), &mut statement).await?;
-        let wallet = wallet.staying(token.address == ledger.mor());
-        let supply = ledger.supply(token.address).await;
-        let supply = supply.map_err(MoneyError::from)?;
-        all.push(Holding::own(
-            supply,
-            statement,
-            vec![wallet],
-            &place.flags(),
-        ));
-    }
-    let mor = all.remove(0);
-    let words = vec!["no node was started on this folder yet".to_owned()];
-    Ok(Some((
-        Money::new("own", mor, all, words),
-        place.cast_flag(),
-    )))
-}
-
 async fn places_of(
     account: &Account,
     ledger: &EvmLedger,
@@ -405,6 +389,13 @@ async fn places_of(
             let is_mor = statement.token().address == ledger.mor();
             let wallet = wallet(ledger, account.address(), statement).await?;
             vec![wallet.staying(is_mor)]
+        }
+        Role::Spare => {
+            let spare = Spare {
+                name: account.name.clone(),
+                address: account.address(),
+            };
+            vec![spare.place(ledger, statement).await?]
         }
         Role::Pseudonym => {
             let to = account.purses.first().map(|purse| purse.config.receiver);

@@ -12,11 +12,14 @@ use store::Store;
 use crate::chain_watch::{self, ChainIdentityError};
 use crate::cli;
 use crate::config::without_secrets;
+use crate::estate::WALLET;
 use crate::folder::{Folder, FolderError, quoted};
 use crate::identity::{Books, IdentityError};
 use crate::keystore::{Keystore, KeystoreError};
 use crate::last_chain::LastChain;
 use crate::output;
+use crate::phrase::Branch;
+use crate::places::Place as Holding;
 use crate::tx_journal::StoredTransactions;
 
 /// Why a role has no ground to stand on.
@@ -134,6 +137,25 @@ pub(crate) struct Place {
     finds_chain: bool,
 }
 
+/// An account of the folder's keys that no role uses.
+#[derive(Debug, Clone)]
+pub(crate) struct Spare {
+    /// The name of its key.
+    pub(crate) name: String,
+    pub(crate) address: Address,
+}
+
+impl Spare {
+    /// Where what it holds is, in words.
+    pub(crate) fn holding(&self, held: Amount) -> Holding {
+        let Self { name, address } = self;
+        let detail = format!(
+            "at {address}, which nothing here pays from; yours at any time with the key that `lethe wallet export {name}` gives"
+        );
+        Holding::new(format!("account {name}"), "wallet", held, &detail)
+    }
+}
+
 /// The flag of cast for a chain's server. A URL with a key in it stays out of
 /// the terminal and the log; the shell puts it in from the variable.
 pub(crate) fn cast_flag(rpc_url: &str) -> String {
@@ -192,13 +214,20 @@ impl Place {
         flags
     }
 
-    /// The wallet's key, if the folder has one; none is made.
-    pub(crate) fn wallet_there(&self) -> Result<Option<WalletKey>, PlaceError> {
-        let has_words = self.keys.phrase()?.is_some();
-        if !has_words && !self.keys.files()?.iter().any(|name| name == "payer.key") {
-            return Ok(None);
+    /// The accounts of the folder's keys that a role does not use. `used`: the names of its own.
+    pub(crate) fn spares(&self, used: &[&str]) -> Result<Vec<Spare>, PlaceError> {
+        let own = |name: &str| {
+            let is_pseudonym = matches!(Branch::of(name), Branch::Payer(_));
+            used.contains(&name) || is_pseudonym && used.contains(&WALLET)
+        };
+        let mut spares = Vec::new();
+        for name in self.keys.accounts()? {
+            if !own(&name) {
+                let address = self.keys.address(&name)?;
+                spares.push(Spare { name, address });
+            }
         }
-        Ok(Some(self.keys.wallet("payer")?))
+        Ok(spares)
     }
 
     /// Where a line of cast finds the chain.

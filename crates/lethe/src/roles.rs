@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chain::{Network, Token};
 use gateway::{ApiKey, Gateway, Settings};
-use market::{Card, Kind, Rates, SignedCertificate};
+use market::{Address, Card, Kind, Rates, SignedCertificate, UsdRates};
 use provider::{BackendHandle, EmbedderBackend, OpenAiBackend, OpenAiConfig, Pool, Provider};
 use serde_json::json;
 use tokio::sync::watch;
@@ -23,9 +23,10 @@ use crate::chain_watch;
 use crate::cli;
 use crate::config::without_secrets;
 use crate::doorkeeper::open_door;
+use crate::estate::WALLET;
 use crate::folder::{Folder, Running, Tenant, quoted};
 use crate::hosts;
-use crate::keystore::bearer;
+use crate::keystore::{KeystoreError, bearer};
 use crate::listen::{Exposed, listen, warn_if_open};
 use crate::local;
 use crate::model;
@@ -45,6 +46,7 @@ use crate::selling::{Selling, Shop, engine_backend, sell};
 use crate::served;
 use crate::signals::{Signals, stopped, waits_for};
 use crate::signed_claims;
+use crate::started;
 use crate::summary;
 use crate::tokens::{self, TokenView};
 use crate::when;
@@ -112,13 +114,7 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let key = bearer(&place.folder.join("api-key"))?;
     tasks.spawn(sources.keep(stop.clone()));
-    let own = Own {
-        tokens: tokens::views(&selling.ledger, vec![token.address], &usd_rates).await?,
-        whose: Whose::Provider(Arc::clone(&selling.provider), token.address),
-        ledger: selling.ledger.clone(),
-        flags: place.flags(),
-        usd_rates,
-    };
+    let own = own_of_seller(&place, &selling, &token, usd_rates).await?;
     let figures = scrape::of_provider(Arc::clone(&selling.provider), pool);
     let figures = scrape::routes(figures, &key);
     let own = own.routes(&key).merge(pricing.routes(&key));
@@ -143,13 +139,47 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
         (&tasks, &stop),
     )?;
     let signals = Signals::listen();
-    say_selling(&args, &selling, (&tasks, &stop)).await;
+    say_selling(&args, &place, (&selling, &token), (&tasks, &stop)).await;
     stopped(signals, &place.folder, sale.json, || selling.ends()).await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;
     selling.stop().await;
     Ok(())
+}
+
+/// A provider's own money.
+async fn own_of_seller(
+    place: &Place,
+    selling: &Selling,
+    token: &Token,
+    usd_rates: watch::Receiver<UsdRates>,
+) -> Result<Own, RoleError> {
+    Ok(Own {
+        tokens: tokens::views(&selling.ledger, vec![token.address], &usd_rates).await?,
+        whose: Whose::Provider(Arc::clone(&selling.provider), token.address),
+        spares: place.spares(&[PROVIDER])?,
+        ledger: selling.ledger.clone(),
+        flags: place.flags(),
+        usd_rates,
+    })
+}
+
+/// A consumer's own money.
+async fn own_of_buyer(
+    place: &Place,
+    buying: &Buying,
+    paid: Vec<Address>,
+    sources: &RateSources,
+) -> Result<Own, RoleError> {
+    Ok(Own {
+        tokens: tokens::views(&buying.ledger, paid, &sources.receiver()).await?,
+        whose: Whose::Consumer(buying.consumer.clone()),
+        spares: place.spares(&[WALLET])?,
+        ledger: buying.ledger.clone(),
+        flags: place.flags(),
+        usd_rates: sources.receiver(),
+    })
 }
 
 /// Keeps what the flags ask for while a provider runs: signed claims for a tower, the
@@ -181,7 +211,8 @@ fn keep(
 /// What `lethe provide` says when it is ready, and what is amiss with its backend.
 async fn say_selling(
     args: &cli::Provide,
-    selling: &Selling,
+    place: &Place,
+    (selling, token): (&Selling, &Token),
     (tasks, stop): (&TaskTracker, &CancellationToken),
 ) {
     for warning in served::unlisted(args).await {
@@ -213,7 +244,7 @@ async fn say_selling(
         (false, _) => format!("Ready as {address}, with {model} not yet on offer"),
     };
     let relays: Vec<_> = status.behind.iter().map(|one| one.relay.as_str()).collect();
-    let place = match relays.as_slice() {
+    let found_at = match relays.as_slice() {
         [] => format!(
             "descriptor at http://{endpoint}{}",
             transport::door::DESCRIPTOR_PATH
@@ -224,7 +255,8 @@ async fn say_selling(
         true => String::new(),
         false => format!(", host of {}", status.provider),
     };
-    output::line(format!("{begins}{host}; {place}"));
+    let stands = started::seller(place, &selling.ledger, std::slice::from_ref(token)).await;
+    output::line(format!("{begins}{host}; {found_at}\n{stands}"));
     tasks.spawn(begun::say(selling.provider.tried(), stop.clone()));
 }
 
@@ -372,7 +404,8 @@ pub(crate) async fn relay(args: cli::Relay) -> Result<(), RoleError> {
     let relaying = carry(&place, "relay", endpoint, args.listen, per_second).await?;
     let (address, endpoint) = (relaying.address, relaying.endpoint.clone());
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let own = Own::staker("relay", &relaying.ledger, place.flags())
+    let spares = place.spares(&["relay"])?;
+    let own = Own::staker("relay", &relaying.ledger, place.flags(), spares)
         .await
         .map_err(RelayError::from)?;
     let key = bearer(&place.folder.join("api-key"))?;
@@ -384,8 +417,9 @@ pub(crate) async fn relay(args: cli::Relay) -> Result<(), RoleError> {
     match args.json {
         true => output::json(&json!({ "relay": address, "endpoint": endpoint })),
         false => output::line(format!(
-            "Relaying as {address}; description at http://{endpoint}{}",
-            transport::door::DESCRIPTOR_PATH
+            "Relaying as {address}; description at http://{endpoint}{}\n{}",
+            transport::door::DESCRIPTOR_PATH,
+            started::seller(&place, &relaying.ledger, &[]).await
         )),
     }
     stopped(signals, &place.folder, args.json, || relaying.ends()).await;
@@ -413,19 +447,18 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
     let way = way(&args);
     let (means, sources) = means(&place, &args).await?;
     let (unit, paid) = (means.unit(), means.addresses());
+    let tokens: Vec<_> = means
+        .tokens
+        .iter()
+        .map(|(token, _)| token.clone())
+        .collect();
     let keys = ApiKeys::load(&place.folder, api_key, means.coins(&place.network))?;
     let buying = buy(&place, way, means).await?;
     let settings = Settings {
         usd: Some(sources.receiver()),
         ..args.hosts.settings()
     };
-    let own = Own {
-        tokens: tokens::views(&buying.ledger, paid.clone(), &sources.receiver()).await?,
-        whose: Whose::Consumer(buying.consumer.clone()),
-        ledger: buying.ledger.clone(),
-        flags: place.flags(),
-        usd_rates: sources.receiver(),
-    };
+    let own = own_of_buyer(&place, &buying, paid.clone(), &sources).await?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let running = Running::gateway(http, &place.rpc_url, args.hosts.all(), paid);
     let dashboard = Arc::new(page(
@@ -436,7 +469,7 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
         &running,
         &key,
         &stop,
-    ));
+    )?);
     let (told, notices) = watch::channel(Vec::new());
     tasks.spawn(chain_watch::keep(buying.ledger.clone(), told, stop.clone()));
     let gateway = Gateway::new(Arc::new(buying.consumer.clone()), settings)
@@ -454,7 +487,10 @@ pub(crate) async fn consume(args: cli::Consume) -> Result<(), RoleError> {
     place.folder.announce(&running)?;
     match args.json {
         true => output::json(&ready(&running, &buying, &key)),
-        false => output::line(summary::consumer(&running, &key, &key_path)),
+        false => {
+            let said = started::consumer(&place, &buying, &tokens, &running, &key).await;
+            output::line(said);
+        }
     }
     stopped(signals, &place.folder, args.json, || buying.ends()).await;
     stop.cancel();
@@ -515,8 +551,8 @@ fn page(
     running: &Running,
     key: &str,
     stop: &CancellationToken,
-) -> Dashboard {
-    Dashboard {
+) -> Result<Dashboard, KeystoreError> {
+    Ok(Dashboard {
         key: key.to_owned(),
         base_url: running.base_url.clone(),
         // It may have a key in it.
@@ -533,11 +569,12 @@ fn page(
         explorer: None,
         faucet: None,
         data: place.folder.flag(),
+        kept: place.keys.kept(WALLET)?,
         fresh_for: match place.network.is_local() {
             true => Duration::ZERO,
             false => FRESH_FOR,
         },
         read: tokio::sync::Mutex::default(),
         shown: watch::Sender::default(),
-    }
+    })
 }

@@ -83,19 +83,19 @@ impl TokenView {
 
     /// So much of it without its name.
     pub(crate) fn figure(&self, amount: Amount) -> String {
-        amount.to_decimal(self.decimals)
+        grouped(&amount.to_decimal(self.decimals))
     }
 
     /// So much of it: `1.5 MOR`.
     pub(crate) fn shown(&self, amount: Amount) -> String {
-        let figure = grouped(&self.figure(amount));
+        let figure = self.figure(amount);
         format!("{figure} {}", output::plain(&self.symbol))
     }
 
     /// What it is worth, to stand behind an amount: ` ($3.75)`, or nothing.
     pub(crate) fn worth(&self, amount: Amount) -> String {
         match &self.usd {
-            Some(rate) => format!(" ({})", rate.shown(amount)),
+            Some(rate) => format!(" ({})", grouped(&rate.shown(amount))),
             None => String::new(),
         }
     }
@@ -124,10 +124,15 @@ fn grouped(figure: &str) -> String {
         Some((whole, fraction)) => (whole, format!(".{fraction}")),
         None => (figure, String::new()),
     };
+    let (sign, whole) = match whole.strip_prefix('$') {
+        Some(digits) => ("$", digits),
+        None => ("", whole),
+    };
     if whole.len() <= FEW {
         return figure.to_owned();
     }
     let mut text = String::with_capacity(figure.len() + whole.len());
+    text.push_str(sign);
     for (at, digit) in whole.chars().enumerate() {
         if at > 0 && (whole.len() - at).is_multiple_of(3) {
             text.push('\u{202f}');

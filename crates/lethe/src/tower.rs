@@ -110,7 +110,8 @@ pub(crate) async fn tower(args: cli::Tower) -> Result<(), TowerError> {
     let held = signed_claims::read(&watch.file, &place.network)?.len();
     let account = watch.ledger.account();
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let own = Own::staker("tower", &watch.ledger, place.flags()).await?;
+    let spares = place.spares(&["tower"])?;
+    let own = Own::staker("tower", &watch.ledger, place.flags(), spares).await?;
     let key = bearer(&place.folder.join("api-key"))?;
     let figures: Figures = Arc::new(move || tally.page());
     let figures = scrape::routes(figures, &key);

@@ -20,8 +20,10 @@ use crate::buying::{Buying, Means, Way, buy};
 use crate::card;
 use crate::chain_watch;
 use crate::cli;
+use crate::estate::WALLET;
 use crate::faucet::Faucet;
 use crate::folder::{Folder, Running, Tenant};
+use crate::keystore::Kept;
 use crate::keystore::bearer;
 use crate::listen::{Exposed, listen, warn_if_open};
 use crate::local;
@@ -29,7 +31,7 @@ use crate::model;
 use crate::money::Holders;
 use crate::openapi;
 use crate::output;
-use crate::place::Place;
+use crate::place::{Place, Spare};
 use crate::policies::usual_funding;
 use crate::progress::Progress;
 use crate::rates;
@@ -103,6 +105,10 @@ struct Market {
     /// What amounts may be stated in.
     coins: Vec<Accepted>,
     place: Place,
+    /// Accounts of the folder that nothing here uses.
+    spares: Vec<Spare>,
+    /// What brings the wallet's key back.
+    kept: Kept,
     relaying: Vec<Relaying>,
     selling: Vec<Selling>,
     buying: Buying,
@@ -233,7 +239,11 @@ impl Market {
         let named = selling.iter().map(|one| (one.address, one.name.clone()));
         buying.consumer.set_names(named);
         let tokens = tokens::views(&buying.ledger, paid, &told).await?;
+        let sellers = SPECS.iter().map(|spec| spec.name).chain(RELAYS);
+        let used: Vec<_> = sellers.chain([WALLET]).collect();
         Ok(Self {
+            spares: place.spares(&used)?,
+            kept: place.keys.kept(WALLET)?,
             usd_rates: told,
             tokens,
             unit,
@@ -279,6 +289,7 @@ impl Market {
             accounts: Accounts::Market(Box::new(Holders {
                 ledger: self.buying.ledger.clone(),
                 providers,
+                spares: self.spares.clone(),
                 treasury: vec![DEVELOPMENT_ACCOUNTS[0].address, DEPLOYER.address],
                 claims: self
                     .selling
@@ -295,6 +306,7 @@ impl Market {
             tokens: self.tokens.clone(),
             unit: self.unit.clone(),
             data: self.place.folder.flag(),
+            kept: self.kept.clone(),
             fresh_for: Duration::ZERO,
             read: tokio::sync::Mutex::default(),
             shown: watch::Sender::default(),

@@ -5,15 +5,16 @@ mod restore;
 
 use std::path::{Path, PathBuf};
 
-use market::WalletKey;
+use market::{Address, WalletKey};
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::cli::wallet::{Act, Adopt, Export, Import, New, Phrase, Show, Wallet};
+use crate::estate::CONSUMER;
 use crate::folder::{Folder, FolderError, flag_of};
 use crate::identity::{Books, IdentityError};
 use crate::keystore::v3::{self, V3Error};
-use crate::keystore::{self, Keystore, KeystoreError, Source};
+use crate::keystore::{self, Keystore, KeystoreError, Source, branch_of, is_former};
 use crate::output;
 use crate::phrase::Branch;
 use crate::place::{self, PlaceError};
@@ -67,6 +68,28 @@ pub(crate) enum WalletError {
     },
     #[error("--name {name:?} is no name for a key (allowed: letters, digits and `-`)")]
     Name { name: String },
+    #[error(
+        "{name} is {there} already, {}, and {given} would take its place: what {there} has would stay with it. Give the \
+         other key a folder of its own with --data DIR, or --replace: then `lethe where` and `lethe exit` go on counting both",
+        comes(from)
+    )]
+    InUse {
+        name: String,
+        there: Address,
+        from: Source,
+        given: Address,
+    },
+    #[error(
+        "{name} is {there} already, and the books in {folder:?} are written with it, so {given} cannot take its place: \
+         give that key a folder of its own with --data DIR, and bring the money here back with `lethe exit{} --to {given}`",
+        flag_of(folder)
+    )]
+    HasBooks {
+        name: String,
+        there: Address,
+        given: Address,
+        folder: PathBuf,
+    },
     #[error("{path:?} gives no key")]
     V3 {
         path: PathBuf,
@@ -122,6 +145,8 @@ struct Row {
     name: String,
     public: String,
     source: String,
+    /// The file that it is in, if it does not follow from the words.
+    file: Option<PathBuf>,
 }
 
 /// `show`: looks, and makes nothing up.
@@ -132,11 +157,17 @@ fn list(folder: &Folder, show: &Show) -> Result<(), WalletError> {
     let rows = names.iter().map(|file| row(&keys, file));
     let rows: Vec<_> = rows.collect::<Result<_, _>>()?;
     let account = keys.account()?;
+    let files: Vec<_> = rows.iter().filter_map(|row| row.file.as_deref()).collect();
     if show.json {
         let shown =
             |row: &Row| json!({ "name": row.name, "public": row.public, "source": row.source });
         let keys: Vec<_> = rows.iter().map(shown).collect();
-        output::json(&json!({ "words": has_words, "account": account, "keys": keys }));
+        output::json(&json!({
+            "words": has_words,
+            "account": account,
+            "keys": keys,
+            "back_up": { "words": has_words, "files": files },
+        }));
         return Ok(());
     }
     let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
@@ -144,26 +175,57 @@ fn list(folder: &Folder, show: &Show) -> Result<(), WalletError> {
         name,
         public,
         source,
+        ..
     } in &rows
     {
         output::line(format!("{name:width$}  {public}  {source}"));
     }
-    match has_words {
-        true => output::line(format!(
-            "Account {account} of the words in {}. Write them down: `lethe wallet phrase{}`.",
-            folder.join("keys/mnemonic").display(),
-            folder.flag()
-        )),
-        false => output::line(
-            "These keys are in files of their own and follow from no words: keep a copy of each file.",
-        ),
-    }
+    let words = has_words.then(|| {
+        format!(
+            "account {account} of the words in {}",
+            folder.join("keys/mnemonic").display()
+        )
+    });
+    output::line(to_back_up(words, &files, &folder.flag()));
     Ok(())
+}
+
+/// What has to be kept elsewhere, so that a lost disk is no lost money.
+fn to_back_up(words: Option<String>, files: &[&Path], flag: &str) -> String {
+    let files: Vec<_> = files
+        .iter()
+        .map(|file| file.display().to_string())
+        .collect();
+    let copies = match files.len() {
+        1 => "a copy of this file, whose key follows from no words",
+        _ => "a copy of each of these files, whose keys follow from no words",
+    };
+    let files = files.join(", ");
+    match words {
+        Some(words) if files.is_empty() => {
+            format!("All follow from {words}. Write the words down: `lethe wallet phrase{flag}`.")
+        }
+        Some(words) => format!(
+            "Two things to keep elsewhere. The words, from which the keys with a path follow ({words}): `lethe wallet \
+             phrase{flag}` shows them. And {copies}: {files}."
+        ),
+        None => format!("Keep elsewhere {copies}: {files}."),
+    }
+}
+
+/// Where a key comes from, in words.
+fn comes(from: &Source) -> String {
+    match from {
+        Source::File(path) => format!("from its file {}", path.display()),
+        Source::Phrase(path) => format!("from the words of this folder ({path})"),
+    }
 }
 
 /// The files that the keys of a folder are in, or would be in if they did not follow from the words.
 fn shown(keys: &Keystore, has_words: bool, pseudonyms: u32) -> Result<Vec<String>, WalletError> {
     let mut names = keys.files()?;
+    let accounts = keys.accounts()?.into_iter();
+    names.extend(accounts.map(|name| format!("{name}.key")));
     names.extend(keys.derived()?.into_keys().map(|name| match name {
         node if node.ends_with(".node") => node,
         name => format!("{name}.key"),
@@ -215,17 +277,18 @@ fn row(keys: &Keystore, file: &str) -> Result<Row, WalletError> {
         None => {
             let name = file.strip_suffix(".key").unwrap_or(file);
             let public = keys.address(name)?.to_string();
-            (name.to_owned(), public, Branch::of(name))
+            (name.to_owned(), public, branch_of(name))
         }
     };
-    let source = match keys.source(branch, file)? {
-        Source::File(path) => format!("file {}", path.display()),
-        Source::Phrase(path) => path.to_string(),
+    let (source, file) = match keys.source(branch, file)? {
+        Source::File(path) => (format!("file {}", path.display()), Some(path)),
+        Source::Phrase(path) => (path.to_string(), None),
     };
     Ok(Row {
         name,
         public,
         source,
+        file,
     })
 }
 
@@ -248,11 +311,18 @@ fn begin(folder: &Folder, new: &New) -> Result<(), WalletError> {
     }
     keys.begin(entropy_bytes, new.account)?;
     let wallet = keys.wallet("payer")?.address();
-    output::line(format!(
-        "Wallet {wallet}. Its words are in {}; write them down with `lethe wallet phrase{}`: they are all that brings the money back.",
-        folder.join("keys/mnemonic").display(),
-        folder.flag()
-    ));
+    let (words, flag) = (folder.join("keys/mnemonic"), folder.flag());
+    let words = words.display();
+    let files = keys.files()?;
+    output::line(match files.is_empty() {
+        true => format!(
+            "Wallet {wallet}. Its words are in {words}; write them down with `lethe wallet phrase{flag}`: they are all that brings the money back."
+        ),
+        false => format!(
+            "Wallet {wallet}. The words in {words} are for keys that have no file: keep a copy of {}, too; `lethe wallet show{flag}` says which key comes from where.",
+            files.join(", ")
+        ),
+    });
     Ok(())
 }
 
@@ -281,8 +351,9 @@ fn print_words(folder: &Folder, phrase: &Phrase) -> Result<(), WalletError> {
 /// `import`.
 fn take(folder: &Folder, import: &Import) -> Result<(), WalletError> {
     let named = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
-    if import.name.is_empty() || !import.name.chars().all(named) {
-        let name = import.name.clone();
+    let name = &import.name;
+    if name.is_empty() || !name.chars().all(named) || is_former(name) {
+        let name = name.clone();
         return Err(WalletError::Name { name });
     }
     let key = foreign_key(&import.file, import.passphrase_file.as_deref())?;
@@ -291,14 +362,63 @@ fn take(folder: &Folder, import: &Import) -> Result<(), WalletError> {
         // What is not imported follows from words, as in every new folder.
         keys.begin(keystore::ENTROPY_BYTES, 0)?;
     }
-    let path = keys.take_key(&import.name, &key)?;
-    output::line(format!(
-        "{} is {} now, in {}.",
-        key.address(),
-        import.name,
-        path.display()
-    ));
+    let given = key.address();
+    let before = keys.in_use(name)?;
+    if let Some((there, from)) = &before {
+        if *there == given {
+            output::line(format!("{there} is {name} already, {}.", comes(from)));
+            return Ok(());
+        }
+        may_replace(folder, import, (*there, from), given)?;
+    }
+    let (path, former) = keys.replace_key(name, &key)?;
+    output::line(format!("{given} is {name} now, in {}.", path.display()));
+    if let (Some((there, _)), Some(former)) = (before, former) {
+        output::line(format!(
+            "{there} was {name} before and is called {former} now. `lethe where` and `lethe exit` go on counting what it has."
+        ));
+    }
+    output::line(match keys.phrase()?.is_some() {
+        true => format!(
+            "No words bring this key back: keep a copy of that file. The other keys of this folder follow from its words, \
+             so keep them, too: `lethe wallet phrase{}` shows them.",
+            folder.flag()
+        ),
+        false => "No words bring this key back: keep a copy of that file.".to_owned(),
+    });
     Ok(())
+}
+
+/// Refuses to take the place of a key that is in use, unless that was asked for and no books hang on it.
+fn may_replace(
+    folder: &Folder,
+    import: &Import,
+    (there, from): (Address, &Source),
+    given: Address,
+) -> Result<(), WalletError> {
+    let name = import.name.clone();
+    let books = match Branch::of(&name) {
+        Branch::Wallet | Branch::Payer(_) | Branch::Hot(_) => CONSUMER,
+        Branch::Named(_) | Branch::Node(_) => &name,
+    };
+    if folder.join(&format!("{books}.sqlite")).exists() {
+        let folder = folder.path().to_owned();
+        return Err(WalletError::HasBooks {
+            name,
+            there,
+            given,
+            folder,
+        });
+    }
+    match import.replace {
+        true => Ok(()),
+        false => Err(WalletError::InUse {
+            name,
+            there,
+            from: from.clone(),
+            given,
+        }),
+    }
 }
 
 fn foreign_key(path: &Path, passphrase_file: Option<&Path>) -> Result<WalletKey, WalletError> {
@@ -335,7 +455,14 @@ fn give(folder: &Folder, export: &Export) -> Result<(), WalletError> {
         });
     }
     known(folder, &keys, &export.name)?;
-    let key = keys.wallet(&export.name)?;
+    // A copy is no use: what is listed as used stays as it is.
+    let key = keys.unnoted(&export.name)?;
+    if is_pseudonym(&export.name) && keys.in_use(&export.name)?.is_none() {
+        output::aside(format!(
+            "{} has not been used here so far: see that it is the one that you mean.",
+            export.name
+        ));
+    }
     if let Some(path) = export.out.as_ref().filter(|path| path.exists()) {
         let path = path.clone();
         return Err(WalletError::Exists { path });
@@ -351,7 +478,11 @@ fn give(folder: &Folder, export: &Export) -> Result<(), WalletError> {
         path: path.clone(),
         source,
     })?;
-    output::line(format!("{} is in {}.", key.address(), path.display()));
+    let path = path.display();
+    output::line(format!(
+        "{} is in {path}. For cast: --keystore {path}, with --password-file FILE where nobody can type.",
+        key.address()
+    ));
     Ok(())
 }
 

@@ -5,7 +5,7 @@
 use crate::cli;
 use crate::client::{Client, ClientError, json};
 use crate::clock;
-use crate::estate::{Estate, EstateError};
+use crate::estate::{Bookless, Estate, EstateError};
 use crate::folder::{Folder, FolderError};
 use crate::money::Money;
 use crate::output;
@@ -57,7 +57,11 @@ pub(crate) async fn whereabouts(args: cli::Where) -> Result<bool, WhereError> {
     if args.json {
         output::json(&money);
     } else {
-        output::line(table(&money, runs, &rpc));
+        let cast = match args.cast {
+            true => Cast::Told(&rpc),
+            false => Cast::Named(look.flag()),
+        };
+        output::line(table(&money, runs, &cast));
     }
     Ok(money.complete)
 }
@@ -79,40 +83,48 @@ async fn read(
     let nothing = || FolderError::NothingRuns {
         path: look.path().to_owned(),
     };
-    let folder = data.folder.clone();
-    let Some(estate) = Box::pin(Estate::open(data, network)).await? else {
-        let wallet = Box::pin(own::of_keys(folder, network)).await?;
-        return Ok(wallet.ok_or_else(nothing)?);
-    };
+    let estate = Box::pin(Estate::open(data, network, Bookless::Look)).await?;
+    let estate = estate.ok_or_else(nothing)?;
     let money = own::of_folder(&estate).await;
     let rpc = estate.place.cast_flag();
     estate.close().await;
     Ok((money?.ok_or_else(nothing)?, rpc))
 }
 
+/// Whether the lines of cast are told.
+enum Cast<'a> {
+    /// All of them; with this flag cast finds the chain.
+    Told(&'a str),
+    /// Only what tells them; with this flag it finds the folder.
+    Named(String),
+}
+
+/// The places and their sums come first, then what is not right, then how it gets out.
 /// `runs`: a node runs on the folder, which the commands need for themselves.
-/// `rpc`: the flag with which cast finds the chain.
-fn table(money: &Money, runs: bool, rpc: &str) -> String {
-    let mut text = String::new();
+fn table(money: &Money, runs: bool, cast: &Cast<'_>) -> String {
     let all = || money.holdings().flat_map(|(_, places, ..)| places);
     let label = all().map(|place| place.label.chars().count());
     let label = label.max().unwrap_or(0);
+    let amounts = money.holdings().flat_map(|(token, places, sum, _)| {
+        let amounts = places.iter().map(|place| place.amount).chain([sum]);
+        amounts.map(|amount| token.figure(amount).chars().count())
+    });
+    let amount = amounts.max().unwrap_or(0);
     let ways = Ways::of(all());
-    let mut sums = String::new();
+    let (mut text, mut sums) = (String::new(), String::new());
     for (token, places, sum, supply) in money.holdings() {
-        let amounts: Vec<_> = places
-            .iter()
-            .map(|place| token.figure(place.amount))
-            .collect();
-        let amount = amounts.iter().map(String::len).max().unwrap_or(0);
         let symbol = output::plain(&token.symbol);
-        for (place, shown) in places.iter().zip(&amounts) {
-            let worth = token.worth(place.amount);
+        for place in places {
+            let mark = match cast {
+                Cast::Told(_) => ways.mark(place),
+                Cast::Named(_) => String::new(),
+            };
             text.push_str(&format!(
-                "{:label$}  {shown:>amount$} {symbol}{worth}  {}{}\n{}",
+                "{:label$}  {:>amount$} {symbol}{}  {}{mark}\n{}",
                 place.label,
+                token.figure(place.amount),
+                token.worth(place.amount),
                 place.detail,
-                ways.mark(place),
                 times(place)
             ));
         }
@@ -123,7 +135,14 @@ fn table(money: &Money, runs: bool, rpc: &str) -> String {
             "sum"
         ));
     }
-    text.push_str(&ways.told(runs, rpc));
+    text.push_str(&sums);
+    for problem in &money.problems {
+        text.push_str(&format!("DIFFERENCE: {problem}\n"));
+    }
+    for warning in &money.warnings {
+        text.push_str(&format!("WARNING: {warning}\n"));
+    }
+    text.push_str(&ways.told(runs, cast));
     for policy in &money.policies {
         text.push_str(&format!("policy: {policy}\n"));
     }
@@ -133,14 +152,7 @@ fn table(money: &Money, runs: bool, rpc: &str) -> String {
     {
         text.push_str(&format!("{rate}\n"));
     }
-    for warning in &money.warnings {
-        text.push_str(&format!("WARNING: {warning}\n"));
-    }
-    for problem in &money.problems {
-        text.push_str(&format!("DIFFERENCE: {problem}\n"));
-    }
-    text.push_str(sums.trim_end());
-    text
+    text.trim_end().to_owned()
 }
 
 fn verdict(money: &Money, supply: &str) -> String {
@@ -198,7 +210,7 @@ impl<'a> Ways<'a> {
         }
     }
 
-    fn told(&self, runs: bool, rpc: &str) -> String {
+    fn told(&self, runs: bool, cast: &Cast<'_>) -> String {
         let mut text = String::new();
         if !self.commands.is_empty() {
             text.push_str(match runs {
@@ -209,11 +221,19 @@ impl<'a> Ways<'a> {
         for command in &self.commands {
             text.push_str(&format!("    {command}\n"));
         }
-        if !self.casts.is_empty() {
-            text.push_str(
-                "the same by hand, with Foundry's cast and the key that stands behind it:\n",
-            );
+        if self.casts.is_empty() {
+            return text;
         }
+        let rpc = match cast {
+            Cast::Told(rpc) => rpc,
+            Cast::Named(data) => {
+                text.push_str(&format!(
+                    "the same by hand, without this program: `lethe where{data} --cast`\n"
+                ));
+                return text;
+            }
+        };
+        text.push_str("the same by hand, with Foundry's cast and the key that stands behind it:\n");
         for (number, cast) in (1..).zip(&self.casts) {
             let cast = cast_at(cast, rpc);
             text.push_str(&format!("    [{number}] {cast}\n"));
@@ -264,8 +284,9 @@ mod tests {
                 ..token(0, 1)
             },
         };
-        let expected = "your wallet    1 MOR  d\nx            0.5 MOR  d\nWARNING: the clock is off\nsum          1.5 MOR  every unit is accounted for";
-        assert_eq!(table(&money, true, "--rpc-url U"), expected);
+        let expected = "your wallet    1 MOR  d\nx            0.5 MOR  d\nsum          1.5 MOR  every unit is accounted for\nWARNING: the clock is off";
+        let cast = Cast::Told("--rpc-url U");
+        assert_eq!(table(&money, true, &cast), expected);
         money.token = token(0, 2_500_000);
         money.others = vec![Holding {
             token: TokenView {
@@ -276,14 +297,18 @@ mod tests {
             sum: Amount::new(1_200_000),
             places: vec![place("your wallet", 1_200_000)],
         }];
-        let told = table(&money, true, "--rpc-url U");
-        let both = "x            0.5 MOR ($1.25)  d\nyour wallet  1.2 USDdev  d\ndollars at $2.50 for one MOR (a test)";
+        let told = table(&money, true, &cast);
+        let both = "x            0.5 MOR ($1.25)  d\nyour wallet  1.2 USDdev  d\nsum  ";
         assert!(told.contains(both), "{told}");
-        let sums = "sum          1.5 MOR ($3.75)  every unit is accounted for\nsum          1.2 USDdev  every unit is accounted for";
-        assert!(told.ends_with(sums), "{told}");
+        let sums = "sum          1.5 MOR ($3.75)  every unit is accounted for\nsum          1.2 USDdev  every unit is accounted for\nWARNING";
+        assert!(told.contains(sums), "{told}");
+        assert!(
+            told.contains("\ndollars at $2.50 for one MOR (a test)"),
+            "{told}"
+        );
         money.complete = false;
         money.problems = vec!["account 0x1 holds 2 MOR by the chain".into()];
-        let told = table(&money, false, "--rpc-url U");
+        let told = table(&money, false, &cast);
         assert!(told.contains("NOT every unit") && told.contains("DIFFERENCE: account 0x1"));
     }
 
@@ -311,11 +336,12 @@ mod tests {
             others: vec![],
             token: token(0, 1),
         };
-        let told = table(&money, true, "--rpc-url U");
+        let cast = Cast::Told("--rpc-url U");
+        let told = table(&money, true, &cast);
         for line in [
             " d [1]\nsigned",
             " d [2]\n",
-            " d\nto bring it back, stop the node, then:\n    lethe exit\n",
+            " that there are\nto bring it back, stop the node, then:\n    lethe exit\n",
         ] {
             assert!(told.contains(line), "{line:?}: {told}");
         }
@@ -326,6 +352,13 @@ mod tests {
             told.contains("    [1] cast send --rpc-url U A\n    [2] cast send --rpc-url U B\n"),
             "{told}"
         );
-        assert!(!table(&money, false, "--rpc-url U").contains("stop the node"));
+        assert!(!table(&money, false, &cast).contains("stop the node"));
+        // Long lines are for who asks for them.
+        let told = table(&money, false, &Cast::Named(" --data d".into()));
+        assert!(
+            !told.contains("cast send") && !told.contains("[1]"),
+            "{told}"
+        );
+        assert!(told.contains("`lethe where --data d --cast`"), "{told}");
     }
 }

@@ -11,6 +11,7 @@ use market::{Demand, Model, PARAMETER_BYTES_MAX};
 use reqwest::Url;
 
 use crate::history::Id;
+use crate::keystore::is_former;
 
 /// The longest name of a host, in bytes.
 const HOST_BYTES_MAX: usize = 253;
@@ -154,6 +155,9 @@ pub(super) fn words(text: &str) -> Result<u8, String> {
 pub(super) fn key_name(text: &str) -> Result<String, String> {
     let named = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
     match !text.is_empty() && text.chars().all(named) {
+        true if is_former(text) => Err(
+            "names that begin with `former` are of keys that others took the place of".to_owned(),
+        ),
         true => Ok(text.to_owned()),
         false => Err("allowed: letters, digits and `-`".to_owned()),
     }

@@ -85,6 +85,9 @@ pub(crate) struct Import {
     /// What it is called here: `payer` for the wallet, `provider`, `relay`.
     #[arg(long, default_value = "payer", value_parser = values::key_name)]
     pub(crate) name: String,
+    /// Take the place of a key that the folder uses already; `where` and `exit` go on counting what that one has.
+    #[arg(long)]
+    pub(crate) replace: bool,
     /// Take the passphrase from the first line of this file in place of asking for it.
     #[arg(long, value_name = "FILE")]
     pub(crate) passphrase_file: Option<PathBuf>,

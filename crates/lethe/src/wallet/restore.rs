@@ -16,6 +16,7 @@ use consumer::{Found, RestoredChannel};
 use market::{Address, Amount, ChannelConfig, ChannelState, Domain, Ledger, LedgerError};
 use serde_json::json;
 
+use crate::chain_watch;
 use crate::cli;
 use crate::cli::wallet::Restore;
 use crate::estate::last_chain;
@@ -25,6 +26,7 @@ use crate::keystore::{Keystore, KeystoreError};
 use crate::last_chain::LastChain;
 use crate::phrase::{Phrase, PhraseError};
 use crate::place::{self, PlaceError};
+use crate::policies::MOR_DECIMALS;
 use crate::secret::SecretError;
 use crate::{output, secret};
 
@@ -137,6 +139,7 @@ pub(super) async fn restore(
         }
         written => written?,
     };
+    note_chain(&path, &ledger).await?;
     // For who asks when no node runs. A folder with its own chain in it needs nothing said.
     if !folder.join("chain").is_dir() {
         LastChain::new(&network, endpoints.urls()).keep(&folder)?;
@@ -164,6 +167,14 @@ async fn write(
     let written = written.await;
     store.close().await;
     written
+}
+
+/// Notes in the books which chain they are of: another one in its place is noticed.
+async fn note_chain(path: &Path, ledger: &EvmLedger) -> Result<(), PlaceError> {
+    let store = place::open(path)?;
+    let same = chain_watch::is_the_same(&store, ledger).await;
+    store.close().await;
+    Ok(same?)
 }
 
 impl RestoreError {
@@ -312,7 +323,10 @@ impl Report {
         wallet.sort_by_key(|(token, _)| (token.address != ledger.mor(), token.address));
         match as_json {
             true => self.json(ledger, &wallet, &told, &held),
-            false => self.print(ledger, &tokens, &wallet, &told, &held),
+            false => {
+                let coins = ledger.coins(ledger.account()).await?;
+                self.print(ledger, &tokens, (&wallet, coins), &told, &held);
+            }
         }
         Ok(())
     }
@@ -362,7 +376,7 @@ impl Report {
         &self,
         ledger: &EvmLedger,
         tokens: &Tokens,
-        wallet: &[(Token, Amount)],
+        (wallet, coins): (&[(Token, Amount)], Amount),
         told: &[Told<'_>],
         held: &[Held],
     ) {
@@ -372,19 +386,7 @@ impl Report {
                 path.display()
             ));
         }
-        output::line(format!(
-            "Wallet {}: {}. {}.",
-            ledger.account(),
-            wallet
-                .iter()
-                .map(|(token, amount)| token.shown(*amount))
-                .collect::<Vec<_>>()
-                .join(", "),
-            match told.len() {
-                1 => "1 channel".to_owned(),
-                count => format!("{count} channels"),
-            }
-        ));
+        output::line(holdings(ledger.account(), wallet, coins, told.len()));
         for (channel, state) in told {
             output::line(format!(
                 "{}  to {}  holds {}; how much of that was spent is not known here",
@@ -405,10 +407,33 @@ impl Report {
             let amount = token.shown(*amount);
             output::line(format!("payer-{number} {account}: {amount}"));
         }
-        output::line(
-            "Nothing is signed on these channels until their provider's receipts are fetched and the chain proves them.",
-        );
+        if !told.is_empty() {
+            output::line(
+                "Nothing is signed on these channels until their provider's receipts are fetched and the chain proves them.",
+            );
+        }
     }
+}
+
+/// What a wallet has of each token and for gas, and in how many channels there is more.
+fn holdings(
+    account: Address,
+    wallet: &[(Token, Amount)],
+    coins: Amount,
+    channels: usize,
+) -> String {
+    let tokens = wallet.iter().map(|(token, amount)| token.shown(*amount));
+    let tokens: Vec<_> = tokens.collect();
+    let channels = match channels {
+        0 => "No channel of its words is on this chain".to_owned(),
+        1 => "1 channel".to_owned(),
+        channels => format!("{channels} channels"),
+    };
+    format!(
+        "Wallet {account}: {} and {} ETH for gas. {channels}.",
+        tokens.join(", "),
+        coins.to_decimal(MOR_DECIMALS)
+    )
 }
 
 #[cfg(test)]

@@ -39,3 +39,4 @@ mod told;
 mod towers;
 mod town;
 mod up;
+mod wallets;

@@ -183,7 +183,7 @@ async fn an_empty_wallet_is_told_in_whole_tokens_and_counts_against_no_provider(
     away.transfer(mor, owner.address, all).await.unwrap();
     client.answered(MODEL, "3").await;
     buying.stop();
-    let text = said(&town, "consumer", "where");
+    let text = said(&town, "consumer", "where --cast");
     let signs = "# key: lethe wallet export payer-1";
     assert!(text.contains(signs), "{text}");
     let sends = format!("cast send --rpc-url {} 0x", town.rpc_url());
@@ -614,7 +614,10 @@ async fn a_stopped_node_still_tells_dollars_and_each_way_out_once() {
     Client::of(&buying).answered(MODEL, "3").await;
     buying.stop();
     let rpc = town.rpc_url();
-    let ran = ended(&folder(&town, "rated"), &["where", "--rpc-url", &rpc]);
+    let ran = ended(
+        &folder(&town, "rated"),
+        &["where", "--cast", "--rpc-url", &rpc],
+    );
     let table = String::from_utf8(ran.stdout).unwrap();
     assert!(table.contains("($"), "{table}");
     assert!(
