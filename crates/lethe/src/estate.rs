@@ -196,17 +196,21 @@ impl Estate {
             let store = estate.place.store(CONSUMER).await?;
             estate.stores.push(store);
         }
-        for name in &names {
-            if !others.contains(name) {
-                estate.read(name.clone()).await?;
-            }
-        }
-        let keys = &estate.place.keys;
-        let was_buyer = keys.in_use(SIGNER).map_err(PlaceError::from)?.is_some();
-        estate.has_lost_books = was_buyer && !names.iter().any(|name| name == CONSUMER);
-        estate.add_the_rest(&others)?;
-        estate.accounts.sort_by_key(|account| account.role);
+        estate.fill(&names, &others).await?;
         Ok(Some(estate))
+    }
+
+    /// Finds the accounts: those of the books, but for the ones that are left out, and those of the keys.
+    async fn fill(&mut self, names: &[String], left_out: &[String]) -> Result<(), EstateError> {
+        for name in names.iter().filter(|name| !left_out.contains(name)) {
+            self.read(name.clone()).await?;
+        }
+        let signer = self.place.keys.in_use(SIGNER);
+        let was_buyer = signer.map_err(PlaceError::from)?.is_some();
+        self.has_lost_books = was_buyer && !names.iter().any(|name| name == CONSUMER);
+        self.add_the_rest(left_out)?;
+        self.accounts.sort_by_key(|account| account.role);
+        Ok(())
     }
 
     /// Adds the accounts of the keys that no books speak of. Those of the books that are
@@ -346,8 +350,8 @@ impl Estate {
     pub(crate) fn warnings(&self) -> Vec<String> {
         let lost = self.has_lost_books.then(|| {
             format!(
-                "a buyer's keys were used here and its books are not there: what is in its channels is not counted; \
-                 `lethe wallet restore{}` finds them",
+                "a buyer's keys were used here and its books are not there, reset or lost: what is in its channels is not \
+                 counted; `lethe wallet restore{}` finds the channels",
                 self.place.flags()
             )
         });

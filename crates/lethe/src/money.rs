@@ -15,7 +15,7 @@ use crate::chain_watch;
 use crate::estate::WALLET;
 use crate::output;
 use crate::place::Spare;
-use crate::places::{Paid, Place, name};
+use crate::places::{Paid, Place, apart, name};
 use crate::policies::{claim_words, funding_words};
 use crate::pseudonyms::payer_name;
 use crate::tokens::{TokenView, TokenViews};
@@ -422,7 +422,7 @@ impl Holders {
 fn told(places: Vec<Place>, flags: &str) -> Vec<Place> {
     let places = places.into_iter();
     let some = places.filter(|place| place.stays || !place.amount.is_zero());
-    some.map(|place| place.with_flags(flags)).collect()
+    apart(some.map(|place| place.with_flags(flags)).collect())
 }
 
 fn place(label: String, kind: &str, amount: Amount, detail: &str) -> Place {

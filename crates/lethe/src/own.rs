@@ -25,7 +25,7 @@ use crate::estate::{Account, Estate, EstateError, Role, WALLET};
 use crate::money::{Audited, Holding, Money, MoneyError};
 use crate::output;
 use crate::place::Spare;
-use crate::places::{Paid, Place, Seller, apart, host_words, name};
+use crate::places::{Paid, Place, Seller, host_words, name};
 use crate::policies::{claim_words, funding_words};
 use crate::pseudonyms::payer_name;
 use crate::rates;
@@ -159,7 +159,7 @@ impl Own {
                 let token = tokens.get(*sells_for);
                 let mut words = vec![claim_words(provider.claim_policy(), &token)];
                 for token in tokens.iter() {
-                    words.extend(host_words(ledger.account(), &tills, token));
+                    words.extend(host_words(ledger, ledger.account(), &tills, token).await?);
                 }
                 (all, words)
             }
@@ -198,9 +198,7 @@ impl Own {
             if view.config.token == token.address {
                 let paid = Paid::from(view);
                 let id = view.config.id(&ledger.domain());
-                let all = channels.iter().map(|view| &view.config);
                 let to = paid.to(&view.config.receiver.to_string());
-                let to = apart(to, (&view.config, id), all);
                 statement.channel(id, &paid.state);
                 let key = keys.get(&view.config.payer);
                 let key = key.map_or(WALLET, String::as_str);
@@ -319,12 +317,15 @@ pub(crate) async fn of_folder(estate: &Estate) -> Result<Option<Money>, OwnError
         names.insert(account.address(), account.name.clone());
     }
     let flags = estate.place.flags();
+    // The wallet is what is looked for first.
+    let mut accounts: Vec<_> = estate.accounts.iter().collect();
+    accounts.sort_by_key(|account| account.role != Role::Wallet);
     let mut all = Vec::new();
     for token in tokens.iter() {
         let paid = purses().map(|purse| purse.config.id(&ledger.domain()));
         let mut statement = Statement::new(token.clone(), paid);
         let mut places = Vec::new();
-        for account in &estate.accounts {
+        for account in &accounts {
             places.extend(places_of(account, &ledger, &names, &mut statement).await?);
         }
         let supply = ledger.supply(token.address).await;
@@ -336,8 +337,10 @@ pub(crate) async fn of_folder(estate: &Estate) -> Result<Option<Money>, OwnError
         false => "no node was started on this folder yet".to_owned(),
     }];
     for account in &estate.accounts {
-        let of = |token| host_words(account.address(), &account.tills, token);
-        words.extend(tokens.iter().flat_map(of));
+        for token in tokens.iter() {
+            let said = host_words(&ledger, account.address(), &account.tills, token).await;
+            words.extend(said.map_err(MoneyError::from)?);
+        }
     }
     let mor = all.remove(0);
     let mut warnings = chain_watch::warnings(&ledger).await;
@@ -390,26 +393,24 @@ async fn places_of(
             let wallet = wallet(ledger, account.address(), statement).await?;
             vec![wallet.staying(is_mor)]
         }
-        Role::Spare => {
+        Role::Pseudonym if !account.purses.is_empty() => {
+            let to = account.purses.first().map(|purse| purse.config.receiver);
+            let to = name(names, to.unwrap_or_default());
+            vec![account_for(ledger, account.address(), &to, statement).await?]
+        }
+        Role::Pseudonym | Role::Spare => {
             let spare = Spare {
                 name: account.name.clone(),
                 address: account.address(),
             };
             vec![spare.place(ledger, statement).await?]
         }
-        Role::Pseudonym => {
-            let to = account.purses.first().map(|purse| purse.config.receiver);
-            let to = name(names, to.unwrap_or_default());
-            vec![account_for(ledger, account.address(), &to, statement).await?]
-        }
     };
     for purse in &account.purses {
         if purse.config.token == statement.token().address {
             let paid = Paid::read(ledger, purse).await?;
             let id = purse.config.id(&ledger.domain());
-            let all = account.purses.iter().map(|purse| &purse.config);
             let to = paid.to(&name(names, purse.config.receiver));
-            let to = apart(to, (&purse.config, id), all);
             statement.channel(id, &paid.state);
             places.extend(paid.places(ledger.network(), (&to, &account.name)));
         }

@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chain::{Call, EvmLedger, Network};
 use consumer::{ChannelView, PurseView};
 use market::{
-    Address, Amount, ChannelConfig, ChannelId, ChannelState, Claim, Departure, Ledger, LedgerError,
-    Timestamp,
+    Address, Amount, ChannelConfig, ChannelState, Claim, Departure, Ledger, LedgerError, Timestamp,
 };
 use provider::TillView;
 use serde::{Deserialize, Serialize};
@@ -44,6 +43,9 @@ pub(crate) struct Place {
     /// Told even if nothing is there.
     #[serde(skip)]
     pub(crate) stays: bool,
+    /// What tells it apart from others of the same label.
+    #[serde(skip)]
+    pub(crate) apart: String,
 }
 
 impl Place {
@@ -59,6 +61,7 @@ impl Place {
             command: None,
             cast: None,
             stays: false,
+            apart: String::new(),
         }
     }
 
@@ -73,6 +76,12 @@ impl Place {
     /// Told even if nothing is there, where that is so.
     pub(crate) fn staying(self, stays: bool) -> Self {
         Self { stays, ..self }
+    }
+
+    /// Makes the label one that no other has.
+    fn told_apart(mut self) -> Self {
+        self.label = format!("{}, {}", self.label, self.apart);
+        self
     }
 
     /// Makes the command, if there is one, a line that works as it is. `flags`:
@@ -156,6 +165,15 @@ impl Paid {
     /// What the channel still holds, by what it is for. `to`: whom it pays;
     /// `key`: the name of its payer's key.
     pub(crate) fn places(&self, network: &Network, (to, key): (&str, &str)) -> Vec<Place> {
+        let id = self.config.id(&network.domain()).to_string();
+        let mut places = self.parts(network, (to, key));
+        for place in &mut places {
+            place.apart = format!("{} of {key}", &id[..10]);
+        }
+        places
+    }
+
+    fn parts(&self, network: &Network, (to, key): (&str, &str)) -> Vec<Place> {
         let (config, state) = (&self.config, &self.state);
         let held = state.balance.less(state.total_claimed);
         let charged = self.charged.less(state.total_claimed).min(held);
@@ -220,18 +238,20 @@ impl Paid {
     }
 }
 
-/// Whom a channel pays, with the channel's id where another one of the same
-/// token among `all` pays the same host.
-pub(crate) fn apart<'a>(
-    to: String,
-    (config, id): (&ChannelConfig, ChannelId),
-    all: impl Iterator<Item = &'a ChannelConfig>,
-) -> String {
-    let host = |config: &ChannelConfig| (config.receiver, config.receiver_authorizer, config.token);
-    match all.filter(|other| host(other) == host(config)).count() {
-        0 | 1 => to,
-        _ => format!("{to} on channel {}", &id.to_string()[..10]),
+/// The same places; those that would have the label of another say which channel they are.
+pub(crate) fn apart(places: Vec<Place>) -> Vec<Place> {
+    let mut labels: BTreeMap<String, usize> = BTreeMap::new();
+    for place in &places {
+        *labels.entry(place.label.clone()).or_default() += 1;
     }
+    let is_one = |place: &Place| labels.get(&place.label) == Some(&1);
+    let places = places
+        .into_iter()
+        .map(|place| match is_one(&place) || place.apart.is_empty() {
+            true => place,
+            false => place.told_apart(),
+        });
+    places.collect()
 }
 
 /// Whom an account claims for: itself, and the provider whose host it is.
@@ -242,20 +262,27 @@ fn receivers(account: Address, tills: &[TillView]) -> BTreeSet<Address> {
 
 /// What a host has claimed so far for the provider whose it is, in words; nothing of a
 /// provider's own node.
-pub(crate) fn host_words(account: Address, tills: &[TillView], token: &TokenView) -> Vec<String> {
+pub(crate) async fn host_words(
+    ledger: &dyn Ledger,
+    account: Address,
+    tills: &[TillView],
+    token: &TokenView,
+) -> Result<Vec<String>, LedgerError> {
     let mut claimed: BTreeMap<Address, Amount> = BTreeMap::new();
     for till in tills {
         let config = &till.config;
         if config.receiver != account && config.token == token.address {
+            // Anybody may have brought a claim to the chain, by hand or from a tower.
+            let on_chain = ledger.channel(till.id).await?.total_claimed;
             let sum = claimed.entry(config.receiver).or_default();
-            *sum = sum.plus(till.claimed).unwrap_or(Amount::new(u128::MAX));
+            *sum = sum.plus(on_chain).unwrap_or(Amount::new(u128::MAX));
         }
     }
     let words = |(provider, sum)| {
         let sum = token.shown(sum);
         format!("host of {provider}: claimed {sum} for it so far; what is settled is in its wallet")
     };
-    claimed.into_iter().map(words).collect()
+    Ok(claimed.into_iter().map(words).collect())
 }
 
 /// An account in few letters.
@@ -340,7 +367,7 @@ impl Seller<'_> {
                 None => {
                     let whose = match claim.config.receiver == self.account {
                         true => "yours".to_owned(),
-                        false => format!("of {}", claim.config.receiver),
+                        false => format!("goes to {}", claim.config.receiver),
                     };
                     let detail = format!("billed; {whose} when you claim it");
                     Place::new(label, "earned", amount, &detail)
@@ -433,6 +460,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn two_channels_to_one_provider_are_told_apart_by_id_and_payer() {
+        let mut other = paid(None);
+        other.config.payer = Address::repeat_byte(5);
+        let network = Network::local();
+        let one = paid(None).places(&network, ("p", "payer-1"));
+        assert_eq!(apart(one.clone()), one, "one alone has a short label");
+        let both = [one, other.places(&network, ("p", "payer"))].concat();
+        let labels: Vec<_> = apart(both).into_iter().map(|place| place.label).collect();
+        let distinct: BTreeSet<_> = labels.iter().collect();
+        assert_eq!(distinct.len(), 6, "{labels:?}");
+        for (label, key) in [(&labels[1], "of payer-1"), (&labels[4], "of payer")] {
+            let begins = label.starts_with("channel to p: free, 0x");
+            assert!(begins && label.ends_with(key), "{label}");
+        }
+    }
+
     fn told(paid: &Paid) -> Vec<(String, u128)> {
         let places = paid.places(&Network::local(), ("p", "payer-1"));
         let sum: u128 = places.iter().map(|place| place.amount.base_units()).sum();
@@ -450,19 +494,6 @@ mod tests {
         assert_eq!(told(&paid(Some(90))), all);
         let some = [at("owed", 30), at("leaving", 25), at("free", 35)];
         assert_eq!(told(&paid(Some(25))), some);
-    }
-
-    #[test]
-    fn two_channels_to_one_host_are_told_by_their_ids() {
-        let one = paid(None).config;
-        let mut other = one;
-        other.salt = B256::repeat_byte(1);
-        let id = |n: u8| ChannelId(B256::repeat_byte(n));
-        let told = |all: &[ChannelConfig]| apart("p".into(), (&one, id(0xab)), all.iter());
-        assert_eq!(told(&[one]), "p");
-        assert_eq!(told(&[one, other]), "p on channel 0xabababab");
-        other.token = Address::repeat_byte(9);
-        assert_eq!(told(&[one, other]), "p");
     }
 
     #[test]

@@ -15,6 +15,8 @@ use crate::summary;
 
 /// Models that are named.
 const MODELS_TOLD: usize = 5;
+/// Digits after the point that are told of coins.
+const COIN_DIGITS: u32 = 6;
 /// Relays that are counted.
 const RELAYS_MAX: usize = 100;
 
@@ -88,8 +90,18 @@ async fn balances(
 fn holds(tokens: &[(Token, Amount)], coins: Amount) -> String {
     let tokens = tokens.iter().map(|(token, amount)| token.shown(*amount));
     let tokens: Vec<_> = tokens.collect();
-    let coins = coins.to_decimal(MOR_DECIMALS);
+    let coins = rounded(coins).to_decimal(MOR_DECIMALS);
     format!("has {} and {coins} ETH for gas", tokens.join(", "))
+}
+
+/// Without the digits that nobody reads, if something is left then.
+fn rounded(coins: Amount) -> Amount {
+    let least = 10_u128.pow(u32::from(MOR_DECIMALS) - COIN_DIGITS);
+    let rest = coins.base_units() % least;
+    match coins.base_units() < least {
+        true => coins,
+        false => coins.less(Amount::new(rest)),
+    }
 }
 
 fn on_offer(names: &[&str], relays: usize) -> String {
@@ -122,6 +134,9 @@ mod tests {
         let units = 1_500_000_000_000_000_000;
         let has = holds(&[(mor, Amount::new(units))], Amount::new(units));
         assert_eq!(has, "has 1.5 MOR and 1.5 ETH for gas");
+        let coins = holds(&[], Amount::new(units + 5));
+        assert!(coins.ends_with(" and 1.5 ETH for gas"), "{coins}");
+        assert_eq!(rounded(Amount::new(7)), Amount::new(7));
         let account = Address::repeat_byte(1);
         let said = wallet("local", "http://h:1", account, &has);
         let expected = format!("Chain: local at http://h:1\nWallet: {account} {has}");

@@ -331,6 +331,8 @@ mod tests {
             let amount = Amount::new(tokens * 1_000_000_000_000_000_000);
             assert_eq!(mor.shown(amount), shown);
         }
+        let many = Amount::new(10_000 * 1_000_000_000_000_000_000);
+        assert_eq!(mor.worth(many), " ($25\u{202f}000.00)");
         let words = mor.rate_words().unwrap();
         assert_eq!(
             words,

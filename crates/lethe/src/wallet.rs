@@ -224,9 +224,15 @@ fn comes(from: &Source) -> String {
 /// The files that the keys of a folder are in, or would be in if they did not follow from the words.
 fn shown(keys: &Keystore, has_words: bool, pseudonyms: u32) -> Result<Vec<String>, WalletError> {
     let mut names = keys.files()?;
-    let accounts = keys.accounts()?.into_iter();
+    let derived = keys.derived()?;
+    // One that was never used is in nobody's place.
+    let is_shown = |name: &String| match name.strip_prefix("former-") {
+        Some(former) => derived.contains_key(former),
+        None => true,
+    };
+    let accounts = keys.accounts()?.into_iter().filter(is_shown);
     names.extend(accounts.map(|name| format!("{name}.key")));
-    names.extend(keys.derived()?.into_keys().map(|name| match name {
+    names.extend(derived.into_keys().map(|name| match name {
         node if node.ends_with(".node") => node,
         name => format!("{name}.key"),
     }));
@@ -526,6 +532,30 @@ async fn adopted(folder: &Folder, adopt: &Adopt) -> Result<(), WalletError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_to_be_kept_is_the_words_and_every_file() {
+        let words = || Some("account 0 of the words in /d/keys/mnemonic".to_owned());
+        let file = Path::new("/d/keys/payer.key");
+        let all = to_back_up(words(), &[], "");
+        assert!(
+            all.starts_with("All follow from account 0 of the words"),
+            "{all}"
+        );
+        let both = to_back_up(words(), &[file], " --data /d");
+        for part in [
+            "Two things",
+            "`lethe wallet phrase --data /d`",
+            "/d/keys/payer.key",
+        ] {
+            assert!(both.contains(part), "no {part:?} in {both}");
+        }
+        let files = to_back_up(None, &[file, file], "");
+        assert!(
+            files.starts_with("Keep elsewhere a copy of each of these files"),
+            "{files}"
+        );
+    }
 
     #[test]
     fn a_name_that_nobody_has_is_no_key_to_export() {

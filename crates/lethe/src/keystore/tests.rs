@@ -59,6 +59,47 @@ fn accounts_of_one_phrase_share_no_key() {
 }
 
 #[test]
+fn what_another_key_takes_the_place_of_is_still_an_account() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = keys(&folder, false);
+    let key = |byte| WalletKey::from_bytes(&[byte; 32]).unwrap();
+    let of_words = keys.wallet("payer").unwrap().address();
+    keys.wallet("hot").unwrap();
+    let (there, source) = keys.in_use("payer").unwrap().unwrap();
+    assert_eq!(there, of_words);
+    assert!(matches!(source, Source::Phrase(_)));
+    let (path, former) = keys.replace_key("payer", &key(1)).unwrap();
+    assert_eq!(former.as_deref(), Some("former-payer"));
+    assert_eq!(keys.accounts().unwrap(), ["former-payer", "payer"]);
+    assert_eq!(keys.address("former-payer").unwrap(), of_words);
+    assert_eq!(keys.address("payer").unwrap(), key(1).address());
+    // Again: the file is kept beside.
+    let (again, former) = keys.replace_key("payer", &key(2)).unwrap();
+    assert_eq!(again, path);
+    assert_eq!(former.as_deref(), Some("former1-payer"));
+    let all = ["former-payer", "former1-payer", "payer"];
+    assert_eq!(keys.accounts().unwrap(), all);
+    assert_eq!(keys.address("former1-payer").unwrap(), key(1).address());
+    assert_eq!(keys.address("payer").unwrap(), key(2).address());
+    assert_eq!(mode(&folder.path().join("keys/former1-payer.key")), 0o600);
+    // Nobody used that one: it is in nobody's place.
+    assert_eq!(keys.in_use("relay").unwrap(), None);
+    let (_, former) = keys.replace_key("relay", &key(3)).unwrap();
+    assert_eq!(former, None);
+}
+
+#[test]
+fn a_folder_of_files_has_the_accounts_of_its_files_and_makes_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = keys(&folder, true);
+    let key = WalletKey::from_bytes(&[7; 32]).unwrap();
+    keys.take_key("provider", &key).unwrap();
+    assert_eq!(keys.accounts().unwrap(), ["provider"]);
+    assert_eq!(keys.in_use("payer").unwrap(), None);
+    assert_eq!(keys.files().unwrap(), ["provider.key"]);
+}
+
+#[test]
 fn a_folder_from_before_goes_on_with_its_files() {
     let folder = tempfile::tempdir().unwrap();
     let keys = keys(&folder, true);

@@ -9,7 +9,7 @@ use crate::town::{MODEL, Town};
 const UP: [&str; 5] = ["up", "--http", "127.0.0.1:0", "--rpc", "127.0.0.1:0"];
 const STRANGER: &str = "0x00000000000000000000000000000000000c0c0c";
 /// Fields that come where something goes wrong or waits, and of what a demonstration does not have.
-const ELSEWHERE: [&str; 14] = [
+const ELSEWHERE: [&str; 15] = [
     "Card/revision",
     "Holding/places",
     "Holding/sum",
@@ -22,6 +22,7 @@ const ELSEWHERE: [&str; 14] = [
     "Place/unlocks_at",
     "Seller/behind/reached",
     "Seller/behind/relay",
+    "State/kept/file",
     "Withdrawal/amount",
     "Withdrawal/initiated_at",
 ];
