@@ -233,6 +233,12 @@ impl Chain {
         Ok(made)
     }
 
+    /// The last block: its number and what it has.
+    pub(crate) fn latest(&self) -> (u64, &[(Tx, Outcome)]) {
+        let head = self.head();
+        (head.number, &head.txs)
+    }
+
     /// Takes the last blocks away; of their transactions some are forgotten.
     /// How many blocks, and how many transactions.
     pub(crate) fn reorg(&mut self, depth: u64, drops: bool, random: &mut Random) -> (u64, u64) {

@@ -425,11 +425,7 @@ impl Town {
         };
         let signed = people::sign(at, voucher);
         self.trace.number(signed.voucher.ceiling.base_units());
-        if self.plan.told {
-            let ceiling = signed.voucher.ceiling;
-            self.lines
-                .push(format!("         consumer {at} signs {ceiling}"));
-        }
+        self.note_voucher(at, &signed);
         let honest = self.consumers[at].kind.is_honest();
         if honest && let Err(problem) = self.oracle.signed(&signed) {
             self.violate(2, problem);

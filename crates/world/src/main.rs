@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use world::{Mutant, Plan, Story, Tally, Violation, play, shrink};
+use world::{About, Line, Mutant, Plan, Story, Tally, Violation, play, shrink};
 
 /// The market in one process, with everything that can go wrong.
 #[derive(Debug, Parser)]
@@ -25,7 +25,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Tells what happens in one seed, event by event.
+    /// Tells what happens in one seed: who asks and is answered, what goes wrong, where money moves.
     Story(Told),
     /// Plays seeds and checks after every event that nobody's money is lost.
     Torture(Torture),
@@ -39,6 +39,9 @@ enum Command {
 struct Told {
     /// Which.
     seed: u64,
+    /// Tells every event as well, as the program has it.
+    #[arg(long)]
+    all: bool,
     /// Breaks a rule on purpose.
     #[arg(long, value_parser = mutant)]
     mutant: Option<Mutant>,
@@ -107,12 +110,12 @@ fn main() -> ExitCode {
 fn tell(told: &Told) -> ExitCode {
     let mut plan = Plan::of(told.seed);
     (plan.told, plan.mutant) = (true, told.mutant);
-    let mut text = format!("{plan}what happens, by milliseconds\n");
     let story = play(&plan);
-    for line in &story.lines {
-        text.push_str(line);
-        text.push('\n');
-    }
+    let mut text = format!(
+        "{plan}what happens, by milliseconds ({})\n{}",
+        Line::LEGEND,
+        lines(&story, told.all)
+    );
     text.push_str(&verdict(&story));
     // A reader that is gone needs no more.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
@@ -120,6 +123,24 @@ fn tell(told: &Told) -> ExitCode {
         Some(_) => ExitCode::FAILURE,
         None => ExitCode::SUCCESS,
     }
+}
+
+/// What happens in a story, a line each.
+fn lines(story: &Story, all: bool) -> String {
+    let inner = |line: &&Line| line.about == About::Inner;
+    let mut text: String = story
+        .lines
+        .iter()
+        .filter(|line| all || !inner(line))
+        .map(|line| format!("{:>8} {} {}\n", line.at_ms, line.mark(), line.text))
+        .collect();
+    let left_out = story.lines.iter().filter(inner).count();
+    if !all && left_out > 0 {
+        text.push_str(&format!(
+            "--all tells {left_out} more: every single event\n"
+        ));
+    }
+    text
 }
 
 /// What came of a story, in words.
@@ -326,6 +347,17 @@ mod tests {
             told,
             "violations 1: invariant 3 at 5 ms: a unit is missing\n"
         );
+    }
+
+    #[test]
+    fn a_story_is_in_words_unless_all_is_asked_for() {
+        let mut plan = Plan::of(1);
+        plan.told = true;
+        let story = play(&plan);
+        let (few, all) = (lines(&story, false), lines(&story, true));
+        assert!(few.contains(" $ ") && few.contains(" . "), "{few}");
+        assert!(!few.contains(" | ") && all.contains(" | Timer {"), "{few}");
+        assert!(few.contains("--all tells ") && !all.contains("--all tells "));
     }
 
     #[test]

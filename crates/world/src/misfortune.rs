@@ -161,6 +161,7 @@ impl Town {
             return;
         }
         self.tally.crashes += 1;
+        self.note_death(who);
         match who {
             Who::Consumer(at) => {
                 self.consumers[at].live = None;

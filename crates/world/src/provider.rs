@@ -678,11 +678,7 @@ impl Town {
     fn sign_receipt(&mut self, at: usize, receipt: Durable<Receipt>) -> SignedReceipt {
         let kind = self.providers[at].kind;
         self.trace.number(receipt.get().amount.base_units());
-        if self.plan.told {
-            let receipt = receipt.get();
-            self.lines
-                .push(format!("         provider {at} signs {receipt:?}"));
-        }
+        self.note_receipt(at, receipt.get());
         if kind.is_honest() {
             if let Err(problem) = self.oracle.receipt_signed(receipt.get()) {
                 self.violate(2, problem);

@@ -487,9 +487,7 @@ impl Town {
             Notice::Undone { .. } => self.tally.undone += 1,
             _ => {}
         }
-        if self.plan.told {
-            self.lines.push(format!("         {notice:?}"));
-        }
+        self.note_notice(notice);
         // Nobody else has any of the keys.
         if let Notice::Taken { .. } = notice {
             self.violate(6, format!("{notice:?}: by whom?"));

@@ -24,6 +24,7 @@ use crate::people;
 use crate::plan::{Fault, Plan, Wish};
 use crate::provider::Provider;
 use crate::random::Random;
+use crate::telling::{About, Line};
 use crate::trace::{Tally, Trace};
 use crate::wire::{Cut, Message, Side, Stream, StreamId};
 
@@ -187,7 +188,7 @@ pub(crate) struct Town {
     pub(crate) over: bool,
     pub(crate) violation: Option<Violation>,
     /// What happened, in words, if the plan asks for it.
-    pub(crate) lines: Vec<String>,
+    pub(crate) lines: Vec<Line>,
 }
 
 impl Town {
@@ -276,9 +277,7 @@ impl Town {
                 return self.violate(4, "the story does not come to an end".to_owned());
             }
             self.trace.event(at_ms, &event);
-            if self.plan.told {
-                self.lines.push(format!("{at_ms:>8} {event:?}"));
-            }
+            self.note_event(&event);
             self.happen(event);
             self.check();
         }
@@ -544,8 +543,10 @@ impl Town {
     }
 
     fn mine(&mut self) {
-        if let Err(broken) = self.chain.mine(self.true_s()) {
-            return self.violate(1, broken.to_string());
+        match self.chain.mine(self.true_s()) {
+            Ok(0) => {}
+            Ok(_) => self.note_block(),
+            Err(broken) => return self.violate(1, broken.to_string()),
         }
         self.chain_moved();
         self.mining = self.chain.waiting() > 0 || !self.calm;
@@ -613,16 +614,19 @@ impl Town {
 
     /// A client learns how it went.
     pub(crate) fn tell(&mut self, client: usize, outcome: Result<RequestId, String>) {
-        let told = &mut self.clients[client].told;
-        if told.is_some() {
+        if self.clients[client].told.is_some() {
             return;
         }
+        self.note(About::People, || match &outcome {
+            Ok(_) => format!("request {client}: answered"),
+            Err(problem) => format!("request {client}: an explicit error, {problem}"),
+        });
         self.trace.number(u128::from(outcome.is_ok()));
         match outcome {
             Ok(_) => self.tally.answers += 1,
             Err(_) => self.tally.errors += 1,
         }
-        *told = Some(outcome.map(drop));
+        self.clients[client].told = Some(outcome.map(drop));
     }
 
     /// A rule does not hold. The first one counts.
@@ -655,8 +659,8 @@ pub struct Story {
     pub trace: [u8; 32],
     /// The first rule that did not hold.
     pub violation: Option<Violation>,
-    /// What happened, event by event, if the plan asked for it.
-    pub lines: Vec<String>,
+    /// What happened, line by line, if the plan asked for it.
+    pub lines: Vec<Line>,
 }
 
 /// Plays a plan through.
