@@ -128,12 +128,6 @@ impl File {
     }
 }
 
-/// The servers of the last start on a folder; none, if it had none.
-pub(crate) fn urls(folder: &Folder) -> Result<Vec<String>, BackendsError> {
-    let file = File::read(&folder.join(FILE))?.unwrap_or_default();
-    Ok(file.backends.into_iter().map(|entry| entry.url).collect())
-}
-
 /// The servers of a running provider.
 pub(crate) struct Backends {
     path: PathBuf,
@@ -143,12 +137,12 @@ pub(crate) struct Backends {
 
 /// How a server stands, as the door tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Told {
-    url: String,
-    drained: bool,
+pub(crate) struct Told {
+    pub(crate) url: String,
+    pub(crate) drained: bool,
     /// Answers that it gives. None: the provider does not run.
-    running: Option<usize>,
-    failing: bool,
+    pub(crate) running: Option<usize>,
+    pub(crate) failing: bool,
 }
 
 impl Told {
@@ -162,7 +156,7 @@ impl Told {
     }
 
     /// In a word or a few.
-    fn state(&self) -> String {
+    pub(crate) fn state(&self) -> String {
         match (self.drained, self.running, self.failing) {
             (true, Some(0) | None, _) => "drained".to_owned(),
             (true, Some(running), _) => format!("draining, {running} running"),
@@ -247,7 +241,7 @@ pub(crate) async fn backend(args: Backend) -> Result<(), BackendsError> {
     };
     let (url, drained) = match args.act {
         Act::List => {
-            list(&file, args.data.folder, args.json).await;
+            list(&file, &folder, args.json).await;
             return Ok(());
         }
         Act::Drain { url } => (url, true),
@@ -267,7 +261,7 @@ pub(crate) async fn backend(args: Backend) -> Result<(), BackendsError> {
     Ok(())
 }
 
-async fn list(file: &File, folder: Option<PathBuf>, json: bool) {
+async fn list(file: &File, folder: &Folder, json: bool) {
     let told = match asked(folder).await {
         Ok(told) => told,
         Err(_nobody_runs) => {
@@ -295,8 +289,21 @@ async fn list(file: &File, folder: Option<PathBuf>, json: bool) {
     }
 }
 
-async fn asked(folder: Option<PathBuf>) -> Result<Vec<Told>, ClientError> {
-    client::json(Client::of(folder)?.get(DOOR).await?).await
+/// The servers of the provider that runs on this folder, as it tells.
+pub(crate) async fn asked(folder: &Folder) -> Result<Vec<Told>, ClientError> {
+    let client = Client::of(Some(folder.path().to_owned()))?;
+    client::json(client.get(DOOR).await?).await
+}
+
+/// The servers of the last start on this folder, and which are drained; none if no provider
+/// with servers was started on it.
+pub(crate) fn kept(folder: &Folder) -> Result<Option<Vec<(String, bool)>>, BackendsError> {
+    let file = File::read(&folder.join(FILE))?;
+    let servers = |file: File| {
+        let entries = file.backends.into_iter();
+        entries.map(|entry| (entry.url, entry.drained)).collect()
+    };
+    Ok(file.map(servers))
 }
 
 #[cfg(test)]

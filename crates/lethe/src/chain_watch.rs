@@ -35,7 +35,8 @@ pub(crate) enum ChainIdentityError {
     #[error(
         "the chain is not the one that this data folder was used with: its first block is {found}, it was {known}. \
          If this is another chain, give the right one with --rpc-url. If it was begun anew, \
-         what the folder had on it is gone: choose another folder with --data DIR"
+         what the folder had on it is gone: `lethe reset --data DIR` deletes those books of a demonstration, or choose \
+         another folder with --data DIR"
     )]
     Other { found: B256, known: B256 },
     #[error("the journal does not say which chain it belongs to")]

@@ -95,7 +95,7 @@ pub(crate) async fn doctor(args: cli::Doctor) -> Result<bool, DoctorError> {
     let key = args.backend_key_file.as_deref();
     let key = key.map(secret::backend_key).transpose()?;
     let key = key.as_ref().map(|key| key.as_str());
-    checks.extend(shop::servers(&folder, &args.backend, key).await);
+    checks.extend(reach::backends(&folder, &args.backend, key).await);
     checks.extend(shop::look(&folder).await);
     checks.extend(relays::look(&servers, &args.behind).await);
     let is_well = checks.iter().all(|check| check.verdict != Verdict::Fail);

@@ -331,6 +331,12 @@ impl Folder {
         }
     }
 
+    /// Why no command starts on it: it is a demonstration's, without its chain.
+    pub(crate) fn chain_is_gone(&self) -> Option<FolderError> {
+        let gone = self.admits(Tenant::Up { reset: false }).err()?;
+        matches!(gone, FolderError::ChainGone { .. }).then_some(gone)
+    }
+
     /// Whether a gateway was started on it.
     pub(crate) fn has_gateway(&self) -> bool {
         has_book(&self.path, "consumer") || self.join("api-keys.json").exists()

@@ -131,6 +131,63 @@ impl Said {
     fn agrees(&self, mark: Option<&str>) -> bool {
         self.last.is_none() || mark == self.last.as_deref() || mark == self.before.as_deref()
     }
+
+    /// Whether the books that say so are a copy, in this place and with this mark beside them.
+    fn copied(&self, here: &Spot, mark: Option<&str>) -> Option<Copied> {
+        match &self.spot {
+            // Books without a word of themselves are new, or from before there was one.
+            None => mark.is_some().then_some(Copied::Mark),
+            Some(spot) => {
+                let moved = spot.moved(here);
+                moved.or_else(|| (!self.agrees(mark)).then_some(Copied::Mark))
+            }
+        }
+    }
+}
+
+/// How it shows that the books at `path` are a copy, which no role starts with; they are only
+/// looked at. `latest`: the payloads of their journal of this name and kind, the newest first.
+pub(crate) fn copied<E>(
+    path: &Path,
+    latest: impl Fn(&str, &str) -> Result<Vec<Vec<u8>>, E>,
+) -> Result<Option<Copied>, E> {
+    let (Ok(here), Ok(mark)) = (here(path), mark(&mark_path(path))) else {
+        // Where that cannot be read, no start says whether they are one.
+        return Ok(None);
+    };
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let spot = latest(JOURNAL, BOUND)?.into_iter().next();
+    let mut starts = latest(JOURNAL, STARTED)?.into_iter().map(text);
+    let said = Said {
+        spot: spot.and_then(|spot| serde_json::from_slice(&spot).ok()),
+        last: starts.next(),
+        before: starts.next(),
+    };
+    Ok(said.copied(&here, mark.as_deref()))
+}
+
+/// Where the file at `path` is on this machine.
+fn here(path: &Path) -> io::Result<Spot> {
+    // Not everywhere is there such a file.
+    let machine_id = fs::read_to_string(MACHINE_ID).unwrap_or_default();
+    Spot::of(path, machine_id.trim())
+}
+
+/// The file beside the books at `path`.
+fn mark_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(MARK);
+    name.into()
+}
+
+/// What that file says.
+fn mark(path: &Path) -> io::Result<Option<String>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned())),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(source),
+    }
 }
 
 /// Books at a path, while they are open.
@@ -143,9 +200,7 @@ pub(crate) struct Books<'a> {
 impl<'a> Books<'a> {
     /// The books in `store`, which is the file at `path`.
     pub(crate) fn at(store: &'a Store, path: &'a Path) -> Result<Self, IdentityError> {
-        // Not everywhere is there such a file.
-        let machine_id = fs::read_to_string(MACHINE_ID).unwrap_or_default();
-        let here = Spot::of(path, machine_id.trim()).map_err(|source| IdentityError::Mark {
+        let here = here(path).map_err(|source| IdentityError::Mark {
             path: path.to_owned(),
             source,
         })?;
@@ -155,23 +210,15 @@ impl<'a> Books<'a> {
     /// Lets them be used if they are no copy, and notes this start.
     pub(crate) async fn start(&self) -> Result<(), IdentityError> {
         let said = self.said().await?;
-        let copied = |how| IdentityError::Copied {
-            path: self.path.to_owned(),
-            how,
-        };
         let mark = self.mark()?;
-        match &said.spot {
-            // Books without a word of themselves are new, or from before there was one.
-            None if mark.is_some() => return Err(copied(Copied::Mark)),
-            None => self.bind().await?,
-            Some(spot) => {
-                if let Some(how) = spot.moved(&self.here) {
-                    return Err(copied(how));
-                }
-                if !said.agrees(mark.as_deref()) {
-                    return Err(copied(Copied::Mark));
-                }
-            }
+        if let Some(how) = said.copied(&self.here, mark.as_deref()) {
+            return Err(IdentityError::Copied {
+                path: self.path.to_owned(),
+                how,
+            });
+        }
+        if said.spot.is_none() {
+            self.bind().await?;
         }
         // A start that was cut off is made up for, so that the file is never two behind.
         if let Some(last) = said.last.filter(|last| mark.as_ref() != Some(last)) {
@@ -226,24 +273,13 @@ impl<'a> Books<'a> {
         })
     }
 
-    fn mark_path(&self) -> PathBuf {
-        let mut name = self.path.as_os_str().to_owned();
-        name.push(".");
-        name.push(MARK);
-        name.into()
-    }
-
     fn mark(&self) -> Result<Option<String>, IdentityError> {
-        let path = self.mark_path();
-        match fs::read(&path) {
-            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned())),
-            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(IdentityError::Mark { path, source }),
-        }
+        let path = mark_path(self.path);
+        mark(&path).map_err(|source| IdentityError::Mark { path, source })
     }
 
     fn write_mark(&self, mark: &str) -> Result<(), IdentityError> {
-        let path = self.mark_path();
+        let path = mark_path(self.path);
         write_private(&path, mark.as_bytes()).map_err(|source| IdentityError::Mark { path, source })
     }
 }

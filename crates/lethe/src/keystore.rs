@@ -132,15 +132,25 @@ pub(crate) struct Keystore {
 
 impl Keystore {
     /// The folder; made if it is not there. `books`: the data folder around it
-    /// was in use before.
+    /// was in use before; then it is made with the first key that is put into it, so that
+    /// nothing stands in the way of one that is put back.
     pub(crate) fn open(folder: PathBuf, books: bool) -> Result<Self, KeystoreError> {
-        fs::create_dir_all(&folder).map_err(at(&folder))?;
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).map_err(at(&folder))?;
-        Ok(Self {
+        let keys = Self {
             folder,
             books,
             held: Arc::default(),
-        })
+        };
+        if !books || keys.folder.exists() {
+            keys.make()?;
+        }
+        Ok(keys)
+    }
+
+    /// Makes the folder, for its owner alone.
+    fn make(&self) -> Result<(), KeystoreError> {
+        let folder = &self.folder;
+        fs::create_dir_all(folder).map_err(at(folder))?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(at(folder))
     }
 
     /// The folder as it is, to look at: nothing in it is made or changed.
@@ -317,7 +327,11 @@ impl Keystore {
     /// The names of the files that hold a key each.
     pub(crate) fn files(&self) -> Result<Vec<String>, KeystoreError> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.folder).map_err(at(&self.folder))? {
+        let entries = match fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
+            entries => entries.map_err(at(&self.folder))?,
+        };
+        for entry in entries {
             let entry = entry.map_err(at(&self.folder))?;
             let name = entry.file_name().to_string_lossy().into_owned();
             if name.ends_with(".key") || name.ends_with(".node") {
@@ -350,6 +364,7 @@ impl Keystore {
     }
 
     fn keep(&self, phrase: &Phrase, account: u32) -> Result<Held, KeystoreError> {
+        self.make()?;
         // First the number: words without it would mean account 0.
         if account != 0 {
             let path = self.folder.join(ACCOUNT);
@@ -373,6 +388,7 @@ impl Keystore {
         if is_there(&path)? {
             return Err(KeystoreError::Exists { path });
         }
+        self.make()?;
         write_key(&path, key)?;
         Ok(path)
     }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use market::Address;
+use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::Check;
@@ -49,6 +50,8 @@ async fn asked(folder: &Folder) -> Result<Vec<Check>, ClientError> {
     let mut checks = Vec::new();
     let readiness = client.readiness().await?;
     checks.extend(readiness.into_iter().flat_map(stands));
+    let sells: Sells = json(client.get("/api/state").await?).await?;
+    checks.extend(sells.sellers.iter().flat_map(sold));
     if !client.running.pays_with.is_empty() {
         // Where the chain does not answer, that is told of the chain.
         if let Ok(told) = client.get("/api/money").await {
@@ -86,6 +89,49 @@ fn stands(readiness: Readiness) -> Vec<Check> {
     let others = others.filter(|problem| *problem != readiness.reason);
     checks.extend(others.map(beside));
     checks
+}
+
+/// What a node says at `/api/state` of what it sells.
+#[derive(Debug, Default, Deserialize)]
+struct Sells {
+    #[serde(default)]
+    sellers: Vec<Seller>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Seller {
+    name: String,
+    #[serde(default)]
+    resting: bool,
+    #[serde(default)]
+    rests: Option<String>,
+    offers: Vec<Offer>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Offer {
+    name: String,
+    problem: Option<String>,
+}
+
+/// How what a provider sells stands.
+fn sold(seller: &Seller) -> Vec<Check> {
+    const OFFER: &str = "offer";
+    let name = &seller.name;
+    let offers = seller.offers.iter().map(|offer| {
+        let model = &offer.name;
+        if let Some(problem) = &offer.problem {
+            let found = format!("{model} of {name} answers nobody: {problem}");
+            let advice = "start its server again, or look at its address; the node goes back to it by itself";
+            return Check::fail(OFFER, found, advice);
+        }
+        let until = seller.rests.as_deref().unwrap_or("by its own wish (--when)");
+        match seller.resting {
+            true => Check::ok(OFFER, format!("{model} of {name} rests {until}")),
+            false => Check::ok(OFFER, format!("{model} of {name} is sold")),
+        }
+    });
+    offers.collect()
 }
 
 /// What it has of each token that it pays with.
@@ -174,6 +220,24 @@ mod tests {
         assert!(not[0].found.ends_with("not ready: no relay"), "{not:?}");
         assert_eq!(not.len(), 2, "{not:?}");
         warned(&not[1], "x", "/readyz");
+    }
+
+    #[test]
+    fn what_is_sold_and_answers_nobody_fails_and_a_rest_does_not() {
+        let told = |extra: &str, problem: serde_json::Value| {
+            let state = format!(
+                r#"{{"sellers": [{{"name": "provider", {extra} "offers": [{{"name": "m", "problem": {problem}}}]}}]}}"#
+            );
+            let sells: Sells = serde_json::from_str(&state).unwrap();
+            sold(&sells.sellers[0])
+        };
+        let well = told("", json!(null));
+        assert_eq!((well.len(), well[0].verdict), (1, Verdict::Ok), "{well:?}");
+        let away = told("", json!("the backend cannot be reached"));
+        assert_eq!(away[0].verdict, Verdict::Fail, "{away:?}");
+        let rests = told(r#""resting": true, "rests": "until 22:00","#, json!(null));
+        assert_eq!(rests[0].verdict, Verdict::Ok);
+        assert!(rests[0].found.ends_with("rests until 22:00"), "{rests:?}");
     }
 
     #[test]

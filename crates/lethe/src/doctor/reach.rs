@@ -11,7 +11,9 @@ use tokio::time::timeout;
 
 use super::Check;
 use super::node::{WALLET, empty};
-use crate::chain_watch::clock_problem;
+use super::shelf;
+use crate::backends;
+use crate::chain_watch::{self, clock_problem};
 use crate::cli::{self, NamedBy};
 use crate::clock;
 use crate::config::without_secrets;
@@ -64,10 +66,11 @@ impl Servers {
 pub(super) async fn chain(folder: &Folder, servers: &Servers) -> Vec<Check> {
     let network = &servers.network;
     let mut payer = payer(folder);
+    let known = known(folder, network);
     let mut checks = Vec::new();
     for url in &servers.urls {
         let shown = without_secrets(url);
-        let asked = timeout(PATIENCE, ask_chain(url, network, payer)).await;
+        let asked = timeout(PATIENCE, ask_chain(url, (folder, network), &known, payer)).await;
         let problem = match asked {
             Ok(Ok(found)) => {
                 checks.extend(found);
@@ -93,6 +96,36 @@ pub(super) async fn chain(folder: &Folder, servers: &Servers) -> Vec<Check> {
         });
     }
     checks
+}
+
+/// First blocks by which books of this folder know a chain of this network elsewhere, with the
+/// names of the books.
+fn known(folder: &Folder, network: &Network) -> Vec<(String, String)> {
+    if folder.join("chain").is_dir() {
+        return Vec::new();
+    }
+    let id = network.chain_id.to_string();
+    let chains = shelf::chains(folder).into_iter();
+    let known = chains.filter(|((of, _), _)| *of == id);
+    known
+        .map(|((_, first), books)| (first, books.join(", ")))
+        .collect()
+}
+
+/// What it means that a chain begins with another block than the books know: no role starts.
+fn another(folder: &Folder, shown: &str, first: &str, known: &[(String, String)]) -> Option<Check> {
+    let (before, books) = known.iter().find(|(before, _)| before != first)?;
+    let data = folder.flag();
+    Some(Check::fail(
+        CHAIN,
+        format!(
+            "{shown}: not the one that the books of this folder ({books}) know: its first block is {first}, it was {before}"
+        ),
+        format!(
+            "name the right one with --rpc-url URL; if it was begun anew, what the folder had on it is gone: \
+             `lethe reset{data}` deletes the books of a demonstration, or choose another folder"
+        ),
+    ))
 }
 
 /// What to do where nobody answers.
@@ -142,7 +175,8 @@ type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
 async fn ask_chain(
     url: &str,
-    network: &Network,
+    (folder, network): (&Folder, &Network),
+    known: &[(String, String)],
     payer: Option<Address>,
 ) -> Result<Vec<Check>, Trouble> {
     // It only reads: any key will do.
@@ -153,6 +187,11 @@ async fn ask_chain(
     let head = ledger.block_number().await?;
     let there = ledger.time_there().await?;
     let shown = without_secrets(url);
+    let first = chain_watch::first_block(&ledger).await;
+    let other = first.and_then(|first| another(folder, &shown, &first.to_string(), known));
+    if let Some(other) = other {
+        return Ok(vec![other]);
+    }
     let found = format!(
         "{shown}: {} (id {}), the contracts are there, block {head}",
         network.name, network.chain_id
@@ -191,32 +230,98 @@ async fn purse(ledger: &EvmLedger, payer: Address) -> Result<Option<Check>, Trou
     })
 }
 
-/// Servers that are found on this machine.
-pub(super) async fn found() -> Vec<Check> {
-    let found = provider::detect().await;
-    if found.is_empty() {
-        return vec![Check::ok(
-            BACKEND,
-            "none at the usual ports of this machine; --backend URL looks at one",
-        )];
+/// The servers that are named; else those that the folder's provider sells from, or, where
+/// no role says that it needs none, those that are found on this machine.
+pub(super) async fn backends(folder: &Folder, urls: &[String], key: Option<&str>) -> Vec<Check> {
+    if urls.is_empty() {
+        let kept = match backends::kept(folder) {
+            Ok(kept) => kept,
+            Err(error) => {
+                let found = output::with_causes(&error);
+                return vec![Check::fail(BACKEND, found, "look at that file")];
+            }
+        };
+        if let Some(kept) = kept {
+            return sold_from(folder, kept, key).await;
+        }
+        let roles = folder.roles();
+        if !roles.iter().all(|role| ["up", "chain"].contains(role)) {
+            return Vec::new();
+        }
+        let found = provider::detect().await;
+        if found.is_empty() {
+            return vec![Check::ok(
+                BACKEND,
+                "none at the usual ports of this machine; --backend URL looks at one",
+            )];
+        }
+        let found = found.into_iter().map(|found| {
+            let listed = listed(&found.models);
+            Check::ok(
+                BACKEND,
+                format!("{} at {}: {listed}", found.name, found.url),
+            )
+        });
+        return found.collect();
     }
-    let found = found.into_iter().map(|found| {
-        let listed = listed(&found.models);
-        Check::ok(
-            BACKEND,
-            format!("{} at {}: {listed}", found.name, found.url),
-        )
-    });
-    found.collect()
-}
-
-/// The servers at these URLs.
-pub(super) async fn backends(urls: &[String], key: Option<&str>) -> Vec<Check> {
     let mut checks = Vec::new();
     for url in urls {
         checks.push(backend(url, key).await);
     }
     checks
+}
+
+/// The servers of the folder's provider: as it finds them while it runs, else as they answer here.
+async fn sold_from(folder: &Folder, kept: Vec<(String, bool)>, key: Option<&str>) -> Vec<Check> {
+    // One that does not answer is told of the node.
+    if folder.is_taken().unwrap_or(false)
+        && let Ok(Ok(told)) = timeout(PATIENCE, backends::asked(folder)).await
+    {
+        return of_running(&told);
+    }
+    let mut checks = Vec::new();
+    for (url, is_drained) in kept {
+        let check = match key {
+            // Which one it is, only the start says.
+            None if nobody_at(&url).await.is_none() && wants_key(&url).await => Check::ok(
+                BACKEND,
+                format!(
+                    "{} listens and wants a key; --backend-key-file FILE looks further",
+                    without_secrets(&url)
+                ),
+            ),
+            key => backend(&url, key).await,
+        };
+        checks.push(match is_drained {
+            true => Check {
+                found: format!("{}; drained", check.found),
+                ..check
+            },
+            false => check,
+        });
+    }
+    checks
+}
+
+async fn wants_key(url: &str) -> bool {
+    let asked = timeout(PATIENCE, models(url, None)).await;
+    matches!(asked, Ok(Err(problem)) if problem.wants_key())
+}
+
+/// The servers of a provider that runs: with none left it answers nobody.
+fn of_running(told: &[backends::Told]) -> Vec<Check> {
+    let answers = |told: &&backends::Told| !told.failing && !told.drained;
+    let is_served = told.iter().any(|told| answers(&told));
+    let check = |told: &backends::Told| {
+        let found = format!("{}: {}", told.url, told.state());
+        let advice = "start the server, or look at its address and the firewall; the node goes back to it by itself";
+        match (told.failing, is_served) {
+            (false, _) => Check::ok(BACKEND, found),
+            (true, true) => Check::warn(BACKEND, found, advice),
+            (true, false) => Check::fail(BACKEND, found, advice),
+        }
+    };
+    told.iter().map(check).collect()
 }
 
 async fn backend(url: &str, key: Option<&str>) -> Check {
@@ -328,6 +433,57 @@ mod tests {
         assert_eq!(usual(), (both.to_vec(), true));
         let named = of(&["http://c:3"], NamedBy::Flag);
         assert_eq!(named, (vec!["http://c:3".to_owned()], true));
+    }
+
+    #[test]
+    fn a_chain_that_was_begun_anew_fails_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::look(Some(dir.path().to_owned())).unwrap();
+        let known = [("0xaa".to_owned(), "consumer".to_owned())];
+        assert_eq!(another(&folder, "u", "0xaa", &known), None);
+        assert_eq!(another(&folder, "u", "0xaa", &[]), None);
+        let told = another(&folder, "u", "0xbb", &known).unwrap();
+        assert_eq!(told.verdict, Verdict::Fail);
+        let advice = told.advice.unwrap();
+        assert!(advice.contains("`lethe reset --data"), "{advice}");
+    }
+
+    #[test]
+    fn a_provider_without_a_server_that_answers_fails() {
+        let told = |all: &[(bool, bool)]| {
+            let of = |(failing, drained): &(bool, bool)| backends::Told {
+                url: "http://a/v1".into(),
+                drained: *drained,
+                running: Some(0),
+                failing: *failing,
+            };
+            let told: Vec<_> = all.iter().map(of).collect();
+            let checks = of_running(&told).into_iter();
+            checks.map(|check| check.verdict).collect::<Vec<_>>()
+        };
+        let (well, failing) = ((false, false), (true, false));
+        assert_eq!(told(&[well, failing]), [Verdict::Ok, Verdict::Warn]);
+        assert_eq!(told(&[failing, failing]), [Verdict::Fail; 2]);
+        let drained = (false, true);
+        assert_eq!(told(&[drained, failing]), [Verdict::Ok, Verdict::Fail]);
+    }
+
+    #[tokio::test]
+    async fn a_role_that_needs_no_server_is_told_of_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::look(Some(dir.path().to_owned())).unwrap();
+        std::fs::write(dir.path().join("relay.sqlite"), "").unwrap();
+        assert_eq!(backends(&folder, &[], None).await, []);
+        // What its provider sold from is looked at.
+        let kept = r#"{"backends":[{"url":"http://127.0.0.1:9/v1","drained":true}]}"#;
+        crate::keystore::write_private(&folder.join("backends.json"), kept.as_bytes()).unwrap();
+        let told = backends(&folder, &[], None).await;
+        assert_eq!(
+            (told.len(), told[0].verdict),
+            (1, Verdict::Fail),
+            "{told:?}"
+        );
+        assert!(told[0].found.ends_with("; drained"), "{told:?}");
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::Check;
 use crate::chain_watch;
 use crate::folder::Folder;
+use crate::identity;
 use crate::keystore::Keystore;
 use crate::last_chain::LastChain;
 
@@ -35,6 +36,7 @@ pub(super) fn look(folder: &Folder) -> Vec<Check> {
     let mut checks = vec![writable(path), role(folder), lock(folder), disk(path)];
     checks.extend(keys(folder));
     checks.push(journals(folder));
+    checks.extend(copies(folder));
     checks
 }
 
@@ -90,6 +92,13 @@ fn writable(path: &Path) -> Check {
 /// What the folder is for, by what was left in it.
 fn role(folder: &Folder) -> Check {
     let roles = folder.roles();
+    if let Some(gone) = folder.chain_is_gone() {
+        let advice = format!(
+            "put its folder `chain` back, or begin anew: lethe up{} --reset",
+            folder.flag()
+        );
+        return Check::fail("role", crate::output::with_causes(&gone), advice);
+    }
     let strangers = folder.strangers();
     let last = LastChain::read(folder).filter(|_| folder.join("chain").is_dir());
     if let Some(last) = last {
@@ -149,7 +158,7 @@ fn role(folder: &Folder) -> Check {
 
 /// The chains that the books in a folder know, by id and first block, with the books
 /// of each. Of a folder on which a node runs none: its books are left alone.
-fn chains(folder: &Folder) -> BTreeMap<(String, String), Vec<String>> {
+pub(super) fn chains(folder: &Folder) -> BTreeMap<(String, String), Vec<String>> {
     let mut chains: BTreeMap<_, Vec<String>> = BTreeMap::new();
     if folder.is_taken().unwrap_or(true) {
         return chains;
@@ -222,14 +231,7 @@ fn keys(folder: &Folder) -> Vec<Check> {
     const NAME: &str = "keys";
     let place = folder.join("keys");
     if !place.exists() {
-        return vec![match folder.has_books() {
-            Ok(true) => Check::fail(
-                NAME,
-                "there are books and no keys",
-                format!("restore them: lethe wallet restore{}", folder.flag()),
-            ),
-            _ => Check::ok(NAME, "none yet; the first start makes them"),
-        }];
+        return vec![no_keys(folder)];
     }
     let mut private = vec![place.clone()];
     private.extend(files_in(&place));
@@ -257,6 +259,7 @@ fn keys(folder: &Folder) -> Vec<Check> {
             .phrase()
             .and_then(|phrase| Ok((phrase, store.files()?)));
         checks.push(match read {
+            Ok((None, files)) if files.is_empty() => no_keys(folder),
             Ok((phrase, files)) => Check::ok(
                 NAME,
                 format!(
@@ -277,6 +280,65 @@ fn keys(folder: &Folder) -> Vec<Check> {
         });
     }
     checks
+}
+
+/// A folder without keys: a new one, or one that no role starts on.
+fn no_keys(folder: &Folder) -> Check {
+    const NAME: &str = "keys";
+    match folder.has_books() {
+        Ok(true) => Check::fail(
+            NAME,
+            "there are books and no keys",
+            format!(
+                "put them back from a backup, or restore them: lethe wallet restore{}",
+                folder.flag()
+            ),
+        ),
+        _ => Check::ok(NAME, "none yet; the first start makes them"),
+    }
+}
+
+/// Books that no role starts with, because they are a copy. Of a folder on which a node runs
+/// none: it started with them.
+fn copies(folder: &Folder) -> Vec<Check> {
+    if folder.is_taken().unwrap_or(true) {
+        return Vec::new();
+    }
+    let mut copies: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for book in folder.books().unwrap_or_default() {
+        let read = || -> rusqlite::Result<_> {
+            let connection = Connection::open_with_flags(&book, READ_ONLY)?;
+            identity::copied(&book, |journal, kind| latest(&connection, journal, kind))
+        };
+        // What cannot be read is told of the journals.
+        if let Ok(Some(how)) = read() {
+            let name = book.file_name().unwrap_or_default().to_string_lossy();
+            copies.entry(how.to_string()).or_default().push(name.into());
+        }
+    }
+    let copies = copies.into_iter().map(|(how, books)| {
+        Check::fail(
+            "books",
+            format!("{} are a copy: {how}", books.join(", ")),
+            format!(
+                "if another lethe may go on with the original, use that one; if it is gone for good: \
+                 lethe wallet adopt{}",
+                folder.flag()
+            ),
+        )
+    });
+    copies.collect()
+}
+
+/// The payloads of a journal's two newest entries of a kind, the newest first.
+fn latest(connection: &Connection, journal: &str, kind: &str) -> rusqlite::Result<Vec<Vec<u8>>> {
+    let mut query = connection.prepare(
+        "SELECT payload FROM entries \
+         WHERE journal = (SELECT id FROM journals WHERE name = ?1) AND kind = ?2 \
+         ORDER BY number DESC LIMIT 2",
+    )?;
+    let payloads = query.query_map([journal, kind], |row| row.get(0))?;
+    payloads.collect()
 }
 
 fn files_in(folder: &Path) -> Vec<PathBuf> {
@@ -414,6 +476,54 @@ mod tests {
         let last = LastChain::new(&Network::local(), &["http://a:1".to_owned()]);
         last.keep(&folder).unwrap();
         warned(&role(&folder), "another at http://a:1", "lethe exit --data");
+    }
+
+    #[test]
+    fn an_empty_folder_of_keys_beside_books_is_none() {
+        let (dir, folder) = folder();
+        let of = |folder: &Folder| keys(folder).remove(0);
+        assert_eq!(of(&folder).verdict, Verdict::Ok);
+        fs::create_dir(dir.path().join("keys")).unwrap();
+        let private = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(dir.path().join("keys"), private).unwrap();
+        assert!(of(&folder).found.contains("none yet"));
+        fs::write(dir.path().join("consumer.sqlite"), "").unwrap();
+        let told = of(&folder);
+        assert_eq!(told.verdict, Verdict::Fail, "{told:?}");
+        assert!(told.found.contains("books and no keys"), "{told:?}");
+    }
+
+    #[test]
+    fn a_demonstration_without_its_chain_does_not_start() {
+        let (dir, folder) = folder();
+        fs::write(dir.path().join("amber.sqlite"), "").unwrap();
+        let told = role(&folder);
+        assert_eq!(told.verdict, Verdict::Fail, "{told:?}");
+        assert!(told.found.contains("its chain is gone"), "{told:?}");
+    }
+
+    #[tokio::test]
+    async fn copied_books_are_refused_as_at_a_start() {
+        let (dir, folder) = folder();
+        let book = dir.path().join("consumer.sqlite");
+        let store = store::Store::open(&book).unwrap();
+        let books = identity::Books::at(&store, &book).unwrap();
+        books.start().await.unwrap();
+        store.close().await;
+        assert_eq!(copies(&folder), []);
+        let (other, copy) = self::folder();
+        for entry in fs::read_dir(dir.path()).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), other.path().join(entry.file_name())).unwrap();
+        }
+        let told = copies(&copy);
+        assert_eq!(
+            (told.len(), told[0].verdict),
+            (1, Verdict::Fail),
+            "{told:?}"
+        );
+        let advice = told[0].advice.as_deref().unwrap();
+        assert!(advice.contains("lethe wallet adopt --data"), "{told:?}");
     }
 
     #[tokio::test]

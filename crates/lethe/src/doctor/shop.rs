@@ -1,5 +1,4 @@
-//! What a folder's provider sells, where it is reached, and whose answers it sells: by the word
-//! of the one that runs, and tried from here.
+//! Where a folder's provider is reached: by the word of the one that runs, and tried from here.
 
 use std::time::Duration;
 
@@ -7,14 +6,12 @@ use serde_json::Value;
 use tokio::time::timeout;
 use transport::describe::{DescribeError, Described, fetch, http_client};
 
-use super::{Check, reach, relays};
-use crate::backends;
+use super::{Check, relays};
 use crate::client::{Client, ClientError, json};
 use crate::folder::Folder;
 use crate::output;
 
 const ENDPOINT: &str = "endpoint";
-const OFFER: &str = "offer";
 
 /// The longest that the provider is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -33,8 +30,6 @@ pub(super) async fn look(folder: &Folder) -> Vec<Check> {
     let data = folder.flag();
     let mut checks = Vec::new();
     for seller in state["sellers"].as_array().into_iter().flatten() {
-        let offers = seller["offers"].as_array().into_iter().flatten();
-        checks.extend(offers.map(|offer| sold(offer, &data)));
         let behind = seller["behind"].as_array().into_iter().flatten();
         let behind: Vec<_> = behind.map(|relay| relays::standing(relay, &data)).collect();
         let endpoint = seller["endpoint"].as_str().unwrap_or_default();
@@ -45,19 +40,6 @@ pub(super) async fn look(folder: &Folder) -> Vec<Check> {
         checks.extend(behind);
     }
     checks
-}
-
-/// An offer, as the provider tells of it.
-fn sold(offer: &Value, data: &str) -> Check {
-    let name = output::plain(offer["name"].as_str().unwrap_or_default());
-    match offer["problem"].as_str() {
-        None => Check::ok(OFFER, format!("{name} can be asked for")),
-        Some(problem) => Check::fail(
-            OFFER,
-            format!("{name}: {}", output::plain(problem)),
-            format!("see to the server; `lethe backend list{data}` says how each one stands"),
-        ),
-    }
 }
 
 /// What is told at an endpoint, from here.
@@ -96,46 +78,12 @@ fn reached(endpoint: &str, account: &str, told: Result<Described, DescribeError>
     )
 }
 
-/// The servers that are named; else those of the folder's provider, or, where nothing is
-/// sold yet, those that are found on this machine. `key`: what opens them.
-pub(super) async fn servers(folder: &Folder, named: &[String], key: Option<&str>) -> Vec<Check> {
-    if !named.is_empty() {
-        return reach::backends(named, key).await;
-    }
-    let roles = folder.roles();
-    if roles.contains(&"provide") {
-        // A file that cannot be read is told of by those who need it.
-        let own = backends::urls(folder).unwrap_or_default();
-        // One that runs says it itself, and knows their key.
-        return match folder.is_taken() {
-            Ok(true) => Vec::new(),
-            _ => reach::backends(&own, key).await,
-        };
-    }
-    match roles.is_empty() || roles.contains(&"up") {
-        true => reach::found().await,
-        false => Vec::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind;
 
-    use serde_json::json;
-
     use super::*;
-    use crate::doctor::{Verdict, tests::warned};
-
-    #[test]
-    fn an_offer_whose_backend_is_not_well_fails() {
-        assert_eq!(sold(&json!({ "name": "m" }), "").verdict, Verdict::Ok);
-        let offer = json!({ "name": "m", "problem": "the backend cannot be reached" });
-        let told = sold(&offer, " --data shop");
-        assert_eq!(told.verdict, Verdict::Fail);
-        assert_eq!(told.found, "m: the backend cannot be reached");
-        assert!(told.advice.unwrap().contains("backend list --data shop"));
-    }
+    use crate::doctor::tests::warned;
 
     #[test]
     fn who_does_not_reach_itself_is_told_what_that_means() {
@@ -143,20 +91,5 @@ mod tests {
         let told = reached("192.0.2.1:3333", "0xaa", Err(lost));
         warned(&told, "192.0.2.1:3333, as others are told", "hairpin");
         warned(&told, "leads nowhere", "--behind");
-    }
-
-    #[tokio::test]
-    async fn servers_are_looked_for_where_a_role_has_some() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::look(Some(dir.path().to_owned())).unwrap();
-        let book = |name: &str| std::fs::write(dir.path().join(name), "").unwrap();
-        book("relay.sqlite");
-        assert_eq!(servers(&folder, &[], None).await, []);
-        book("provider.sqlite");
-        assert_eq!(servers(&folder, &[], None).await, []);
-        let file = r#"{"backends":[{"url":"http://127.0.0.1:9/v1"}]}"#;
-        crate::keystore::write_private(&dir.path().join("backends.json"), file.as_bytes()).unwrap();
-        let own = servers(&folder, &[], None).await;
-        assert_eq!((own.len(), own[0].verdict), (1, Verdict::Fail), "{own:?}");
     }
 }

@@ -161,6 +161,10 @@ async fn a_copied_folder_is_refused_until_it_is_adopted() {
     let text = said(&consume(&town, &copy));
     assert!(text.contains("are a copy"), "{text}");
     assert!(text.contains("lethe wallet adopt --data"), "{text}");
+    let looked = ended(&copy, &["doctor", "--json"]);
+    let told = String::from_utf8_lossy(&looked.stdout);
+    assert_eq!(looked.status.code(), Some(5), "{told}");
+    assert!(told.contains("are a copy"), "{told}");
     // The original goes on as ever.
     let consumer = town.consumer();
     Client::of(&consumer).answered(MODEL, "3").await;

@@ -232,6 +232,12 @@ async fn a_folder_is_for_one_chain_and_nothing_is_written_or_sent_for_another() 
         "{said}"
     );
     assert!(!buyer.join("relay.sqlite").exists());
+    // The doctor says the same, and not that the wallet there is empty.
+    let looked = ended(&buyer, &["doctor", "--json", "--rpc-url", &there]);
+    let told = String::from_utf8_lossy(&looked.stdout);
+    assert_eq!(looked.status.code(), Some(5), "{told}");
+    assert!(told.contains("`lethe reset --data"), "{told}");
+    assert!(!told.contains("lethe faucet"), "{told}");
     // Neither is its money looked for there, nor a seller's, and no key is made by looking.
     let said = complaint(&buyer, &["where", "--rpc-url", &there]);
     assert!(
