@@ -3,6 +3,7 @@
 //! else: its money is worth nothing, and so is the treasury's published key.
 
 use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,14 +14,16 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use chain::{Endpoints, Network};
-use market::{Address, Amount, LedgerError};
+use market::{Address, Amount, LedgerError, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tracing::warn;
 
 use crate::cli;
 use crate::client::{Client, ClientError, json};
+use crate::clock;
 use crate::doorkeeper::{guarded, refuse};
+use crate::keystore::write_private;
 use crate::output;
 use crate::place::{Place, PlaceError, Treasury};
 use crate::policies::MOR_DECIMALS;
@@ -36,6 +39,8 @@ const USD: Amount = Amount::new(100 * 1_000_000);
 const EVERY: Duration = Duration::from_secs(3600);
 /// Gifts to all accounts in that time.
 const GIFTS_MAX: usize = 50;
+/// Who had one, beside the chain's own files: where the chain is begun anew it is gone, too.
+const FILE: &str = "chain/faucet.json";
 
 /// Why nothing is given.
 #[derive(Debug, thiserror::Error)]
@@ -78,13 +83,28 @@ impl Gift {
 }
 
 /// Who got something when, as far as it matters.
-#[derive(Debug, Default)]
-struct Given(VecDeque<(Instant, Address)>);
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Given(VecDeque<(Timestamp, Address)>);
 
 impl Given {
+    /// What an earlier start left there. A file that is not to be read gives away no secret
+    /// and no money that is worth something: it counts as none.
+    fn read(path: &Path) -> Self {
+        let text = std::fs::read(path).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    /// For the next start.
+    fn write(&self, path: &Path) {
+        let text = serde_json::to_vec(self).expect("it has no keys at all");
+        if let Err(error) = write_private(path, &text) {
+            warn!(%error, "who had demo money is not kept: a restart forgets it");
+        }
+    }
+
     /// Notes a gift, if there may be one.
-    fn note(&mut self, address: Address, now: Instant) -> Result<(), FaucetError> {
-        let age = |at: Instant| now.saturating_duration_since(at);
+    fn note(&mut self, address: Address, now: Timestamp) -> Result<(), FaucetError> {
+        let age = |at: Timestamp| Duration::from_secs(now.since_s(at));
         while self.0.front().is_some_and(|(at, _)| age(*at) >= EVERY) {
             self.0.pop_front();
         }
@@ -114,6 +134,7 @@ fn minutes(wait: &Duration) -> u64 {
 pub(crate) struct Faucet {
     endpoints: Endpoints,
     network: Network,
+    path: PathBuf,
     /// Held while money is on its way: the treasury's transactions go one after the other.
     given: Mutex<Given>,
 }
@@ -122,10 +143,12 @@ impl Faucet {
     /// None where money may be worth something.
     pub(crate) fn of(place: &Place) -> Option<Arc<Self>> {
         place.network.is_local().then(|| {
+            let path = place.folder.join(FILE);
             Arc::new(Self {
                 endpoints: place.endpoints.clone(),
                 network: place.network.clone(),
-                given: Mutex::default(),
+                given: Mutex::new(Given::read(&path)),
+                path,
             })
         })
     }
@@ -135,9 +158,10 @@ impl Faucet {
         guarded([("/api/faucet", post(asked))], key).with_state(Arc::clone(self))
     }
 
-    async fn give(&self, to: Address, now: Instant) -> Result<(), FaucetError> {
+    async fn give(&self, to: Address, now: Timestamp) -> Result<(), FaucetError> {
         let mut given = self.given.lock().await;
         given.note(to, now)?;
+        given.write(&self.path);
         let gave = async {
             let treasury = Treasury::of(&self.endpoints, &self.network).await?;
             let tokens = gifts(&self.network);
@@ -147,6 +171,7 @@ impl Faucet {
         let gave = gave.await;
         if gave.is_err() {
             given.forget(to);
+            given.write(&self.path);
         }
         gave
     }
@@ -182,7 +207,7 @@ async fn asked(State(faucet): State<Arc<Faucet>>, body: Bytes) -> Response {
         }
     };
     let gave = match address(&asked.address) {
-        Ok(to) => faucet.give(to, Instant::now()).await.map(|()| to),
+        Ok(to) => faucet.give(to, clock::now()).await.map(|()| to),
         Err(error) => Err(error),
     };
     match gave {
@@ -253,8 +278,8 @@ mod tests {
 
     #[test]
     fn an_account_gets_one_gift_an_hour() {
-        let (mut given, start) = (Given::default(), Instant::now());
-        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut given = Given::default();
+        let at = |seconds: u64| Timestamp(1_700_000_000 + seconds);
         given.note(account(0), at(0)).unwrap();
         given.note(account(1), at(1)).unwrap();
         let refused = given.note(account(0), at(3541)).unwrap_err();
@@ -266,14 +291,29 @@ mod tests {
     }
 
     #[test]
+    fn a_restart_forgets_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("faucet.json");
+        let mut given = Given::read(&path);
+        given.note(account(0), Timestamp(5)).unwrap();
+        given.write(&path);
+        let mut after = Given::read(&path);
+        assert!(after.note(account(0), Timestamp(6)).is_err());
+        after.note(account(1), Timestamp(6)).unwrap();
+        std::fs::write(&path, "{").unwrap();
+        Given::read(&path).note(account(0), Timestamp(6)).unwrap();
+    }
+
+    #[test]
     fn all_accounts_together_get_so_many_an_hour() {
-        let (mut given, start) = (Given::default(), Instant::now());
+        let (mut given, start) = (Given::default(), Timestamp(1_700_000_000));
         for number in 0..GIFTS_MAX {
             given.note(account(number), start).unwrap();
         }
         let refused = given.note(account(GIFTS_MAX), start).unwrap_err();
         assert!(refused.to_string().ends_with("in 60 min"), "{refused}");
-        given.note(account(GIFTS_MAX), start + EVERY).unwrap();
+        let later = Timestamp(start.0 + EVERY.as_secs());
+        given.note(account(GIFTS_MAX), later).unwrap();
         assert_eq!(given.0.len(), 1);
     }
 
