@@ -420,6 +420,22 @@ impl Treasury {
         Ok(())
     }
 
+    /// Gives an account what it lacks to have so much of a token: what it had before may
+    /// have gone elsewhere with it (`lethe exit --to`).
+    pub(crate) async fn make_up(
+        &self,
+        account: Address,
+        token: Address,
+        needed: Amount,
+    ) -> Result<(), LedgerError> {
+        let held = self.ledger.balance(token, account).await?;
+        let lacking = needed.less(held);
+        if !lacking.is_zero() {
+            self.ledger.transfer(token, account, lacking).await?;
+        }
+        Ok(())
+    }
+
     /// Whether an account was ever given any of a token.
     async fn has_had(&self, account: Address, token: Address) -> Result<bool, LedgerError> {
         let wallet = Account::Wallet(account);

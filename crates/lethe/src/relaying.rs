@@ -87,14 +87,22 @@ async fn registered(
 ) -> Result<Relaying, RelayError> {
     let address = wallet.address();
     let store = place.store(name).await?;
-    if let Some(treasury) = place.treasury().await? {
+    let treasury = place.treasury().await?;
+    if let Some(treasury) = &treasury {
         treasury
             .fund(address, &[(place.network.mor, FIRST_MOR)])
             .await?;
     }
     let ledger = place.ledger(Arc::clone(&wallet), &store, name).await?;
-    if !place.network.is_local() {
-        first_money::tell(place, &ledger, vec![first_mor(&ledger).await?]).await?;
+    let wanted = first_mor(&ledger).await?;
+    match treasury {
+        // Who left the market and comes back may have taken all of it along.
+        Some(treasury) => {
+            treasury
+                .make_up(address, wanted.token.address, wanted.amount)
+                .await?;
+        }
+        None => first_money::tell(place, &ledger, vec![wanted]).await?,
     }
     let Listening {
         listener,

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use chain::EvmLedger;
+use chain::{EvmLedger, Network, Token};
 use engine::Engine;
 use market::{
     Address, Amount, B256, Card, Kind, Ledger, LedgerError, NodeKey, Rates, SignedCertificate,
@@ -23,6 +23,7 @@ use crate::first_money::{self, Wanted};
 use crate::listen::ListenError;
 use crate::output;
 use crate::place::{Place, PlaceError};
+use crate::policies::MOR_DECIMALS;
 use crate::signals::{STOP_WITHIN, waits_for};
 
 /// MOR that a demonstration's provider starts with: for stakes and fees.
@@ -53,6 +54,55 @@ pub(crate) enum SellError {
         #[source]
         source: Box<StartError>,
     },
+    #[error("{name:?} does not come on the market: {lack}")]
+    Lacks { name: String, lack: Box<Lack> },
+}
+
+/// Money that an account lacks to be on the market.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("its account {account} has {has}, and {needs} are needed; {next}")]
+pub(crate) struct Lack {
+    account: Address,
+    /// In whole tokens.
+    has: String,
+    needs: String,
+    /// What to do about it.
+    next: &'static str,
+}
+
+impl Lack {
+    /// The reason of an error, if this is it.
+    pub(crate) fn of(error: &(dyn std::error::Error + 'static), network: &Network) -> Option<Self> {
+        let mut causes = std::iter::successors(Some(error), |error| error.source());
+        let lacking = causes.find_map(|cause| match cause.downcast_ref::<LedgerError>() {
+            Some(LedgerError::Insufficient {
+                owner,
+                token,
+                has,
+                needs,
+            }) => Some((*owner, *token, *has, *needs)),
+            _ => None,
+        });
+        let (account, token, has, needs) = lacking?;
+        let shown = |amount: Amount| match token.is_zero() {
+            true => format!("{} ETH", amount.to_decimal(MOR_DECIMALS)),
+            false => match network.token(token) {
+                Some(token) => token.shown(amount),
+                None => Token::unknown(token).shown(amount),
+            },
+        };
+        Some(Self {
+            account,
+            has: shown(has),
+            needs: shown(needs),
+            next: match network.is_local() {
+                true => {
+                    "send it the rest (on the chain of a `lethe up`: `lethe faucet ADDRESS`), then start it again"
+                }
+                false => "send it the rest, then start it again",
+            },
+        })
+    }
 }
 
 /// What is sold, by whom.
@@ -180,9 +230,15 @@ async fn on_market(
         clock: clock::wall(),
     };
     let started = Provider::start(deps).await;
-    let provider = started.map_err(|source| SellError::Start {
-        name: name.clone(),
-        source: Box::new(source),
+    let provider = started.map_err(|source| match Lack::of(&source, &place.network) {
+        Some(lack) => SellError::Lacks {
+            name: name.clone(),
+            lack: Box::new(lack),
+        },
+        None => SellError::Start {
+            name: name.clone(),
+            source: Box::new(source),
+        },
     })?;
     Ok(Selling {
         name,
@@ -208,16 +264,23 @@ async fn funded(
         true => vec![],
         false => vec![(place.network.mor, FIRST_MOR)],
     };
-    if let Some(treasury) = place.treasury().await? {
+    let treasury = place.treasury().await?;
+    if let Some(treasury) = &treasury {
         treasury.fund(address, &stakes).await?;
     }
     let ledger = place.ledger(Arc::clone(wallet), store, &shop.name).await?;
-    if !place.network.is_local() {
-        let wanted = match stakes.is_empty() {
-            true => vec![],
-            false => vec![first_mor(&ledger).await?],
-        };
-        first_money::tell(place, &ledger, wanted).await?;
+    let wanted = match stakes.is_empty() {
+        true => vec![],
+        false => vec![first_mor(&ledger).await?],
+    };
+    match treasury {
+        // Who left the market and comes back may have taken all of it along.
+        Some(treasury) => {
+            for Wanted { token, amount, .. } in wanted {
+                treasury.make_up(address, token.address, amount).await?;
+            }
+        }
+        None => first_money::tell(place, &ledger, wanted).await?,
     }
     Ok(ledger)
 }
@@ -442,6 +505,30 @@ impl Selling {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_lacking_is_told_in_whole_tokens_with_what_to_do() {
+        let network = Network::local();
+        let of = |token| {
+            let source = LedgerError::Insufficient {
+                owner: Address::repeat_byte(1),
+                token,
+                has: Amount::ZERO,
+                needs: Amount::new(200_000_000_000_000_000),
+            };
+            let error = StartError::from(provider::RegisterError::Provider {
+                endpoint: "127.0.0.1:1".into(),
+                source,
+            });
+            Lack::of(&error, &network).unwrap().to_string()
+        };
+        let mor = of(network.mor);
+        assert!(mor.contains("has 0 MOR, and 0.2 MOR are needed; "), "{mor}");
+        assert!(mor.contains("`lethe faucet ADDRESS`"), "{mor}");
+        let coins = of(Address::ZERO);
+        assert!(coins.contains("0.2 ETH are needed"), "{coins}");
+        assert_eq!(Lack::of(&StartError::NodeKey, &network), None);
+    }
 
     #[test]
     fn whose_description_is_read_elsewhere_is_not_on_this_machine_alone() {
