@@ -1,6 +1,7 @@
 //! The commands and their flags.
 
 pub(crate) mod backend;
+pub(crate) mod claim;
 pub(crate) mod config;
 pub(crate) mod host;
 pub(crate) mod hosts;
@@ -161,6 +162,8 @@ pub(crate) enum Command {
     Backend(backend::Backend),
     /// What a running provider asks; with a flag, another price from now on.
     Price(price::Price),
+    /// Claim what a running provider has earned and pay it out to its account, now.
+    Claim(claim::Claim),
     /// The keys: show them, make, restore, import or export them.
     Wallet(wallet::Wallet),
     /// The config file: write one with all defaults, or say what holds and who says so.

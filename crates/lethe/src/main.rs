@@ -11,6 +11,7 @@ mod card;
 mod chain_watch;
 mod chat;
 mod chats;
+mod claiming;
 mod cli;
 mod client;
 mod clock;
@@ -40,6 +41,7 @@ mod manual;
 mod model;
 mod models;
 mod money;
+mod namesakes;
 mod offering;
 mod openapi;
 mod output;
@@ -160,6 +162,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Host(args) => hosts::host(args)?,
         Command::Backend(args) => backends::backend(args).await?,
         Command::Price(args) => pricing::price(args).await?,
+        Command::Claim(args) => claiming::claim(args).await?,
         Command::Wallet(args) => wallet::wallet(args).await?,
         Command::Config(args) => {
             if let Err(error) = config::config(&args, cli.config.as_deref()) {

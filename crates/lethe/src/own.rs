@@ -26,10 +26,11 @@ use crate::money::{Audited, Holding, Money, MoneyError};
 use crate::output;
 use crate::place::Spare;
 use crate::places::{Paid, Place, Seller, host_words, name};
-use crate::policies::{claim_words, funding_words};
+use crate::policies::{MOR_DECIMALS as COIN_DECIMALS, claim_words, funding_words};
 use crate::pseudonyms::payer_name;
 use crate::rates;
 use crate::tokens::{TokenView, TokenViews};
+use crate::when::When;
 
 /// Whose money is told.
 pub(crate) struct Own {
@@ -50,8 +51,8 @@ pub(crate) struct Own {
 pub(crate) enum Whose {
     /// A consumer's.
     Consumer(Consumer),
-    /// A provider's, and the token that it sells for.
-    Provider(Arc<Provider>, Address),
+    /// A provider's, the token that it sells for, and when it does so, if not always.
+    Provider(Arc<Provider>, Address, Option<When>),
     /// A relay's or a tower's, who earn nothing: a wallet, and a stake if it has one.
     Staker {
         /// What it is called.
@@ -72,6 +73,9 @@ struct Running {
 #[derive(Debug, Serialize)]
 struct Selling {
     name: &'static str,
+    /// Until when it rests, in words; none: it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rests: Option<String>,
     #[serde(flatten)]
     status: Status,
 }
@@ -115,17 +119,23 @@ impl Own {
                 answers: consumer.recent(),
                 ..Running::default()
             },
-            Whose::Provider(provider, _) => Running {
-                version,
-                tokens: self.tokens.priced(&self.usd_rates()),
-                sellers: vec![Selling {
-                    name: "provider",
-                    status: provider.status(),
-                }],
-                ..Running::default()
-            },
+            Whose::Provider(provider, _, when) => {
+                let status = provider.status();
+                let when = when.as_ref().filter(|_| status.resting);
+                Running {
+                    version,
+                    tokens: self.tokens.priced(&self.usd_rates()),
+                    sellers: vec![Selling {
+                        name: "provider",
+                        rests: when.map(When::rest),
+                        status,
+                    }],
+                    ..Running::default()
+                }
+            }
             Whose::Staker { .. } => Running {
                 version,
+                tokens: self.tokens.priced(&self.usd_rates()),
                 ..Running::default()
             },
         }
@@ -146,7 +156,7 @@ impl Own {
                 }
                 (all, funding_words(consumer.funding(), &tokens))
             }
-            Whose::Provider(provider, sells_for) => {
+            Whose::Provider(provider, sells_for, _) => {
                 let tills = provider.tills();
                 let earned = tills.iter().filter_map(TillView::claim);
                 let mut earned: Vec<_> = earned.map(|claim| claim.config.token).collect();
@@ -166,7 +176,8 @@ impl Own {
             Whose::Staker { name } => {
                 let tokens = TokenViews::read(ledger, vec![], &self.usd_rates()).await?;
                 let mor = tokens.get(ledger.mor());
-                (vec![self.sold(name, &[], &mor).await?], vec![])
+                let gas = gas_words(ledger, name, ledger.account()).await?;
+                (vec![self.sold(name, &[], &mor).await?], vec![gas])
             }
         };
         let mor = all.remove(0);
@@ -258,6 +269,16 @@ impl Spare {
     }
 }
 
+/// What an account has that pays for gas and earns nothing.
+async fn gas_words(
+    ledger: &EvmLedger,
+    name: &str,
+    account: Address,
+) -> Result<String, LedgerError> {
+    let coins = ledger.coins(account).await?.to_decimal(COIN_DECIMALS);
+    Ok(format!("{name}: account {account} has {coins} ETH for gas"))
+}
+
 async fn wallet(
     ledger: &EvmLedger,
     account: Address,
@@ -340,6 +361,10 @@ pub(crate) async fn of_folder(estate: &Estate) -> Result<Option<Money>, OwnError
         for token in tokens.iter() {
             let said = host_words(&ledger, account.address(), &account.tills, token).await;
             words.extend(said.map_err(MoneyError::from)?);
+        }
+        if ["relay", "tower"].contains(&account.name.as_str()) {
+            let gas = gas_words(&ledger, &account.name, account.address()).await;
+            words.push(gas.map_err(MoneyError::from)?);
         }
     }
     let mor = all.remove(0);

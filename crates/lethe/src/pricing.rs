@@ -119,12 +119,7 @@ pub(crate) async fn price(args: Price) -> Result<(), ClientError> {
         true => client.post(DOOR, &json!(wanted)).await,
         false => client.get(DOOR).await,
     };
-    let answer = answer.map_err(|error| match error {
-        ClientError::Refused { status: 404, .. } => ClientError::Failed {
-            message: "what runs on this data folder is no `lethe provide` or `lethe sell`; name the folder of one with --data".into(),
-        },
-        error => error,
-    })?;
+    let answer = answer.map_err(of_a_seller)?;
     let told: Vec<Told> = client::json(answer).await?;
     if args.json {
         output::json(&json!({ "offers": told }));
@@ -151,17 +146,20 @@ pub(crate) async fn price(args: Price) -> Result<(), ClientError> {
 }
 
 /// Where nothing runs: what has a price is no consumer.
-fn of_a_seller(error: ClientError) -> ClientError {
+pub(crate) fn of_a_seller(error: ClientError) -> ClientError {
     match error {
         ClientError::Folder(FolderError::NothingRuns { path }) => {
             let data = flag_of(&path);
             ClientError::Failed {
                 message: format!(
-                    "nothing runs on data folder {path:?}; a price is of a running provider: `lethe provide{data} --model …` \
+                    "nothing runs on data folder {path:?}; only a running provider is asked this: `lethe provide{data} --model …` \
                      or `lethe sell{data} MODEL …`, as before"
                 ),
             }
         }
+        ClientError::Refused { status: 404, .. } => ClientError::Failed {
+            message: "what runs on this data folder is no `lethe provide` or `lethe sell`; name the folder of one with --data".into(),
+        },
         error => error,
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use chain::{Network, Token};
 use gateway::{ApiKey, Gateway, Settings};
 use market::{Address, Card, Kind, Rates, SignedCertificate, UsdRates};
@@ -20,6 +21,7 @@ use crate::begun;
 use crate::buying::{Buying, Means, Way, buy};
 use crate::card;
 use crate::chain_watch;
+use crate::claiming::Claiming;
 use crate::cli;
 use crate::config::without_secrets;
 use crate::doorkeeper::open_door;
@@ -30,6 +32,7 @@ use crate::keystore::{KeystoreError, bearer};
 use crate::listen::{Exposed, listen, warn_if_open};
 use crate::local;
 use crate::model;
+use crate::namesakes;
 use crate::openapi;
 use crate::output;
 use crate::own::{Own, Whose};
@@ -87,6 +90,7 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
     let network = Network::by_name(&args.network.network, args.network.unaudited)?;
     let source = source(&args, card).await?;
     let pool = source.pool.clone();
+    let sold_card = source.card.clone();
     let folder = Folder::take_for(args.data.folder.clone(), Tenant::Role("provide"))?;
     let place = Place::new(folder, network, args.network.rpc_url.clone())?;
     let backends = match pool.clone() {
@@ -107,17 +111,12 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
     let certificate = shop.hosts.clone();
     let metrics = scrape::open(sale.scraped.metrics).await?;
     let selling = sell(&place, shop, Some(&sale.endpoint), sale.listen).await?;
-    let pricing = Pricing {
-        provider: Arc::clone(&selling.provider),
-        token: token.clone(),
-    };
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let key = bearer(&place.folder.join("api-key"))?;
     tasks.spawn(sources.keep(stop.clone()));
-    let own = own_of_seller(&place, &selling, &token, usd_rates).await?;
     let figures = scrape::of_provider(Arc::clone(&selling.provider), pool);
     let figures = scrape::routes(figures, &key);
-    let own = own.routes(&key).merge(pricing.routes(&key));
+    let own = doors(&args, &place, &selling, (token.clone(), usd_rates), &key).await?;
     let mut routes = own.merge(figures.clone());
     if let Some(backends) = backends {
         routes = routes.merge(Arc::clone(&backends).routes(&key));
@@ -139,7 +138,8 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
         (&tasks, &stop),
     )?;
     let signals = Signals::listen();
-    say_selling(&args, &place, (&selling, &token), (&tasks, &stop)).await;
+    let said = (&selling, &token, sold_card);
+    say_selling(&args, &place, said, (&tasks, &stop)).await;
     stopped(signals, &place.folder, sale.json, || selling.ends()).await;
     stop.cancel();
     tasks.close();
@@ -148,21 +148,34 @@ pub(crate) async fn offer(args: cli::Provide, card: Option<Card>) -> Result<(), 
     Ok(())
 }
 
-/// A provider's own money.
-async fn own_of_seller(
+/// What a running provider is asked at its local door: how it stands, another price, to claim.
+async fn doors(
+    args: &cli::Provide,
     place: &Place,
     selling: &Selling,
-    token: &Token,
-    usd_rates: watch::Receiver<UsdRates>,
-) -> Result<Own, RoleError> {
-    Ok(Own {
-        tokens: tokens::views(&selling.ledger, vec![token.address], &usd_rates).await?,
-        whose: Whose::Provider(Arc::clone(&selling.provider), token.address),
+    (token, usd_rates): (Token, watch::Receiver<UsdRates>),
+    key: &str,
+) -> Result<Router, RoleError> {
+    let provider = || Arc::clone(&selling.provider);
+    let tokens = tokens::views(&selling.ledger, vec![token.address], &usd_rates).await?;
+    let claiming = Claiming {
+        provider: provider(),
+        tokens: tokens.clone(),
+    };
+    let own = Own {
+        tokens,
+        whose: Whose::Provider(provider(), token.address, args.sale.when.clone()),
         spares: place.spares(&[PROVIDER])?,
         ledger: selling.ledger.clone(),
         flags: place.flags(),
         usd_rates,
-    })
+    };
+    let pricing = Pricing {
+        provider: provider(),
+        token,
+    };
+    let routes = own.routes(key).merge(pricing.routes(key));
+    Ok(routes.merge(claiming.routes(key)))
 }
 
 /// A consumer's own money.
@@ -212,7 +225,7 @@ fn keep(
 async fn say_selling(
     args: &cli::Provide,
     place: &Place,
-    (selling, token): (&Selling, &Token),
+    (selling, token, card): (&Selling, &Token, Option<Card>),
     (tasks, stop): (&TaskTracker, &CancellationToken),
 ) {
     for warning in served::unlisted(args).await {
@@ -258,6 +271,9 @@ async fn say_selling(
     let stands = started::seller(place, &selling.ledger, std::slice::from_ref(token)).await;
     output::line(format!("{begins}{host}; {found_at}\n{stands}"));
     tasks.spawn(begun::say(selling.provider.tried(), stop.clone()));
+    let others = namesakes::say(selling.ledger.clone(), args.model.clone(), card);
+    let stop = stop.clone();
+    tasks.spawn(async move { stop.run_until_cancelled(others).await });
 }
 
 fn backend_warning(args: &cli::Provide, problem: &str, is_offered: bool) -> String {

@@ -276,7 +276,7 @@ gen_ai_client_token_usage_sum{gen_ai_request_model=\"b\",gen_ai_token_type=\"out
         let page = text(&screen(None, &mut Speed::default(), 0), usize::MAX);
         for words in [
             "lethe 1 at http://a/   3 requests running   - output tokens/s   since the start: 30 input tokens   100 output tokens",
-            "tiny   amber     failing  0.5 / 1 MOR          $1.25 / $2.50  3 of 4 running  2 waiting",
+            "tiny   amber     failing  0.5 / 1 MOR   $1.25 / $2.50  3 of 4 running  2 waiting",
             "channel to amber: free  1.5 MOR  yours",
             "tiny of amber       the backend cannot be reached",
             "amber               1 answers broke off since the start",
@@ -325,7 +325,7 @@ gen_ai_client_token_usage_sum{gen_ai_request_model=\"b\",gen_ai_token_type=\"out
                       lethe_relay_refused_total{reason=\"busy\"} 1\nlethe_relay_refused_total{reason=\"unknown\"} 4\n";
         let page = serves(counts);
         for words in [
-            "a relay   2 streams running   8 in all",
+            "a relay   2 streams running   8 since the start",
             "streams refused                  5: 1 while it was busy, 4 to nodes that it does not reach",
             "bytes carried, up / down         10 / 20",
             "providers that wait here         3",
@@ -354,7 +354,7 @@ gen_ai_client_token_usage_sum{gen_ai_request_model=\"b\",gen_ai_token_type=\"out
         let page = serves(&tally.page());
         for words in [
             "a tower   3 signed claims held   1 claims made",
-            "payers that are withdrawing          1",
+            "of these, payer withdrawing          1",
             "the last one                         90 s ago",
             "brought the provider                 1.5 MOR ($3.75)",
             "last look at the file and the chain  7 s ago",
@@ -386,7 +386,31 @@ gen_ai_client_token_usage_sum{gen_ai_request_model=\"b\",gen_ai_token_type=\"out
         let holds = |width: usize, word: &str| text(&screen, width).contains(word);
         assert!(holds(80, "0.5 / 1 MOR") && holds(80, "amber     failing"));
         assert!(holds(120, "$1.25 / $2.50") && !holds(80, "$1.25 / $2.50"));
-        assert!(!holds(60, "amber     failing") && holds(60, "0.5 / 1 MOR"));
+        assert!(holds(60, "amber     failing") && holds(60, "0.5 / 1 MOR"));
+        assert!(holds(50, "amber     failing") && !holds(50, "0.5 / 1 MOR"));
+        assert!(!holds(40, "amber     failing"));
+    }
+
+    #[test]
+    fn who_rests_is_shown_with_until_when() {
+        let rests = STATE.replace(
+            r#""channels": 1"#,
+            r#""resting": true, "rests": "until 22:00""#,
+        );
+        let rests = rests.replace(r#", "problem": "the backend cannot be reached""#, "");
+        let state: State = serde_json::from_str(&rests).unwrap();
+        let look = Look {
+            state: &state,
+            gateway: None,
+            service: Service::None,
+            today: TODAY,
+            money: Err("not asked"),
+        };
+        let speed = &mut Speed::default();
+        let screen = Screen::of(&look, "http://a/", Duration::ZERO, speed);
+        let page = text(&screen, 80);
+        assert!(page.contains("amber     rests until 22:00"), "{page}");
+        assert!(!page.contains("sells"), "{page}");
     }
 
     #[test]

@@ -123,7 +123,8 @@ pub(crate) async fn tower(args: cli::Tower) -> Result<(), TowerError> {
     match args.json {
         true => output::json(&json!({ "tower": account, "claims": held })),
         false => output::line(format!(
-            "Watching {held} channels; account {account} pays the gas"
+            "Watching {}; account {account} pays the gas",
+            channels(held)
         )),
     }
     let watching = watch.run(Duration::from_secs(args.look_every));
@@ -137,6 +138,13 @@ pub(crate) async fn tower(args: cli::Tower) -> Result<(), TowerError> {
     drop(watch);
     store.close().await;
     Ok(())
+}
+
+fn channels(count: usize) -> String {
+    match count {
+        1 => "1 channel".to_owned(),
+        more => format!("{more} channels"),
+    }
 }
 
 struct Watch {
@@ -191,6 +199,8 @@ impl Watch {
             let channel = signed.claim.config.id(&domain);
             self.departures.seen(channel, *departure);
         }
+        // Of those whose claims are held: what else leaves is nothing to this provider.
+        let leaving = weighed.iter().filter(|one| one.departure.is_some()).count();
         let due = weighed
             .into_iter()
             .filter_map(|one| Some((one.signed, one.earned?)));
@@ -200,7 +210,6 @@ impl Watch {
             self.departures.asked_all();
         }
         self.keep(&due).await?;
-        let leaving = self.departures.leaving.len();
         self.tally.looked(held, leaving, clock::now());
         Ok(next)
     }

@@ -132,6 +132,32 @@ impl Range {
     }
 }
 
+impl When {
+    /// How long a provider rests that does so now, in words.
+    pub(crate) fn rest(&self) -> String {
+        match self {
+            Self::Idle => format!(
+                "until the machine was idle for {} s (--when)",
+                QUIET_FOR.as_secs()
+            ),
+            Self::Hours(ranges) => {
+                let minute = minute_of_day(clock::now(), &TimeZone::system());
+                match opens(ranges, minute) {
+                    Some(at) => format!("until {:02}:{:02} (--when)", at / 60, at % 60),
+                    None => "by --when".to_owned(),
+                }
+            }
+        }
+    }
+}
+
+/// The minute of the day at which the next of these ranges begins or goes on.
+fn opens(ranges: &[Range], minute: u16) -> Option<u16> {
+    let minutes = (1..=MINUTES_A_DAY).map(|later| (minute + later) % MINUTES_A_DAY);
+    let mut open = minutes.filter(|at| ranges.iter().any(|range| range.has(*at)));
+    open.next()
+}
+
 /// The minute of the day there.
 fn minute_of_day(now: Timestamp, zone: &TimeZone) -> u16 {
     let seconds = i64::try_from(now.0).unwrap_or(i64::MAX);
@@ -333,6 +359,15 @@ mod tests {
             minutes.map(|minute| range.has(minute)),
             [false, true, false]
         );
+    }
+
+    #[test]
+    fn who_rests_knows_until_when() {
+        let opens = |text: &str, hour: u16| opens(&hours(text), hour * 60);
+        assert_eq!(opens("22:15-07:00", 9), Some(22 * 60 + 15));
+        assert_eq!(opens("9:00-11:00,22:00-23:00", 12), Some(22 * 60));
+        assert_eq!(opens("9:00-11:00", 23), Some(9 * 60));
+        assert!(When::Idle.rest().contains("idle for 60 s"));
     }
 
     #[test]

@@ -50,8 +50,25 @@ struct Seller {
     name: String,
     #[serde(default)]
     provider: String,
+    /// Whether nothing is on offer for now, by its own wish, and until when.
+    #[serde(default)]
+    resting: bool,
+    #[serde(default)]
+    rests: Option<String>,
     offers: Vec<Offer>,
     counted: Counted,
+}
+
+impl Seller {
+    /// What an offer of it does.
+    fn does(&self, offer: &Offer) -> String {
+        match (&offer.problem, self.resting, &self.rests) {
+            (Some(_), ..) => "failing".to_owned(),
+            (None, true, Some(until)) => format!("rests {until}"),
+            (None, true, None) => "rests".to_owned(),
+            (None, false, _) => "sells".to_owned(),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -169,7 +186,7 @@ impl Relayed {
         vec![
             "a relay".to_owned(),
             format!("{} streams running", self.running),
-            format!("{} in all", self.carried),
+            format!("{} since the start", self.carried),
         ]
     }
 
@@ -260,7 +277,7 @@ impl Watched {
         };
         let mut rows = vec![
             row("signed claims held", self.held.to_string()),
-            row("payers that are withdrawing", self.leaving.to_string()),
+            row("of these, payer withdrawing", self.leaving.to_string()),
             row("claims made since the start", self.made.to_string()),
             row("the last one", ago(self.claimed_at, "none yet")),
         ];
@@ -567,14 +584,10 @@ fn offers_table(state: &State) -> Table {
     let own = state.sellers.iter().flat_map(|seller| {
         seller.offers.iter().map(|offer| {
             let token = state.tokens.get(offer.token);
-            let how = match offer.problem {
-                Some(_) => "failing",
-                None => "sells",
-            };
             vec![
                 plain(&offer.name),
                 plain(&seller.name),
-                how.to_owned(),
+                plain(&seller.does(offer)),
                 price(&offer.rates, &token),
                 dollars(&offer.rates, &token),
                 format!("{} of {} running", offer.running, offer.slots),
@@ -607,9 +620,10 @@ fn offers_table(state: &State) -> Table {
         title: "Offers",
         columns: vec![
             Column::new("model", 0),
-            Column::new("provider", 2),
+            // Without it rows of one model are all alike.
+            Column::new("provider", 1),
             Column::new("", 0),
-            Column::new("per million, in/out", 1),
+            Column::new("per M in/out", 2),
             Column::new("in dollars", 4),
             Column::new("load", 0),
             Column::new("", 3),

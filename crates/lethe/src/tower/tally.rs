@@ -28,7 +28,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// It looked: so many signed claims are held, so many payers are leaving.
+    /// It looked: so many signed claims are held, of so many of them the payer is leaving.
     pub(crate) fn looked(&self, held: usize, leaving: usize, now: Timestamp) {
         self.looks.fetch_add(1, Ordering::Relaxed);
         self.held.store(held, Ordering::Relaxed);
@@ -70,7 +70,7 @@ impl Tally {
         page.one(
             "lethe_tower_leaving_channels",
             "gauge",
-            "Payers that are withdrawing, as far as was heard.",
+            "Held claims whose payer is withdrawing.",
             &self.leaving.load(Ordering::Relaxed),
         );
         page.head(

@@ -6,7 +6,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use market::{Address, Amount, ChannelConfig, ChannelState, Ledger};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::accounts::{Opened, journal, until, wallet};
 use crate::process::{Client, Running, ended, lethe};
@@ -252,6 +252,36 @@ async fn where_the_money_is_can_be_asked_while_an_exit_waits() {
     waiting.wait().unwrap();
     let after = told(&run(&town, "consumer", &["where"])).0;
     assert!(held(&after, ": leaving") > 0, "{after}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sells_is_paid_when_it_asks_and_comes_back_after_it_took_all_along() {
+    let town = Town::start().await;
+    let selling = provider(&town, &[]);
+    let buying = town.consumer();
+    let (seller, client) = (account(&selling, "provider"), Client::of(&buying));
+    client.answered(MODEL, "40").await;
+    let before = units(&town, seller).await;
+    let claim = || told(&ended(&folder(&town, "provider"), &["claim", "--json"]));
+    let (first, code) = claim();
+    assert_eq!((code, &first["channels"]), (0, &1.into()), "{first}");
+    let amount = first["claimed"][0]["amount"].as_str();
+    let amount: u128 = amount.unwrap().parse().unwrap();
+    assert!(amount > 0, "{first}");
+    assert_eq!(units(&town, seller).await, before + amount);
+    let (again, code) = claim();
+    assert_eq!((code, &again["claimed"]), (0, &json!([])), "{again}");
+    // It goes on selling.
+    client.answered(MODEL, "3").await;
+    buying.stop();
+    selling.stop();
+
+    let home = Address::repeat_byte(0x79).to_string();
+    let (left, code) = exit(&town, "provider", &["--to", &home]);
+    assert_eq!((code, &left["done"]), (0, &true.into()), "{left}");
+    assert_eq!(units(&town, seller).await, 0);
+    let selling = provider(&town, &[]);
+    assert_eq!(account(&selling, "provider"), seller);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -211,6 +211,16 @@ async fn without_a_backend_nothing_is_sold_and_with_a_dead_one_not_until_it_answ
     let client = Client::of(&consumer);
     assert!(models(&client).await["data"].as_array().unwrap().is_empty());
 
+    // Who asks the doctor hears it, too: of the node, and of its server.
+    let looked = ended(&data, &["doctor", "--json"]);
+    let told: Value = serde_json::from_slice(&looked.stdout).unwrap();
+    assert_eq!(looked.status.code(), Some(5), "{told}");
+    for of in ["offer", "backend"] {
+        let checks = told["checks"].as_array().unwrap();
+        let is_told = |check: &&Value| check["name"] == of && check["verdict"] == "fail";
+        assert!(checks.iter().any(|check| is_told(&check)), "{of}: {told}");
+    }
+
     let _backend = Counting::start_at(address).await;
     let answered = client.answered(MODEL, "3");
     let answer = tokio::time::timeout(PATIENCE, answered).await.unwrap();
