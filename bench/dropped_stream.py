@@ -128,6 +128,9 @@ def drops(ready, backend, count):
 
 
 def main():
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        print(__doc__.strip())
+        sys.exit(0 if len(sys.argv) > 1 else 2)
     binary, count = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 200
     backend, roles, met = Backend(), [], True
     with tempfile.TemporaryDirectory() as folder:

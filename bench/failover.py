@@ -2,7 +2,7 @@
 
     python3 bench/failover.py target/release [STREAMS [AT_ONCE]] [--direct]
 
-What it needs in that folder it builds, if it is not there.
+What it needs in that folder it builds, if it is not there: `lethe`, and `load` of bench/load. That takes minutes once.
 
 Chain, backend, six providers, two relays and a consumer run as processes of their own on the loopback. Clients read streams
 of 64 numbered tokens, 20 a second, so that it shows when one is missing or comes twice. Every five seconds one provider is
@@ -122,6 +122,10 @@ def build(binaries):
 
 def main():
     args = [arg for arg in sys.argv[1:] if not arg.startswith("--")]
+    asks = {"-h", "--help"} & set(sys.argv[1:])
+    if asks or not args:
+        print(__doc__.strip(), file=sys.stdout if asks else sys.stderr)
+        sys.exit(0 if asks else 2)
     binaries = pathlib.Path(args[0])
     build(binaries)
     streams = int(args[1]) if len(args) > 1 else STREAMS

@@ -140,6 +140,9 @@ def small(town, carrier, flood):
 
 
 def main():
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        print(__doc__.strip())
+        sys.exit(0 if len(sys.argv) > 1 else 2)
     binaries = pathlib.Path(sys.argv[1])
     flood = binaries / "examples" / "flood"
     os.environ.setdefault("LETHE_LOG", "warn")
