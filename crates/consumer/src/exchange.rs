@@ -89,14 +89,13 @@ async fn begin_once(
     candidate: &Candidate,
     errand: Errand<'_>,
 ) -> Result<Part, Attempt> {
-    let request = errand.request;
     let provider = candidate.seller.address;
     let asking = inner.router.asking(candidate);
     let seller = &candidate.seller;
     let terms = candidate.terms();
-    let body = request.upstream_body(&candidate.offer.name);
-    let bound = bound(candidate, request, &body);
-    let longest = longest(candidate, request);
+    let body = errand.request.upstream_body(&candidate.offer.name);
+    let bound = bound(candidate, errand.request, &body);
+    let longest = longest(candidate, errand.request);
     let id = inner.new_request_id();
     let mut held = hold(inner, candidate, errand, (id, bound, longest))?;
     Box::pin(revive(inner, candidate)).await;
@@ -116,12 +115,11 @@ async fn begin_once(
         reserved,
         held,
     };
-    let signed = Infer::signed_text(id, channel.id);
     let key = channel.hot_key();
     let key = key.map_err(|error| Attempt::unpayable(provider, error.into()))?;
     let infer = Infer {
         request: id,
-        signature: key.sign_message(signed.as_bytes()),
+        signature: key.sign_message(Infer::signed_text(id, channel.id).as_bytes()),
         channel: channel.config,
         voucher,
         model: candidate.offer.model,
@@ -146,7 +144,7 @@ async fn begin_once(
         channel,
         debt,
         buying,
-        rows: expected(request),
+        rows: expected(errand.request),
         started: errand.started,
         asked_at,
         _asking: asking,
