@@ -1,4 +1,4 @@
-// Made by types.mjs from crates/lethe/openapi.json, SHA-256 39021c93c4b588075ad60831c73539e9c12cc8b5ed39ffe3a77ecbeaa43ab10d. Not to be edited.
+// Made by types.mjs from crates/lethe/openapi.json, SHA-256 89ba918709bc4d9e7eba85037405e66b14d57b1356abf00f7bcb91f08984c00a. Not to be edited.
 
 export interface components {
     schemas: {
@@ -87,7 +87,7 @@ export interface components {
             completion_tokens: number;
             total_tokens?: number;
         };
-        /** @description What an answer was and cost. */
+        /** @description What an answer was and cost. Where several providers had a part in it: all parts together, but for what costs whose receipt is missing. */
         Cost: {
             request: string;
             /** @description Its account. */
@@ -109,6 +109,8 @@ export interface components {
             parts?: {
                 request: string;
                 provider: components["schemas"]["Address"];
+                /** @description Tokens of its request, as billed; one that goes on reads what was said before. Null while its receipt is missing. */
+                input_tokens: number | null;
                 /** @description Tokens that it delivered. */
                 output_tokens: number;
                 /** @description Null while its receipt is missing. */
@@ -536,7 +538,7 @@ export interface components {
         /** @description A part of the node. */
         Part: {
             name: string;
-            /** @description `chain` or `embedded chain`, `OpenAI dialect`, `provider` or `relay`. */
+            /** @description `chain` or `embedded chain`, `APIs of OpenAI, Anthropic and Ollama`, `provider` or `relay`. */
             kind: string;
             running: boolean;
             /** @description What it does just now, or what is wrong with it. */
@@ -1120,6 +1122,22 @@ export interface components {
             value: components["schemas"]["Wei"];
             /** @description What was called, as `contract.function`. */
             call: string | null;
+            /** @description That a token of the network's profile was asked for. */
+            transfer: components["schemas"]["Transfer"] | null;
+        };
+        /** @description So much of a token from one account to another. */
+        Transfer: {
+            token: components["schemas"]["Token"];
+            from: components["schemas"]["Address"];
+            to: components["schemas"]["Address"];
+            amount: components["schemas"]["Amount"];
+        };
+        /** @description A transfer that was done. */
+        TransferLine: components["schemas"]["Transfer"] & {
+            /** @description That it came of. */
+            transaction: components["schemas"]["Hash"] | null;
+            /** @description Of that transaction. */
+            block: number | null;
         };
         Block: {
             number: number;
@@ -1200,7 +1218,11 @@ export interface components {
         Account: {
             address: components["schemas"]["Address"];
             coins: components["schemas"]["Wei"];
-            mor: components["schemas"]["Amount"];
+            /** @description Each token of the network's profile, MOR first, and those of the transfers. */
+            tokens: {
+                token: components["schemas"]["Token"];
+                amount: components["schemas"]["Amount"];
+            }[];
             /** @description Transactions that it sent. */
             sent: number;
             /** @description The length of its code; more than none is a contract. */
@@ -1209,11 +1231,19 @@ export interface components {
             latest: components["schemas"]["TransactionLine"][];
             /** @description How many blocks those are. */
             looked_through: number;
+            /** @description The newest from and to it, newest first. */
+            transfers: components["schemas"]["TransferLine"][];
+            /** @description Older ones of the blocks that were looked through for them. */
+            more_transfers: number;
+            /** @description How many blocks those are. */
+            transfers_through: number;
         };
         /** @description A channel as the chain knows it. */
         ChannelLine: {
             id: components["schemas"]["Hash"];
             config: components["schemas"]["ChannelConfig"];
+            /** @description What is paid with on it. */
+            token: components["schemas"]["Token"];
             /** @description That it was created in. */
             block: number;
             state: {
