@@ -326,10 +326,11 @@ pub struct HostBook {
 }
 
 impl HostBook {
-    /// Takes over a certificate, if it is newer than what is known.
+    /// Takes over a certificate, if it is not older than what is known: two of one second may
+    /// well be in the order in which they are heard, and the first one alone must not count for ever.
     pub fn hear(&mut self, certificate: &Arc<Certificate>) {
         let known = self.newest.get(&certificate.provider);
-        if known.is_none_or(|known| known.issued_at < certificate.issued_at) {
+        if known.is_none_or(|known| known.issued_at <= certificate.issued_at) {
             let provider = certificate.provider;
             self.newest.insert(provider, Arc::clone(certificate));
         }
@@ -563,6 +564,10 @@ mod tests {
         book.hear(&Arc::new(first));
         assert!(is_none(admits(&book, 1)) && admits(&book, 2).is_ok());
         assert!(is_none(brings(&book)), "an older one brings nobody back");
+        let (mut later, third) = (book.clone(), brought.hosts.clone());
+        let third = Certificate::new(provider, &DOMAIN, third, (NOW.after_s(1), 30));
+        later.hear(&Arc::new(third));
+        assert!(admits(&later, 1).is_ok(), "one of the same second counts");
         let error = admits(&book, 7).unwrap_err().to_string();
         assert!(error.contains("is itself registered"), "{error}");
         assert!(book.admits(Host::own(provider), None, |_| true).is_ok());

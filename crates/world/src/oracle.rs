@@ -29,6 +29,8 @@ pub(crate) struct Facts {
     pub(crate) bytes: u64,
     pub(crate) admitted: bool,
     pub(crate) begun: bool,
+    /// The receipt on the provider's disk: what it does not bill the provider gave away.
+    pub(crate) closed: Option<Receipt>,
     /// The provider's receipt, once it was signed.
     pub(crate) billed: Option<Receipt>,
     /// The consumer's, once it accepted it.
@@ -118,16 +120,14 @@ impl Facts {
 
     /// The input of an answer may come to more than its estimate.
     fn input_beyond(&self) -> Amount {
-        let billed = self
-            .billed
-            .as_ref()
-            .map_or(0, |receipt| receipt.input_tokens);
+        let closed = self.closed.as_ref();
+        let billed = closed.map_or(0, |receipt| receipt.input_tokens);
         cost(&self.rates, billed.saturating_sub(self.bound.estimate), 0)
     }
 
     /// What the provider worked for it.
     fn worth(&self) -> Amount {
-        match &self.billed {
+        match &self.closed {
             Some(receipt) => receipt.amount,
             None if !self.begun => Amount::ZERO,
             None => cost(&self.rates, self.bound.estimate, self.delivered),
@@ -158,6 +158,7 @@ impl Oracle {
             bytes: 0,
             admitted: false,
             begun: false,
+            closed: None,
             billed: None,
             accepted: None,
             late: false,
@@ -365,6 +366,8 @@ impl Oracle {
                             self.paid(id, voucher.voucher.ceiling)
                         }
                         Ok(TillEvent::Receipted { receipt }) => {
+                            let closed = (*receipt).clone();
+                            self.of(receipt.request, |facts| facts.closed = Some(closed));
                             self.money(id).receipts.insert(receipt.sequence, *receipt);
                         }
                         _ => {}
