@@ -271,7 +271,7 @@ await check("page: the times below a chart differ, however short it is", async (
     await visitor.unroute("**/api/events");
     await shows(visitor, (state) => {
       const [one] = state.answers;
-      state.answers = [0, 1, 2, 3].map((n) => ({ ...one, request: `${n}`, at: 1_700_000_000 + n * apart }));
+      state.answers = [0, 1, 2, 3].map((n) => ({ ...one, token_us: 5000, request: `${n}`, at: 1_700_000_000 + n * apart }));
     });
     await visitor.goto("about:blank");
     await visitor.goto(dashboardUrl);

@@ -745,6 +745,9 @@ pub(crate) async fn key(args: Key) -> Result<(), ApiKeysError> {
                 return Err(ApiKeysError::NoGateway { folder });
             }
             keys.write()?;
+            if let Ok(client) = Client::of(Some(folder.path().to_owned())) {
+                client.takes(&key).await;
+            }
             if let Some(on_offer) = OnOffer::ask(&folder).await {
                 let budgets = together(&add.budgets);
                 let warnings = on_offer.warnings(add.budget_per_day.as_deref(), &budgets);

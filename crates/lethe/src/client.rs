@@ -1,6 +1,9 @@
 //! The other commands as clients of a running node.
 
 use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::StatusCode;
 
 use crate::folder::{Folder, FolderError, Running};
 use crate::keystore::{KeystoreError, bearer};
@@ -40,6 +43,11 @@ pub(crate) enum ClientError {
     #[error("the node's answer is not understood; is it of another version?")]
     Malformed(#[source] serde_json::Error),
 }
+
+/// Between two looks whether a new key holds.
+const KEY_LOOK: Duration = Duration::from_millis(100);
+/// The most of them: 4 s together, twice what a gateway takes.
+const KEY_LOOKS: usize = 40;
 
 /// A running node.
 pub(crate) struct Client {
@@ -90,6 +98,22 @@ impl Client {
         self.send(self.http.get(&url), url.clone()).await
     }
 
+    /// Waits until the gateway, which looks at its file of keys in steps, takes this
+    /// further one; not for long.
+    pub(crate) async fn takes(&self, key: &str) {
+        let url = format!("{}/models", self.running.base_url);
+        for _ in 0..KEY_LOOKS {
+            let asked = self.http.get(&url).bearer_auth(key).send().await;
+            // Where nobody answers, the key holds from the next start on.
+            if asked.map_or(true, |response| {
+                response.status() != StatusCode::UNAUTHORIZED
+            }) {
+                return;
+            }
+            tokio::time::sleep(KEY_LOOK).await;
+        }
+    }
+
     /// Whether it would answer a request; none of a node that has no gateway.
     pub(crate) async fn readiness(&self) -> Result<Option<Readiness>, ClientError> {
         let url = format!("{}readyz", self.running.dashboard_url);
@@ -100,7 +124,7 @@ impl Client {
             source,
         })?;
         match response.status() {
-            reqwest::StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::NOT_FOUND => Ok(None),
             _ => json(response).await.map(Some),
         }
     }
