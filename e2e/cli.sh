@@ -21,7 +21,7 @@ one_question() {
   local said
   said=$(lethe chat --data "$DATA" "What is a glacier?")
   match "$said" '^[A-Z].*\.'
-  match "$said" 'first token [0-9]+ ms · ([0-9]+ tokens/s · )?[0-9]+ in, [0-9]+ out · 0\.[0-9]+ MOR \(<?\$[0-9.]+\) · network=oblivious,payer=pseudonym,upstream=own-engine\]$'
+  match "$said" 'first token [0-9]+ ms · ([0-9]+|–) tokens/s · [0-9]+ in, [0-9]+ out · 0\.[0-9]+ MOR \(<?\$[0-9.]+\) · network=oblivious,payer=pseudonym,upstream=own-engine\]$'
 }
 
 conversation() {
