@@ -23,8 +23,8 @@ use crate::output;
 use crate::pricing::of_a_seller;
 use crate::tokens::TokenViews;
 
-/// Where a running provider takes the wish.
-const DOOR: &str = "/api/claim";
+/// Where a running provider takes the wish; a gateway has no such path.
+const DOOR: &str = "/api/claim-now";
 
 /// A provider's claims, made when somebody asks for it.
 pub(crate) struct Claiming {

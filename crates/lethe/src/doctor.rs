@@ -134,7 +134,7 @@ fn ending(checks: &[Check]) -> &'static str {
         (_, true, true) => {
             "`lethe up` starts; look at what is marked WARN. Other roles need a chain."
         }
-        (_, true, _) => "A node starts; look at what is marked WARN.",
+        (_, true, _) => "Nothing is found that stops every node; look at what is marked WARN.",
         (.., true) => "All is well for `lethe up`; other roles need a chain.",
         _ => "All is well.",
     }
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(ends(&[&ok]), "All is well.");
         assert!(ends(&[&ok, &note]).contains("well for `lethe up`; other roles need"));
         assert!(ends(&[&warn, &note]).contains("WARN. Other roles need"));
-        assert!(ends(&[&ok, &warn]).starts_with("A node starts"));
+        assert!(ends(&[&ok, &warn]).starts_with("Nothing is found that stops"));
         assert!(ends(&[&fail, &warn, &note]).contains("FAIL"));
     }
 }

@@ -239,7 +239,14 @@ fn address(text: &str) -> Result<Address, FaucetError> {
 pub(crate) async fn faucet(args: cli::Faucet) -> Result<(), ClientError> {
     let client = Client::of(args.data.folder)?;
     let body = serde_json::json!({ "address": args.address });
-    let told: Told = json(client.post("/api/faucet", &body).await?).await?;
+    let answer = client.post("/api/faucet", &body).await;
+    let answer = answer.map_err(|error| match error {
+        ClientError::Refused { status: 404, .. } => ClientError::Failed {
+            message: "what runs on this data folder has no faucet; `lethe up` has one: name its folder with --data".into(),
+        },
+        error => error,
+    });
+    let told: Told = json(answer?).await?;
     match args.json {
         true => output::json(&told),
         false => {

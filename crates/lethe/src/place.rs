@@ -150,7 +150,7 @@ impl Spare {
     pub(crate) fn holding(&self, held: Amount) -> Holding {
         let Self { name, address } = self;
         let detail = format!(
-            "at {address}, which nothing here pays from; yours at any time with the key that `lethe wallet export {name}` gives"
+            "at {address}, which nothing here pays from; yours at any time with the key that `lethe wallet export {name}` of this folder gives"
         );
         Holding::new(format!("account {name}"), "wallet", held, &detail)
     }

@@ -20,6 +20,9 @@ use crate::phrase::Branch;
 use crate::place::{self, PlaceError};
 use crate::secret::{self, SecretError};
 
+/// The names of the keys that roles use: the buyer's wallet, and one of each that earns.
+const USED_NAMES: [&str; 4] = ["payer", "provider", "relay", "tower"];
+
 /// Why the wallet command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WalletError {
@@ -379,6 +382,12 @@ fn take(folder: &Folder, import: &Import) -> Result<(), WalletError> {
     }
     let (path, former) = keys.replace_key(name, &key)?;
     output::line(format!("{given} is {name} now, in {}.", path.display()));
+    if !USED_NAMES.contains(&name.as_str()) {
+        output::line(format!(
+            "No role uses a key of that name by itself; they use {}, and `lethe up` those of its sellers.",
+            USED_NAMES.join(", ")
+        ));
+    }
     if let (Some((there, _)), Some(former)) = (before, former) {
         output::line(format!(
             "{there} was {name} before and is called {former} now. `lethe where` and `lethe exit` go on counting what it has."
